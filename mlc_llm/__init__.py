@@ -1,0 +1,50 @@
+"""Large language models on the device you have, compiled with Apache TVM.
+
+The names below are imported when they are first used, so that ``import mlc_llm`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlc_llm.version import __version__
+
+if TYPE_CHECKING:
+    from mlc_llm.chat_module import ChatModule
+    from mlc_llm.compile import compile_model
+    from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
+    from mlc_llm.convert import convert_weight, gen_config
+
+_HOMES = {
+    "ChatModule": "mlc_llm.chat_module",
+    "ChatConfig": "mlc_llm.config",
+    "ConvConfig": "mlc_llm.config",
+    "GenerationConfig": "mlc_llm.config",
+    "compile_model": "mlc_llm.compile",
+    "convert_weight": "mlc_llm.convert",
+    "gen_config": "mlc_llm.convert",
+}
+
+__all__ = [
+    "ChatConfig",
+    "ChatModule",
+    "ConvConfig",
+    "GenerationConfig",
+    "__version__",
+    "compile_model",
+    "convert_weight",
+    "gen_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlc_llm' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,37 @@
+"""What a plugin author imports. Nothing here imports TVM.
+
+Four kinds of plugins are found through entry-point groups:
+
+============================== ===================== ====================================
+group                          the entry names       its value
+============================== ===================== ====================================
+``mlc_llm.devices``            the device            a :class:`Device`
+``mlc_llm.model_libraries``    the provider          an object with hooks (:mod:`.hookspecs`)
+``mlc_llm.conversation_templates`` the template      a mapping of template fields
+``mlc_llm.architectures``      the architecture      an :class:`Architecture`
+============================== ===================== ====================================
+"""
+
+from mlc_llm.plugin.architecture import Architecture, ModelConfig, Weight
+from mlc_llm.plugin.device import Adapter, Availability, Device, DeviceCodegen, Repack
+from mlc_llm.plugin.hookspecs import hookimpl
+from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, ModelSpec, NotFound
+from mlc_llm.plugin.template import ConversationTemplate
+
+__all__ = [
+    "Adapter",
+    "Architecture",
+    "Availability",
+    "ConversationTemplate",
+    "Device",
+    "DeviceCodegen",
+    "Found",
+    "LibraryRecord",
+    "LibraryRequest",
+    "ModelConfig",
+    "ModelSpec",
+    "NotFound",
+    "Repack",
+    "Weight",
+    "hookimpl",
+]

@@ -1,0 +1,114 @@
+"""The architecture interface: a config, a Relax module and a weight map."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from mlc_llm.version import INTERFACE_VERSION
+
+if TYPE_CHECKING:
+    from tvm.relax.frontend import nn
+
+
+class ModelConfig(BaseModel):
+    """What every architecture's config says; the architecture adds its own fields.
+
+    It reads both Hugging Face's ``config.json`` and the ``model_config`` of MLC's folders, whose
+    names for these fields are the same; other fields are ignored.
+    """
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
+
+    hidden_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    vocab_size: int
+    context_window_size: int
+    sliding_window_size: int = -1
+    attention_sink_size: int = -1
+    prefill_chunk_size: int = 2048
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, data: Any) -> Any:
+        """Fill what a file may leave out because it follows from the other fields."""
+        if not isinstance(data, Mapping):
+            return data
+        data = {key: value for key, value in data.items() if value is not None}
+        heads = data.get("num_attention_heads")
+        data.setdefault("num_key_value_heads", heads)
+        if "head_dim" not in data and heads and data.get("hidden_size"):
+            data["head_dim"] = data["hidden_size"] // heads
+        if "context_window_size" not in data and "max_position_embeddings" in data:
+            data["context_window_size"] = data["max_position_embeddings"]
+        if "sliding_window_size" not in data and "sliding_window" in data:
+            data["sliding_window_size"] = data["sliding_window"]
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) is no multiple of "
+                f"num_key_value_heads ({self.num_key_value_heads})"
+            )
+        return self
+
+    def shape(self) -> dict[str, Any]:
+        """The fields that compiled code depends on, as a JSON object.
+
+        Not among them: the vocabulary's size, which is symbolic, and the sizes of the window and
+        of a prefill chunk, which are given at run time.
+        """
+        runtime = {"vocab_size", "context_window_size", "prefill_chunk_size", "attention_sink_size"}
+        return self.model_dump(mode="json", exclude=runtime)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Where one parameter of the MLC layout comes from.
+
+    Args:
+        name: the parameter's name in MLC's layout, ending in ``.weight`` or ``.bias``.
+        sources: names of the checkpoint's tensors, concatenated along the first axis.
+        quantize: whether quantisation applies to it (linear and embedding weights).
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    quantize: bool = True
+
+
+class Architecture(ABC):
+    """A model family. Its entry point in ``mlc_llm.architectures`` names an instance or a class."""
+
+    interface_version: int = INTERFACE_VERSION
+    name: str
+    """The ``model_type`` of MLC's folders and of Hugging Face's ``config.json``."""
+
+    @abstractmethod
+    def config(self, data: Mapping[str, Any]) -> ModelConfig:
+        """Read a ``config.json`` or a ``model_config``; raises ``ValueError`` when it is wrong."""
+
+    @abstractmethod
+    def module(self, config: Any, dtype: str) -> nn.Module:
+        """The Relax module, its parameters in ``dtype``, with the methods of every text model.
+
+        The methods are ``embed``, ``prefill``, ``decode``, ``batch_prefill`` and
+        ``batch_decode``; see ``mlc_llm.model.llama.module``. Imports TVM.
+        """
+
+    @abstractmethod
+    def weights(self, config: Any) -> list[Weight]:
+        """The weight map: every parameter of the MLC layout, in the model's order."""
+
+    def ignores(self, name: str) -> bool:
+        """Whether a checkpoint's tensor of this name is known and not needed."""
+        return False

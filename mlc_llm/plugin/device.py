@@ -1,0 +1,120 @@
+"""The device interface: what a backend says of itself, and how code is generated for it.
+
+A device has two halves. :class:`Device` is cheap to import and knows whether the machine has the
+device, how TVM opens it and what it compiles to. :class:`DeviceCodegen` is its compiler half,
+loaded only to compile: it lowers a model's layers to the device's kernels and names its passes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from mlc_llm.version import INTERFACE_VERSION
+
+if TYPE_CHECKING:
+    import tvm
+    from tvm.relax.frontend import nn
+
+    from mlc_llm.plugin.architecture import ModelConfig
+    from mlc_llm.plugin.model_library import LibraryRecord
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One physical device that a backend can use.
+
+    Args:
+        name: what the driver calls it.
+        memory: bytes of memory, or None when that is not known.
+        details: anything else worth showing, such as the driver's version.
+    """
+
+    name: str
+    memory: int | None = None
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a device can be used here.
+
+    Args:
+        adapters: what can be used, in the order of their indices; empty when nothing can.
+        reason: why nothing can be used.
+        remedy: what the user can do about it.
+    """
+
+    adapters: tuple[Adapter, ...] = ()
+    reason: str = ""
+    remedy: str = ""
+
+    @property
+    def available(self) -> bool:
+        return bool(self.adapters)
+
+
+class Device(ABC):
+    """A backend. Its entry point in ``mlc_llm.devices`` names an instance or a class of this."""
+
+    interface_version: int = INTERFACE_VERSION
+    name: str
+    priority: int = 0
+    """``auto`` takes the available device of the highest priority."""
+    probe_in_process: bool = False
+    """Whether probing cannot crash or hang, so that no child process is needed for it."""
+    can_sample: bool = False
+    """Whether the device samples tokens itself; otherwise logits are sampled on the host."""
+
+    @abstractmethod
+    def probe(self) -> Availability:
+        """Say whether the device can be used here; called in a child process with a timeout."""
+
+    @abstractmethod
+    def open(self, index: int) -> tvm.runtime.Device:
+        """Return TVM's handle of the adapter with that index."""
+
+    @abstractmethod
+    def target(self, index: int = 0) -> dict[str, Any]:
+        """The TVM target, as a JSON object, that code for this adapter is compiled for."""
+
+    @abstractmethod
+    def codegen(self, target: Mapping[str, Any]) -> DeviceCodegen:
+        """The compiler half for ``target``; may import TVM's compiler."""
+
+    def mismatch(self, record: LibraryRecord) -> str | None:
+        """Why a library with this record cannot run on this machine, or None when it can."""
+        return None
+
+
+@dataclass(frozen=True)
+class Repack:
+    """How parameters of the lowered model are made from those of the model folder.
+
+    Args:
+        inputs: names of the stored parameters, in the kernel's order.
+        outputs: names of the lowered model's parameters, in the kernel's order.
+        kernel: a ``PrimFunc`` of (inputs..., outputs...); None passes one tensor through.
+    """
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    kernel: tvm.tirx.PrimFunc | None = None
+
+
+class DeviceCodegen(Protocol):
+    """How models are compiled for one device and target."""
+
+    def activation_dtype(self, model_dtype: str) -> str:
+        """The dtype that activations have on this device, given that of the stored weights."""
+
+    def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
+        """Replace layers by the device's own, and say how their parameters are made."""
+
+    def kv_cache(self, config: ModelConfig, dtype: str, sliding_window: int) -> nn.Module:
+        """The module whose ``create`` method makes the paged KV cache with the device's kernels."""
+
+    def passes(self) -> Sequence[tvm.ir.transform.Pass]:
+        """Passes that schedule what is not scheduled yet, run after operators are fused."""

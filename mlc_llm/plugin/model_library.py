@@ -1,0 +1,121 @@
+"""The model-library interface: what is asked for, what is answered, and a library's record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+RECORD_BEGIN = b"<<mlc-llm library record "
+RECORD_END = b" end of mlc-llm library record>>"
+"""What a library's record stands between, so that it is found by scanning the file's bytes."""
+
+
+class ModelSpec(BaseModel):
+    """Everything about a model that its compiled code depends on.
+
+    Args:
+        architecture: the architecture's name.
+        shape: the architecture's ``ModelConfig.shape()``.
+        quantization: the quantisation's name.
+        opt: compilation options, in canonical form.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    architecture: str
+    shape: dict[str, Any]
+    quantization: str
+    opt: str = ""
+
+    def digest(self) -> str:
+        """A short stable hash: equal for all fine-tunes of one shape and quantisation."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def differences(self, other: ModelSpec) -> list[str]:
+        """What differs, one line each, as ``field: self, not other``."""
+        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
+        flat_mine = {**{k: v for k, v in mine.items() if k != "shape"}, **mine["shape"]}
+        flat_theirs = {**{k: v for k, v in theirs.items() if k != "shape"}, **theirs["shape"]}
+        return [
+            f"{key}: {flat_mine.get(key)!r}, not {flat_theirs.get(key)!r}"
+            for key in sorted({*flat_mine, *flat_theirs})
+            if flat_mine.get(key) != flat_theirs.get(key)
+        ]
+
+
+class LibraryRecord(BaseModel):
+    """The record that every library carries, readable without opening it as code.
+
+    Args:
+        format: the record's own version.
+        tvm: version of ``apache-tvm`` that compiled it.
+        project: version of ``mlc-llm`` that compiled it.
+        spec: what it was compiled for.
+        device: the device's name.
+        target: the TVM target, as a JSON object.
+        cpu_features: features that the host's CPU must have, such as ``avx512vnni``.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: int = 1
+    tvm: str
+    project: str
+    spec: ModelSpec
+    device: str
+    target: dict[str, Any]
+    cpu_features: list[str] = []
+
+    def embedded(self) -> str:
+        """The text that is put into the library."""
+        return f"{RECORD_BEGIN.decode()}{self.model_dump_json()}{RECORD_END.decode()}"
+
+
+@dataclass(frozen=True)
+class LibraryRequest:
+    """What a provider is asked for.
+
+    Args:
+        spec: the model.
+        device: the device's name.
+        target: the TVM target, as a JSON object.
+        model_path: the model's folder.
+        named: the library file that the user named, if any.
+        allow_prebuilt: whether files that lie beside weights or under ``dist/`` may be opened.
+    """
+
+    spec: ModelSpec
+    device: str
+    target: dict[str, Any]
+    model_path: Path
+    named: Path | None = None
+    allow_prebuilt: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A provider has a library: its file, and who provides it."""
+
+    path: Path
+    provider: str
+
+
+@dataclass(frozen=True)
+class NotFound:
+    """A provider has none: what it looked at, and why each was rejected.
+
+    Args:
+        provider: the provider's name.
+        looked_at: pairs of a place and the reason why it does not serve.
+        final: whether no other provider may be asked, as for a file that the user named.
+    """
+
+    provider: str
+    looked_at: tuple[tuple[str, str], ...] = ()
+    final: bool = False

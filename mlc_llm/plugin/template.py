@@ -1,0 +1,114 @@
+"""The conversation template: data that says how a chat is laid out as one prompt.
+
+Field names and their meaning are those of MLC LLM's conversation protocol, as they stand in
+published ``mlc-chat-config.json`` files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlc_llm.config import ConvConfig
+from mlc_llm.errors import TemplateError
+
+DEFAULT_ROLE_TEMPLATES = {
+    "user": "{user_message}",
+    "assistant": "{assistant_message}",
+    "tool": "{tool_message}",
+}
+
+
+class ConversationTemplate(BaseModel):
+    """How messages become a prompt.
+
+    The prompt is the system message in ``system_template``; then every message as role,
+    ``role_content_sep``, content in its role's template, separator; then the assistant's role and
+    ``role_empty_sep``, after which the model writes.
+
+    Args:
+        name: the template's name.
+        system_template: text with the placeholder ``{system_message}``.
+        system_message: the default system message.
+        system_prefix_token_ids: token ids that begin the prompt, such as BOS.
+        add_role_after_system_message: whether the first message's role follows a system message.
+        roles: what stands for ``user``, ``assistant`` and perhaps ``tool``.
+        role_templates: text around a message's content, with a placeholder such as
+            ``{user_message}``.
+        messages: (role, content) pairs that begin every conversation.
+        seps: what follows a message; with two, the second follows the assistant's.
+        role_content_sep: between a role and a message's content.
+        role_empty_sep: after the assistant's role where the model is to write.
+        stop_str: strings that end an answer.
+        stop_token_ids: token ids that end an answer.
+        function_string: what replaces ``{function_string}``.
+        use_function_calling: whether the model is to call functions.
+        strip_reasoning_in_history: whether ``<think>`` parts of old answers are left out.
+        has_memory: whether earlier turns are part of the prompt.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str | None = None
+    system_template: str = "{system_message}"
+    system_message: str = ""
+    system_prefix_token_ids: list[int] | None = None
+    add_role_after_system_message: bool = True
+    roles: dict[str, str]
+    role_templates: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_ROLE_TEMPLATES))
+    messages: list[tuple[str, str | None]] = []
+    seps: Annotated[list[str], Field(min_length=1, max_length=2)]
+    role_content_sep: str = ""
+    role_empty_sep: str = ""
+    stop_str: list[str] = []
+    stop_token_ids: list[int] = []
+    function_string: str = ""
+    use_function_calling: bool = False
+    strip_reasoning_in_history: bool = False
+    add_bos: bool | None = None
+    has_memory: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete_role_templates(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("role_templates"), Mapping):
+            merged = {**DEFAULT_ROLE_TEMPLATES, **data["role_templates"]}
+            data = {**data, "role_templates": merged}
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> ConversationTemplate:
+        missing = {"user", "assistant"} - set(self.roles)
+        if missing:
+            raise ValueError(f"roles lacks {sorted(missing)}")
+        return self
+
+    @classmethod
+    def from_data(cls, data: Any, origin: str) -> ConversationTemplate:
+        """Validate a template's data.
+
+        Args:
+            data: a mapping of the fields above.
+            origin: where it comes from, for the error message.
+
+        Raises:
+            TemplateError: the data is no valid template.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'template'}: {item['msg']}"
+                for item in error.errors()
+            )
+            raise TemplateError(f"{origin} is no valid conversation template: {problems}") from None
+
+    def overlaid(self, config: ConvConfig | None) -> ConversationTemplate:
+        """A copy in which the fields that ``config`` sets replace this template's."""
+        if config is None:
+            return self
+        data = self.model_dump()
+        data.update({k: v for k, v in config.overrides().items() if v is not None})
+        return self.from_data(data, f"the template {self.name!r} with the given ConvConfig")
