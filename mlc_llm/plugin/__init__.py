@@ -13,7 +13,14 @@ group                          the entry names       its value
 """
 
 from mlc_llm.plugin.architecture import Architecture, ModelConfig, Weight
-from mlc_llm.plugin.device import Adapter, Availability, Device, DeviceCodegen, Repack
+from mlc_llm.plugin.device import (
+    Adapter,
+    AttentionKernels,
+    Availability,
+    Device,
+    DeviceCodegen,
+    Repack,
+)
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.plugin.template import ConversationTemplate
@@ -21,6 +28,7 @@ from mlc_llm.plugin.template import ConversationTemplate
 __all__ = [
     "Adapter",
     "Architecture",
+    "AttentionKernels",
     "Availability",
     "ConversationTemplate",
     "Device",

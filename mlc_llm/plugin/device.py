@@ -104,6 +104,27 @@ class Repack:
     kernel: tvm.tirx.PrimFunc | None = None
 
 
+@dataclass(frozen=True)
+class AttentionKernels:
+    """The ``PrimFunc`` that TVM's paged KV cache calls, with the signatures that it defines.
+
+    See ``vm.builtin.paged_attention_kv_cache_create`` in TVM's ``paged_kv_cache.cc`` and the
+    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim).
+    """
+
+    split_rotary: tvm.tirx.PrimFunc
+    transpose_append: tvm.tirx.PrimFunc
+    prefill_ragged: tvm.tirx.PrimFunc
+    prefill: tvm.tirx.PrimFunc
+    decode: tvm.tirx.PrimFunc
+    prefill_sliding_window: tvm.tirx.PrimFunc
+    decode_sliding_window: tvm.tirx.PrimFunc
+    merge_state: tvm.tirx.PrimFunc
+    copy_single_page: tvm.tirx.PrimFunc
+    debug_get_kv: tvm.tirx.PrimFunc
+    compact_kv_copy: tvm.tirx.PrimFunc
+
+
 class DeviceCodegen(Protocol):
     """How models are compiled for one device and target."""
 
@@ -113,8 +134,13 @@ class DeviceCodegen(Protocol):
     def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
         """Replace layers by the device's own, and say how their parameters are made."""
 
-    def kv_cache(self, config: ModelConfig, dtype: str, sliding_window: int) -> nn.Module:
-        """The module whose ``create`` method makes the paged KV cache with the device's kernels."""
+    def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
+        """The kernels that TVM's paged KV cache calls.
+
+        Args:
+            config: the model's config.
+            dtype: the KV cache's dtype.
+        """
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
         """Passes that schedule what is not scheduled yet, run after operators are fused."""
