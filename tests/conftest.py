@@ -1,0 +1,194 @@
+"""Fixtures that the whole test suite shares: test data, isolated caches, random checkpoints."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
+
+import hypothesis
+import pytest
+
+DATA_VARIABLE = "MLC_LLM_TEST_DATA"
+SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
+
+# Shared machines make single examples slow now and then; that is no failure.
+hypothesis.settings.register_profile("mlc_llm", deadline=None)
+hypothesis.settings.load_profile("mlc_llm")
+
+
+def lacking(reason: str) -> NoReturn:
+    """Skip the test because something it needs is not here; in CI, where all must be, fail."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason} (CI is set, so this is a failure and no skip)")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def isolated_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Point every cache into a temporary folder, and keep the hub off the network.
+
+    The variables are set for this process and for the child processes that it starts. Yields the
+    value of ``MLC_LLM_CACHE``.
+    """
+    root = tmp_path_factory.mktemp("caches")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLC_LLM_CACHE", str(root / "mlc_llm"))
+        patch.setenv("HF_HOME", str(root / "huggingface"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
+            patch.delenv(name, raising=False)
+        yield root / "mlc_llm"
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder of real models, tokenizers and manifests, which the repository does not hold."""
+    value = os.environ.get(DATA_VARIABLE)
+    if not value:
+        lacking(f"{DATA_VARIABLE} is not set")
+    # Relative to where pytest was started, so that tests may change the working folder.
+    folder = Path(value).resolve()
+    if not folder.is_dir():
+        lacking(f"{DATA_VARIABLE} names {folder}, which is no folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stories260k(test_data: Path) -> Path:
+    """A trained Llama with head size 8, vocabulary 512 and tied embeddings (Hugging Face)."""
+    return test_data / "models" / "stories260K"
+
+
+@pytest.fixture(scope="session")
+def babyllama(test_data: Path) -> Path:
+    """A trained Llama with head size 16, vocabulary 105 and tied embeddings (Hugging Face)."""
+    return test_data / "models" / "babyllama-936K"
+
+
+class CheckpointFactory(Protocol):
+    """What the fixture ``make_checkpoint`` gives."""
+
+    def __call__(
+        self,
+        model_type: str = "llama",
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_shard_size: str = "5GB",
+        **config: Any,
+    ) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointFactory:
+    """Make a small random Llama or Mistral checkpoint in the Hugging Face layout.
+
+    The same arguments give the same folder, which tests must not change (copy it first). It holds
+    ``config.json``, ``generation_config.json``, safetensors and a byte-level ``tokenizer.json``.
+
+    Call it with the ``model_type`` (``llama`` or ``mistral``), a ``seed``, the ``dtype`` of the
+    saved weights, the ``max_shard_size`` (as transformers' ``save_pretrained`` takes it) and any
+    field of the transformers config class.
+    """
+    made: dict[str, Path] = {}
+
+    def make(
+        model_type: str = "llama",
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+        max_shard_size: str = "5GB",
+        **config: Any,
+    ) -> Path:
+        key = json.dumps([model_type, seed, dtype, max_shard_size, config], sort_keys=True)
+        if key not in made:
+            folder = tmp_path_factory.mktemp(f"{model_type}-checkpoint")
+            try:
+                _save_random_model(folder, model_type, seed, dtype, max_shard_size, config)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
+def _save_random_model(
+    folder: Path,
+    model_type: str,
+    seed: int,
+    dtype: str,
+    max_shard_size: str,
+    overrides: dict[str, Any],
+) -> None:
+    transformers, torch = _import_reference()
+    transformers.utils.logging.disable_progress_bar()
+    classes = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+        "mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+    }
+    config_class, model_class = classes[model_type]
+    fields = {
+        "vocab_size": 320,
+        "hidden_size": 128,
+        "intermediate_size": 176,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        # Wider than transformers' own, so that logits tell tokens apart.
+        "initializer_range": 0.1,
+        **overrides,
+    }
+    config = config_class(**fields)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        model = model_class(config)
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                # Transformers starts them at one, which would hide a norm that is left out.
+                parameter.copy_(1.0 + 0.1 * torch.randn_like(parameter))
+        model = model.to(getattr(torch, dtype))
+        model.config.dtype = getattr(torch, dtype)
+        model.save_pretrained(folder, max_shard_size=max_shard_size)
+    write_byte_tokenizer(folder / "tokenizer.json", fields["vocab_size"])
+
+
+def _import_reference() -> tuple[Any, Any]:
+    """Import transformers and torch, whose imports may warn of things that are not ours."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            import torch
+            import transformers
+        except ImportError as error:
+            lacking(f"transformers and torch are the reference here, and one is missing: {error}")
+    return transformers, torch
+
+
+def write_byte_tokenizer(path: Path, vocab_size: int) -> None:
+    """Write a ``tokenizer.json`` that gives every byte a token of its own.
+
+    The ids are: 0 ``<unk>``, 1 ``<s>``, 2 ``</s>``, 3 to 258 the bytes, then fillers that no text
+    encodes to.
+    """
+    import tokenizers
+
+    tokens = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    assert vocab_size >= len(tokens), f"vocab_size must be at least {len(tokens)}"
+    tokens += [f"<filler {index}>" for index in range(vocab_size - len(tokens))]
+    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True)
+    )
+    tokenizer.decoder = tokenizers.decoders.Sequence(
+        [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    tokenizer.save(str(path))
