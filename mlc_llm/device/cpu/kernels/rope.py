@@ -1,0 +1,153 @@
+"""Rotary position embedding, applied while the fused q, k, v are taken apart.
+
+For pair i of a head (elements i and i + d/2) at position p:
+
+    out[i]       = x[i] * cos(p f_i) - x[i + d/2] * sin(p f_i)
+    out[i + d/2] = x[i + d/2] * cos(p f_i) + x[i] * sin(p f_i)
+
+with the inverse frequencies f_i of `inverse_frequencies`. The angle is the float32 product of p and
+f_i, and the rotation float32, as transformers does it; cos and sin are computed once for a token and
+serve all its heads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from math import gcd
+from typing import Any
+
+import numpy as np
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from .vector import (
+    Buffer,
+    Expr,
+    argument,
+    bind,
+    f32,
+    i64,
+    kernel,
+    load,
+    load_f32,
+    parallel,
+    scratch,
+    serial,
+    size,
+    store,
+    store_f32,
+    when,
+)
+
+_MAX_LANES = 16  # LLVM splits vectors that are wider than the CPU's
+
+
+def inverse_frequencies(
+    head_dim: int, theta: float, scaling: Mapping[str, Any] | None = None
+) -> tuple[float, ...]:
+    """The head_dim / 2 angles per position, rounded to float32.
+
+    Parameters
+    ----------
+    head_dim : width of a head.
+    theta : base of the geometric series.
+    scaling : a Hugging Face `rope_scaling`: None or type "default"; "linear" (`factor`); "llama3"
+        (`factor`, `low_freq_factor`, `high_freq_factor`, `original_max_position_embeddings`).
+    """
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequency = (np.float32(1) / np.power(np.float32(theta), exponent)).astype(np.float32)
+    scaling = scaling or {}
+    kind = scaling.get("rope_type", scaling.get("type", "default"))
+    if kind == "linear":
+        frequency = frequency / np.float32(scaling["factor"])
+    elif kind == "llama3":
+        frequency = _llama3(frequency, scaling)
+    elif kind != "default":
+        raise ValueError(f"rope type {kind!r} is not supported; known: default, linear, llama3")
+    return tuple(float(f) for f in frequency.astype(np.float32))
+
+
+def _llama3(frequency: np.ndarray, scaling: Mapping[str, Any]) -> np.ndarray:
+    """Long waves are stretched by `factor`, short ones kept, those between interpolated."""
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    wavelength = np.float32(2 * math.pi) / frequency
+    # How many waves fit into the context that the model was trained on.
+    waves = np.float32(scaling["original_max_position_embeddings"]) / wavelength
+    keep = np.clip((waves - low) / (high - low), 0, 1).astype(np.float32)
+    return (1 - keep) * frequency / np.float32(scaling["factor"]) + keep * frequency
+
+
+@lru_cache(maxsize=None)
+def split_rotary(
+    num_q_heads: int,
+    num_kv_heads: int,
+    head_dim: int,
+    dtype: str,
+    inv_freq: tuple[float, ...],
+    attention_factor: float = 1.0,
+) -> PrimFunc:
+    """Split qkv and rotate q and k, as TVM's KV cache calls it.
+
+    Arguments of the kernel: qkv (s, hq + 2 hkv, d), position_map (s,) int32, q (s, hq, d),
+    k (s, hkv, d), v (s, hkv, d), apply_rope (int64; 0 only copies).
+
+    Parameters
+    ----------
+    inv_freq : `inverse_frequencies`, or any head_dim / 2 numbers.
+    attention_factor : multiplies cos and sin.
+    """
+    if len(inv_freq) != head_dim // 2:
+        raise ValueError(f"{head_dim // 2} inverse frequencies are needed, not {len(inv_freq)}")
+    with kernel("split_rotary") as built:
+        tokens = size()
+        qkv = argument("qkv", (tokens, num_q_heads + 2 * num_kv_heads, head_dim), dtype)
+        position_map = argument("position_map", (tokens,), "int32", view=True)
+        q = argument("q", (tokens, num_q_heads, head_dim), dtype)
+        k = argument("k", (tokens, num_kv_heads, head_dim), dtype)
+        v = argument("v", (tokens, num_kv_heads, head_dim), dtype)
+        apply_rope = T.arg("apply_rope", T.int64())
+        with parallel(tokens) as s:
+            cos, sin = scratch((head_dim // 2,)), scratch((head_dim // 2,))
+            _angles(position_map[s], inv_freq, attention_factor, cos, sin)
+            with when(apply_rope > 0):
+                _rotate(qkv, q, s, 0, cos, sin)
+                _rotate(qkv, k, s, num_q_heads, cos, sin)
+            with when(apply_rope <= 0):
+                _copy(qkv, q, s, 0)
+                _copy(qkv, k, s, num_q_heads)
+            _copy(qkv, v, s, num_q_heads + num_kv_heads)
+    return built.get()
+
+
+def _angles(
+    position: Expr, inv_freq: tuple[float, ...], factor: float, cos: Buffer, sin: Buffer
+) -> None:
+    """cos and sin of every pair. The table of frequencies is a row of constants in the code."""
+    frequency = scratch((len(inv_freq),))
+    for i, f in enumerate(inv_freq):
+        T.buffer_store(frequency, f32(f), [i64(i)])
+    position = bind(T.Cast("float32", position))
+    with serial(len(inv_freq)) as i:
+        angle = bind(position * frequency[i])
+        T.buffer_store(cos, T.cos(angle) * f32(factor), [i])
+        T.buffer_store(sin, T.sin(angle) * f32(factor), [i])
+
+
+def _rotate(qkv: Buffer, out: Buffer, s: Expr, first: int, cos: Buffer, sin: Buffer) -> None:
+    half = int(out.shape[2]) // 2
+    lanes = gcd(half, _MAX_LANES)
+    with serial(out.shape[1]) as h, serial(half // lanes) as j:
+        i = bind(j * lanes)
+        c, n = bind(load(cos, (i,), lanes)), bind(load(sin, (i,), lanes))
+        a = bind(load_f32(qkv, (s, h + first, i), lanes))
+        b = bind(load_f32(qkv, (s, h + first, i + half), lanes))
+        store_f32(out, (s, h, i), a * c - b * n, lanes)
+        store_f32(out, (s, h, i + half), b * c + a * n, lanes)
+
+
+def _copy(qkv: Buffer, out: Buffer, s: Expr, first: int) -> None:
+    lanes = gcd(int(out.shape[2]), _MAX_LANES)
+    with serial(out.shape[1]) as h, serial(int(out.shape[2]) // lanes) as j:
+        store(out, (s, h, j * lanes), load(qkv, (s, h + first, j * lanes), lanes), lanes)
