@@ -1,0 +1,129 @@
+"""Whether what an entry point gave is a plugin of its kind and of this interface version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pluggy
+
+from mlc_llm.errors import PluginError, TemplateError
+from mlc_llm.plugin import hookspecs
+from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.device import Device
+from mlc_llm.plugin.discovery import ARCHITECTURE, DEVICE, TEMPLATE, Candidate
+from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.version import INTERFACE_VERSION
+
+DEFAULT_ORDER = 50
+"""When a library provider that names no ``order`` is asked; the built-in ones stand around it."""
+
+
+def validated(candidate: Candidate, value: object) -> Any:
+    """Return the plugin that ``value``, which the entry point named, is or makes.
+
+    Raises:
+        PluginError: the value is of the wrong type, interface version or name.
+        TemplateError: the value is no valid template.
+    """
+    if candidate.kind is DEVICE:
+        return _named(candidate, value, Device)
+    if candidate.kind is ARCHITECTURE:
+        return _named(candidate, value, Architecture)
+    if candidate.kind is TEMPLATE:
+        return _template(candidate, value)
+    return _provider(candidate, value)
+
+
+def _named(candidate: Candidate, value: object, base: type[Any]) -> Any:
+    """A device or an architecture: an instance, or a class that is made without arguments."""
+    plugin = value() if isinstance(value, type) and issubclass(value, base) else value
+    if not isinstance(plugin, base):
+        raise PluginError(
+            f"its entry point {candidate.entry_point.value!r} gives {_a(value)}, but must give an "
+            f"instance or a subclass of mlc_llm.plugin.{base.__name__}"
+        )
+    _check_interface(plugin)
+    name = getattr(plugin, "name", None)
+    if name != candidate.name:
+        said = f"the name {name!r}" if name is not None else "no name"
+        raise PluginError(f"it has {said}, but its entry point is called {candidate.name!r}")
+    if isinstance(plugin, Device) and (
+        not isinstance(plugin.priority, int | float) or isinstance(plugin.priority, bool)
+    ):
+        raise PluginError(f"its priority is {plugin.priority!r}, not a number")
+    return plugin
+
+
+def _template(candidate: Candidate, value: object) -> ConversationTemplate:
+    if isinstance(value, ConversationTemplate):
+        template = value
+    elif isinstance(value, Mapping):
+        template = ConversationTemplate.from_data(dict(value), f"the value of {candidate.name!r}")
+    else:
+        raise TemplateError(
+            f"its entry point {candidate.entry_point.value!r} gives {_a(value)}, but must give a "
+            "mapping of template fields"
+        )
+    return template if template.name else template.model_copy(update={"name": candidate.name})
+
+
+def _provider(candidate: Candidate, value: object) -> object:
+    """A library provider: any object with hooks of ours, or a class made without arguments."""
+    provider = value() if isinstance(value, type) else value
+    _check_interface(provider)
+    name = getattr(provider, "name", candidate.name)
+    if name != candidate.name:
+        raise PluginError(f"its name is {name!r}, but its entry point is {candidate.name!r}")
+    provider_order(provider)
+    # Registering stops half-way at a wrong hook: try it where nobody is asked.
+    trial = new_manager()
+    try:
+        trial.register(provider, name=candidate.name)
+        trial.check_pending()
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"a hook of it is wrong: {error}") from error
+    if not trial.get_hookcallers(provider):
+        hooks = sorted(trial.hook.__dict__)
+        raise PluginError(
+            f"its entry point {candidate.entry_point.value!r} gives {_a(value)} without any hook; "
+            f"hooks are marked with mlc_llm.plugin.hookimpl: {', '.join(hooks)}"
+        )
+    return provider
+
+
+def provider_order(provider: object) -> int:
+    """When a provider is asked: lower is earlier.
+
+    Raises:
+        PluginError: its ``order`` is not an integer.
+    """
+    order = getattr(provider, "order", DEFAULT_ORDER)
+    if not isinstance(order, int) or isinstance(order, bool):
+        raise PluginError(f"its order is {order!r}, not an integer")
+    return order
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows the hooks of :mod:`mlc_llm.plugin.hookspecs`."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    return manager
+
+
+def _check_interface(plugin: object) -> None:
+    version = getattr(plugin, "interface_version", INTERFACE_VERSION)
+    if version in (INTERFACE_VERSION, INTERFACE_VERSION - 1) and not isinstance(version, bool):
+        return
+    newer = isinstance(version, int) and version > INTERFACE_VERSION
+    remedy = "update mlc-llm" if newer else "update the plugin"
+    raise PluginError(
+        f"it is written for plugin interface {version!r}; this mlc-llm has interface "
+        f"{INTERFACE_VERSION} and accepts {INTERFACE_VERSION - 1}: {remedy}"
+    )
+
+
+def _a(value: object) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return f"an object of type {type(value).__name__}"
