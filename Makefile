@@ -1,0 +1,114 @@
+# mlc_llm: `make` lists the targets.
+#
+# Everything is installed into .venv with pip, from PyPI's packages and this clone. An install
+# runs again only when a pyproject.toml has changed. ARGS is handed on: make test ARGS="-k llama".
+
+PYTHON ?= python3
+VENV ?= .venv
+# The build of torch that the tests compare with. For a CPU build where PyPI has only CUDA's:
+#   make reference TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+TORCH ?= torch==2.13.0
+# The implementation that the benchmarks compare with; llama-cpp-python is built from source.
+PEER ?= llama-cpp-python==0.3.36 gguf==0.19.0
+BENCH ?= build/bench
+SHAPE ?= tinyllama-1.1b
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+PEER_VENV := $(BENCH)/venv
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
+CORE := -e plugins/templates -e .
+PLUGINS := $(foreach name,templates cuda vulkan metal,-e plugins/$(name))
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+
+export MODEL
+
+.DELETE_ON_ERROR:
+.PHONY: help install chat test lint bench reference clean
+
+help:
+	@echo "make chat MODEL=PATH        chat with the model in a folder"
+	@echo "make chat MODEL=HF://O/N    the same with a model from the Hugging Face hub"
+	@echo "make install                only install, into $(VENV)"
+	@echo "make test                   run the tests"
+	@echo "make reference              install torch and transformers, which more tests compare with"
+	@echo "make lint                   check style, types and import order"
+	@echo "make bench                  measure against llama.cpp (builds it once; takes minutes)"
+	@echo "make clean                  remove what the targets above made"
+
+install: $(STAMPS)/core
+
+chat:
+	@if [ -z "$$MODEL" ]; then \
+	  echo "Say which model to chat with:" >&2; \
+	  echo "  make chat MODEL=dist/my-model     a folder with weights in MLC's format" >&2; \
+	  echo "  make chat MODEL=HF://org/name     such a folder on the Hugging Face hub" >&2; \
+	  echo "README.md tells how to make a folder from a Hugging Face model." >&2; \
+	  exit 2; \
+	fi
+	@$(MAKE) --no-print-directory $(STAMPS)/core
+	@$(BIN)/mlc_llm chat "$$MODEL" $(ARGS)
+
+test: $(STAMPS)/test
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMPS)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(STAMPS)/core $(PEER_VENV)/.made
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.compile_time --shape $(SHAPE)
+	$(BIN)/python -m benchmarks.compare_llama_cpp --shape $(SHAPE) --work $(BENCH) \
+	  --peer-python $(PEER_VENV)/bin/python $(ARGS)
+
+reference: $(STAMPS)/reference
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment of the project.
+
+$(STAMPS)/venv:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "There is no $(PYTHON). Install Python 3.11 or newer, or name it: PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mlc_llm needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1)." >&2; \
+	  echo "Name a newer one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "$(PYTHON) cannot make virtual environments: its venv module is missing." >&2; \
+	  echo "On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/core: $(STAMPS)/venv pyproject.toml plugins/templates/pyproject.toml
+	@echo "Installing mlc_llm into $(VENV); this takes a minute or two, once." >&2
+	@$(PIP) $(CORE) >&2
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv $(PROJECTS)
+	@echo "Installing mlc_llm, its plugins and the test tools into $(VENV)." >&2
+	@$(PIP) $(PLUGINS) -e '.[test]' >&2
+	@touch $@
+
+$(STAMPS)/lint: $(STAMPS)/venv $(PROJECTS)
+	@$(PIP) $(PLUGINS) -e '.[lint]' >&2
+	@touch $@
+
+$(STAMPS)/reference: $(STAMPS)/venv $(PROJECTS)
+	@echo "Installing $(TORCH) and transformers into $(VENV)." >&2
+	@$(PIP) $(TORCH) >&2
+	@$(PIP) -e plugins/templates -e '.[reference]' >&2
+	@touch $@
+
+# The environment of the implementation that we compare with.
+
+$(PEER_VENV)/.made: $(STAMPS)/venv
+	@echo "Building $(PEER) in $(PEER_VENV); this takes some minutes, once." >&2
+	$(PYTHON) -m venv $(PEER_VENV)
+	@$(PEER_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(PEER) >&2
+	@touch $@

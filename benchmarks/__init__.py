@@ -1,0 +1,1 @@
+"""Benchmarks: paired runs against llama.cpp, compile time and start-up time."""

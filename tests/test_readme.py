@@ -1,0 +1,102 @@
+"""The examples of README.md and docs/ work: Python blocks run, commands and paths exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "benchmarks").glob("*.md"),
+    ]
+)
+MODEL = Path("dist/my-model")
+"""The folder that the examples chat with."""
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    document: Path
+    line: int
+    language: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def blocks(language: str) -> list[Block]:
+    """Every block of that language in the documents."""
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(Block(document, line, match[1], match[2]))
+    return [block for block in found if block.language == language]
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """Every ``mlc_llm`` command line in the documents, with where it stands."""
+    return [
+        (f"{block}: {line}", shlex.split(line, comments=True)[1:])
+        for block in blocks("sh")
+        for line in block.text.replace("\\\n", " ").splitlines()
+        if line.startswith("mlc_llm ")
+    ]
+
+
+@pytest.fixture(scope="module")
+def workplace(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds ``dist/my-model``, made of a trained model."""
+    from mlc_llm import convert_weight, gen_config
+
+    folder = tmp_path_factory.mktemp("readme")
+    convert_weight(stories260k, "q4f16_1", folder / MODEL)
+    gen_config(stories260k, "q4f16_1", "llama-2", folder / MODEL)
+    return folder
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_block_runs(
+    block: Block, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(workplace)
+    code = compile("\n" * block.line + block.text, str(block.document), "exec")
+    exec(code, {"__name__": "example"})
+    if "print(cm.stats())" in block.text:
+        statistics = capsys.readouterr().out.splitlines()[-1]
+        assert re.fullmatch(r"prefill: \d+\.\d tok/s, decode: \d+\.\d tok/s", statistics)
+
+
+@pytest.mark.parametrize(("origin", "arguments"), commands(), ids=lambda v: str(v)[:80])
+def test_command_line_is_understood(origin: str, arguments: list[str]) -> None:
+    from mlc_llm.cli import main
+
+    assert isinstance(main, click.Group), "the examples are checked through click"
+    context = click.Context(main)
+    command = main.get_command(context, arguments[0])
+    assert command is not None, f"{origin}: there is no such command"
+    options = {name for parameter in command.params for name in parameter.opts}
+    used = {word for word in arguments[1:] if word.startswith("-")}
+    assert used <= options, f"{origin}: unknown options {sorted(used - options)}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    missing = [link for link in LINK.findall(text) if not (document.parent / link).exists()]
+    assert not missing
