@@ -53,9 +53,19 @@ class KVCache(nn.Object):
 
 def last_token(x: nn.Tensor) -> nn.Tensor:
     """The last row of (tokens, hidden), as (1, hidden)."""
-    tokens, hidden = x.shape
 
-    def pick(table: te.Tensor) -> te.Tensor:
-        return te.compute((1, hidden), lambda _, j: table[tokens - 1, j], name="last_token")
+    def pick(rows: te.Tensor) -> te.Tensor:
+        last = rows.shape[0] - 1
+        return te.compute((1, rows.shape[1]), lambda _, j: rows[last, j], name="last_token")
 
     return op.tensor_expr_op(pick, "last_token", [x])
+
+
+def rows_at(x: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:
+    """The rows of (tokens, hidden) that ``positions`` (b,) int32 names, as (b, hidden)."""
+
+    def pick(rows: te.Tensor, at: te.Tensor) -> te.Tensor:
+        shape = (at.shape[0], rows.shape[1])
+        return te.compute(shape, lambda i, j: rows[at[i], j], name="rows_at")
+
+    return op.tensor_expr_op(pick, "rows_at", [x, positions])

@@ -64,11 +64,13 @@ class ModelConfig(BaseModel):
     def shape(self) -> dict[str, Any]:
         """The fields that compiled code depends on, as a JSON object.
 
-        Not among them: the vocabulary's size, which is symbolic, and the sizes of the window and
-        of a prefill chunk, which are given at run time.
+        Not among them: the vocabulary's size, which is symbolic, and the sizes of the context
+        window and of a prefill chunk, which are given at run time.
         """
-        runtime = {"vocab_size", "context_window_size", "prefill_chunk_size", "attention_sink_size"}
-        return self.model_dump(mode="json", exclude=runtime)
+        given_later = {"vocab_size", "context_window_size", "prefill_chunk_size"}
+        if self.sliding_window_size <= 0:
+            given_later.add("attention_sink_size")
+        return self.model_dump(mode="json", exclude=given_later)
 
 
 @dataclass(frozen=True)

@@ -81,8 +81,18 @@ class Device(ABC):
         """The TVM target, as a JSON object, that code for this adapter is compiled for."""
 
     @abstractmethod
-    def codegen(self, target: Mapping[str, Any]) -> DeviceCodegen:
-        """The compiler half for ``target``; may import TVM's compiler."""
+    def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
+        """The compiler half; may import TVM's compiler.
+
+        Args:
+            target: the TVM target, as :meth:`target` gives it.
+            opt: compilation options by name, such as ``{"activations": "a8"}``; raises
+                ``ConfigError`` for one that the device does not know.
+        """
+
+    def required_features(self, target: Mapping[str, Any]) -> list[str]:
+        """The CPU features, by LLVM's names, that host code compiled for ``target`` needs."""
+        return []
 
     def mismatch(self, record: LibraryRecord) -> str | None:
         """Why a library with this record cannot run on this machine, or None when it can."""

@@ -6,9 +6,13 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
+
+from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, parse_options
+from mlc_llm.errors import ModelFolderError
+from mlc_llm.plugin.architecture import Architecture
 
 RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
@@ -31,6 +35,33 @@ class ModelSpec(BaseModel):
     shape: dict[str, Any]
     quantization: str
     opt: str = ""
+
+    @classmethod
+    def of(cls, model: ModelFile, architecture: Architecture, opt: str = "") -> Self:
+        """The spec of a model folder.
+
+        Args:
+            model: the folder's ``mlc-chat-config.json``, overrides applied.
+            architecture: the architecture that it names.
+            opt: compilation options, ``"name=value,..."``.
+
+        Raises:
+            ModelFolderError: the architecture cannot read the file's ``model_config``.
+        """
+        sliding = {"sliding_window_size": model.sliding_window_size}
+        try:
+            config = architecture.config({**model.architecture_config, **sliding})
+        except ValueError as error:
+            raise ModelFolderError(
+                f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "
+                f"{architecture.name!r}: {error}"
+            ) from None
+        return cls(
+            architecture=architecture.name,
+            shape=config.shape(),
+            quantization=model.quantization,
+            opt=",".join(f"{name}={value}" for name, value in parse_options(opt).items()),
+        )
 
     def digest(self) -> str:
         """A short stable hash: equal for all fine-tunes of one shape and quantisation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from mlc_llm.model.layers import Embedding, KVCache, SiluAndMul, last_token
+from mlc_llm.model.layers import Embedding, KVCache, SiluAndMul, last_token, rows_at
 from mlc_llm.model.llama.architecture import LlamaConfig
 
 
@@ -115,7 +115,7 @@ class LlamaForCausalLM(nn.Module):
         ``logit_positions`` (b,) int32 names the rows whose logits (1, b, vocab) are wanted.
         """
         hidden = self.model(self._rows(embeddings), kv_cache)
-        logits = self._logits(op.take(hidden, logit_positions, axis=0))
+        logits = self._logits(rows_at(hidden, logit_positions))
         return op.reshape(logits, (1, *logits.shape)), kv_cache
 
     def batch_decode(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, KVCache]:
@@ -129,4 +129,6 @@ class LlamaForCausalLM(nn.Module):
 
     def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
         hidden = self.model.norm(hidden)
-        return self.model.embed_tokens.lm_head_forward(hidden) if self.tied else self.lm_head(hidden)
+        return (
+            self.model.embed_tokens.lm_head_forward(hidden) if self.tied else self.lm_head(hidden)
+        )

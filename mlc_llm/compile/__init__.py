@@ -1,0 +1,27 @@
+"""The compiler: from a model's shape to a model library.
+
+Names are imported when they are first used: importing this package does not import TVM.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlc_llm.compile.build import compile_library, find_compiler
+    from mlc_llm.compile.model import compile_model
+
+_HOMES = {
+    "compile_library": "mlc_llm.compile.build",
+    "compile_model": "mlc_llm.compile.model",
+    "find_compiler": "mlc_llm.compile.build",
+}
+
+__all__ = ["compile_library", "compile_model", "find_compiler"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'mlc_llm.compile' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,121 @@
+"""Compiling a model library: the whole way in one screen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tvm
+from tvm import relax
+
+from mlc_llm.compile.export import add_repacking, export_model
+from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
+from mlc_llm.compile.pipeline import pipeline
+from mlc_llm.config import parse_options
+from mlc_llm.errors import CompileError
+from mlc_llm.plugin import Architecture, Device, ModelSpec
+from mlc_llm.quantization.modules import quantize_model
+from mlc_llm.quantization.scheme import scheme
+
+COMPILERS = ("gcc", "clang", "cc", "g++", "clang++", "c++")
+
+
+def compile_library(
+    spec: ModelSpec,
+    architecture: Architecture,
+    device: Device,
+    target: Mapping[str, Any],
+    output: Path,
+) -> None:
+    """Compile the library of ``spec`` and write it to ``output``, whole or not at all.
+
+    Args:
+        spec: what to compile.
+        architecture: the architecture that ``spec`` names.
+        device: the device to compile for.
+        target: the TVM target, as the device gives it.
+        output: the library's file, ``.so`` (``.dylib`` on macOS, ``.dll`` on Windows).
+
+    Raises:
+        CompileError: there is no C compiler to link with, or linking failed.
+        ConfigError: a compilation option is unknown.
+    """
+    compiler = find_compiler()
+    module = lower(spec, architecture, device, target)
+    codegen_target = tvm.target.Target(dict(target))
+    executable = relax.build(module, target=codegen_target, relax_pipeline=None)
+    _link(executable, compiler, output)
+
+
+def lower(
+    spec: ModelSpec, architecture: Architecture, device: Device, target: Mapping[str, Any]
+) -> tvm.IRModule:
+    """The module that ``relax.build`` takes: every function of the library, all passes run."""
+    codegen = device.codegen(target, parse_options(spec.opt))
+    config = architecture.config({**spec.shape, "vocab_size": 1, "context_window_size": -1})
+    quantization = scheme(spec.quantization)
+    dtype = quantization.model_dtype
+    stored = quantize_model(architecture.module(config, dtype), quantization)
+    params = stored_parameters(stored)
+    model, steps = codegen.lower(stored)
+    kernels = codegen.attention(config, dtype)
+    module, names = export_model(model, config, codegen.activation_dtype(dtype), kernels, dtype)
+    steps.sort(key=lambda step: names.index(step.outputs[0]))
+    module, repack = add_repacking(module, steps)
+    module = add_texts(
+        module,
+        {
+            "_metadata": encode(metadata(spec, config, params, repack, dtype)),
+            "_record": record(spec, device, target).embedded(),
+        },
+    )
+    with tvm.target.Target(dict(target)):
+        return pipeline(codegen)(module)
+
+
+def find_compiler() -> str:
+    """The command that links shared libraries: ``$CXX``, ``$CC``, or the first one on PATH.
+
+    Raises:
+        CompileError: there is none.
+    """
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    if named and shutil.which(named.split()[0]):
+        return named
+    names = ("clang",) if sys.platform == "win32" else COMPILERS
+    for name in names:
+        if shutil.which(name):
+            return name
+    looked = f"$CXX={named!r} and " if named else ""
+    raise CompileError(
+        "A model library is linked with a C compiler, and none was found. "
+        f"Looked for {looked}{', '.join(names)} on PATH. {_how_to_get_a_compiler()}"
+    )
+
+
+def _how_to_get_a_compiler() -> str:
+    match sys.platform:
+        case "darwin":
+            return "Install one with: xcode-select --install"
+        case "win32":
+            return (
+                "Install LLVM (https://releases.llvm.org), whose clang is used, and add it to PATH."
+            )
+    return "Install one with: apt-get install gcc (Debian, Ubuntu) or dnf install gcc (Fedora)."
+
+
+def _link(executable: relax.VMExecutable, compiler: str, output: Path) -> None:
+    """Write the shared library beside its final place, then move it there."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
+        linked = Path(folder) / output.name
+        try:
+            executable.export_library(str(linked), workspace_dir=folder, cc=compiler)
+        except (RuntimeError, OSError) as error:
+            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
+        os.replace(linked, output)

@@ -1,0 +1,96 @@
+"""What a library says of itself: the runtime's metadata, and the record for those who look at it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tvm
+from tvm import relax
+from tvm.relax.frontend import nn
+
+from mlc_llm.compile.kv_cache import PAGE_SIZE
+from mlc_llm.plugin import Device, LibraryRecord, ModelConfig, ModelSpec
+from mlc_llm.version import __version__, tvm_version
+
+FLOAT_BYTES = 4
+
+
+def stored_parameters(model: nn.Module) -> list[dict[str, Any]]:
+    """Name, shape and dtype of every parameter of a model folder; symbolic sizes by their name."""
+    return [
+        {
+            "name": name,
+            "shape": [size if isinstance(size, int) else str(size) for size in parameter.shape],
+            "dtype": parameter.dtype,
+        }
+        for name, parameter in model.named_parameters()
+    ]
+
+
+def metadata(
+    spec: ModelSpec,
+    config: ModelConfig,
+    params: Sequence[Mapping[str, Any]],
+    repack: Sequence[Mapping[str, Any]],
+    kv_dtype: str,
+) -> dict[str, Any]:
+    """The object that the library's function ``_metadata`` returns as JSON.
+
+    Keys that MLC's libraries have too mean the same here. A window's and a chunk's size are the
+    model's own: they are only the defaults of what is given at run time.
+    """
+    geometry = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
+    return {
+        "model_type": spec.architecture,
+        "quantization": spec.quantization,
+        "context_window_size": config.context_window_size,
+        "sliding_window_size": config.sliding_window_size,
+        "attention_sink_size": config.attention_sink_size,
+        "prefill_chunk_size": config.prefill_chunk_size,
+        "tensor_parallel_shards": 1,
+        "kv_cache_bytes": 0,
+        "memory_usage": {"prefill": _prefill_bytes(config)},
+        "params": list(params),
+        "kv_cache": {
+            **{name: getattr(config, name) for name in geometry},
+            "dtype": kv_dtype,
+            "page_size": PAGE_SIZE,
+        },
+        "repack": list(repack),
+    }
+
+
+def _prefill_bytes(config: ModelConfig) -> int:
+    """An estimate of what one prefill chunk needs beside weights and cache, in bytes."""
+    heads = config.num_attention_heads + 2 * config.num_key_value_heads
+    ffn = getattr(config, "intermediate_size", 4 * config.hidden_size)
+    row = 4 * config.hidden_size + 3 * ffn + 3 * heads * config.head_dim
+    return row * FLOAT_BYTES * config.prefill_chunk_size
+
+
+def record(spec: ModelSpec, device: Device, target: Mapping[str, Any]) -> LibraryRecord:
+    """The record of a library compiled here and now."""
+    return LibraryRecord(
+        tvm=tvm_version(),
+        project=__version__,
+        spec=spec,
+        device=device.name,
+        target=dict(target),
+        cpu_features=device.required_features(target),
+    )
+
+
+def add_texts(module: tvm.IRModule, texts: Mapping[str, str]) -> tvm.IRModule:
+    """Add functions without arguments that return constant texts."""
+    builder = relax.BlockBuilder(module)
+    for name, text in texts.items():
+        with builder.function(name, params=[]):
+            builder.emit_func_output(tvm.ir.StringImm(text))
+    return builder.finalize()
+
+
+def encode(data: Mapping[str, Any]) -> str:
+    """Metadata as text."""
+    return json.dumps(data, separators=(",", ":"))

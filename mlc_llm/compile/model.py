@@ -1,0 +1,44 @@
+"""Compiling the library of a model folder, as a user asks for it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from mlc_llm.compile.build import compile_library
+from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.choice import choose_device
+from mlc_llm.plugin.registry import default_registry
+from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.source import resolve_model
+
+SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
+
+
+def compile_model(
+    model: str | Path, device: str = "auto", output: str | Path | None = None, *, opt: str = ""
+) -> Path:
+    """Compile the model library of a model folder.
+
+    Args:
+        model: a folder in MLC's format, or ``HF://org/name``.
+        device: ``auto``, a device's name, or ``name:index``.
+        output: the library's file; by default ``{folder's name}-{device}.so`` in the folder.
+        opt: compilation options, such as ``"activations=a8"``.
+
+    Returns:
+        The library's path.
+
+    Raises:
+        MLCError: the folder, the device or the options are wrong, or compiling failed.
+    """
+    folder = ModelFolder.open(resolve_model(str(model)))
+    registry = default_registry()
+    chosen = choose_device(device)
+    architecture = registry.architecture(folder.config.model_type)
+    suffix = SUFFIXES.get(sys.platform, ".so")
+    default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"
+    path = Path(output) if output is not None else default
+    spec = ModelSpec.of(folder.config, architecture, opt)
+    compile_library(spec, architecture, chosen.device, chosen.device.target(chosen.index), path)
+    return path

@@ -1,0 +1,57 @@
+"""The built-in device: the CPU, through LLVM and kernels of our own."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mlc_llm.device.cpu.features import host_features, host_target, required_features
+from mlc_llm.errors import DeviceError
+from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, LibraryRecord
+
+if TYPE_CHECKING:
+    import tvm
+
+
+class CPUDevice(Device):
+    """This machine's CPU; always there, and what ``auto`` takes when there is nothing faster."""
+
+    name = "cpu"
+    priority = 0
+    probe_in_process = True
+
+    def probe(self) -> Availability:
+        details = {"cores": str(os.cpu_count()), "features": " ".join(self._notable())}
+        return Availability((Adapter(platform.machine(), details=details),))
+
+    def open(self, index: int) -> tvm.runtime.Device:
+        if index != 0:
+            raise DeviceError(f"There is one CPU device, cpu:0; cpu:{index} does not exist.")
+        import tvm
+
+        return tvm.cpu()
+
+    def target(self, index: int = 0) -> dict[str, Any]:
+        return host_target()
+
+    def required_features(self, target: Mapping[str, Any]) -> list[str]:
+        return required_features(dict(target))
+
+    def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
+        from mlc_llm.device.cpu.codegen import CPUCodegen
+
+        return CPUCodegen(target, opt)
+
+    def mismatch(self, record: LibraryRecord) -> str | None:
+        missing = sorted(set(record.cpu_features) - host_features())
+        if not missing:
+            return None
+        return f"it needs the CPU features {', '.join(missing)}, which this CPU does not have"
+
+    def _notable(self) -> list[str]:
+        return sorted(host_features().intersection(required_features(self.target())))
+
+
+CPU = CPUDevice()

@@ -1,0 +1,57 @@
+"""The CPU's compiler half: lowers a model's layers to the kernels under ``kernels/``.
+
+Activations are float32 whatever the weights are stored in; keys and values are in the model's own
+dtype. Linear weights and token embeddings are repacked at load into blocks of 16 rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tvm
+from tvm.relax.frontend import nn
+
+from mlc_llm.device.cpu.attention import attention_kernels
+from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.lowering import Lowering
+from mlc_llm.device.cpu.schedule import ScheduleElementwise
+from mlc_llm.errors import ConfigError, unknown
+from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
+
+OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("a16", "a8")}
+"""Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs where
+the CPU multiplies 8-bit integers: to 15 bits (a16) or to 8 (a8, faster and coarser)."""
+
+
+class CPUCodegen:
+    """Compiles for one CPU target."""
+
+    def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
+        self.isa = Isa.of(tvm.target.Target(dict(target)))
+        self.activations = _option(opt, "activations")
+
+    def activation_dtype(self, model_dtype: str) -> str:
+        return "float32"
+
+    def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
+        lowering = Lowering(self.isa, self.activations)
+        return lowering.visit("", model), lowering.steps
+
+    def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
+        return attention_kernels(config, dtype, self.isa)
+
+    def passes(self) -> Sequence[tvm.ir.transform.Pass]:
+        return [ScheduleElementwise(self.isa.lanes)]
+
+
+def _option(opt: Mapping[str, str], name: str) -> str:
+    for given in opt:
+        if given not in OPTIONS:
+            raise ConfigError(unknown("compilation option", given, OPTIONS))
+    value = opt.get(name, OPTIONS[name][0])
+    if value not in OPTIONS[name]:
+        raise ConfigError(
+            unknown(f"value of the compilation option {name!r}", value, OPTIONS[name])
+        )
+    return value
