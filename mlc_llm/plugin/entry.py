@@ -125,10 +125,7 @@ class Plugin:
                 finally:
                     self.loading = False
             if self.failed:
-                raise PluginError(
-                    f"{what} cannot be used: {self.reason}. Update or uninstall it; "
-                    "`mlc_llm plugins` shows all plugins."
-                )
+                raise PluginError(f"{what} cannot be used: {self.reason}. Update or uninstall it.")
             return self.value
 
     def _import(self) -> None:

@@ -157,7 +157,7 @@ class Registry:
         plugin = self._find(find_kind(kind), name)
         with plugin.lock:
             if reason:
-                plugin.reason = plugin.reason or reason
+                plugin.reason = reason
             else:
                 plugin.advance(state)
 

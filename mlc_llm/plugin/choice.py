@@ -1,0 +1,151 @@
+"""Choosing the device: by name, or the best one that is available."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass
+
+from mlc_llm.errors import DeviceError, PluginError
+from mlc_llm.plugin.device import Adapter, Device
+from mlc_llm.plugin.discovery import DEVICE
+from mlc_llm.plugin.probing import probe
+from mlc_llm.plugin.registry import Registry, State, default_registry
+
+logger = logging.getLogger("mlc_llm")
+
+AUTO = "auto"
+DEVICE_VARIABLE = "MLC_LLM_DEVICE"
+"""The environment variable that stands in for ``auto``."""
+
+_FORM = re.compile(r"(?P<name>[^\s:]+)(:(?P<index>[0-9]{1,9}))?")
+
+
+@dataclass(frozen=True)
+class Considered:
+    """A device that ``auto`` looked at and did not take.
+
+    Args:
+        name: the device's name.
+        reason: why it was not taken.
+        remedy: what the user can do about it; empty when there is nothing to do, as where the
+            machine merely lacks the hardware.
+    """
+
+    name: str
+    reason: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {sentence(self.reason, self.remedy)}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The device that was chosen.
+
+    Args:
+        device: the device.
+        index: which of its adapters.
+        adapter: that adapter.
+        considered: the devices that were not taken, and why; empty when one was named.
+    """
+
+    device: Device
+    index: int
+    adapter: Adapter
+    considered: tuple[Considered, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.device.name}:{self.index}"
+
+
+def choose_device(name: str = AUTO, registry: Registry | None = None) -> Choice:
+    """Return the device to use.
+
+    Args:
+        name: ``auto``, a device's name, or ``name:index``. ``auto`` is what the environment
+            variable ``MLC_LLM_DEVICE`` says or else the available device of highest priority.
+        registry: where devices are looked up; by default among the installed plugins.
+
+    Where ``auto`` passes over a device of higher priority, it logs why: as a warning when the
+    user can do something about it, else (the machine lacks the hardware) as information.
+
+    Raises:
+        DeviceError: the name is malformed or unknown, the device is not available, it has no
+            adapter of that index, or ``auto`` finds none.
+        PluginError: the named device's plugin is broken, or two have that name.
+    """
+    registry = registry or default_registry()
+    origin = ""
+    if name == AUTO:
+        named = os.environ.get(DEVICE_VARIABLE, "").strip()
+        if named:
+            name, origin = named, f" ({DEVICE_VARIABLE} names it)"
+    choice = _best(registry) if name == AUTO else _named(name, origin, registry)
+    registry.mark(DEVICE.word, choice.device.name, State.SELECTED)
+    return choice
+
+
+def sentence(reason: str, remedy: str = "") -> str:
+    """A reason and its remedy as sentences."""
+    parts = [part.strip().rstrip(".") for part in (reason, remedy)]
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
+
+
+def parse_device(name: str) -> tuple[str, int]:
+    """Split ``name`` or ``name:index``; the index is 0 by default.
+
+    Raises:
+        DeviceError: the text has another form.
+    """
+    match = _FORM.fullmatch(name)
+    if match is None or (match["name"] == AUTO and match["index"]):
+        raise DeviceError(
+            f"{name!r} does not name a device. Give 'auto', a name such as 'cpu', or a name and "
+            "an index such as 'cuda:1'."
+        )
+    return match["name"], int(match["index"] or 0)
+
+
+def _named(name: str, origin: str, registry: Registry) -> Choice:
+    device_name, index = parse_device(name)
+    device = registry.device(device_name)
+    availability = probe(device_name, registry)
+    if not availability.available:
+        raise DeviceError(
+            f"The device {device_name!r}{origin} is not available. "
+            f"{sentence(availability.reason, availability.remedy)}"
+        )
+    if index >= len(availability.adapters):
+        there = ", ".join(
+            f"{device_name}:{i} ({adapter.name})" for i, adapter in enumerate(availability.adapters)
+        )
+        raise DeviceError(f"There is no device '{device_name}:{index}'{origin}. There is: {there}.")
+    return Choice(device, index, availability.adapters[index])
+
+
+def _best(registry: Registry) -> Choice:
+    considered: list[Considered] = []
+    devices: list[Device] = []
+    for name in registry.names(DEVICE.group):
+        try:
+            devices.append(registry.device(name))
+        except PluginError as error:
+            considered.append(Considered(name, str(error), "`mlc_llm plugins` tells more."))
+    devices.sort(key=lambda device: (-device.priority, device.name))
+    for i, device in enumerate(devices):
+        availability = probe(device.name, registry)
+        if not availability.available:
+            considered.append(Considered(device.name, availability.reason, availability.remedy))
+            continue
+        for item in considered:
+            level = logging.WARNING if item.remedy else logging.INFO
+            logger.log(level, "Using the device %s, not %s", device.name, item)
+        for other in devices[i + 1 :]:
+            reason = f"{device.name} is available and has a higher priority"
+            considered.append(Considered(other.name, reason))
+        return Choice(device, 0, availability.adapters[0], tuple(considered))
+    reasons = "".join(f"\n  {item}" for item in considered) or " No device is installed."
+    raise DeviceError(f"No device is available.{reasons}")
