@@ -1,0 +1,1 @@
+"""Weights on disk: manifests, shards, model folders and the hub they come from. No compiler."""

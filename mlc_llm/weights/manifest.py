@@ -1,0 +1,248 @@
+"""The manifest of a model folder: which tensor lies where in which shard.
+
+``tensor-cache.json`` (older: ``ndarray-cache.json``, the same format) is what TVM writes and reads;
+see ``src/runtime/vm/tensor_cache_support.cc`` in its sources. A shard holds the bytes of tensors in
+row-major order, little-endian. A tensor of dtype float32 whose record has the format
+``f32-to-bf16`` is stored as bfloat16; for any other dtype that format means nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
+
+from mlc_llm.errors import ModelFolderError
+from mlc_llm.weights.json_file import read_json_object
+
+MANIFEST_FILE = "tensor-cache.json"
+OLDER_MANIFEST_FILE = "ndarray-cache.json"
+
+RAW = "raw"
+BFLOAT16 = "f32-to-bf16"
+
+DTYPES = frozenset(
+    [f"float{bits}" for bits in (16, 32, 64)]
+    + [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
+)
+"""The dtypes that a tensor may have."""
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """One tensor.
+
+    Args:
+        name: the tensor's name.
+        shape: its shape.
+        dtype: its dtype, as NumPy names it.
+        shard: its shard's file, relative to the folder.
+        offset: where its bytes begin in the shard.
+        nbytes: how many there are in the shard.
+        format: ``raw``, or ``f32-to-bf16``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    shard: str
+    offset: int
+    nbytes: int
+    format: str = RAW
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether this float32 tensor is stored as bfloat16."""
+        return self.dtype == "float32" and self.format == BFLOAT16
+
+    def stored_nbytes(self) -> int:
+        """How many bytes the shape and the dtype need in the shard."""
+        itemsize = 2 if self.narrowed else np.dtype(self.dtype).itemsize
+        return math.prod(self.shape) * itemsize
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard: its file relative to the folder, its size, its checksum and its tensors."""
+
+    file: str
+    nbytes: int
+    md5: str | None
+    tensors: tuple[TensorRecord, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What ``tensor-cache.json`` says.
+
+    Args:
+        shards: the shards, in the file's order.
+        metadata: what the file says of the whole, such as ``BitsPerParam``.
+    """
+
+    shards: tuple[ShardRecord, ...]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def tensors(self) -> dict[str, TensorRecord]:
+        """Every tensor by its name, in the file's order."""
+        return {tensor.name: tensor for shard in self.shards for tensor in shard.tensors}
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all tensors as they are stored."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @classmethod
+    def load(cls, path: Path) -> Manifest:
+        """Read and check a manifest.
+
+        Raises:
+            ModelFolderError: it is not JSON, a field is missing or malformed, a tensor is listed
+                twice, or does not lie inside its shard.
+        """
+        return cls.parse(read_json_object(path, ModelFolderError), str(path))
+
+    @classmethod
+    def parse(cls, data: Any, origin: str) -> Manifest:
+        """Check a manifest's data, read from ``origin``; raises as :meth:`load`."""
+        try:
+            file = _File.model_validate(data)
+        except ValidationError as error:
+            item = error.errors()[0]
+            where = ".".join(map(str, item["loc"])) or "the file"
+            raise ModelFolderError(f"{origin}: {where}: {item['msg']}.") from None
+        manifest = cls(tuple(shard.record() for shard in file.records), file.metadata)
+        _check(manifest, origin)
+        return manifest
+
+    def dump(self) -> bytes:
+        """The file's content."""
+        data = {"metadata": self.metadata, "records": [_dump_shard(s) for s in self.shards]}
+        return json.dumps(data, indent=4).encode()
+
+
+Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
+
+
+class _Tensor(BaseModel):
+    name: Annotated[str, Field(min_length=1)]
+    shape: list[Size]
+    dtype: str
+    format: str
+    nbytes: Size
+    offset: Size = Field(alias="byteOffset")
+
+
+class _Shard(BaseModel):
+    file: Annotated[str, Field(min_length=1, alias="dataPath")]
+    format: str
+    nbytes: Size
+    records: list[_Tensor]
+    md5: str | None = Field(alias="md5sum", default=None)
+
+    def record(self) -> ShardRecord:
+        if self.format != "raw-shard":
+            raise ModelFolderError(
+                f"The shard {self.file} has the format {self.format!r}; only 'raw-shard' is known."
+            )
+        tensors = tuple(
+            TensorRecord(
+                name=item.name,
+                shape=tuple(item.shape),
+                dtype=item.dtype,
+                shard=self.file,
+                offset=item.offset,
+                nbytes=item.nbytes,
+                format=item.format,
+            )
+            for item in self.records
+        )
+        return ShardRecord(self.file, self.nbytes, self.md5, tensors)
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    metadata: dict[str, Any] = {}
+    records: list[_Shard]
+
+
+def _check(manifest: Manifest, origin: str) -> None:
+    files: set[str] = set()
+    names: set[str] = set()
+    for shard in manifest.shards:
+        if not _stays_inside(shard.file):
+            raise ModelFolderError(f"{origin}: the shard {shard.file!r} lies outside the folder.")
+        if shard.file in files:
+            raise ModelFolderError(f"{origin}: the shard {shard.file} is listed twice.")
+        files.add(shard.file)
+        for tensor in shard.tensors:
+            if tensor.name in names:
+                raise ModelFolderError(f"{origin}: the tensor {tensor.name} is listed twice.")
+            names.add(tensor.name)
+            _check_tensor(tensor, shard, origin)
+        _check_overlap(shard.tensors, origin)
+    if not names:
+        raise ModelFolderError(f"{origin} lists no tensors.")
+
+
+def _stays_inside(file: str) -> bool:
+    windows, posix = PureWindowsPath(file), PurePosixPath(file)
+    absolute = posix.is_absolute() or windows.drive or windows.root
+    return not absolute and ".." not in windows.parts and posix.name != ""
+
+
+def _check_tensor(tensor: TensorRecord, shard: ShardRecord, origin: str) -> None:
+    where = f"{origin}: the tensor {tensor.name}"
+    if tensor.dtype not in DTYPES:
+        raise ModelFolderError(f"{where} has the dtype {tensor.dtype!r}, which is not supported.")
+    if tensor.format not in (RAW, BFLOAT16):
+        raise ModelFolderError(f"{where} has the format {tensor.format!r}, which is not known.")
+    if tensor.nbytes != tensor.stored_nbytes():
+        raise ModelFolderError(
+            f"{where} has {tensor.nbytes} bytes; its shape {tensor.shape} and its dtype "
+            f"{tensor.dtype} need {tensor.stored_nbytes()}."
+        )
+    end = tensor.offset + tensor.nbytes
+    if end > shard.nbytes:
+        raise ModelFolderError(
+            f"{where} ends at byte {end} of {shard.file}, which has {shard.nbytes} bytes."
+        )
+
+
+def _check_overlap(tensors: Iterable[TensorRecord], origin: str) -> None:
+    ordered = sorted((t for t in tensors if t.nbytes), key=lambda tensor: tensor.offset)
+    for first, second in itertools.pairwise(ordered):
+        if first.offset + first.nbytes > second.offset:
+            raise ModelFolderError(
+                f"{origin}: the tensors {first.name} and {second.name} overlap in {first.shard}."
+            )
+
+
+def _dump_shard(shard: ShardRecord) -> dict[str, Any]:
+    return {
+        "dataPath": shard.file,
+        "format": "raw-shard",
+        "nbytes": shard.nbytes,
+        "records": [
+            {
+                "name": tensor.name,
+                "shape": list(tensor.shape),
+                "dtype": tensor.dtype,
+                "format": tensor.format,
+                "nbytes": tensor.nbytes,
+                "byteOffset": tensor.offset,
+            }
+            for tensor in shard.tensors
+        ],
+        "md5sum": shard.md5,
+    }
