@@ -8,7 +8,7 @@ for x < 0: nothing overflows. exp(-|x|) = 2^(-|x| log2 e) by the polynomial of d
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 from math import gcd
 
 from tvm.script.ir_builder import tirx as T
@@ -30,7 +30,7 @@ from .vector import (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def silu_mul(f: int, dtype: str, isa: Isa) -> PrimFunc:
     """Arguments of the kernel: x (m, 2 f) holding gate then up, y (m, f); both `dtype`."""
     lanes = gcd(f, isa.lanes)

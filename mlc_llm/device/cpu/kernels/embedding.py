@@ -6,7 +6,7 @@ A row of the table is a row of the packed weight: block id // 16, lane id % 16 (
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -30,7 +30,7 @@ from .vector import (
 GROUP = 32
 
 
-@lru_cache(maxsize=None)
+@cache
 def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
     """out[m] = row ids[m] of a 4-bit table.
 
@@ -56,7 +56,7 @@ def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def float_embedding(k: int, weight_dtype: str, out_dtype: str) -> PrimFunc:
     """out[m] = row ids[m] of a float table.
 

@@ -9,7 +9,7 @@ panels of `panel.py`. Error: float32 roundings of a sum of k products, about 1e-
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -42,7 +42,7 @@ def float_blocks(n: int) -> int:
     return 2 * -(-n // (2 * ROWS))
 
 
-@lru_cache(maxsize=None)
+@cache
 def repack_float(n: int | None, k: int, dtype: str) -> PrimFunc:
     """The packed layout of a stored weight.
 
@@ -62,7 +62,7 @@ def repack_float(n: int | None, k: int, dtype: str) -> PrimFunc:
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def float_linear(
     n: int | None,
     k: int,

@@ -7,7 +7,7 @@ meaning are those that `vm.builtin.paged_attention_kv_cache_create` expects.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import gcd
 
 from tvm.script.ir_builder import tirx as T
@@ -21,7 +21,6 @@ from .vector import (
     i64,
     kernel,
     load,
-    parallel,
     serial,
     size,
     store,
@@ -47,7 +46,7 @@ def _slot(slot: Expr, page_size: Expr) -> tuple[Expr, Expr]:
     return bind(T.truncdiv(slot, page_size)), bind(T.truncmod(slot, page_size))
 
 
-@lru_cache(maxsize=None)
+@cache
 def transpose_append(num_kv_heads: int, head_dim: int, dtype: str, page_size: int = 16) -> PrimFunc:
     """Put new keys and values into their slots.
 
@@ -69,7 +68,7 @@ def transpose_append(num_kv_heads: int, head_dim: int, dtype: str, page_size: in
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def debug_get_kv(num_layers: int, num_kv_heads: int, head_dim: int, dtype: str) -> PrimFunc:
     """Read keys and values back out of their slots.
 
@@ -92,7 +91,7 @@ def debug_get_kv(num_layers: int, num_kv_heads: int, head_dim: int, dtype: str) 
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def copy_single_page(num_kv_heads: int, head_dim: int, dtype: str, page_size: int = 16) -> PrimFunc:
     """Copy the first slots of a page to another page.
 
@@ -110,7 +109,7 @@ def copy_single_page(num_kv_heads: int, head_dim: int, dtype: str, page_size: in
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def compact_kv_copy(num_kv_heads: int, head_dim: int, dtype: str, page_size: int = 16) -> PrimFunc:
     """Move slots within the cache, one after another.
 

@@ -8,7 +8,7 @@ below 1e-6 of |y|, and the rounding.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from math import gcd
 
 from tvm.script.ir_builder import tirx as T
@@ -33,7 +33,7 @@ from .vector import (
 )
 
 
-@lru_cache(maxsize=None)
+@cache
 def rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> PrimFunc:
     """Arguments of the kernel: x (m, k), w (k,) `weight_dtype`, y (m, k); the rest `dtype`."""
     lanes = gcd(k, isa.lanes)
@@ -51,7 +51,7 @@ def rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> Pri
     return built.get()
 
 
-@lru_cache(maxsize=None)
+@cache
 def add_rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> PrimFunc:
     """sum = x + residual; y = the norm of sum.
 

@@ -21,7 +21,7 @@ the activations lose in `q4_vnni.py` (4e-5 with "a16", 5e-3 with "a8").
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -45,7 +45,7 @@ def q4_blocks(n: int) -> int:
     return 2 * -(-n // (2 * ROWS))
 
 
-@lru_cache(maxsize=None)
+@cache
 def q4_linear(
     n: int | None,
     k: int,
@@ -76,7 +76,7 @@ def q4_linear(
     return q4_linear_portable(n, k, m, scale_dtype, x_dtype, out_dtype, isa)
 
 
-@lru_cache(maxsize=None)
+@cache
 def repack_q4(n: int | None, k: int, scale_dtype: str) -> PrimFunc:
     """The packed layout of a stored weight.
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache
 from math import gcd
 from typing import Any
 
@@ -79,7 +79,7 @@ def _llama3(frequency: np.ndarray, scaling: Mapping[str, Any]) -> np.ndarray:
     return (1 - keep) * frequency / np.float32(scaling["factor"]) + keep * frequency
 
 
-@lru_cache(maxsize=None)
+@cache
 def split_rotary(
     num_q_heads: int,
     num_kv_heads: int,

@@ -1,0 +1,133 @@
+"""Where the attention kernels find keys and values, and which of them a query sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+
+from .vector import Buffer, Expr, argument, bind, i32, i64, load_f32, size, splat
+
+KEY, VALUE = 0, 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """The keys and values of one sequence and one head.
+
+    length : how many there are (int64).
+    load : (which, key index, element, lanes) -> float32 vector. `which` is KEY or VALUE.
+    """
+
+    length: Expr
+    load: Callable[[int, Expr, Expr, int], Expr]
+
+
+@dataclass(frozen=True)
+class RaggedKeys:
+    """Keys and values of all sequences one after another: k and v (t, heads, d)."""
+
+    k: Buffer
+    v: Buffer
+    indptr: Buffer
+
+    @property
+    def heads(self) -> int:
+        return int(self.k.shape[1])
+
+    def of(self, b: Expr, h: Expr) -> Source:
+        first = bind(T.Cast("int64", self.indptr[b]))
+        length = bind(T.Cast("int64", self.indptr[b + 1]) - first)
+
+        def read(which: int, j: Expr, element: Expr, lanes: int) -> Expr:
+            return load_f32((self.k, self.v)[which], (first + j, h, element), lanes)
+
+        return Source(length, read)
+
+
+@dataclass(frozen=True)
+class PagedKeys:
+    """Keys and values in the pages that page_values[page_indptr[b] : page_indptr[b + 1]] lists."""
+
+    pages: Buffer
+    indptr: Buffer
+    values: Buffer
+    length_info: Buffer
+    sliding: bool
+
+    @staticmethod
+    def arguments(pages: Buffer, batch: Expr, sliding: bool) -> PagedKeys:
+        """Declare the three tensors that describe the page table."""
+        indptr = argument("page_indptr", (batch + 1,), "int32", view=True)
+        values = argument("page_values", (size(),), "int32", view=True)
+        shape = (i64(3), batch) if sliding else (batch,)
+        length_info = argument("length_info", shape, "int32", view=True)
+        return PagedKeys(pages, indptr, values, length_info, sliding)
+
+    @property
+    def heads(self) -> int:
+        return int(self.pages.shape[2])
+
+    def of(self, b: Expr, h: Expr) -> Source:
+        page_size = self.pages.shape[3]
+        first = bind(T.Cast("int64", self.indptr[b]))
+        pages = bind(T.Cast("int64", self.indptr[b + 1]) - first)
+        info = [
+            bind(T.Cast("int64", self.length_info[(i64(i), b) if self.sliding else b]))
+            for i in range(3 if self.sliding else 1)
+        ]
+        length = (pages - 1) * page_size + info[0]
+        if self.sliding:  # the slots between the sink and the window hold nothing
+            length = length - info[1] + info[2]
+        length = bind(T.Select(pages > 0, length, i64(0)))
+
+        def read(which: int, j: Expr, element: Expr, lanes: int) -> Expr:
+            slot = bind(T.Select(j < info[2], j, j - info[2] + info[1])) if self.sliding else j
+            page = T.Cast("int64", self.values[first + T.truncdiv(slot, page_size)])
+            at = (page, i64(which), h, T.truncmod(slot, page_size), element)
+            return load_f32(self.pages, at, lanes)
+
+        return Source(length, read)
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Which keys a query sees.
+
+    window, sink : see `attention.py`; None for no window.
+    offset : position of the first key (int32).
+    causal : run-time flag: key j of n is visible to query i of m if j <= n - m + i.
+    """
+
+    window: int | None
+    sink: int
+    offset: Expr
+    causal: Expr = None
+
+    def first(self, position: Expr) -> Expr:
+        """The first key, sink apart, that a query at this position sees (int32)."""
+        if self.window is None:
+            return i32(0)
+        return T.max(position - i32(self.window - 1) - self.offset, i32(0))
+
+    def last(self, keys: Expr, queries: Expr, i: Expr) -> Expr:
+        """One past the last key that query i sees (int64)."""
+        if self.causal is None:
+            return keys
+        return T.Select(self.causal > 0, keys - queries + i + 1, keys)
+
+    def sink_end(self) -> Expr:
+        """One past the last key of the sink (int32)."""
+        return i32(self.sink) - self.offset
+
+    def sees(self, key: Expr, first: Expr, lanes: int = 1) -> Expr:
+        """Whether an int32 key, or a vector of them, is in the window from `first` on or a sink."""
+        seen = key >= first
+        if self.has_sink:
+            seen = T.Or(seen, key < splat(self.sink_end(), lanes))
+        return seen
+
+    @property
+    def has_sink(self) -> bool:
+        return self.window is not None and self.sink > 0
