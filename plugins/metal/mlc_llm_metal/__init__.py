@@ -1,0 +1,107 @@
+"""The metal device: the GPU of Apple silicon.
+
+This version finds the GPU and says what is missing to use it; it does not compile for it yet.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mlc_llm.errors import DeviceError
+from mlc_llm.plugin import Availability, Device, DeviceCodegen
+from mlc_llm.plugin.choice import sentence
+from mlc_llm.plugin.probing import probe
+
+if TYPE_CHECKING:
+    import tvm
+
+METAL = "/System/Library/Frameworks/Metal.framework/Metal"
+
+
+class MetalDevice(Device):
+    """The GPU of Apple silicon through Metal.
+
+    Args:
+        system: the operating system's name, as ``platform.system`` gives it.
+        machine: the CPU's architecture, as ``platform.machine`` gives it.
+    """
+
+    name = "metal"
+    priority = 200
+
+    def __init__(self, system: str | None = None, machine: str | None = None) -> None:
+        self.system = system or platform.system()
+        self.machine = machine or platform.machine()
+
+    def probe(self) -> Availability:
+        if self.system != "Darwin":
+            return Availability(reason=f"Metal is Apple's, and this is {self.system}")
+        if self.machine != "arm64":
+            if sysctl("sysctl.proc_translated") == "1":
+                return Availability(
+                    reason="this Python is built for Intel and runs translated (Rosetta)",
+                    remedy="Install a Python for arm64 and mlc-llm in it.",
+                )
+            return Availability(
+                reason=f"apache-tvm's wheels for macOS are for Apple silicon, and this is "
+                f"{self.machine}"
+            )
+        if not has_tvm_runtime():
+            return Availability(
+                reason="the installed apache-tvm has no Metal runtime",
+                remedy="Reinstall it: `pip install --force-reinstall apache-tvm`.",
+            )
+        if not has_default_device():
+            return Availability(reason="Metal finds no GPU, as in many virtual machines")
+        return Availability(
+            reason=f"this version of mlc-llm-metal finds {sysctl('machdep.cpu.brand_string')}, "
+            "but does not compile for it yet",
+            remedy="Use the cpu device, or a later version of mlc-llm-metal.",
+        )
+
+    def open(self, index: int) -> tvm.runtime.Device:
+        self._refuse()
+
+    def target(self, index: int = 0) -> dict[str, Any]:
+        self._refuse()
+
+    def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        answer = probe(self.name)
+        why = sentence(answer.reason, answer.remedy)
+        raise DeviceError(f"The device 'metal' is not available. {why}")
+
+
+def has_tvm_runtime() -> bool:
+    """Whether the installed TVM has its Metal runtime; TVM is not imported."""
+    spec = importlib.util.find_spec("tvm")
+    folders = (spec.submodule_search_locations or []) if spec else []
+    return any(any(Path(folder).glob("lib/*tvm_runtime_metal.*")) for folder in folders)
+
+
+def has_default_device() -> bool:
+    """Whether Metal has a GPU at all."""
+    create = ctypes.CDLL(METAL).MTLCreateSystemDefaultDevice
+    create.restype = ctypes.c_void_p
+    return bool(create())
+
+
+def sysctl(name: str) -> str:
+    """A value of the kernel's, or nothing where there is no such value."""
+    try:
+        return subprocess.run(
+            ["/usr/sbin/sysctl", "-n", name], capture_output=True, text=True, timeout=5
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+DEVICE = MetalDevice()
