@@ -119,7 +119,8 @@ class AttentionKernels:
     """The ``PrimFunc`` that TVM's paged KV cache calls, with the signatures that it defines.
 
     See ``vm.builtin.paged_attention_kv_cache_create`` in TVM's ``paged_kv_cache.cc`` and the
-    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim).
+    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim). For a
+    model with a sliding window, ``prefill`` and ``decode`` are the kernels for such a cache.
     """
 
     split_rotary: tvm.tirx.PrimFunc
@@ -127,8 +128,6 @@ class AttentionKernels:
     prefill_ragged: tvm.tirx.PrimFunc
     prefill: tvm.tirx.PrimFunc
     decode: tvm.tirx.PrimFunc
-    prefill_sliding_window: tvm.tirx.PrimFunc
-    decode_sliding_window: tvm.tirx.PrimFunc
     merge_state: tvm.tirx.PrimFunc
     copy_single_page: tvm.tirx.PrimFunc
     debug_get_kv: tvm.tirx.PrimFunc
