@@ -1,0 +1,31 @@
+"""The library that the user named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlc_llm.library.record import check_file
+from mlc_llm.plugin.hookspecs import hookimpl
+from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
+from mlc_llm.plugin.registry import Registry, default_registry
+
+
+class FileProvider:
+    """Answers with the file that the user named; where it does not fit, nobody else is asked."""
+
+    name = "file"
+    order = 0
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self._registry = registry
+
+    @hookimpl
+    def mlc_llm_find_library(self, request: LibraryRequest) -> Found | NotFound | None:
+        if request.named is None:
+            return None
+        registry = self._registry or default_registry()
+        path = Path(request.named).expanduser().absolute()
+        reason = check_file(path, request, registry.device(request.device))
+        if reason is None:
+            return Found(path, self.name)
+        return NotFound(self.name, ((str(path), reason),), final=True)

@@ -1,0 +1,140 @@
+"""Reading a library's record, and judging by it whether the library fits. Nothing is loaded."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mlc_llm.errors import LibraryError
+from mlc_llm.library.object_file import object_problem
+from mlc_llm.plugin.device import Device
+from mlc_llm.plugin.entry import describe
+from mlc_llm.plugin.model_library import (
+    RECORD_BEGIN,
+    RECORD_END,
+    LibraryRecord,
+    LibraryRequest,
+)
+from mlc_llm.version import tvm_version
+
+RECORD_FORMAT = 1
+"""The version of the record, and of what libraries with it promise, that this core understands."""
+
+MAX_RECORD_BYTES = 1 << 20
+
+OFFICIAL_NAME = re.compile(
+    r"-q\d+f\d+(_\d+)?(-\w+)*-(cuda|rocm|vulkan|metal\w*|opencl|mali|android|iphone|webgpu)"
+    r"\.(so|dll|dylib|tar|wasm)"
+)
+"""How MLC LLM names the files of its repository of prebuilt libraries."""
+
+COMPILE_ANEW = "leave model_lib out, and a library is compiled for this machine"
+
+
+def read_record(path: Path) -> LibraryRecord:
+    """Find the record in a library's bytes.
+
+    Raises:
+        LibraryError: there is no such file, it is no shared library of this machine, it holds no
+            record (it was not built by mlc-llm), a malformed one, or several that differ.
+    """
+    record = _examine(path)
+    if isinstance(record, str):
+        raise LibraryError(f"The model library {path} cannot be used: {record}.")
+    return record
+
+
+def check_file(path: Path, request: LibraryRequest, device: Device) -> str | None:
+    """Why a file does not serve the request on this machine, or None. See check_record."""
+    record = _examine(path)
+    return record if isinstance(record, str) else check_record(record, request, device)
+
+
+def _examine(path: Path) -> LibraryRecord | str:
+    """The record in a file, or why there is none to be had."""
+    try:
+        if path.is_dir():
+            return "it is a folder, not a file"
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return "it is empty"
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return _find_record(path, data)
+    except FileNotFoundError:
+        return "there is no such file"
+    except (OSError, ValueError) as error:
+        return f"it cannot be read: {error}"
+
+
+def _find_record(path: Path, data: mmap.mmap) -> LibraryRecord | str:
+    problem = object_problem(data)
+    texts = set(_record_texts(data)) if problem is None else set()
+    if not texts:
+        if _is_official(path):
+            return (
+                "it is, by its name, one of MLC LLM's prebuilt libraries, which belong to another "
+                f"TVM; {COMPILE_ANEW}"
+            )
+        return problem or f"it was not built by mlc-llm, as it has no record; {COMPILE_ANEW}"
+    if len(texts) > 1:
+        return f"it has {len(texts)} different records, so that nobody knows what it is"
+    try:
+        return LibraryRecord.model_validate_json(texts.pop())
+    except ValidationError as error:
+        fields = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'record'}: {item['msg']}"
+            for item in error.errors()
+        )
+        return f"its record is malformed ({fields})"
+
+
+def _record_texts(data: mmap.mmap) -> Iterator[bytes]:
+    """What stands between the record's marks, everywhere in the file."""
+    start = data.find(RECORD_BEGIN)
+    while start >= 0:
+        start += len(RECORD_BEGIN)
+        end = data.find(RECORD_END, start, start + MAX_RECORD_BYTES)
+        yield bytes(data[start:end]) if end >= 0 else b"(it has no end)"
+        start = data.find(RECORD_BEGIN, start)
+
+
+def _is_official(path: Path) -> bool:
+    return "prebuilt_libs" in path.parts or OFFICIAL_NAME.search(path.name) is not None
+
+
+def check_record(record: LibraryRecord, request: LibraryRequest, device: Device) -> str | None:
+    """Why a library with this record does not serve the request on this machine, or None.
+
+    Args:
+        record: the library's record.
+        request: what is asked for. For a file that the user named, a request without compilation
+            options takes the library's own.
+        device: the device that the request names.
+    """
+    if record.format != RECORD_FORMAT:
+        return (
+            f"its record has format {record.format} (mlc-llm {record.project}), and this mlc-llm "
+            f"reads format {RECORD_FORMAT}"
+        )
+    if record.tvm != tvm_version():
+        return f"it was compiled with TVM {record.tvm}, and this is TVM {tvm_version()}"
+    wanted = request.spec
+    if request.named is not None and not wanted.opt:
+        wanted = wanted.model_copy(update={"opt": record.spec.opt})
+    differences = record.spec.differences(wanted)
+    if differences:
+        return "it is for another model:\n" + "\n".join(f"  {line}" for line in differences)
+    if record.device != request.device:
+        return f"it is for the device {record.device!r}, not {request.device!r}"
+    kind, wanted_kind = record.target.get("kind"), request.target.get("kind")
+    if kind != wanted_kind:
+        return f"its target is of kind {kind!r}, not {wanted_kind!r}"
+    try:
+        return device.mismatch(record)
+    except Exception as error:
+        return f"the device {device.name!r} cannot judge it: {describe(error)}"
