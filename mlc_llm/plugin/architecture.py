@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from mlc_llm.version import INTERFACE_VERSION
 
@@ -24,12 +24,12 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
 
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    vocab_size: int
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt
+    vocab_size: PositiveInt
     context_window_size: int
     sliding_window_size: int = -1
     attention_sink_size: int = -1
@@ -42,10 +42,10 @@ class ModelConfig(BaseModel):
         if not isinstance(data, Mapping):
             return data
         data = {key: value for key, value in data.items() if value is not None}
-        heads = data.get("num_attention_heads")
+        heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
         data.setdefault("num_key_value_heads", heads)
-        if "head_dim" not in data and heads and data.get("hidden_size"):
-            data["head_dim"] = data["hidden_size"] // heads
+        if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            data.setdefault("head_dim", hidden // heads)
         if "context_window_size" not in data and "max_position_embeddings" in data:
             data["context_window_size"] = data["max_position_embeddings"]
         if "sliding_window_size" not in data and "sliding_window" in data:

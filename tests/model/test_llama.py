@@ -1,0 +1,130 @@
+"""Llama's and Mistral's configs and weight maps, against published files and transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from mlc_llm.model.llama import LLAMA
+from mlc_llm.model.mistral import MISTRAL
+from mlc_llm.quantization.scheme import scheme
+
+LLAMA_2_7B = {
+    "hidden_size": 4096,
+    "intermediate_size": 11008,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "rms_norm_eps": 1e-05,
+    "vocab_size": 32000,
+    "max_position_embeddings": 4096,
+}
+
+
+def test_reads_the_config_that_hugging_face_writes(stories260k: Path) -> None:
+    config = LLAMA.config(json.loads((stories260k / "config.json").read_text()))
+    assert (config.num_attention_heads, config.num_key_value_heads) == (8, 4)
+    assert (config.head_dim, config.intermediate_size, config.vocab_size) == (8, 172, 512)
+    assert config.tie_word_embeddings
+    assert config.context_window_size == 512
+
+
+def test_heads_and_head_dim_follow_from_what_is_given() -> None:
+    data = {key: value for key, value in LLAMA_2_7B.items() if key != "num_key_value_heads"}
+    config = LLAMA.config(data)
+    assert config.num_key_value_heads == 32
+    assert config.head_dim == 128
+
+
+@pytest.mark.parametrize(
+    ("fields", "base", "kind"),
+    [
+        ({}, 10000.0, None),
+        ({"rope_theta": 500000.0}, 500000.0, None),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 10000.0, "linear"),
+        ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, None),
+        ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0}}, 1e4, "llama3"),
+        ({"position_embedding_base": 123.0, "rope_scaling": {"rope_type": "linear", "factor": 4}}, 123.0, "linear"),
+    ],
+)  # fmt: skip
+def test_rope_is_found_wherever_it_stands(
+    fields: dict[str, Any], base: float, kind: str | None
+) -> None:
+    config = LLAMA.config({**LLAMA_2_7B, **fields})
+    assert config.position_embedding_base == base
+    assert (config.rope_scaling or {}).get("rope_type") == kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"hidden_act": "gelu"}, "gelu"),
+        ({"attention_bias": True}, "attention_bias"),
+        ({"num_key_value_heads": 5}, "num_key_value_heads"),
+        ({"hidden_size": "wide"}, "hidden_size"),
+    ],
+)
+def test_what_would_be_computed_wrongly_is_refused(fields: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        LLAMA.config({**LLAMA_2_7B, **fields})
+
+
+def test_a_config_survives_the_way_through_its_shape() -> None:
+    config = LLAMA.config({**LLAMA_2_7B, "rope_scaling": {"type": "linear", "factor": 2.0}})
+    again = LLAMA.config({**config.shape(), "vocab_size": 7, "context_window_size": 9})
+    assert again.shape() == config.shape()
+
+
+def test_fine_tunes_with_other_vocabularies_and_windows_share_a_shape() -> None:
+    tuned = {**LLAMA_2_7B, "vocab_size": 32016, "max_position_embeddings": 16384}
+    assert LLAMA.config(tuned).shape() == LLAMA.config(LLAMA_2_7B).shape()
+
+
+@pytest.mark.parametrize("window", [None, 4096])
+def test_mistral_reads_its_window(window: int | None) -> None:
+    config = MISTRAL.config({**LLAMA_2_7B, "sliding_window": window})
+    assert config.sliding_window_size == (window or -1)
+
+
+def test_attention_sinks_are_part_of_the_shape_of_a_sliding_model() -> None:
+    window = {**LLAMA_2_7B, "sliding_window": 4096}
+    plain, sinks = MISTRAL.config(window), MISTRAL.config({**window, "attention_sink_size": 4})
+    assert plain.shape() != sinks.shape()
+
+
+def test_stored_parameters_are_those_of_the_official_library(test_data: Path) -> None:
+    from mlc_llm.compile.metadata import stored_parameters
+    from mlc_llm.quantization.modules import quantize_model
+
+    official = json.loads(
+        (test_data / "mlc/libraries/Llama-2-7b-chat-hf-q4f16_1.metadata.json").read_text()
+    )
+    module = LLAMA.module(LLAMA.config(LLAMA_2_7B), "float16")
+    ours = stored_parameters(quantize_model(module, scheme("q4f16_1")))
+    fields = ("name", "shape", "dtype")
+    assert ours == [{field: param[field] for field in fields} for param in official["params"]]
+
+
+def test_the_weight_map_has_the_parameters_of_the_module_in_its_order() -> None:
+    for tied in (False, True):
+        config = LLAMA.config({**LLAMA_2_7B, "num_hidden_layers": 2, "tie_word_embeddings": tied})
+        names = [name for name, _ in LLAMA.module(config, "float32").named_parameters()]
+        assert [weight.name for weight in LLAMA.weights(config)] == names
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_weight_map_uses_every_tensor_of_a_checkpoint(
+    make_checkpoint: Any, model_type: str, tied: bool
+) -> None:
+    folder = make_checkpoint(model_type, tie_word_embeddings=tied)
+    architecture = {"llama": LLAMA, "mistral": MISTRAL}[model_type]
+    config = architecture.config(json.loads((folder / "config.json").read_text()))
+    used = {source for weight in architecture.weights(config) for source in weight.sources}
+    with safe_open(folder / "model.safetensors", "np") as checkpoint:
+        assert used == set(checkpoint.keys())
