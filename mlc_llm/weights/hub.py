@@ -1,0 +1,179 @@
+"""Fetching model folders from the Hugging Face hub, through ``huggingface_hub``.
+
+Its cache, its environment variables (``HF_HOME``, ``HF_TOKEN``, ``HF_ENDPOINT``, ...), its offline
+mode (``HF_HUB_OFFLINE=1``) and its resuming of interrupted downloads apply as they are.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlc_llm.errors import HubError, ModelFolderError
+from mlc_llm.version import __version__
+from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
+from mlc_llm.weights.shards import Shards
+
+logger = logging.getLogger("mlc_llm")
+
+# What model folders and checkpoints are made of. Anything else is not fetched, native code least.
+_WANTED = ("*.json", "params_shard_*.bin", "*.safetensors", "*.model", "*.txt", "*.jinja")
+# Copies of the same weights in other layouts, which many repositories also hold.
+_UNWANTED = ("original/*", "onnx/*", "openvino/*", "consolidated*.safetensors", "*.fp16.*")
+
+_PREFIX = re.compile(r"hf://|https?://(www\.)?(huggingface\.co|hf\.co)/", re.IGNORECASE)
+_REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class HubReference:
+    """A repository on the hub, such as ``HF://org/name``, and perhaps a branch, tag or commit."""
+
+    repository: str
+    revision: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> HubReference | None:
+        """Read ``HF://org/name[@revision]`` or ``https://huggingface.co/org/name[/tree/revision]``.
+
+        Returns:
+            The reference, or None where ``text`` is of neither form.
+
+        Raises:
+            HubError: it has the form and names no repository.
+        """
+        prefix = _PREFIX.match(text)
+        if prefix is None:
+            return None
+        path, _, revision = text[prefix.end() :].rstrip("/").partition("@")
+        if not revision:
+            path, _, revision = path.partition("/tree/")
+        path = path.removesuffix(".git")
+        if _REPOSITORY.fullmatch(path) is None:
+            raise HubError(f"{text} names no repository; write HF://org/name or HF://org/name@tag.")
+        return cls(path, revision or None)
+
+    def __str__(self) -> str:
+        return f"HF://{self.repository}" + (f"@{self.revision}" if self.revision else "")
+
+
+def fetch(reference: HubReference, *, progress: bool = False) -> Path:
+    """Return the folder of a repository's files in the hub's cache, fetching what is missing.
+
+    The checksums of weights in MLC's layout are verified the first time.
+
+    Args:
+        reference: the repository.
+        progress: whether to show progress on stderr, when that is a terminal.
+
+    Raises:
+        HubError: it could not be fetched; the message says why and what to do.
+    """
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(
+            reference.repository,
+            revision=reference.revision,
+            allow_patterns=list(_WANTED),
+            ignore_patterns=list(_UNWANTED),
+            tqdm_class=_bars(progress and sys.stderr.isatty()),
+            library_name="mlc_llm",
+            library_version=__version__,
+        )
+    except Exception as error:  # what it raises depends on its version and on its HTTP library
+        raise HubError(_explain(reference, error)) from error
+    _verify_once(reference, Path(folder))
+    return Path(folder)
+
+
+def _bars(shown: bool) -> type[Any]:
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bars(tqdm):
+        """The hub's progress bars, shown only where they were asked for."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if not shown:
+                kwargs["disable"] = True
+            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+
+    return Bars
+
+
+def _explain(reference: HubReference, error: Exception) -> str:
+    from huggingface_hub import constants, errors
+
+    endpoint = constants.ENDPOINT
+    if isinstance(error, errors.GatedRepoError):
+        return (
+            f"{reference} is gated. Accept its terms at {endpoint}/{reference.repository}, then "
+            "log in with `hf auth login` or set HF_TOKEN."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            f"{endpoint} has no repository {reference.repository}, or it is private. Check the "
+            "name; for a private one, log in with `hf auth login` or set HF_TOKEN."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return (
+            f"{reference.repository} has no revision {reference.revision!r}. "
+            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main"
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return (
+            f"The disk is full: {reference} does not fit into {constants.HF_HUB_CACHE}. Free some "
+            "space or set HF_HOME to another disk; what was fetched is kept."
+        )
+    if constants.HF_HUB_OFFLINE:
+        return (
+            f"{reference} is not, or not wholly, in the cache {constants.HF_HUB_CACHE}, and the "
+            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it."
+        )
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        cause = error.__cause__ or error
+        return (
+            f"{endpoint} could not be reached, and {reference} is not, or not wholly, in the cache "
+            f"{constants.HF_HUB_CACHE}. Check the network connection and try again: what was "
+            f"fetched is kept. ({type(cause).__name__}: {cause})"
+        )
+    return (
+        f"{reference} could not be fetched from {endpoint}: {type(error).__name__}: {error}. "
+        "Try again: what was fetched is kept."
+    )
+
+
+def _verify_once(reference: HubReference, folder: Path) -> None:
+    """Verify the checksums of an MLC folder, and remember that they were right.
+
+    The snapshot's folder is named by its commit, so its content never changes.
+    """
+    names = (MANIFEST_FILE, OLDER_MANIFEST_FILE)
+    manifest_file = next((folder / name for name in names if (folder / name).is_file()), None)
+    stamp = _cache() / "verified" / f"{reference.repository.replace('/', '--')}--{folder.name}"
+    if manifest_file is None or stamp.exists():
+        return
+    try:
+        Shards(folder, Manifest.load(manifest_file)).verify()
+    except ModelFolderError as error:
+        raise HubError(
+            f"{reference} was fetched, but it is damaged: {error} If a file differs from the "
+            "one on the hub, delete it from the cache to fetch it again."
+        ) from error
+    try:
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    except OSError as error:
+        logger.debug("cannot remember that %s was verified: %s", reference, error)
+
+
+def _cache() -> Path:
+    import platformdirs
+
+    return Path(os.environ.get("MLC_LLM_CACHE") or platformdirs.user_cache_dir("mlc_llm"))

@@ -1,0 +1,63 @@
+"""From what a user writes for a model to its folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.errors import ModelNotFoundError
+from mlc_llm.weights.hub import HubReference, fetch
+
+
+def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
+    """Return the folder of a model.
+
+    Args:
+        model: a folder; the ``mlc-chat-config.json`` in one; the name of a folder under ``dist/``
+            or ``dist/prebuilt/``; or a repository on the hub, ``HF://org/name[@revision]`` or
+            ``https://huggingface.co/org/name``.
+        progress: whether to show a download's progress on stderr, when that is a terminal.
+
+    Returns:
+        An existing folder. What is in it is for the caller to check.
+
+    Raises:
+        ModelNotFoundError: there is none; the message has every place that was looked at.
+        HubError: a repository could not be fetched.
+    """
+    if not str(model).strip():
+        raise ModelNotFoundError("No model is named. Give a model folder or HF://org/name.")
+    reference = HubReference.parse(str(model)) if isinstance(model, str) else None
+    if reference is not None:
+        return fetch(reference, progress=progress)
+    named = Path(model).expanduser()
+    if named.name == CHAT_CONFIG_FILE and named.is_file():
+        return named.parent
+    places = _places(named)
+    folders = [place for place in places if place.is_dir()]
+    for folder in folders:
+        if (folder / CHAT_CONFIG_FILE).is_file():
+            return folder
+    # A folder without a configuration: whoever opens it says what it lacks.
+    if folders:
+        return folders[0]
+    raise ModelNotFoundError(_not_found(str(model), named, places))
+
+
+def _places(named: Path) -> list[Path]:
+    """Where MLC looks for a model of that name; older folders keep the weights in ``params``."""
+    roots = [named]
+    if not named.is_absolute():
+        dist = Path("dist")
+        roots += [dist / named, dist / "prebuilt" / named]
+        roots.append(dist / "prebuilt" / named.parent / f"mlc-chat-{named.name}")
+    return [place for root in roots for place in (root, root / "params")]
+
+
+def _not_found(model: str, named: Path, places: list[Path]) -> str:
+    if named.is_file():
+        return f"{named} is a file; a model is a folder with {CHAT_CONFIG_FILE} in it."
+    looked = ", ".join(str(place.absolute()) for place in places)
+    parts = named.parts
+    hint = f" To fetch it from the hub, write HF://{model}." if len(parts) == 2 else ""
+    return f"No model {model!r}. Looked for a folder at: {looked}.{hint}"
