@@ -93,8 +93,7 @@ class LibraryCache:
         with built.open("rb+") as file:
             os.fsync(file.fileno())
         path = self.path(key)
-        os.replace(built, path)
-        return path
+        return built.replace(path)
 
     def sweep(self, keep: str) -> None:
         """Remove work folders whose builder is dead: those whose lock nobody holds.

@@ -17,7 +17,14 @@ from mlc_llm.plugin.registry import Registry, default_registry
 
 ALLOW_VARIABLE = "MLC_LLM_ALLOW_PREBUILT"
 SUFFIXES = (".so", ".dylib", ".dll")
-DIST_FOLDERS = (".", "libs", "lib", "prebuilt/lib", "prebuilt_libs", "prebuilt_libs/*")
+DIST_FOLDERS = (
+    "dist",
+    "dist/libs",
+    "dist/lib",
+    "dist/prebuilt/lib",
+    "dist/prebuilt_libs",
+    "dist/prebuilt_libs/*",
+)
 MAX_FILES = 64
 """Most files that are looked into; those whose name has the model's come first."""
 
@@ -55,7 +62,7 @@ def candidates(model_path: Path) -> list[Path]:
     beside = sorted(_libraries(model_path))
     under_dist: set[Path] = set()
     for pattern in DIST_FOLDERS:
-        for folder in Path("dist").absolute().glob(pattern):
+        for folder in Path.cwd().glob(pattern):
             under_dist.update(_libraries(folder))
     others = sorted(under_dist.difference(beside), key=lambda p: (model not in p.name.lower(), p))
     return [*beside, *others]
