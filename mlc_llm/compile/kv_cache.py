@@ -50,8 +50,6 @@ def create_kv_cache(
         return relax.Tuple([tvm.ir.StringImm("tirx"), kernel(name)])
 
     absent = relax.Tuple([])
-    slides = config.sliding_window_size > 0
-    paged = [backend("prefill"), backend("decode")]
     layers = config.num_hidden_layers
     return nn.Object(
         _expr=relax.call_pure_packed(
@@ -72,7 +70,10 @@ def create_kv_cache(
             kernel("transpose_append"),
             relax.prim_value(0),  # multi-head latent attention has its own append
             backend("prefill_ragged"),
-            *([absent, absent, *paged] if slides else [*paged, absent, absent]),
+            backend("prefill"),
+            backend("decode"),
+            absent,  # prefill with the cache's own sliding window
+            absent,  # decode with the cache's own sliding window
             absent,  # token trees, paged
             absent,  # token trees, ragged
             absent,  # multi-head latent attention

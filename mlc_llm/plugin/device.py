@@ -119,8 +119,10 @@ class AttentionKernels:
     """The ``PrimFunc`` that TVM's paged KV cache calls, with the signatures that it defines.
 
     See ``vm.builtin.paged_attention_kv_cache_create`` in TVM's ``paged_kv_cache.cc`` and the
-    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim). For a
-    model with a sliding window, ``prefill`` and ``decode`` are the kernels for such a cache.
+    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim).
+
+    The kernels of a model with a sliding window mask what lies outside it; the cache's own sliding
+    is not used, since it would give keys, which are stored rotated, new positions.
     """
 
     split_rotary: tvm.tirx.PrimFunc

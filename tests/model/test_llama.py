@@ -40,6 +40,10 @@ def test_heads_and_head_dim_follow_from_what_is_given() -> None:
     assert config.head_dim == 128
 
 
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0}
+LINEAR = {"rope_type": "linear", "factor": 4.0}
+
+
 @pytest.mark.parametrize(
     ("fields", "base", "kind"),
     [
@@ -47,10 +51,10 @@ def test_heads_and_head_dim_follow_from_what_is_given() -> None:
         ({"rope_theta": 500000.0}, 500000.0, None),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 10000.0, "linear"),
         ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, None),
-        ({"rope_parameters": {"rope_theta": 1e4, "rope_type": "llama3", "factor": 8.0}}, 1e4, "llama3"),
-        ({"position_embedding_base": 123.0, "rope_scaling": {"rope_type": "linear", "factor": 4}}, 123.0, "linear"),
+        ({"rope_parameters": {"rope_theta": 1e4, **LLAMA3}}, 1e4, "llama3"),
+        ({"position_embedding_base": 123.0, "rope_scaling": LINEAR}, 123.0, "linear"),
     ],
-)  # fmt: skip
+)
 def test_rope_is_found_wherever_it_stands(
     fields: dict[str, Any], base: float, kind: str | None
 ) -> None:
