@@ -1,0 +1,169 @@
+"""The history of a chat, and the token ids of the prompt that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mlc_llm.conversation.layout import fill_functions, layout, layout_last
+from mlc_llm.conversation.message import SYSTEM, Message
+from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
+from mlc_llm.errors import ConfigError, TemplateError, unknown
+from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.tokenizer import Tokenizer
+
+
+class Conversation:
+    """Messages, and the token ids of the prompt that they make.
+
+    The history is a value: keep ``conversation.messages`` and assign it again to go back.
+
+    Args:
+        template: how messages become a prompt.
+        tokenizer: the model's tokenizer.
+
+    Raises:
+        TemplateError: the template asks for tokens that the tokenizer does not have, or begins
+            with a message of a role that it does not have.
+    """
+
+    def __init__(self, template: ConversationTemplate, tokenizer: Tokenizer) -> None:
+        self.template = template
+        self._tokenizer = tokenizer
+        self._encoder = SegmentEncoder(tokenizer)
+        self._prefix = _prefix_ids(template, tokenizer)
+        for role, _ in template.messages:
+            if role not in template.roles:
+                raise TemplateError(unknown("role", role, template.roles))
+        self._messages: tuple[Message, ...] = ()
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The history, without the messages that every conversation of the template begins with.
+
+        It may be set to any messages that :meth:`Message.of` reads.
+        """
+        return self._messages
+
+    @messages.setter
+    def messages(self, messages: Iterable[Any]) -> None:
+        self._messages = self._read(messages)
+
+    @property
+    def stop_strings(self) -> tuple[str, ...]:
+        """The template's strings that end an answer."""
+        return tuple(stop for stop in self.template.stop_str if stop)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the template's, and its stop strings that are one token.
+
+        A special token has no text, so a stop string such as ``<|im_end|>`` is met only this way.
+        """
+        specials = self._tokenizer.special_ids
+        named = {specials[stop] for stop in self.template.stop_str if stop in specials}
+        return frozenset(named.union(self.template.stop_token_ids))
+
+    def append(self, role: str, content: str, token_ids: Sequence[int] | None = None) -> None:
+        """Add a message to the history.
+
+        Args:
+            role: the message's role.
+            content: its text.
+            token_ids: for a generated answer, its tokens. Those after the end of ``content``, as
+                of a stop string or a stop token, are left out; when the tokens do not spell
+                ``content``, as when a stop string begins inside one, the text is used instead.
+
+        Raises:
+            TemplateError: the template has no such role.
+            ConfigError: the content is not text.
+        """
+        message = Message.of({"role": role, "content": content})
+        if token_ids is not None:
+            message = replace(message, token_ids=_spelling(self._tokenizer, token_ids, content))
+        self._messages += self._read([message])
+
+    def reset(self) -> None:
+        """Forget all messages."""
+        self._messages = ()
+
+    def prompt_ids(self, messages: Iterable[Any] | None = None) -> list[int]:
+        """The token ids of the prompt, up to where the assistant writes.
+
+        Args:
+            messages: what to use in place of the history, as :meth:`Message.of` reads them.
+                System messages replace the template's; several are joined by an empty line.
+
+        Raises:
+            TemplateError: the template has no role of that name.
+            ConfigError: there is no message, or a message is malformed.
+            TokenizerError: a message holds what is no character.
+        """
+        return self._encoder.encode(self._filled(messages), self._prefix)
+
+    def prompt_text(self, messages: Iterable[Any] | None = None) -> str:
+        """The prompt as text, to show; generated tokens are decoded, ``prompt_ids`` keeps them."""
+        return "".join(
+            self._tokenizer.decode(segment.ids) if isinstance(segment, Generated) else segment.text
+            for segment in self._filled(messages)
+        )
+
+    def _filled(self, messages: Iterable[Any] | None) -> list[Segment]:
+        return fill_functions(self._segments(messages), self.template.function_string)
+
+    def _segments(self, messages: Iterable[Any] | None) -> list[Segment]:
+        history = self._messages if messages is None else self._read(messages)
+        if not history and not self.template.messages:
+            raise ConfigError("There is no message to answer: give at least one.")
+        if not self.template.has_memory:
+            return layout_last(self.template, history)
+        system = [message.content for message in history if message.role == SYSTEM]
+        turns = [message for message in history if message.role != SYSTEM]
+        text = "\n\n".join(system) if system else self.template.system_message
+        return list(layout(self.template, text, turns))
+
+    def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
+        if isinstance(messages, str | Mapping):
+            raise ConfigError(f"Messages are given as a list; given: {messages!r}.")
+        read = tuple(Message.of(message) for message in messages)
+        roles = {SYSTEM, *self.template.roles}
+        for message in read:
+            if message.role not in roles:
+                raise TemplateError(unknown("role", message.role, roles))
+        return read
+
+
+def _prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[int]:
+    """The token ids that begin every prompt."""
+    ids = list(template.system_prefix_token_ids or ())
+    for token_id in ids:
+        if not 0 <= token_id < tokenizer.vocab_size:
+            raise TemplateError(
+                f"The template {template.name!r} begins with token {token_id}, but the tokenizer "
+                f"has {tokenizer.vocab_size} tokens: the template is for another model."
+            )
+    bos = tokenizer.bos_id
+    if template.add_bos and bos is None:
+        raise TemplateError("add_bos is set, but the tokenizer has no token that begins a text.")
+    if template.add_bos and bos is not None and ids[:1] != [bos]:
+        return [bos, *ids]
+    if template.add_bos is False and ids[:1] == [bos]:
+        return ids[1:]
+    return ids
+
+
+def _spelling(
+    tokenizer: Tokenizer, token_ids: Sequence[int], content: str
+) -> tuple[int, ...] | None:
+    """The first tokens, as many as spell ``content``; None when they do not."""
+    stream = tokenizer.stream()
+    position = 0
+    for count, token_id in enumerate(token_ids):
+        if position == len(content):
+            return tuple(token_ids[:count])
+        delta = stream.push(token_id)
+        if not content.startswith(delta, position):
+            return None
+        position += len(delta)
+    return tuple(token_ids) if content[position:] == stream.finish() else None

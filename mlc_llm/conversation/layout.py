@@ -1,0 +1,100 @@
+"""Laying messages out as a template says, by the rules of MLC LLM's conversation protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from mlc_llm.conversation.message import ASSISTANT, USER, Message
+from mlc_llm.conversation.segments import Generated, Literal, Plain, Segment
+from mlc_llm.errors import ConfigError
+from mlc_llm.plugin.template import ConversationTemplate
+
+_SYSTEM_PLACEHOLDER = "{system_message}"
+_FUNCTION_PLACEHOLDER = "{function_string}"
+_END_OF_REASONING = "</think>"
+
+
+def layout(
+    template: ConversationTemplate, system: str, turns: Iterable[Message]
+) -> Iterator[Segment]:
+    """The whole prompt: system message, preset and given messages, the assistant's role."""
+    has_system = template.system_template.replace(_SYSTEM_PLACEHOLDER, system) != ""
+    if has_system:
+        yield from _fill(template.system_template, _SYSTEM_PLACEHOLDER, system)
+    omit_role = has_system and not template.add_role_after_system_message
+    presets = [(role, content, None) for role, content in template.messages]
+    given = [(turn.role, turn.content, turn.token_ids) for turn in turns]
+    for role, content, token_ids in [*presets, *given]:
+        if content is None:
+            yield Literal(template.roles[role] + template.role_empty_sep)
+        else:
+            yield from _turn(template, Message(role, content, token_ids), omit_role)
+        omit_role = False
+    yield Literal(template.roles[ASSISTANT] + template.role_empty_sep)
+
+
+def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> list[Segment]:
+    """The prompt of a template without memory: the last user's message alone."""
+    last = next((message for message in reversed(history) if message.role == USER), None)
+    if last is None:
+        raise ConfigError(f"The template {template.name!r} needs a message of the user.")
+    slot = Literal(template.roles[ASSISTANT] + template.role_empty_sep)
+    return [*_turn(template, last, omit_role=False), slot]
+
+
+def _turn(template: ConversationTemplate, message: Message, omit_role: bool) -> Iterator[Segment]:
+    """One message with its role before it and its separator after it."""
+    role = "" if omit_role else template.roles[message.role]
+    placeholder = f"{{{message.role}_message}}"
+    around = template.role_templates.get(message.role, placeholder)
+    if message.token_ids is not None and _stays_as_generated(template, message):
+        yield Literal(role + ("" if omit_role else template.role_empty_sep))
+        yield Generated(message.token_ids)
+        yield Literal(around.rpartition(placeholder)[2])
+    else:
+        yield Literal(role + ("" if omit_role else template.role_content_sep))
+        yield from _fill(around, placeholder, _in_history(template, message))
+    yield Literal(template.seps[-1] if message.role == ASSISTANT else template.seps[0])
+
+
+def _stays_as_generated(template: ConversationTemplate, message: Message) -> bool:
+    """Whether an answer's tokens may stand in the prompt: they hold no reasoning to leave out."""
+    if not template.strip_reasoning_in_history:
+        return True
+    same_start = template.role_empty_sep == template.role_content_sep
+    return same_start and _END_OF_REASONING not in message.content
+
+
+def _in_history(template: ConversationTemplate, message: Message) -> str:
+    """A message's text, for an answer perhaps without the reasoning that precedes it."""
+    if message.role != ASSISTANT or not template.strip_reasoning_in_history:
+        return message.content
+    _before, found, after = message.content.rpartition(_END_OF_REASONING)
+    return after.lstrip("\n") if found else message.content
+
+
+def _fill(template: str, placeholder: str, text: str) -> Iterator[Segment]:
+    """A template's text with a message in the place of the placeholder."""
+    first, *others = template.split(placeholder)
+    yield Literal(first)
+    for literal in others:
+        yield Plain(text)
+        yield Literal(literal)
+
+
+def fill_functions(segments: Iterable[Segment], function_string: str) -> list[Segment]:
+    """Put the functions where the template last asks for them, and nothing elsewhere."""
+    filled: list[Segment] = []
+    last = None
+    for segment in segments:
+        if not isinstance(segment, Literal):
+            filled.append(segment)
+            continue
+        first, *others = segment.text.split(_FUNCTION_PLACEHOLDER)
+        filled.append(Literal(first))
+        for literal in others:
+            last = len(filled)
+            filled += [Plain(""), Literal(literal)]
+    if last is not None:
+        filled[last] = Plain(function_string)
+    return filled

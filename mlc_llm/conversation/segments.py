@@ -1,0 +1,116 @@
+"""Encoding a prompt that is made of a template's text, of messages and of generated tokens.
+
+All text between special tokens is encoded as one run, wherever its parts come from, because
+that is how the models' own tokenizers read a prompt. What differs between the parts is trust: the
+text of a special token is a special token only where the template's own text holds it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mlc_llm.tokenizer.base import Tokenizer
+
+
+@dataclass(frozen=True)
+class Literal:
+    """Text of a template, in which special tokens are recognised."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Text of a message, in which they are not."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Generated:
+    """Tokens that a model generated, which stay as they are."""
+
+    ids: tuple[int, ...]
+
+
+Segment = Literal | Plain | Generated
+
+
+class SegmentEncoder:
+    """Encodes prompts; what the last prompt held already is not encoded again.
+
+    Text after a special token of the template is encoded as at the start of a text where
+    ``tokenizer.prefix_after_special`` says so. Text after generated tokens continues them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        texts = sorted(tokenizer.special_ids, key=len, reverse=True)
+        self._specials = re.compile("|".join(map(re.escape, texts))) if texts else None
+        self._cache: dict[tuple[str, bool], list[int]] = {}
+
+    def encode(self, segments: Iterable[Segment], prefix: Sequence[int] = ()) -> list[int]:
+        """The token ids of a prompt.
+
+        Args:
+            segments: the prompt's parts.
+            prefix: token ids that begin it, such as BOS. When the first segment begins with the
+                last of them once more, it stands there only once.
+        """
+        ids = list(prefix)
+        cache: dict[tuple[str, bool], list[int]] = {}
+        fresh, first = True, True
+        for part in self._parts(segments):
+            if isinstance(part, str):
+                key = (part, not fresh)
+                if key not in cache:
+                    known = self._cache.get(key)
+                    cache[key] = known if known is not None else self._encode(*key)
+                ids += cache[key]
+                fresh = False
+            elif isinstance(part, int):
+                if not (first and ids and ids[-1] == part):
+                    ids.append(part)
+                    fresh = self._tokenizer.prefix_after_special
+            else:
+                ids += part
+                fresh = False
+            first = False
+        self._cache = cache
+        return ids
+
+    def _encode(self, text: str, continues: bool) -> list[int]:
+        return self._tokenizer.encode(text, continues=continues)
+
+    def _parts(self, segments: Iterable[Segment]) -> Iterator[str | int | tuple[int, ...]]:
+        """Runs of text, special tokens, and generated tokens, in turn."""
+        run: list[str] = []
+        for segment in segments:
+            pieces: Iterable[str | int | tuple[int, ...]]
+            if isinstance(segment, Generated):
+                pieces = [segment.ids] if segment.ids else []
+            elif isinstance(segment, Literal):
+                pieces = self._split(segment.text)
+            else:
+                pieces = [segment.text]
+            for piece in pieces:
+                if isinstance(piece, str):
+                    run.append(piece)
+                    continue
+                if text := "".join(run):
+                    yield text
+                run.clear()
+                yield piece
+        if text := "".join(run):
+            yield text
+
+    def _split(self, literal: str) -> Iterator[str | int]:
+        """A template's text, its special tokens taken out."""
+        start = 0
+        for match in self._specials.finditer(literal) if self._specials else ():
+            yield literal[start : match.start()]
+            yield self._tokenizer.special_ids[match[0]]
+            start = match.end()
+        yield literal[start:]

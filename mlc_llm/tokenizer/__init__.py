@@ -1,0 +1,8 @@
+"""Text to token ids and back, one token at a time where text is streamed."""
+
+from mlc_llm.tokenizer.base import Tokenizer, check_vocab
+from mlc_llm.tokenizer.detokenizer import Detokenizer
+from mlc_llm.tokenizer.load import load_tokenizer
+from mlc_llm.tokenizer.stop import StopText
+
+__all__ = ["Detokenizer", "StopText", "Tokenizer", "check_vocab", "load_tokenizer"]

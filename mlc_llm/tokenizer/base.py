@@ -1,0 +1,126 @@
+"""What the rest of the program knows of a tokenizer."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+
+from mlc_llm.errors import TokenizerError
+from mlc_llm.tokenizer.detokenizer import Detokenizer
+
+
+class Tokenizer(ABC):
+    """Text to token ids and back.
+
+    Attributes:
+        vocab_size: one more than the largest token id.
+        bos_id: the token that begins a sequence, or None.
+        eos_id: the token that ends a sequence, or None.
+        unk_id: the token that stands for what the vocabulary lacks, or None.
+        special_ids: the ids of the special (control) tokens by their text. They have a meaning
+            for the model beyond their text, are never made from plain text, and decode to nothing.
+        prefix_after_special: whether text after a special token is encoded as text at the start
+            is, with a dummy prefix space where the tokenizer has one.
+    """
+
+    vocab_size: int
+    bos_id: int | None
+    eos_id: int | None
+    unk_id: int | None
+    special_ids: Mapping[str, int]
+    prefix_after_special: bool
+
+    @abstractmethod
+    def _encode(self, text: str, continues: bool) -> list[int]:
+        """Encode valid, non-empty text without looking for special tokens in it."""
+
+    @abstractmethod
+    def stream(self, *, continues: bool = False) -> Detokenizer:
+        """Begin to decode token ids one at a time.
+
+        Args:
+            continues: whether the tokens follow other text, so that a leading space stays.
+        """
+
+    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+        """Encode plain text; no BOS or EOS is added.
+
+        A special token's text, such as ``</s>``, is encoded as the characters it is written with.
+
+        Args:
+            text: any text.
+            continues: whether the text follows other tokens, so that no dummy prefix space is
+                added and a leading space stays.
+
+        Raises:
+            TokenizerError: the text holds a lone surrogate, which is no character.
+        """
+        if not text:
+            return []
+        _check_characters(text)
+        ids = self._encode(text, continues)
+        return ids if self._control_ids.isdisjoint(ids) else self._encode_apart(text, continues)
+
+    def decode(self, ids: Iterable[int], *, continues: bool = False) -> str:
+        """Decode token ids; what :meth:`stream` gives for them in pieces, in one.
+
+        Special tokens, and ids beyond the vocabulary, give no text. Bytes that are no valid UTF-8
+        become U+FFFD.
+        """
+        stream = self.stream(continues=continues)
+        pieces = [stream.push(token_id) for token_id in ids]
+        return "".join(pieces) + stream.finish()
+
+    @cached_property
+    def _control_ids(self) -> frozenset[int]:
+        """The ids that plain text must never give; the unknown token is what it may give."""
+        return frozenset(self.special_ids.values()) - {self.unk_id}
+
+    def _encode_apart(self, text: str, continues: bool) -> list[int]:
+        """Encode text in which the model's own vocabulary finds special tokens' texts.
+
+        Some models (Unigram, or BPE that takes whole words first) match any entry of their
+        vocabulary. Each special token's text is cut after its first character.
+        """
+        pattern = "|".join(map(re.escape, sorted(self.special_ids, key=len, reverse=True)))
+        ids: list[int] = []
+        start = 0
+        cuts = [match.start() + 1 for match in re.finditer(f"(?={pattern})", text)]
+        for end in [*cuts, len(text)]:
+            if piece := text[start:end]:
+                ids += self._encode(piece, continues or start > 0)
+            start = end
+        if found := self._control_ids.intersection(ids):
+            raise TokenizerError(
+                f"This tokenizer makes the special tokens {sorted(found)} from plain text."
+            )
+        return ids
+
+
+def check_vocab(tokenizer: Tokenizer, vocab_size: int) -> None:
+    """Check that every token has a row in a model's embedding table.
+
+    A model may have more rows than there are tokens (padding), but not fewer.
+
+    Raises:
+        TokenizerError: the tokenizer has more tokens than the model's vocabulary.
+    """
+    if tokenizer.vocab_size > vocab_size:
+        raise TokenizerError(
+            f"The tokenizer has {tokenizer.vocab_size} tokens, but the model's vocabulary has "
+            f"{vocab_size}: it is another model's tokenizer. Put the tokenizer files that belong "
+            "to the model into its folder."
+        )
+
+
+def _check_characters(text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TokenizerError(
+            f"The text holds U+{ord(text[error.start]):04X} at position {error.start}: half of a "
+            "surrogate pair, which is no character. Decode the text's source with the encoding "
+            "it was written in."
+        ) from None

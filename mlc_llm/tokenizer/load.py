@@ -1,0 +1,35 @@
+"""Finding the tokenizer of a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlc_llm.errors import TokenizerError
+from mlc_llm.tokenizer.base import Tokenizer
+from mlc_llm.tokenizer.special import read_special_tokens
+
+HUGGING_FACE_FILE = "tokenizer.json"
+SENTENCE_PIECE_FILE = "tokenizer.model"
+
+
+def load_tokenizer(folder: str | Path) -> Tokenizer:
+    """Load the tokenizer of a model folder: ``tokenizer.json``, or else ``tokenizer.model``.
+
+    Raises:
+        TokenizerError: there is neither file, or one is malformed or a Git-LFS pointer.
+    """
+    folder = Path(folder)
+    if (path := folder / HUGGING_FACE_FILE).is_file():
+        from mlc_llm.tokenizer.huggingface import HuggingFaceTokenizer
+
+        return HuggingFaceTokenizer(path, read_special_tokens(folder))
+    if (path := folder / SENTENCE_PIECE_FILE).is_file():
+        from mlc_llm.tokenizer.sentencepiece import SentencePieceTokenizer
+
+        return SentencePieceTokenizer(path, read_special_tokens(folder))
+    if not folder.is_dir():
+        raise TokenizerError(f"There is no folder {folder} to load a tokenizer from.")
+    raise TokenizerError(
+        f"{folder} holds no tokenizer: neither {HUGGING_FACE_FILE} nor {SENTENCE_PIECE_FILE}. "
+        "Copy the tokenizer files of the original model into it."
+    )
