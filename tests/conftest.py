@@ -192,3 +192,65 @@ def write_byte_tokenizer(path: Path, vocab_size: int) -> None:
     )
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.save(str(path))
+
+
+class ModelFactory(Protocol):
+    """What the fixture ``make_model`` gives."""
+
+    def __call__(
+        self, checkpoint: Path, quantization: str, conv_template: str = "LM", **sizes: int
+    ) -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFactory:
+    """Convert a checkpoint into a model folder; the same arguments give the same folder.
+
+    Call it with the checkpoint's folder, a quantisation, a template's name and what ``gen_config``
+    takes (``context_window_size`` and so on). Tests must not change the folder.
+    """
+    made: dict[object, Path] = {}
+
+    def make(checkpoint: Path, quantization: str, conv_template: str = "LM", **sizes: int) -> Path:
+        from mlc_llm.convert import convert_weight, gen_config
+
+        key = (checkpoint, quantization, conv_template, *sorted(sizes.items()))
+        if key not in made:
+            folder = tmp_path_factory.mktemp("model") / f"{checkpoint.name}-{quantization}-MLC"
+            convert_weight(checkpoint, quantization, folder)
+            gen_config(checkpoint, quantization, conv_template, folder, **sizes)
+            made[key] = folder
+        return made[key]
+
+    return make
+
+
+class LibraryFactory(Protocol):
+    """What the fixture ``make_library`` gives."""
+
+    def __call__(self, folder: Path, opt: str = "") -> Path: ...
+
+
+@pytest.fixture(scope="session")
+def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
+    """Compile a model folder's library for this CPU; folders of one shape share one library."""
+    made: dict[str, Path] = {}
+
+    def make(folder: Path, opt: str = "") -> Path:
+        from mlc_llm.compile import compile_library
+        from mlc_llm.plugin import ModelSpec
+        from mlc_llm.plugin.registry import default_registry
+        from mlc_llm.weights.folder import ModelFolder
+
+        config = ModelFolder.open(folder).config
+        registry = default_registry()
+        architecture = registry.architecture(config.model_type)
+        spec = ModelSpec.of(config, architecture, opt)
+        if spec.digest() not in made:
+            path = tmp_path_factory.mktemp("library") / f"{spec.digest()}.so"
+            device = registry.device("cpu")
+            compile_library(spec, architecture, device, device.target(), path)
+            made[spec.digest()] = path
+        return made[spec.digest()]
+
+    return make
