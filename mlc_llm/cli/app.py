@@ -1,0 +1,137 @@
+"""The command group: subcommands by name, errors as messages, exit codes.
+
+Exit codes: 0 for success, 1 for an error, 2 for a wrong command line, 130 for Ctrl-C. An error is
+one message on stderr; with ``MLC_LLM_DEBUG=1`` its traceback comes first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+import click
+
+from mlc_llm.errors import MLCError, unknown
+from mlc_llm.version import __version__
+
+ERROR, INTERRUPTED = 1, 130
+
+COMMANDS = {
+    "chat": "Chat with a model.",
+    "compile": "Compile a model's library to a file.",
+    "convert_weight": "Convert a Hugging Face model's weights to a model folder.",
+    "devices": "Show the devices, and why they can or cannot be used.",
+    "gen_config": "Write the mlc-chat-config.json of a model folder.",
+    "plugins": "Show the installed plugins and their state.",
+}
+"""The subcommands, with the line that stands for each in the overview: nothing is imported."""
+
+
+class LazyGroup(click.Group):
+    """Imports ``mlc_llm.cli.NAME`` and takes its ``command`` when NAME is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = cmd_name.replace("-", "_")
+        if name not in COMMANDS:
+            return None
+        command = importlib.import_module(f"mlc_llm.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise click.UsageError(unknown("command", args[0], COMMANDS), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def app() -> None:
+    """Run large language models on the device you have."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the process with its exit code."""
+    _prepare_streams()
+    log_to_stderr()
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; every error becomes a message and an exit code."""
+    try:
+        code = app.main(args=arguments, prog_name="mlc_llm", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; Python's own flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ERROR
+    except Exception as error:
+        show_error(error)
+        return ERROR
+    return code if isinstance(code, int) else 0
+
+
+def show_error(error: Exception) -> None:
+    """Write an error on stderr as a message; the traceback only if it is asked for."""
+    if _debugging():
+        traceback.print_exception(error)
+    if isinstance(error, MLCError):
+        message = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    else:
+        message = (
+            f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "
+            "MLC_LLM_DEBUG=1 shows."
+        )
+    click.echo(f"Error: {message}", err=True)
+
+
+def log_to_stderr() -> None:
+    """Show what the package logs: information as it is, anything else with its level."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter())
+    logger = logging.getLogger("mlc_llm")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno == logging.INFO:
+            return text
+        return f"{record.levelname.capitalize()}: {text}"
+
+
+def _debugging() -> bool:
+    return os.environ.get("MLC_LLM_DEBUG", "") not in ("", "0")
+
+
+def _prepare_streams() -> None:
+    """Never fail because a terminal's encoding lacks a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -1,0 +1,28 @@
+"""``mlc_llm compile``: a model's library as a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command(name="compile")
+@click.argument("model")
+@click.option("--device", default="auto", show_default=True, help="NAME or NAME:INDEX.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The library's file."
+)
+@click.option("--opt", default="", help="Compilation options, such as activations=a8.")
+def command(model: str, device: str, output: Path | None, opt: str) -> None:
+    """Compile the library of MODEL, a model folder or HF://org/name.
+
+    The path of the library is written on stdout. `mlc_llm chat` compiles by itself where there is
+    no library; this command makes one to keep or to give away.
+    """
+    # The compiler needs all of TVM.
+    os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+    from mlc_llm.compile import compile_model
+
+    click.echo(str(compile_model(model, device, output, opt=opt)))

@@ -1,0 +1,27 @@
+"""``mlc_llm convert_weight``: a Hugging Face model's weights in MLC's layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="convert_weight")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--quantization", required=True, help="Such as q4f16_1, q4f32_1, q0f16, q0f32.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The model folder to write to.",
+)
+def command(source: Path, quantization: str, output: Path) -> None:
+    """Convert the weights in SOURCE, a Hugging Face model's folder.
+
+    The model folder's path is written on stdout. `mlc_llm gen_config` adds the rest of it.
+    """
+    from mlc_llm.convert import convert_weight
+
+    click.echo(str(convert_weight(source, quantization, output, progress=True)))

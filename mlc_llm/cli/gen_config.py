@@ -1,0 +1,39 @@
+"""``mlc_llm gen_config``: the configuration and tokenizer of a model folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(name="gen_config")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--quantization", required=True, help="As given to convert_weight.")
+@click.option(
+    "--conv-template",
+    required=True,
+    help="The conversation template's name; `mlc_llm plugins` lists them.",
+)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The model folder to write to.",
+)
+@click.option("--context-window-size", type=int, help="Tokens that a conversation may hold.")
+@click.option("--sliding-window-size", type=int, help="Tokens that attention looks back.")
+@click.option("--prefill-chunk-size", type=int, help="Most tokens that one prefill step takes.")
+@click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
+@click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
+def command(
+    source: Path, quantization: str, conv_template: str, output: Path, **sizes: int | None
+) -> None:
+    """Write mlc-chat-config.json for SOURCE, a Hugging Face model's folder; copy its tokenizer.
+
+    The written file's path is written on stdout. What is not given comes from the model.
+    """
+    from mlc_llm.convert import gen_config
+
+    click.echo(str(gen_config(source, quantization, conv_template, output, **sizes)))
