@@ -81,7 +81,7 @@ def add_repacking(
     for step in steps:
         if step.kernel is not None and step.kernel not in names:
             names[step.kernel] = f"repack_{len(names)}"
-            _add_repack(builder, names[step.kernel], step)
+            _add_repack(builder, names[step.kernel], step.kernel, len(step.inputs))
         function = names.get(step.kernel) if step.kernel is not None else None
         described.append(
             {"function": function, "inputs": list(step.inputs), "outputs": list(step.outputs)}
@@ -89,10 +89,9 @@ def add_repacking(
     return builder.finalize(), described
 
 
-def _add_repack(builder: relax.BlockBuilder, name: str, step: Repack) -> None:
-    """A Relax function (inputs) -> tuple of outputs that calls the step's kernel."""
-    buffers = [parameter.ty for parameter in step.kernel.params]
-    taken = len(step.inputs)
+def _add_repack(builder: relax.BlockBuilder, name: str, kernel: tirx.PrimFunc, taken: int) -> None:
+    """A Relax function that calls ``kernel``, whose first ``taken`` buffers are its inputs."""
+    buffers = [parameter.ty for parameter in kernel.params]
     inputs = [
         relax.Var(f"stored_{index}", _tensor_type(buffer))
         for index, buffer in enumerate(buffers[:taken])
@@ -100,8 +99,8 @@ def _add_repack(builder: relax.BlockBuilder, name: str, step: Repack) -> None:
     outputs = [_tensor_type(buffer) for buffer in buffers[taken:]]
     with builder.function(name, inputs):
         with builder.dataflow():
-            kernel = add_kernel(builder, step.kernel, f"{name}_kernel")
-            packed = builder.emit_output(relax.call_tir(kernel, inputs, outputs))
+            variable = add_kernel(builder, kernel, f"{name}_kernel")
+            packed = builder.emit_output(relax.call_tir(variable, inputs, outputs))
         builder.emit_func_output(packed)
 
 
