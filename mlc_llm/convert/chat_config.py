@@ -1,0 +1,170 @@
+"""Writing ``mlc-chat-config.json`` and the tokenizer's files."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
+from mlc_llm.convert.source import SourceModel
+from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
+from mlc_llm.convert.windows import Windows
+from mlc_llm.errors import ConfigError, ConversionError
+from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import scheme
+from mlc_llm.tokenizer import check_vocab, load_tokenizer
+from mlc_llm.weights.atomic import write_atomically
+from mlc_llm.weights.json_file import read_json_object
+
+GENERATION_FILE = "generation_config.json"
+
+_SAMPLING = {
+    "temperature": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "repetition_penalty": 1.0,
+    "top_p": 1.0,
+}
+"""Sampling settings that are taken from the source, and their values where it has none."""
+
+
+def gen_config(
+    source: str | Path,
+    quantization: str,
+    conv_template: str,
+    output: str | Path,
+    *,
+    context_window_size: int | None = None,
+    sliding_window_size: int | None = None,
+    prefill_chunk_size: int | None = None,
+    attention_sink_size: int | None = None,
+    max_batch_size: int | None = None,
+) -> Path:
+    """Write a model folder's ``mlc-chat-config.json`` and copy the tokenizer's files into it.
+
+    Args:
+        source: a model in Hugging Face's layout: a folder or ``HF://org/name``.
+        quantization: the quantisation's name, such as ``q4f16_1``.
+        conv_template: the conversation template's name, such as ``llama-2``.
+        output: the model folder to write to; made if need be.
+        context_window_size: tokens that the conversation may hold; by default what the model was
+            trained for, or, with a sliding window, -1: no limit.
+        sliding_window_size: tokens that attention looks back, -1 for all; by default the model's.
+        prefill_chunk_size: most tokens of one prefill step; by default the architecture's, and no
+            more than the window.
+        attention_sink_size: first tokens that a sliding window keeps; by default the model's.
+        max_batch_size: most sequences that are generated at once; 1 by default.
+
+    Returns:
+        The path of ``mlc-chat-config.json``.
+
+    Raises:
+        QuantizationError: there is no quantisation of that name.
+        TemplateError: there is no conversation template of that name.
+        ConfigError: a size is out of its range or contradicts another.
+        ModelNotFoundError: there is no such source.
+        HubError: the source could not be fetched.
+        PluginError: there is no such architecture.
+        TokenizerError: the tokenizer is missing, malformed, or another model's.
+        ConversionError: the source is malformed, or the output could not be written.
+    """
+    chosen = scheme(quantization)
+    template = default_registry().template(conv_template)
+    model = SourceModel.open(source)
+    windows = Windows.choose(
+        model.config,
+        context_window_size=context_window_size,
+        sliding_window_size=sliding_window_size,
+        prefill_chunk_size=prefill_chunk_size,
+        attention_sink_size=attention_sink_size,
+    )
+    tokenizer_files = find_tokenizer_files(model.folder)
+    tokenizer = load_tokenizer(model.folder)
+    check_vocab(tokenizer, model.config.vocab_size)
+    batch = 1 if max_batch_size is None else max_batch_size
+    data = {
+        "version": "0.1.0",
+        "model_type": model.architecture.name,
+        "quantization": chosen.name,
+        "model_config": _model_config(model, windows, batch),
+        "vocab_size": model.config.vocab_size,
+        "active_vocab_size": tokenizer.vocab_size,
+        **windows.fields(),
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+        "max_batch_size": batch,
+        **_generation(model),
+        "tokenizer_files": tokenizer_files,
+        "tokenizer_info": tokenizer_info(model.folder),
+        "conv_template": _template(template),
+    }
+    _validate(data, model)
+    return _write(model.folder, Path(output).expanduser(), tokenizer_files, data)
+
+
+def _model_config(model: SourceModel, windows: Windows, batch: int) -> dict[str, Any]:
+    """The architecture's own fields, with those that MLC writes beside them."""
+    return {
+        **model.config.model_dump(mode="json"),
+        **windows.fields(),
+        "tensor_parallel_shards": 1,
+        "pipeline_parallel_stages": 1,
+        "max_batch_size": batch,
+    }
+
+
+def _generation(model: SourceModel) -> dict[str, Any]:
+    """Sampling settings and special tokens, from ``generation_config.json`` or ``config.json``."""
+    path = model.folder / GENERATION_FILE
+    data = read_json_object(path, ConversionError) if path.is_file() else {}
+    found: dict[str, Any] = {}
+    for name, default in _SAMPLING.items():
+        value = data.get(name)
+        found[name] = default if value is None else value
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+        value = data.get(name)
+        found[name] = model.data.get(name) if value is None else value
+    return found
+
+
+def _template(template: ConversationTemplate) -> dict[str, Any]:
+    """The template as MLC writes it: our own fields only where they say something."""
+    data = template.model_dump(mode="json")
+    for name, default in (("add_bos", None), ("has_memory", True)):
+        if data.get(name) == default:
+            data.pop(name, None)
+    return data
+
+
+def _validate(data: dict[str, Any], model: SourceModel) -> None:
+    if data["max_batch_size"] < 1:
+        raise ConfigError(f"max_batch_size must be at least 1 (given: {data['max_batch_size']}).")
+    try:
+        ModelFile.model_validate(data)
+    except ValidationError as error:
+        item = error.errors()[0]
+        raise ConversionError(
+            f"The configuration in {model.folder} cannot be used: "
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (it has {item['input']!r})."
+        ) from None
+
+
+def _write(source: Path, output: Path, tokenizer_files: list[str], data: dict[str, Any]) -> Path:
+    """Copy the tokenizer's files; write the configuration last, which makes them count."""
+    config = output / CHAT_CONFIG_FILE
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        for name in tokenizer_files:
+            if not (output / name).exists() or not (output / name).samefile(source / name):
+                write_atomically(output / name, (source / name).read_bytes())
+        write_atomically(config, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        reason = "the disk is full" if full else error.strerror or str(error)
+        raise ConversionError(f"Writing to {output} failed: {reason}.") from error
+    return config

@@ -1,0 +1,143 @@
+"""The model that is converted: a folder in Hugging Face's layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
+from mlc_llm.errors import ConversionError
+from mlc_llm.plugin import Architecture, ModelConfig
+from mlc_llm.plugin.registry import default_registry
+from mlc_llm.weights.json_file import read_json_object
+from mlc_llm.weights.source import resolve_model
+
+CONFIG_FILE = "config.json"
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+
+
+@dataclass(frozen=True)
+class SourceModel:
+    """A model in Hugging Face's layout.
+
+    Args:
+        folder: its folder.
+        data: its ``config.json``.
+        architecture: the architecture that ``model_type`` names.
+        config: the configuration as the architecture reads it.
+    """
+
+    folder: Path
+    data: dict[str, Any]
+    architecture: Architecture
+    config: ModelConfig
+
+    @classmethod
+    def open(cls, source: str | Path, *, progress: bool = False) -> SourceModel:
+        """Find a model and read its configuration, not yet its weights.
+
+        Args:
+            source: a folder, or ``HF://org/name``.
+            progress: whether to show a download's progress on stderr, when that is a terminal.
+
+        Raises:
+            ModelNotFoundError: there is no such folder.
+            HubError: it could not be fetched.
+            ConversionError: ``config.json`` is missing, malformed or does not fit the architecture.
+            PluginError: no architecture has the name that ``model_type`` gives.
+        """
+        folder = resolve_model(source, progress=progress)
+        data = _read_config(folder)
+        architecture = default_registry().architecture(data["model_type"])
+        return cls(folder, data, architecture, parse_config(architecture, data, folder))
+
+    def checkpoint(self) -> dict[str, CheckpointTensor]:
+        """The tensors of the checkpoint by name, without their values.
+
+        Raises:
+            ConversionError: there are no safetensors files, or one is missing or malformed.
+        """
+        single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
+        if single.is_file():
+            return read_header(single)
+        if index.is_file():
+            return _read_index(index)
+        raise ConversionError(_no_safetensors(self.folder))
+
+
+def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path) -> ModelConfig:
+    """Let an architecture read a configuration; raises ConversionError when it cannot."""
+    try:
+        return architecture.config(data)
+    except ValidationError as error:
+        problems = "; ".join(
+            ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
+            for item in error.errors()
+        )
+    except ValueError as error:
+        problems = str(error)
+    raise ConversionError(
+        f"{folder / CONFIG_FILE} is not a configuration of the architecture "
+        f"{architecture.name!r}: {problems.replace('Value error, ', '')}."
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        what = (
+            f"it is a model folder in MLC's format already ({CHAT_CONFIG_FILE})"
+            if (folder / CHAT_CONFIG_FILE).is_file()
+            else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
+        )
+        raise ConversionError(f"{folder} has no {CONFIG_FILE}: {what}.")
+    data = read_json_object(path, ConversionError)
+    if not isinstance(data.get("model_type"), str):
+        raise ConversionError(f"{path} does not say the model_type, such as 'llama'.")
+    quantized = data.get("quantization_config")
+    if quantized:
+        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
+        raise ConversionError(
+            f"The model in {folder} is quantised already{f' ({method})' if method else ''}. "
+            "Convert the original model, whose weights are floating-point numbers."
+        )
+    return data
+
+
+def _read_index(index: Path) -> dict[str, CheckpointTensor]:
+    weight_map = read_json_object(index, ConversionError).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(
+        isinstance(file, str) and PurePath(file).name == file for file in weight_map.values()
+    ):
+        raise ConversionError(f"{index} has no weight_map from tensors to files beside it.")
+    files = sorted(set(weight_map.values()))
+    missing = [file for file in files if not (index.parent / file).is_file()]
+    if missing:
+        raise ConversionError(
+            f"{index.parent} lacks {', '.join(missing)}, which {INDEX_FILE} names. Fetch the "
+            "checkpoint again."
+        )
+    headers = {file: read_header(index.parent / file) for file in files}
+    tensors = {}
+    for name, file in weight_map.items():
+        if name not in headers[file]:
+            raise ConversionError(f"{index} says that {name} is in {file}, and it is not.")
+        tensors[name] = headers[file][name]
+    return tensors
+
+
+def _no_safetensors(folder: Path) -> str:
+    message = f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
+    others = [name for p in ("*.bin", "*.pt", "*.pth", "*.gguf") for name in folder.glob(p)]
+    if not others:
+        return message
+    return (
+        f"{message} It has {others[0].name}, which is not read: only safetensors are. Load the "
+        "model with transformers and save it again: "
+        "AutoModelForCausalLM.from_pretrained(SOURCE).save_pretrained(FOLDER)."
+    )
