@@ -20,12 +20,15 @@ import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from benchmarks.child import ROOT, Child
+from benchmarks.contention import Usage
 from benchmarks.shapes import SHAPES
 
-ROOT = Path(__file__).resolve().parent.parent
+
+ATTEMPTS = 10
+"""How often a figure is taken at most where ``--quiet`` asks for a machine that does nothing else."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,15 @@ class Row:
 
 @dataclass
 class Samples:
-    """Tokens per second that one side reached in one row, a value a round."""
+    """What one side reached in one row, a value a round.
+
+    Args:
+        values: tokens per second.
+        others: the share of the CPU that other processes took meanwhile, where that is known.
+    """
 
     values: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -52,63 +61,27 @@ class Samples:
         return f"{min(self.values):.1f}-{max(self.values):.1f}"
 
 
-class Child:
-    """A side in a child process; ends with the ``with`` block.
+def sample(child: Child, row: Row, samples: Samples, quiet: float) -> None:
+    """Measure a row once more.
 
     Args:
-        command: the interpreter and its arguments.
-        threads: threads that the side may use.
+        child: the side.
+        row: what to measure.
+        samples: where the figure goes.
+        quiet: measure again, a few times, while others take more than this share of the CPU.
     """
-
-    def __init__(self, command: list[str], threads: int) -> None:
-        # OpenMP's and TVM's pools are sized by their variables where no argument reaches them.
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": str(threads),
-            "TVM_NUM_THREADS": str(threads),
-        }
-        self.command = command
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self.about: dict[str, Any] = self._receive()["ready"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def _receive(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit(f"A side ended with code {self.process.wait()}: {' '.join(self.command)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
-
-    def seconds(self, request: dict[str, Any]) -> float:
-        """What ``request`` took on this side."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return float(self._receive()["seconds"])
+    for attempt in range(ATTEMPTS):
+        before = Usage.of(child.process.pid)
+        speed = row.tokens / child.seconds(row.request)
+        after = Usage.of(child.process.pid)
+        if before is None or after is None:
+            samples.values.append(speed)
+            return
+        others = after.others_since(before)
+        if others <= quiet or attempt == ATTEMPTS - 1:
+            samples.values.append(speed)
+            samples.others.append(others)
+            return
 
 
 def rows(contexts: list[int], prompt: int, steps: int) -> list[Row]:
@@ -126,7 +99,7 @@ def rows(contexts: list[int], prompt: int, steps: int) -> list[Row]:
 
 
 def measure(
-    sides: dict[str, Child], table: list[Row], rounds: int
+    sides: dict[str, Child], table: list[Row], rounds: int, quiet: float
 ) -> dict[str, dict[str, Samples]]:
     """Tokens per second by row and side, after one warm-up of every row on every side."""
     results: dict[str, dict[str, Samples]] = {}
@@ -136,7 +109,7 @@ def measure(
         samples = {name: Samples() for name in sides}
         for _ in range(rounds):
             for name, child in sides.items():
-                samples[name].values.append(row.tokens / child.seconds(row.request))
+                sample(child, row, samples[name], quiet)
         results[row.label] = samples
     return results
 
@@ -159,6 +132,16 @@ def print_table(results: dict[str, dict[str, Samples]]) -> None:
     print("| " + " | ".join(["---"] * len(header)) + " |")
     for line in lines:
         print("| " + " | ".join(line) + " |")
+
+
+def print_contention(results: dict[str, dict[str, Samples]]) -> None:
+    """Say how busy the machine was with other things, because that makes figures worthless."""
+    shares = [share for row in results.values() for side in row.values() for share in side.others]
+    if shares:
+        print(
+            f"\nOther processes took {statistics.median(shares):.0%} of the CPU meanwhile "
+            f"(median; at most {max(shares):.0%})."
+        )
 
 
 def processor() -> str:
@@ -185,16 +168,15 @@ def start_sides(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Ch
 
     They end when ``stack`` closes.
     """
-    room = max(arguments.contexts) + arguments.steps + 1
-    room = max(room, arguments.prompt, 512)
-    common = ["--threads", str(arguments.threads), "--context", str(room)]
+    tokens = max(arguments.prompt, max(arguments.contexts) + arguments.steps + 1, 512)
+    room = ["--context", str(tokens)]
     work = arguments.work.resolve()
     sides: dict[str, Child] = {}
     if "mlc_llm" in arguments.sides:
         folder = prepare(
             "random_model", sys.executable, arguments.shape, work / f"{arguments.shape}-q4f16_1"
         )
-        command = [sys.executable, "-m", "benchmarks.mlc_side", str(folder), *common]
+        command = [sys.executable, "-m", "benchmarks.mlc_side", str(folder), *room]
         if arguments.opt:
             command += ["--opt", arguments.opt]
         sides["mlc_llm"] = stack.enter_context(Child(command, arguments.threads))
@@ -205,7 +187,8 @@ def start_sides(arguments: argparse.Namespace, stack: ExitStack) -> dict[str, Ch
             arguments.shape,
             work / f"{arguments.shape}-q4_0.gguf",
         )
-        command = [arguments.peer_python, "-m", "benchmarks.llama_cpp_side", str(file), *common]
+        command = [arguments.peer_python, "-m", "benchmarks.llama_cpp_side", str(file), *room]
+        command += ["--threads", str(arguments.threads)]
         if arguments.flash_attention:
             command.append("--flash-attention")
         sides["llama.cpp"] = stack.enter_context(Child(command, arguments.threads))
@@ -222,6 +205,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--prompt", type=int, default=128, help="tokens of a prefill")
     parser.add_argument("--contexts", type=int, nargs="+", default=[16, 1024])
     parser.add_argument("--steps", type=int, default=48, help="tokens of a decode")
+    parser.add_argument(
+        "--quiet",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="repeat a run during which other processes took more than this share of the CPU",
+    )
     parser.add_argument("--opt", default="", help="compilation options of mlc_llm")
     parser.add_argument("--flash-attention", action="store_true", help="in llama.cpp")
     parser.add_argument(
@@ -233,29 +223,32 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    load_before = os.getloadavg()[0]
     with ExitStack() as stack:
         sides = start_sides(arguments, stack)
         about = {name: child.about for name, child in sides.items()}
         table = rows(arguments.contexts, arguments.prompt, arguments.steps)
-        results = measure(sides, table, arguments.rounds)
+        results = measure(sides, table, arguments.rounds, arguments.quiet)
     print(
         f"{arguments.shape} on {processor()}, {arguments.threads} threads, "
-        f"{arguments.rounds} alternating rounds, medians; load before: {load_before:.1f}"
+        f"{arguments.rounds} alternating rounds, medians"
     )
     for details in about.values():
         print(f"- {details['name']}: {details['version']}")
     print()
     print_table(results)
+    print_contention(results)
     if arguments.json:
         report = {
             "shape": arguments.shape,
             "processor": processor(),
             "threads": arguments.threads,
-            "load_before": load_before,
             "sides": about,
             "tokens_per_second": {
                 label: {name: side.values for name, side in samples.items()}
+                for label, samples in results.items()
+            },
+            "others_share_of_cpu": {
+                label: {name: side.others for name, side in samples.items()}
                 for label, samples in results.items()
             },
         }
