@@ -1,0 +1,47 @@
+"""A small model folder, written tensor by tensor."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlc_llm.weights.manifest import MANIFEST_FILE
+from mlc_llm.weights.shard_writer import ShardWriter
+
+CHAT_CONFIG = {
+    "model_type": "llama",
+    "quantization": "q0f32",
+    "model_config": {"hidden_size": 8},
+    "vocab_size": 16,
+    "tokenizer_files": ["tokenizer.json"],
+    "conv_template": "LM",
+}
+
+
+@pytest.fixture
+def tensors():
+    """Named arrays of several dtypes and shapes, one of them empty and one of odd size."""
+    random = np.random.default_rng(0)
+    return {
+        "embed.weight": random.standard_normal((16, 8), dtype=np.float32),
+        "odd.weight": random.standard_normal((3,)).astype(np.float16),
+        "codes.q_weight": random.integers(0, 1 << 32, (5, 4), dtype=np.uint32),
+        "empty.weight": np.zeros((0, 4), np.float32),
+        "norm.weight": random.standard_normal((7,), dtype=np.float32),
+    }
+
+
+@pytest.fixture
+def model_folder(tmp_path, tensors):
+    """A valid model folder with two shards, ``params_shard_0.bin`` and ``params_shard_1.bin``."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with ShardWriter(folder, limit=600) as writer:
+        for name, array in tensors.items():
+            writer.add(name, array.shape, str(array.dtype), [array])
+        manifest = writer.finish({"ParamSize": len(tensors)})
+    assert len(manifest.shards) == 2
+    (folder / MANIFEST_FILE).write_bytes(manifest.dump())
+    (folder / "mlc-chat-config.json").write_text(json.dumps(CHAT_CONFIG))
+    (folder / "tokenizer.json").write_text("{}")
+    return folder

@@ -1,0 +1,135 @@
+"""Model folders: good ones, and every way in which one may be wrong."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mlc_llm.errors import ModelFolderError, ModelNotFoundError
+from mlc_llm.weights.folder import ModelFolder
+
+LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n"
+
+
+def test_open_and_read(model_folder, tensors):
+    with ModelFolder.open(model_folder) as folder:
+        assert folder.path == model_folder
+        assert folder.config.model_type == "llama"
+        assert list(folder.manifest.tensors) == list(tensors)
+        assert folder.total_bytes == sum(array.nbytes for array in tensors.values())
+        for name, array in tensors.items():
+            read = folder.read(name)
+            assert (read.shape, read.dtype) == (array.shape, array.dtype)
+            np.testing.assert_array_equal(read, array)
+        folder.verify()
+
+
+def test_verify_reports_its_progress(model_folder):
+    folder = ModelFolder.open(model_folder)
+    read = []
+    folder.verify(read.append)
+    assert sum(read) == sum(shard.nbytes for shard in folder.manifest.shards)
+
+
+def test_the_older_name_of_the_manifest(model_folder, tensors):
+    (model_folder / "tensor-cache.json").rename(model_folder / "ndarray-cache.json")
+    assert set(ModelFolder.open(model_folder).manifest.tensors) == set(tensors)
+
+
+def test_the_newer_manifest_comes_first(model_folder, tensors):
+    (model_folder / "ndarray-cache.json").write_text("not even JSON")
+    assert set(ModelFolder.open(str(model_folder)).manifest.tensors) == set(tensors)
+
+
+def test_unknown_tensor(model_folder):
+    with pytest.raises(ModelFolderError, match="no tensor 'nothing'"):
+        ModelFolder.open(model_folder).read("nothing")
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(ModelNotFoundError, match="nowhere does not exist"):
+        ModelFolder.open(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelNotFoundError, match="is a file"):
+        ModelFolder.open(tmp_path / "file")
+
+
+def test_no_config(model_folder):
+    (model_folder / "mlc-chat-config.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"no mlc-chat-config.json.*gen_config"):
+        ModelFolder.open(model_folder)
+
+
+def test_a_hugging_face_folder(model_folder):
+    (model_folder / "mlc-chat-config.json").rename(model_folder / "config.json")
+    with pytest.raises(ModelFolderError, match=r"Hugging Face model.*convert_weight"):
+        ModelFolder.open(model_folder)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"model_type": "llama"}'])
+def test_malformed_config(model_folder, content):
+    (model_folder / "mlc-chat-config.json").write_text(content)
+    with pytest.raises(ModelFolderError, match=r"mlc-chat-config\.json"):
+        ModelFolder.open(model_folder)
+
+
+def test_no_manifest(model_folder):
+    (model_folder / "tensor-cache.json").unlink()
+    with pytest.raises(ModelFolderError, match=r"neither tensor-cache.json.*convert_weight"):
+        ModelFolder.open(model_folder)
+
+
+def test_missing_shard(model_folder):
+    (model_folder / "params_shard_1.bin").unlink()
+    with pytest.raises(ModelFolderError, match=r"params_shard_1\.bin is missing"):
+        ModelFolder.open(model_folder)
+
+
+def test_a_folder_in_place_of_a_shard(model_folder):
+    (model_folder / "params_shard_1.bin").unlink()
+    (model_folder / "params_shard_1.bin").mkdir()
+    with pytest.raises(ModelFolderError, match=r"params_shard_1\.bin is missing"):
+        ModelFolder.open(model_folder)
+
+
+@pytest.mark.parametrize(("change", "message"), [(-1, "cut short"), (1, "not the file")])
+def test_a_shard_of_another_size(model_folder, change, message):
+    path = model_folder / "params_shard_0.bin"
+    content = path.read_bytes()
+    path.write_bytes(content[:change] if change < 0 else content + b"x")
+    with pytest.raises(ModelFolderError, match=rf"has {len(content) + change} bytes.*{message}"):
+        ModelFolder.open(model_folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["params_shard_1.bin", "tokenizer.json", "mlc-chat-config.json", "tensor-cache.json"]
+)
+def test_git_lfs_pointers(model_folder, name):
+    (model_folder / name).write_text(LFS_POINTER)
+    with pytest.raises(ModelFolderError, match=rf"{name} is a Git-LFS pointer.*git lfs pull"):
+        ModelFolder.open(model_folder)
+
+
+def test_an_altered_shard_is_found_by_its_checksum(model_folder):
+    path = model_folder / "params_shard_0.bin"
+    content = bytearray(path.read_bytes())
+    content[17] ^= 1
+    path.write_bytes(content)
+    folder = ModelFolder.open(model_folder)  # sizes are right
+    with pytest.raises(ModelFolderError, match=r"params_shard_0\.bin is damaged.*MD5"):
+        folder.verify()
+
+
+def test_a_manifest_without_checksums(model_folder):
+    path = model_folder / "tensor-cache.json"
+    data = json.loads(path.read_text())
+    for shard in data["records"]:
+        del shard["md5sum"]
+    path.write_text(json.dumps(data))
+    ModelFolder.open(model_folder).verify()
+
+
+def test_a_published_folder_without_its_shards(test_data):
+    folder = test_data / "mlc" / "weights" / "Qwen2.5-0.5B-Instruct-q4f16_1-MLC"
+    with pytest.raises(ModelFolderError, match=r"params_shard_0\.bin is missing"):
+        ModelFolder.open(folder)

@@ -1,0 +1,243 @@
+"""Fetching from a hub: a local server that speaks what ``huggingface_hub`` asks for."""
+
+import hashlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from mlc_llm.errors import HubError
+from mlc_llm.weights.hub import HubReference
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FETCH = """
+import json, sys
+from mlc_llm.errors import HubError
+from mlc_llm.weights.source import resolve_model
+for model in sys.argv[1:]:
+    try:
+        found = {"path": str(resolve_model(model, progress=True))}
+    except HubError as error:
+        found = {"error": str(error)}
+    print(json.dumps(found))
+"""
+
+
+class Hub(ThreadingHTTPServer):
+    """A hub with the repository ``org/model``; ``org/gated`` is gated, any other is missing.
+
+    Attributes:
+        files: the repository's files.
+        requests: what was asked for: method, path and range.
+        cut: names of files whose next answer breaks off in the middle.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.files, self.requests, self.cut = files, [], set()
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body):
+        path = urlsplit(self.path).path
+        self.server.requests.append((self.command, path, self.headers.get("Range")))
+        if "/org/gated" in path:
+            return self._refuse(403, "GatedRepo")
+        if "/org/model" not in path:
+            return self._refuse(404, "RepoNotFound")
+        if "nosuchtag" in path:
+            return self._refuse(404, "RevisionNotFound")
+        if path.startswith("/api/models/org/model/tree/"):
+            return self._json([_entry(name, data) for name, data in self.server.files.items()])
+        if path.startswith("/api/models/org/model"):
+            siblings = [{"rfilename": name} for name in self.server.files]
+            return self._json({"id": "org/model", "sha": COMMIT, "siblings": siblings})
+        name = re.fullmatch(r"/org/model/resolve/[^/]+/(.*)", path)[1]
+        return self._file(name, self.server.files[name], body)
+
+    def _file(self, name, data, body):
+        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.end_headers()
+        if body and name in self.server.cut:
+            self.server.cut.remove(name)
+            self.wfile.write(data[start : (start + len(data)) // 2])
+            self.wfile.flush()
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+        elif body:
+            self.wfile.write(data[start:])
+
+    def _json(self, value):
+        data = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _refuse(self, status, code):
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def _entry(name, data):
+    return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+
+
+@pytest.fixture
+def hub(model_folder):
+    files = {path.name: path.read_bytes() for path in model_folder.iterdir()}
+    files["library.so"] = b"native code"
+    files["onnx/model.json"] = b"{}"
+    server = Hub(files)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Resolve models in a child process, whose hub settings are its own."""
+
+    def run(endpoint, *models, **variables):
+        pytest.importorskip("huggingface_hub")
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "huggingface"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "MLC_LLM_CACHE": str(tmp_path / "cache"),
+            "NO_PROXY": "127.0.0.1",
+            **variables,
+        }
+        command = [sys.executable, "-c", FETCH, *models]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "%" not in done.stderr  # no progress where stderr is no terminal
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+def test_fetch_cache_and_refusals(hub, fetch):
+    models = ["HF://org/model", "HF://org/model@nosuchtag", "HF://org/none", "HF://org/gated"]
+    found, revision, missing, gated = fetch(hub.url, *models)
+    folder = Path(found["path"])
+    expected = {name for name in hub.files if name not in ("library.so", "onnx/model.json")}
+    assert {path.name for path in folder.iterdir()} == expected
+    assert all((folder / name).read_bytes() == hub.files[name] for name in expected)
+    assert "org/model has no revision 'nosuchtag'" in revision["error"]
+    assert "no repository org/none" in missing["error"]
+    assert "HF_TOKEN" in missing["error"]
+    assert f"HF://org/gated is gated. Accept its terms at {hub.url}/org/gated" in gated["error"]
+
+    before = len(hub.requests)
+    again, by_address = fetch(hub.url, "hf://org/model", "https://huggingface.co/org/model")
+    assert again == by_address == found
+    assert not any("/resolve/" in path for _, path, _ in hub.requests[before:])
+
+    before = len(hub.requests)
+    offline, absent = fetch(hub.url, "HF://org/model", "HF://org/other", HF_HUB_OFFLINE="1")
+    assert offline == found
+    assert re.search("HF://org/other is not.*offline mode is on.*HF_HUB_OFFLINE", absent["error"])
+    assert len(hub.requests) == before
+
+
+def test_an_interrupted_download_is_resumed(hub, fetch):
+    name = "large.txt"
+    hub.files[name] = os.urandom(24 << 20)  # more than the client writes at a time
+    hub.cut.add(name)
+    found = fetch(hub.url, "HF://org/model")[0]
+    if "error" in found:  # a client that leaves trying again to the user
+        found = fetch(hub.url, "HF://org/model")[0]
+    assert (Path(found["path"]) / name).read_bytes() == hub.files[name]
+    ranges = [asked for _, path, asked in hub.requests if path.endswith(name) and asked]
+    assert any(re.fullmatch(r"bytes=[1-9]\d*-", asked) for asked in ranges)
+
+
+def test_no_network(fetch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        error = fetch(endpoint, "HF://org/model")[0]["error"]
+    assert f"{endpoint} could not be reached" in error
+    assert "network" in error
+
+
+def test_damaged_weights_are_found(hub, fetch):
+    manifest = json.loads(hub.files["tensor-cache.json"])
+    manifest["records"][0]["md5sum"] = "0" * 32
+    hub.files["tensor-cache.json"] = json.dumps(manifest).encode()
+    error = fetch(hub.url, "HF://org/model")[0]["error"]
+    assert re.search(r"HF://org/model.*damaged.*params_shard_0\.bin.*MD5", error)
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "revision"),
+    [
+        ("HF://org/name", "org/name", None),
+        ("hf://org/na.me-1_x/", "org/na.me-1_x", None),
+        ("HF://org/name@v1.0", "org/name", "v1.0"),
+        ("HF://org/name@refs/pr/1", "org/name", "refs/pr/1"),
+        ("https://huggingface.co/org/name", "org/name", None),
+        ("https://huggingface.co/org/name.git", "org/name", None),
+        ("https://huggingface.co/org/name/tree/main", "org/name", "main"),
+    ],
+)
+def test_references(text, repository, revision):
+    assert HubReference.parse(text) == HubReference(repository, revision)
+
+
+@pytest.mark.parametrize(
+    "text", ["org/name", "dist/model", "/abs/path", "C:\\model", "", "HF:/a/b"]
+)
+def test_what_is_no_reference(text):
+    assert HubReference.parse(text) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["HF://", "HF://name", "HF://a/b/c", "HF://../..", "HF://org/na me", "HF://-x/y"]
+)
+def test_malformed_references(text):
+    with pytest.raises(HubError, match=r"names no repository; write HF://org/name"):
+        HubReference.parse(text)

@@ -1,0 +1,171 @@
+"""Writing shards, and reading them back without copies."""
+
+import hashlib
+import threading
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from mlc_llm.errors import ModelFolderError
+from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
+from mlc_llm.weights.shard_writer import SHARD_BYTES, ShardWriter
+from mlc_llm.weights.shards import Shards, md5sum, widen_bfloat16
+
+dtypes = st.sampled_from(["float16", "float32", "uint32", "int8"])
+arrays = dtypes.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, min_side=0)))
+
+
+@given(values=st.lists(arrays, min_size=1, max_size=8), limit=st.integers(1, 2000))
+def test_what_is_written_is_read(tmp_path_factory, values, limit):
+    folder = tmp_path_factory.mktemp("shards")
+    with ShardWriter(folder, limit=limit) as writer:
+        for index, value in enumerate(values):
+            writer.add(f"t{index}", value.shape, str(value.dtype), [value])
+        manifest = writer.finish({})
+    shards = Shards(folder, manifest)
+    shards.verify()
+    assert len({shard.file for shard in manifest.shards}) == len(list(folder.iterdir()))
+    for index, value in enumerate(values):
+        read = shards.read(manifest.tensors[f"t{index}"])
+        assert (read.shape, read.dtype) == (value.shape, value.dtype)
+        assert read.tobytes() == value.tobytes()
+    for shard in manifest.shards:
+        assert shard.nbytes <= limit + 64 or len([t for t in shard.tensors if t.nbytes]) == 1
+
+
+def test_sharding_like_mlc(tmp_path):
+    """A tensor above the limit has a shard of its own; the order of the tensors is kept."""
+    with ShardWriter(tmp_path, limit=100) as writer:
+        for name, size in (("a", 40), ("b", 300), ("c", 30), ("d", 30), ("e", 90)):
+            writer.add(name, (size,), "uint8", [np.zeros(size, np.uint8)])
+        manifest = writer.finish({})
+    held = [[tensor.name for tensor in shard.tensors] for shard in manifest.shards]
+    assert held == [["a"], ["b"], ["c", "d"], ["e"]]
+    files = [shard.file for shard in manifest.shards]
+    assert files == [f"params_shard_{index}.bin" for index in range(4)]
+    assert SHARD_BYTES == 32 * 1024 * 1024
+
+
+def test_blocks_of_any_shape_and_order(tmp_path):
+    value = np.arange(60, dtype=np.float32).reshape(6, 10)
+    with ShardWriter(tmp_path) as writer:
+        writer.add("rows", (6, 10), "float32", [value[:1], value[1:4], value[4:]])
+        writer.add("fortran", (6, 10), "float32", [np.asfortranarray(value)])
+        manifest = writer.finish({})
+    shards = Shards(tmp_path, manifest)
+    for name in ("rows", "fortran"):
+        np.testing.assert_array_equal(shards.read(manifest.tensors[name]), value)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        ([np.zeros(3, np.float32)], "12 bytes for the shape"),
+        ([np.zeros(5, np.float32)], "20 bytes for the shape"),
+        ([np.zeros(4, np.float64)], "a block of float64, not float32"),
+        ([np.zeros(4, ">f4")], "a block of >f4, not float32"),
+    ],
+)
+def test_blocks_that_do_not_fit(tmp_path, blocks, message):
+    with ShardWriter(tmp_path) as writer, pytest.raises(ValueError, match=message):
+        writer.add("w", (4,), "float32", blocks)
+
+
+def test_existing_files_are_not_overwritten(tmp_path):
+    (tmp_path / "params_shard_0.bin").write_bytes(b"precious")
+    with ShardWriter(tmp_path) as writer, pytest.raises(FileExistsError):
+        writer.add("w", (1,), "float32", [np.zeros(1, np.float32)])
+    assert (tmp_path / "params_shard_0.bin").read_bytes() == b"precious"
+
+
+def _one_tensor(folder, content, **fields):
+    (folder / "s.bin").write_bytes(content)
+    record = TensorRecord(name="w", shard="s.bin", **fields)
+    return Shards(folder, Manifest((ShardRecord("s.bin", len(content), None, (record,)),))), record
+
+
+def test_bfloat16_is_widened(tmp_path):
+    torch = pytest.importorskip("torch")
+    values = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
+    content = values.view(torch.int16).numpy().tobytes()
+    shards, record = _one_tensor(
+        tmp_path,
+        content,
+        shape=(4, 6),
+        dtype="float32",
+        offset=0,
+        nbytes=48,
+        format="f32-to-bf16",
+    )
+    read = shards.read(record)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, values.float().numpy())
+
+
+def test_every_bfloat16_is_widened_exactly():
+    bits = np.arange(1 << 16, dtype=np.uint16).reshape(256, 256)
+    wide = widen_bfloat16(bits)
+    assert wide.shape == bits.shape
+    np.testing.assert_array_equal(wide.view(np.uint32) >> 16, bits)
+    np.testing.assert_array_equal(wide.view(np.uint32) & 0xFFFF, 0)
+
+
+def test_a_tensor_at_an_odd_address_is_aligned(tmp_path):
+    content = b"\0" + np.arange(5, dtype="<f4").tobytes()
+    shards, record = _one_tensor(
+        tmp_path, content, shape=(5,), dtype="float32", offset=1, nbytes=20
+    )
+    read = shards.read(record)
+    assert read.flags.aligned
+    np.testing.assert_array_equal(read, np.arange(5))
+
+
+def test_reading_does_not_copy(tmp_path):
+    value = np.arange(100, dtype=np.float32)
+    shards, record = _one_tensor(
+        tmp_path, value.tobytes(), shape=(100,), dtype="float32", offset=0, nbytes=400
+    )
+    first, second = shards.read(record), shards.read(record)
+    assert np.shares_memory(first, second)
+    assert not first.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        first[0] = 1
+    shards.close()
+    np.testing.assert_array_equal(first, value)  # the view keeps its map
+    np.testing.assert_array_equal(shards.read(record), value)  # and the shard is mapped again
+
+
+def test_a_shard_that_shrank_after_opening(tmp_path):
+    shards, record = _one_tensor(
+        tmp_path, bytes(400), shape=(100,), dtype="float32", offset=0, nbytes=400
+    )
+    shards.check()
+    (tmp_path / "s.bin").write_bytes(bytes(100))
+    with pytest.raises(ModelFolderError, match=r"has 100 bytes, not 400.*cut short"):
+        shards.read(record)
+
+
+def test_many_threads_map_one_shard_once(tmp_path):
+    shards, record = _one_tensor(
+        tmp_path, bytes(4000), shape=(1000,), dtype="float32", offset=0, nbytes=4000
+    )
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(shards.read(record))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert all(np.shares_memory(found[0], array) for array in found)
+
+
+def test_md5sum_reports_what_it_read(tmp_path):
+    content = np.random.default_rng(0).bytes(3_000_000)
+    (tmp_path / "f").write_bytes(content)
+    read = []
+    assert md5sum(tmp_path / "f", read.append) == hashlib.md5(content).hexdigest()
+    assert sum(read) == len(content)
+    assert len(read) > 1

@@ -1,0 +1,88 @@
+"""From what a user writes to a folder on the disk."""
+
+import pytest
+
+from mlc_llm.errors import ModelNotFoundError
+from mlc_llm.weights.source import resolve_model
+
+
+@pytest.fixture
+def working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _model(folder):
+    folder.mkdir(parents=True)
+    (folder / "mlc-chat-config.json").write_text("{}")
+    return folder
+
+
+def test_a_folder(working_folder):
+    folder = _model(working_folder / "model")
+    assert resolve_model(str(folder)) == folder
+    assert resolve_model(folder) == folder
+    assert resolve_model("model").resolve() == folder
+    assert resolve_model("model/mlc-chat-config.json").resolve() == folder
+
+
+def test_the_home_folder(working_folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(working_folder))
+    monkeypatch.setenv("USERPROFILE", str(working_folder))
+    assert resolve_model("~/model" if _model(working_folder / "model") else "").is_dir()
+
+
+@pytest.mark.parametrize("place", ["dist", "dist/prebuilt", "dist/prebuilt/mlc-chat-"])
+def test_where_mlc_keeps_models(working_folder, place):
+    path = f"{place}Llama" if place.endswith("-") else f"{place}/Llama"
+    folder = _model(working_folder / path)
+    assert resolve_model("Llama").resolve() == folder
+
+
+def test_weights_in_params(working_folder):
+    _model(working_folder / "dist" / "Llama" / "params")
+    assert resolve_model("Llama").resolve() == working_folder / "dist" / "Llama" / "params"
+    assert resolve_model("dist/Llama").resolve() == working_folder / "dist" / "Llama" / "params"
+
+
+def test_a_folder_with_a_configuration_comes_before_one_without(working_folder):
+    (working_folder / "Llama").mkdir()
+    folder = _model(working_folder / "dist" / "Llama")
+    assert resolve_model("Llama").resolve() == folder
+
+
+def test_a_folder_without_a_configuration_is_still_found(working_folder):
+    """As a Hugging Face model is; whoever opens it says what it lacks."""
+    (working_folder / "checkpoint").mkdir()
+    assert resolve_model("checkpoint").resolve() == working_folder / "checkpoint"
+
+
+def test_not_found_lists_every_place(working_folder):
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve_model("Llama-7b")
+    for place in ("Llama-7b", "dist/Llama-7b", "dist/prebuilt/Llama-7b"):
+        assert str(working_folder / place) in str(caught.value)
+    assert "HF://" not in str(caught.value)
+
+
+def test_not_found_suggests_the_hub(working_folder):
+    with pytest.raises(ModelNotFoundError, match="HF://meta-llama/Llama-2-7b"):
+        resolve_model("meta-llama/Llama-2-7b")
+
+
+def test_a_file(working_folder):
+    (working_folder / "weights.bin").touch()
+    with pytest.raises(ModelNotFoundError, match=r"weights\.bin is a file; a model is a folder"):
+        resolve_model("weights.bin")
+
+
+@pytest.mark.parametrize("model", ["", "  "])
+def test_nothing(working_folder, model):
+    with pytest.raises(ModelNotFoundError, match="No model is named"):
+        resolve_model(model)
+
+
+def test_absolute_paths_are_not_looked_up_under_dist(working_folder):
+    with pytest.raises(ModelNotFoundError) as caught:
+        resolve_model(str(working_folder / "none"))
+    assert "dist" not in str(caught.value).replace(str(working_folder), "")
