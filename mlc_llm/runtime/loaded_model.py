@@ -1,0 +1,310 @@
+"""A compiled model with its weights and its KV cache, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from mlc_llm.config import ModelFile
+from mlc_llm.errors import GenerationError, LibraryError, PromptTooLongError, TokenizerError
+from mlc_llm.runtime import memory
+from mlc_llm.runtime.engine import Stop
+from mlc_llm.runtime.kv_cache import KVCache
+from mlc_llm.runtime.metadata import LibraryMetadata
+from mlc_llm.runtime.parameters import check_parameters, load_parameters
+from mlc_llm.runtime.statistics import Metrics
+from mlc_llm.runtime.window import Window
+from mlc_llm.weights.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import tvm
+
+_FUNCTIONS = ("embed", "prefill", "decode", "create_tir_paged_kv_cache")
+_HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
+
+
+class LoadedModel:
+    """One model and the tokens that its KV cache holds.
+
+    Everything here touches TVM and must run in the model's engine thread. After an error in the
+    middle of a pass the cache is empty, and the model can be used as before.
+    """
+
+    def __init__(
+        self,
+        functions: dict[str, Any],
+        metadata: LibraryMetadata,
+        parameters: Any,
+        vocab_size: int,
+        device: tvm.runtime.Device,
+    ) -> None:
+        self.metadata = metadata
+        self.metrics = Metrics()
+        self.vocab_size = vocab_size
+        self.device = device
+        self._functions = functions
+        self._parameters = parameters
+        self._tokens: list[int] = []
+        self._logits: np.ndarray | None = None
+        self._cache: KVCache
+        self.window: Window
+
+    @classmethod
+    def load(
+        cls,
+        library: Path,
+        folder: ModelFolder,
+        device: tvm.runtime.Device,
+        *,
+        config: ModelFile | None = None,
+        stop: Stop | None = None,
+    ) -> Self:
+        """Open the library, check it against the folder, upload the weights, make the KV cache.
+
+        Args:
+            library: the compiled library.
+            folder: the model folder.
+            device: where the model runs.
+            config: the folder's configuration with the user's overlay; None for the folder's own.
+            stop: looked at between the steps.
+
+        Raises:
+            LibraryError: the library cannot be opened or is not one of ours.
+            ModelFolderError: the weights do not fit the library.
+            ConfigError: the window's size is missing or contradicts itself.
+            DeviceError: there is not enough memory.
+        """
+        config = config or folder.config
+        vm, metadata = _open(library, device)
+        check_parameters(metadata, folder)
+        window = Window.choose(config, metadata)
+        _require_memory(metadata, window, folder, device)
+        functions = {name: _function(vm, name, library) for name in _FUNCTIONS}
+        parameters = load_parameters(vm, metadata, folder, device, stop or Stop())
+        vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
+        model = cls(functions, metadata, parameters, vocab_size, device)
+        model.resize(window)
+        return model
+
+    def resize(self, window: Window) -> None:
+        """Make a new, empty KV cache of other sizes."""
+        if hasattr(self, "_cache"):
+            del self._cache
+        create = self._functions["create_tir_paged_kv_cache"]
+        self._cache = KVCache(create, window, self.metadata.kv_cache.page_size)
+        self.window = window
+        self._forget()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """The tokens that went into the KV cache, those included that have slid out of it."""
+        return tuple(self._tokens)
+
+    @property
+    def length(self) -> int:
+        """How many tokens that are."""
+        return len(self._tokens)
+
+    @property
+    def logits(self) -> np.ndarray:
+        """The logits after the last token: float32 of shape (vocab_size,), not to be written to.
+
+        Raises:
+            GenerationError: there are none, because the last token was popped or nothing was fed.
+        """
+        if self._logits is None:
+            raise GenerationError("The model has no logits: nothing was fed since the last change.")
+        return self._logits
+
+    def feed(self, ids: Sequence[int]) -> np.ndarray:
+        """Make the cache hold exactly ``ids``, prefilling only what it does not hold yet.
+
+        Returns:
+            The logits after the last of them; see :attr:`logits`.
+
+        Raises:
+            PromptTooLongError: there are more than the window takes.
+            TokenizerError: one of them is no token of this model.
+            GenerationError: the pass failed.
+        """
+        for _ in self.feed_steps(ids):
+            pass
+        return self.logits
+
+    def feed_steps(self, ids: Sequence[int]) -> Iterator[int]:
+        """Like :meth:`feed`, a chunk at a time; yields how many tokens each chunk prefilled."""
+        self._check(ids, len(ids))
+        kept = _common_prefix(self._tokens, ids)
+        # Logits exist only for a token that is prefilled now.
+        kept = min(kept, len(ids) - 1)
+        if kept < len(self._tokens):
+            self.pop(len(self._tokens) - kept)
+        yield from self.prefill_steps(ids[len(self._tokens) :])
+
+    def prefill(self, ids: Sequence[int]) -> np.ndarray:
+        """Append ``ids`` to the cache, in chunks; returns the logits after the last one.
+
+        Raises:
+            PromptTooLongError: the window would overflow; nothing was appended.
+            TokenizerError: one of them is no token of this model; nothing was appended.
+            GenerationError: the pass failed.
+        """
+        for _ in self.prefill_steps(ids):
+            pass
+        return self.logits
+
+    def prefill_steps(self, ids: Sequence[int]) -> Iterator[int]:
+        """Like :meth:`prefill`; yields how many tokens each chunk had."""
+        self._check(ids, len(self._tokens) + len(ids))
+        for begin in range(0, len(ids), self.window.chunk):
+            chunk = ids[begin : begin + self.window.chunk]
+            with self.metrics.prefill.measure() as phase:
+                self._forward("prefill", chunk)
+                phase.tokens += len(chunk)
+            yield len(chunk)
+
+    def decode(self, token: int) -> np.ndarray:
+        """Append one token; returns the logits after it.
+
+        Raises:
+            PromptTooLongError: the window is full.
+            TokenizerError: it is no token of this model.
+            GenerationError: the pass failed.
+        """
+        self._check([token], len(self._tokens) + 1)
+        self._forward("decode", [token])
+        return self.logits
+
+    def pop(self, count: int) -> None:
+        """Forget the last ``count`` tokens; all of them when the window has slid.
+
+        Raises:
+            ValueError: there are not that many.
+        """
+        if not 0 <= count <= len(self._tokens):
+            raise ValueError(f"cannot pop {count} of {len(self._tokens)} tokens")
+        if count == 0:
+            return
+        if self._cache.slid or count == len(self._tokens):
+            self.reset()
+            return
+        self._cache.pop(count)
+        del self._tokens[-count:]
+        self._logits = None
+
+    def reset(self) -> None:
+        """Empty the KV cache."""
+        self._forget()
+        self._cache.clear()
+
+    def embed(self, ids: Sequence[int]) -> np.ndarray:
+        """The embeddings of tokens: float32 of shape (len(ids), hidden size).
+
+        Raises:
+            TokenizerError: one of them is no token of this model.
+        """
+        self._check(ids, len(ids))
+        with _explained("embed"):
+            return self._embed(ids).numpy().astype(np.float32)
+
+    def _embed(self, ids: Sequence[int]) -> Any:
+        from tvm.runtime import tensor
+
+        array = tensor(np.asarray(ids, dtype=np.int32), self.device)
+        return self._functions["embed"](array, self._parameters)
+
+    def _forward(self, name: str, ids: Sequence[int]) -> None:
+        """One pass of ``prefill`` or ``decode`` over ``ids``."""
+        try:
+            with _explained(name):
+                embeddings = self._embed(ids)
+                embeddings = embeddings._create_view((1, *embeddings.shape))
+                with self._cache.forward(len(ids)) as state:
+                    logits, _ = self._functions[name](embeddings, state, self._parameters)
+                self._logits = self._host_view(logits)
+            self._tokens.extend(ids)
+        except BaseException:
+            self.reset()
+            raise
+
+    def _host_view(self, logits: Any) -> np.ndarray:
+        """The last position's logits without the padding; not copied when they are on the host."""
+        on_host = self.device.dlpack_device_type() == _HOST_DEVICE_TYPE
+        array = np.from_dlpack(logits) if on_host else logits.numpy()
+        return array.reshape(-1)[: self.vocab_size]
+
+    def _forget(self) -> None:
+        self._tokens.clear()
+        self._logits = None
+
+    def _check(self, ids: Sequence[int], length: int) -> None:
+        """Refuse what the kernels would read beyond their arrays for."""
+        if not ids:
+            raise ValueError("no tokens were given")
+        if min(ids) < 0 or max(ids) >= self.vocab_size:
+            wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
+            raise TokenizerError(
+                f"The token {wrong} is not in the model's vocabulary of {self.vocab_size}. "
+                "The tokenizer files do not belong to this model."
+            )
+        limit = self.window.limit
+        if limit is not None and length > limit:
+            raise PromptTooLongError(
+                f"The prompt has {length} tokens, and the context window holds {limit}."
+            )
+
+
+def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
+    """How many tokens at the beginning are equal."""
+    pairs = zip(held, wanted, strict=False)
+    return next(
+        (index for index, (left, right) in enumerate(pairs) if left != right),
+        min(len(held), len(wanted)),
+    )
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Turn what TVM raises into our error, which names the library's function."""
+    try:
+        yield
+    except Exception as error:
+        raise GenerationError(f"The model's function {name!r} failed: {error}") from error
+
+
+def _open(library: Path, device: tvm.runtime.Device) -> tuple[Any, LibraryMetadata]:
+    import tvm
+    from tvm.runtime.vm import VirtualMachine
+
+    try:
+        vm = VirtualMachine(tvm.runtime.load_module(str(library)), device)
+    except Exception as error:
+        raise LibraryError(f"The library {library} cannot be loaded: {error}") from error
+    describe: Callable[[], str] = _function(vm, "_metadata", library)
+    return vm, LibraryMetadata.parse(str(describe()), str(library))
+
+
+def _function(vm: Any, name: str, library: Path) -> Any:
+    try:
+        return vm[name]
+    except AttributeError:
+        raise LibraryError(
+            f"The library {library} lacks the function {name!r}: it was not compiled by this "
+            "version of mlc_llm."
+        ) from None
+
+
+def _require_memory(
+    metadata: LibraryMetadata, window: Window, folder: ModelFolder, device: tvm.runtime.Device
+) -> None:
+    largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
+    need = memory.estimate(metadata, window, folder.total_bytes, largest)
+    if device.dlpack_device_type() == _HOST_DEVICE_TYPE:
+        available = memory.available_memory()
+    else:
+        available = device.available_global_memory
+    memory.require(need, available, window)

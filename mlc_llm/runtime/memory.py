@@ -1,0 +1,156 @@
+"""How much memory a model will need, and whether there is that much."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlc_llm.errors import DeviceError
+from mlc_llm.runtime.metadata import LibraryMetadata
+from mlc_llm.runtime.window import Window
+
+_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_SLACK_PAGES = 3
+"""Pages that TVM's KV cache has beyond its capacity: one, and two more when its window slides."""
+
+_MEMINFO = Path("/proc/meminfo")
+_OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes that a loaded model takes.
+
+    Args:
+        weights: the parameters, and the largest of them once more while it is repacked.
+        kv_cache: keys and values of all tokens of the window.
+        workspace: activations of one prefill chunk.
+        kv_bytes_per_token: what one more token of the window costs.
+    """
+
+    weights: int
+    kv_cache: int
+    workspace: int
+    kv_bytes_per_token: int
+
+    @property
+    def total(self) -> int:
+        """All of it, in bytes."""
+        return self.weights + self.kv_cache + self.workspace
+
+    def fitting_window(self, available: int) -> int:
+        """The largest window in tokens, in steps of 64, that fits; 0 when none does."""
+        left = available - self.weights - self.workspace
+        return max(0, left // self.kv_bytes_per_token) // 64 * 64
+
+
+def estimate(
+    metadata: LibraryMetadata, window: Window, weight_bytes: int, largest_tensor: int
+) -> MemoryEstimate:
+    """Estimate what the model will take.
+
+    Args:
+        metadata: what the library says of itself.
+        window: the sizes of the KV cache.
+        weight_bytes: bytes of all parameters.
+        largest_tensor: bytes of the largest one.
+    """
+    cache = metadata.kv_cache
+    width = _DTYPE_BYTES.get(cache.dtype, 4)
+    per_token = 2 * cache.num_hidden_layers * cache.num_key_value_heads * cache.head_dim * width
+    pages = -(-window.size // cache.page_size) + _SLACK_PAGES
+    # The cache's own buffers for one chunk: queries, keys, values and the attention's output.
+    heads = 2 * cache.num_attention_heads + 2 * cache.num_key_value_heads
+    buffers = window.chunk * (heads * cache.head_dim * width + 2 * cache.num_attention_heads * 4)
+    return MemoryEstimate(
+        weights=weight_bytes + largest_tensor,
+        kv_cache=pages * cache.page_size * per_token,
+        workspace=max(metadata.memory_usage.values(), default=0) + buffers,
+        kv_bytes_per_token=per_token,
+    )
+
+
+def require(need: MemoryEstimate, available: int | None, window: Window) -> None:
+    """Refuse what cannot fit.
+
+    Args:
+        need: the estimate.
+        available: bytes that there are; None when that is not known, and nothing is refused.
+        window: the sizes that the estimate is for.
+
+    Raises:
+        DeviceError: it does not fit; the message says what would.
+    """
+    if available is None or need.total <= available:
+        return
+    fitting = need.fitting_window(available)
+    if fitting == 0:
+        remedy = "No context window is small enough: take a smaller model or quantisation."
+    elif window.slides:
+        remedy = f"A sliding window of {fitting} tokens fits: ChatConfig(sliding_window_size=...)."
+    else:
+        remedy = f"It fits with ChatConfig(context_window_size={fitting})."
+    raise DeviceError(
+        f"The model needs about {_gib(need.total)} of memory and {_gib(available)} are available: "
+        f"weights {_gib(need.weights)}, KV cache {_gib(need.kv_cache)} for {window.size} tokens, "
+        f"workspace {_gib(need.workspace)}. {remedy}"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
+
+
+def available_memory() -> int | None:
+    """Bytes of the host's memory that can still be used, or None when that is not known.
+
+    On Linux what the kernel calls available, or what the cgroup still allows if that is less;
+    elsewhere all physical memory.
+    """
+    limits = [size for size in (_meminfo(), _cgroup()) if size is not None]
+    return min(limits) if limits else _physical()
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _cgroup() -> int | None:
+    """The least that this process's cgroup and those above it still allow (cgroup v2)."""
+    try:
+        lines = _OWN_CGROUP.read_text().splitlines()
+    except OSError:
+        return None
+    path = next((line[3:] for line in lines if line.startswith("0::")), None)
+    if path is None:
+        return None
+    here = _CGROUPS / path.lstrip("/")
+    folders = [folder for folder in (here, *here.parents) if folder.is_relative_to(_CGROUPS)]
+    left = [size for folder in folders if (size := _cgroup_left(folder)) is not None]
+    return min(left, default=None)
+
+
+def _cgroup_left(folder: Path) -> int | None:
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        # Cached files count as used, and are given back when memory is asked for.
+        return max(0, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _physical() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,109 @@
+"""What a compiled library says of itself through its function ``_metadata``."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mlc_llm.errors import LibraryError
+
+
+class Parameter(BaseModel):
+    """A parameter as the model folder stores it; a symbolic dimension is its name."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str
+    shape: list[int | str]
+    dtype: str
+
+
+class RepackStep(BaseModel):
+    """How some stored tensors become what the kernels read.
+
+    Args:
+        function: the library's function; None passes one tensor through as it is.
+        inputs: names of stored tensors, the function's arguments.
+        outputs: names of the tensors that it returns.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    function: str | None
+    inputs: list[str]
+    outputs: list[str]
+
+
+class KVCacheGeometry(BaseModel):
+    """The shape of the KV cache's pages, and how it treats a sliding window.
+
+    Args:
+        page_size: tokens of a page.
+        trims: whether the cache drops tokens that leave a sliding window, which takes kernels that
+            rotate keys when they read them. Otherwise the kernels mask such tokens, and the cache
+            keeps them as it does for every other model.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    dtype: str
+    page_size: int = 16
+    trims: bool = False
+
+
+class LibraryMetadata(BaseModel):
+    """The JSON object that ``_metadata`` returns."""
+
+    model_config = ConfigDict(extra="ignore", protected_namespaces=())
+
+    model_type: str
+    quantization: str
+    context_window_size: int = -1
+    sliding_window_size: int = -1
+    attention_sink_size: int = -1
+    prefill_chunk_size: int = -1
+    params: list[Parameter]
+    memory_usage: dict[str, int] = {}
+    kv_cache: KVCacheGeometry
+    repack: list[RepackStep]
+
+    @classmethod
+    def parse(cls, text: str, origin: str) -> Self:
+        """Read the JSON text.
+
+        Args:
+            text: what ``_metadata`` returned.
+            origin: the library's path, for the error message.
+
+        Raises:
+            LibraryError: it is not what this version reads, or contradicts itself.
+        """
+        try:
+            metadata = cls.model_validate_json(text)
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, item['loc'])) or 'text'}: {item['msg']}"
+                for item in error.errors()
+            )
+            raise LibraryError(
+                f"The metadata of the library {origin} cannot be read: {problems}. Compile the "
+                "library again with this version of mlc_llm."
+            ) from None
+        metadata._check_repack(origin)
+        return metadata
+
+    def _check_repack(self, origin: str) -> None:
+        """Every stored parameter is the input of exactly one step."""
+        used = [name for step in self.repack for name in step.inputs]
+        stored = [parameter.name for parameter in self.params]
+        if sorted(used) != sorted(stored):
+            wrong = sorted({n for n in {*used, *stored} if used.count(n) != 1 or n not in stored})
+            raise LibraryError(
+                f"The library {origin} is inconsistent: these parameters are not repacked exactly "
+                f"once: {', '.join(wrong[:5])}. Compile the library again."
+            )

@@ -1,0 +1,137 @@
+"""From a model folder's tensors to what the compiled kernels read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from mlc_llm.errors import LibraryError, ModelFolderError
+from mlc_llm.runtime.engine import Stop
+from mlc_llm.runtime.metadata import LibraryMetadata, Parameter
+from mlc_llm.weights.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import tvm
+
+_SHOWN = 5
+"""How many differences an error message lists."""
+
+
+def check_parameters(metadata: LibraryMetadata, folder: ModelFolder) -> dict[str, int]:
+    """Check that the folder holds just the parameters that the library reads.
+
+    Returns:
+        The sizes of the symbolic dimensions, by name.
+
+    Raises:
+        ModelFolderError: a name, a shape or a dtype differs.
+    """
+    tensors = folder.manifest.tensors
+    wanted = {parameter.name for parameter in metadata.params}
+    problems = [f"{name} is missing" for name in wanted if name not in tensors]
+    problems += [f"{name} is not known to the library" for name in tensors if name not in wanted]
+    sizes: dict[str, int] = {}
+    for parameter in metadata.params:
+        record = tensors.get(parameter.name)
+        if record is not None:
+            problems += _differences(parameter, tuple(record.shape), record.dtype, sizes)
+    if problems:
+        more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ModelFolderError(
+            f"The weights in {folder.path} do not fit the library, which is compiled for "
+            f"{metadata.model_type} {metadata.quantization}: "
+            f"{'; '.join(sorted(problems)[:_SHOWN])}{more}. Convert the weights again, or leave "
+            "model_lib out, so that a fitting library is compiled."
+        )
+    _check_vocabulary(sizes, folder)
+    return sizes
+
+
+def _differences(
+    parameter: Parameter, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]
+) -> list[str]:
+    """What differs between a stored tensor and the library's parameter; binds symbolic sizes."""
+    found = []
+    if dtype != parameter.dtype:
+        found.append(f"{parameter.name} is {dtype}, not {parameter.dtype}")
+    expected = tuple(
+        size if isinstance(size, int) else sizes.get(size, size) for size in parameter.shape
+    )
+    matches = len(expected) == len(shape) and all(
+        isinstance(size, str) or size == there for size, there in zip(expected, shape, strict=True)
+    )
+    if not matches:
+        found.append(f"{parameter.name} has the shape {_text(shape)}, not {_text(expected)}")
+        return found
+    sizes.update({s: t for s, t in zip(expected, shape, strict=True) if isinstance(s, str)})
+    return found
+
+
+def _text(shape: Sequence[int | str]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+def _check_vocabulary(sizes: Mapping[str, int], folder: ModelFolder) -> None:
+    rows, declared = sizes.get("vocab_size"), folder.config.vocab_size
+    if rows is not None and rows < declared:
+        raise ModelFolderError(
+            f"The weights in {folder.path} have {rows} rows of vocabulary, and the folder's "
+            f"configuration says vocab_size={declared}."
+        )
+
+
+def load_parameters(
+    vm: Any, metadata: LibraryMetadata, folder: ModelFolder, device: tvm.runtime.Device, stop: Stop
+) -> Any:
+    """Upload the parameters, repacked for the kernels; runs in the engine thread.
+
+    Each stored tensor is released as soon as what is made of it exists, so that the peak is all
+    of the result and one step's inputs.
+
+    Args:
+        vm: the library's virtual machine.
+        metadata: what the library says of itself.
+        folder: where the stored tensors are.
+        device: where they go.
+        stop: looked at between the steps.
+
+    Returns:
+        The array of tensors that the library's functions take as ``params``.
+
+    Raises:
+        LibraryError: a repacking function is missing or does not return what it should.
+        ModelFolderError: a tensor cannot be read.
+    """
+    import tvm_ffi
+
+    parameters: list[Any] = []
+    for step in metadata.repack:
+        stop.check()
+        inputs = [_upload(folder, name, device) for name in step.inputs]
+        outputs = inputs if step.function is None else _repack(vm, step.function, inputs)
+        if len(outputs) != len(step.outputs):
+            raise LibraryError(
+                f"The library's function {step.function!r} made {len(outputs)} tensors of "
+                f"{', '.join(step.inputs)}, not {len(step.outputs)}. Compile the library again."
+            )
+        parameters.extend(outputs)
+    device.sync()
+    return tvm_ffi.convert(parameters)
+
+
+def _upload(folder: ModelFolder, name: str, device: tvm.runtime.Device) -> Any:
+    from tvm.runtime import empty
+
+    view = folder.read(name)
+    record = folder.manifest.tensors[name]
+    return empty(record.shape, record.dtype, device).copyfrom(view)
+
+
+def _repack(vm: Any, function: str, inputs: list[Any]) -> list[Any]:
+    from tvm.runtime import Tensor
+
+    try:
+        result = vm[function](*inputs)
+    except AttributeError as error:
+        raise LibraryError(f"The library lacks its function {function!r}: {error}") from None
+    return [result] if isinstance(result, Tensor) else list(result)

@@ -1,0 +1,325 @@
+"""The engine thread: order, results, errors, cancellation, and that nothing hangs."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from mlc_llm.errors import GenerationError
+from mlc_llm.runtime import engine as engine_module
+from mlc_llm.runtime.engine import Engine, Stop
+
+
+def test_calls_return_and_raise(engine: Engine) -> None:
+    assert engine.call(lambda stop: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        engine.call(lambda stop: 1 // 0)
+    with pytest.raises(TimeoutError, match="mine"):
+        engine.call(lambda stop: _raise(TimeoutError("mine")))
+    with pytest.raises(SystemExit):
+        engine.call(lambda stop: _raise(SystemExit(3)))
+    assert engine.call(lambda stop: threading.current_thread().daemon)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
+
+
+def test_everything_runs_in_one_thread(engine: Engine) -> None:
+    def threads(stop: Stop) -> Iterator[int]:
+        yield threading.get_ident()
+        yield engine.call(lambda inner: threading.get_ident())  # from inside: at once
+
+    found = {engine.call(lambda stop: threading.get_ident()), *engine.stream(threads)}
+    assert len(found) == 1
+    assert threading.get_ident() not in found
+
+
+def occupy(engine: Engine) -> threading.Event:
+    """Keep the engine busy until the event that is returned is set."""
+    started, gate = threading.Event(), threading.Event()
+
+    def wait(stop: Stop) -> None:
+        started.set()
+        gate.wait()
+
+    threading.Thread(target=engine.call, args=(wait,), daemon=True).start()
+    started.wait()
+    return gate
+
+
+def test_ten_threads_are_served_in_order(engine: Engine) -> None:
+    served: list[int] = []
+    results: dict[int, int] = {}
+    gate = occupy(engine)
+
+    def ask(number: int) -> None:
+        def run(stop: Stop) -> int:
+            served.append(number)
+            return number * number
+
+        results[number] = engine.call(run)
+
+    threads = []
+    for number in range(10):
+        threads.append(threading.Thread(target=ask, args=(number,)))
+        threads[-1].start()
+        while engine._requests.qsize() <= number:
+            threads[-1].join(0.001)
+    gate.set()
+    for thread in threads:
+        thread.join()
+    assert served == list(range(10))
+    assert results == {number: number * number for number in range(10)}
+
+
+def test_streams_pass_events_and_errors(engine: Engine) -> None:
+    def events(stop: Stop) -> Iterator[int]:
+        yield from range(5)
+        raise ValueError("after five")
+
+    stream = engine.stream(events)
+    assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="after five"):
+        next(stream)
+    assert list(engine.stream(lambda stop: iter(()))) == []
+    with pytest.raises(KeyError):
+        list(engine.stream(lambda stop: _raise(KeyError("no iterator"))))  # type: ignore[arg-type]
+
+
+def test_closing_a_stream_stops_the_producer(engine: Engine) -> None:
+    closed = threading.Event()
+
+    def forever(stop: Stop) -> Iterator[int]:
+        try:
+            number = 0
+            while True:
+                yield number
+                number += 1
+        finally:
+            closed.set()
+
+    stream = engine.stream(forever)
+    assert next(stream) == 0
+    stream.close()
+    assert engine.call(lambda stop: closed.is_set())
+
+
+def test_an_exception_in_the_consumer_stops_the_producer(engine: Engine) -> None:
+    def forever(stop: Stop) -> Iterator[int]:
+        while True:
+            yield 1
+
+    def consume() -> None:
+        for _ in engine.stream(forever):
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        consume()
+    assert engine.call(lambda stop: 1) == 1
+
+
+def test_a_stream_that_is_dropped_stops(engine: Engine) -> None:
+    def forever(stop: Stop) -> Iterator[int]:
+        while True:
+            yield 1
+
+    stream = engine.stream(forever)
+    next(stream)
+    del stream
+    gc.collect()
+    assert engine.call(lambda stop: 1) == 1
+
+
+def test_a_cancelled_call_that_waits_never_runs(engine: Engine) -> None:
+    gate, ran = occupy(engine), []
+
+    def produce(stop: Stop) -> Iterator[int]:
+        ran.append(1)
+        yield 1
+
+    stream = engine.stream(produce)
+    stream.close()  # a generator that was never started asks for nothing
+    gate.set()
+    engine.call(lambda stop: None)
+    assert ran == []
+
+
+def test_close_ends_what_runs_and_refuses_what_waits() -> None:
+    engine = Engine()
+    started = threading.Event()
+    raised: list[BaseException] = []
+
+    def forever(stop: Stop) -> None:
+        started.set()
+        while True:
+            time.sleep(0)
+            stop.check()
+
+    def ask() -> None:
+        try:
+            engine.call(forever)
+        except GenerationError as error:
+            raised.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    engine.close()
+    engine.close()
+    for thread in threads:
+        thread.join()
+    assert not engine.alive
+    assert len(raised) == 3
+    assert all("is closed" in str(error) for error in raised)
+    with pytest.raises(GenerationError, match="is closed"):
+        engine.call(lambda stop: 1)
+    with pytest.raises(GenerationError, match="is closed"):
+        next(engine.stream(lambda stop: iter([1])))
+
+
+def test_close_cuts_a_stream_with_an_error() -> None:
+    engine = Engine()
+
+    def forever(stop: Stop) -> Iterator[int]:
+        while True:
+            yield 1
+
+    stream = engine.stream(forever)
+    next(stream)
+    engine.close()
+    with pytest.raises(GenerationError, match="is closed"):
+        for _ in stream:
+            pass
+
+
+def test_a_dead_thread_answers_with_an_error(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda arguments: None)
+    monkeypatch.setattr(engine_module, "_WATCH_SECONDS", 0.05)
+    identity = engine.call(lambda stop: threading.get_ident())
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(identity), ctypes.py_object(_Killed))
+    with pytest.raises((GenerationError, _Killed)):
+        engine.call(lambda stop: 1)
+    engine._thread.join(5)
+    with pytest.raises(GenerationError, match="engine thread is dead"):
+        engine.call(lambda stop: 1)
+    with pytest.raises(GenerationError, match="engine thread is dead"):
+        list(engine.stream(lambda stop: iter([1])))
+
+
+class _Killed(BaseException):
+    """What no code of the engine's catches on purpose."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is a POSIX call")
+def test_a_forked_child_gets_an_error() -> None:
+    program = """
+import os
+from mlc_llm.runtime.engine import Engine
+engine = Engine()
+assert engine.call(lambda stop: 1) == 1
+child = os.fork()
+if child == 0:
+    try:
+        engine.call(lambda stop: 1)
+    except Exception as error:
+        os._exit(7 if "os.fork" in str(error) else 8)
+    os._exit(9)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    assert _run(program).stdout.strip() == "7"
+
+
+def _run(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_ctrl_c_interrupts_the_caller_and_stops_the_request() -> None:
+    program = f"""
+import os, signal, threading
+from mlc_llm.runtime.engine import Engine
+engine = Engine()
+stopped = threading.Event()
+def forever(stop):
+    os.kill(os.getpid(), {int(signal.SIGINT)})
+    try:
+        while True:
+            stop.check()
+    finally:
+        stopped.set()
+def events(stop):
+    yield 1
+    os.kill(os.getpid(), {int(signal.SIGINT)})
+    while True:
+        yield 2
+for ask in (lambda: engine.call(forever), lambda: list(engine.stream(events))):
+    try:
+        ask()
+    except KeyboardInterrupt:
+        print("interrupted", engine.call(lambda stop: "usable"))
+print(stopped.is_set())
+"""
+    assert _run(program).stdout.split("\n")[:3] == ["interrupted usable"] * 2 + ["True"]
+
+
+def test_the_program_ends_while_a_request_runs() -> None:
+    program = """
+import threading
+from mlc_llm.runtime.engine import Engine
+engine = Engine()
+def forever(stop):
+    while True:
+        stop.check()
+def ask():
+    try:
+        engine.call(forever)
+    except Exception as error:
+        print(error)
+threading.Thread(target=ask, daemon=True).start()
+"""
+    assert _run(program).returncode == 0
+
+
+def test_results_are_not_kept(engine: Engine) -> None:
+    class Large:
+        pass
+
+    large = Large()
+    seen = weakref.ref(large)
+
+    def give(stop: Stop, large: Large = large) -> Large:
+        return large
+
+    del large
+    engine.call(give)
+    del give
+    engine.call(lambda stop: None)
+    gc.collect()
+    assert seen() is None
+
+
+def test_idle_uses_no_cpu(engine: Engine) -> None:
+    engine.call(lambda stop: None)
+    before = time.process_time()
+    threading.Event().wait(0.2)
+    assert time.process_time() - before < 0.05

@@ -1,0 +1,209 @@
+"""The loaded model: prefix reuse, chunks, windows, and what it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mlc_llm.errors import ConfigError, GenerationError, PromptTooLongError, TokenizerError
+
+from .conftest import Loader
+from .toy_library import HIDDEN, VOCAB, parameters, reference_logits
+
+
+def ids(count: int, seed: int = 1) -> list[int]:
+    return np.random.default_rng(seed).integers(0, VOCAB, count).tolist()
+
+
+def assert_logits(found: np.ndarray, tokens: list[int]) -> None:
+    np.testing.assert_allclose(found, reference_logits(tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_prefill_and_decode_equal_numpy(load: Loader) -> None:
+    model, tokens = load(), ids(40)
+    assert_logits(model.prefill(tokens[:20]), tokens[:20])
+    for count in range(21, 41):
+        assert_logits(model.decode(tokens[count - 1]), tokens[:count])
+    assert model.tokens == tuple(tokens)
+
+
+def test_logits_are_a_float32_view_without_padding(load: Loader) -> None:
+    model = load()
+    logits = model.feed(ids(3))
+    assert logits.dtype == np.float32
+    assert logits.shape == (VOCAB,)
+    assert not logits.flags.owndata
+    kept = logits.copy()
+    model.decode(1)
+    np.testing.assert_array_equal(logits, kept)  # a view outlives the next step
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16, 17, 64])
+def test_chunks_change_nothing(load: Loader, chunk: int) -> None:
+    model, tokens = load(prefill_chunk_size=chunk), ids(50)
+    assert list(model.feed_steps(tokens)) == [
+        len(tokens[begin : begin + chunk]) for begin in range(0, 50, chunk)
+    ]
+    assert_logits(model.logits, tokens)
+
+
+def test_feed_prefills_only_what_is_new(load: Loader) -> None:
+    model, tokens = load(), ids(40)
+
+    def prefilled(wanted: list[int]) -> int:
+        before = model.metrics.prefill.tokens
+        assert_logits(model.feed(wanted), wanted)
+        assert model.tokens == tuple(wanted)
+        return model.metrics.prefill.tokens - before
+
+    assert prefilled(tokens[:30]) == 30
+    assert prefilled(tokens) == 10
+    assert prefilled(tokens) == 1  # the last token again, for its logits
+    assert prefilled(tokens[:17]) == 1
+    other = [*tokens[:10], *ids(20, seed=2)]
+    assert prefilled(other) == 20
+    model.decode(5)
+    assert prefilled([*other, 5, 6]) == 1
+    assert prefilled(ids(12, seed=3)) == 12
+    model.reset()
+    assert prefilled(other) == 30
+
+
+def test_pop_goes_back(load: Loader) -> None:
+    model, tokens = load(), ids(40)
+    model.feed(tokens)
+    model.pop(23)
+    assert model.tokens == tuple(tokens[:17])
+    with pytest.raises(GenerationError, match="no logits"):
+        _ = model.logits
+    assert_logits(model.decode(7), [*tokens[:17], 7])
+    model.pop(0)
+    assert_logits(model.logits, [*tokens[:17], 7])
+    model.pop(18)
+    assert model.length == 0
+    with pytest.raises(ValueError, match="cannot pop 1 of 0"):
+        model.pop(1)
+
+
+def test_embed_gives_the_rows(load: Loader) -> None:
+    rows = load().embed([3, 0, 3])
+    assert rows.shape == (3, HIDDEN)
+    np.testing.assert_array_equal(rows, parameters()["embed.weight"][[3, 0, 3]])
+
+
+def test_the_window_is_a_limit(load: Loader) -> None:
+    model, tokens = load(context_window_size=40), ids(41)
+    with pytest.raises(PromptTooLongError, match=r"41 tokens.*holds 40"):
+        model.feed(tokens)
+    assert model.length == 0
+    assert_logits(model.feed(tokens[:40]), tokens[:40])
+    with pytest.raises(PromptTooLongError, match=r"41 tokens.*holds 40"):
+        model.decode(1)
+    assert model.tokens == tuple(tokens[:40])
+    assert_logits(model.feed(tokens[:40]), tokens[:40])
+
+
+@pytest.mark.parametrize("token", [-1, VOCAB, 1 << 40])
+def test_tokens_of_another_vocabulary_are_refused(load: Loader, token: int) -> None:
+    model = load()
+    model.feed([1, 2])
+    with pytest.raises(TokenizerError, match=f"The token {token} is not in .* vocabulary of 48"):
+        model.feed([1, 2, token])
+    with pytest.raises(TokenizerError):
+        model.embed([token])
+    assert model.tokens == (1, 2)
+    with pytest.raises(ValueError, match="no tokens"):
+        model.feed([])
+
+
+def test_active_vocabulary_limits_the_logits(load: Loader) -> None:
+    assert load(active_vocab_size=40).feed([1]).shape == (40,)
+
+
+def test_a_failed_pass_leaves_the_model_usable(load: Loader) -> None:
+    model, tokens = load(), ids(20)
+    model.feed(tokens)
+    decode = model._functions["decode"]
+
+    def broken(*arguments: object) -> None:
+        decode(*arguments)
+        raise RuntimeError("the device caught fire")
+
+    model._functions["decode"] = broken
+    with pytest.raises(GenerationError, match="'decode' failed: the device caught fire"):
+        model.decode(3)
+    model._functions["decode"] = decode
+    assert model.length == 0
+    assert_logits(model.feed(tokens), tokens)
+    assert_logits(model.decode(3), [*tokens, 3])
+
+
+def test_feeding_can_stop_between_chunks(load: Loader) -> None:
+    model, tokens = load(prefill_chunk_size=8), ids(40)
+    steps = model.feed_steps(tokens)
+    assert next(steps) == 8
+    assert next(steps) == 8
+    steps.close()
+    assert model.tokens == tuple(tokens[:16])
+    before = model.metrics.prefill.tokens
+    assert_logits(model.feed(tokens), tokens)
+    assert model.metrics.prefill.tokens - before == 24
+
+
+def test_resize_makes_a_new_cache(load: Loader) -> None:
+    from dataclasses import replace
+
+    model, tokens = load(context_window_size=20), ids(40)
+    model.feed(tokens[:20])
+    model.resize(replace(model.window, size=64, chunk=7))
+    assert model.length == 0
+    assert_logits(model.feed(tokens), tokens)
+
+
+class TestSlidingWindow:
+    """With TVM's sliding window; its size is 24, a page is 16 tokens."""
+
+    def test_within_the_window_nothing_differs(self, load: Loader) -> None:
+        model, tokens = load(sliding_window_size=24), ids(24)
+        assert_logits(model.feed(tokens[:20]), tokens[:20])
+        for count in range(21, 25):
+            assert_logits(model.decode(tokens[count - 1]), tokens[:count])
+        assert_logits(model.feed(tokens[:9]), tokens[:9])
+        assert model.metrics.prefill.tokens == 21
+
+    def test_there_is_no_limit(self, load: Loader) -> None:
+        model, tokens = load(sliding_window_size=24, prefill_chunk_size=8), ids(200)
+        assert model.window.limit is None
+        model.feed(tokens)
+        for token in tokens:
+            assert np.isfinite(model.decode(token)).all()
+        assert model.length == 400
+
+    def test_appending_reuses_what_has_slid(self, load: Loader) -> None:
+        tokens = ids(60)
+        whole = load(sliding_window_size=24, prefill_chunk_size=10).feed(tokens)
+        model = load(sliding_window_size=24, prefill_chunk_size=10)
+        model.feed(tokens[:40])
+        np.testing.assert_allclose(model.feed(tokens), whole, rtol=1e-5, atol=1e-5)
+        assert model.metrics.prefill.tokens == 60
+
+    def test_going_back_after_sliding_starts_anew(self, load: Loader) -> None:
+        tokens = ids(40)
+        model = load(sliding_window_size=24, prefill_chunk_size=10)
+        first = model.feed(tokens).copy()
+        np.testing.assert_allclose(model.feed(tokens), first, rtol=1e-5, atol=1e-5)
+        assert model.metrics.prefill.tokens == 80
+        other = [*tokens[:38], 1]
+        model.feed(other)
+        assert model.metrics.prefill.tokens == 119
+        assert model.tokens == tuple(other)
+        assert_logits(model.feed(tokens[:12]), tokens[:12])
+        model.pop(2)  # it has not slid since it was cleared
+        assert model.tokens == tuple(tokens[:10])
+
+    def test_a_sink_must_be_smaller_than_the_window(self, load: Loader) -> None:
+        model = load(sliding_window_size=24, attention_sink_size=4)
+        assert model.window.sink == 4
+        assert np.isfinite(model.feed(ids(80))).all()
+        with pytest.raises(ConfigError, match=r"attention_sink_size \(24\) must be less"):
+            load(sliding_window_size=24, attention_sink_size=24)
