@@ -26,9 +26,8 @@ from benchmarks.child import ROOT, Child
 from benchmarks.contention import Usage
 from benchmarks.shapes import SHAPES
 
-
 ATTEMPTS = 10
-"""How often a figure is taken at most where ``--quiet`` asks for a machine that does nothing else."""
+"""How often a run is measured at most where `--quiet` asks for a machine that is idle else."""
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ def main() -> None:
         [python, "-c", "from mlc_llm import ChatModule"],
         arguments.rounds,
     )
-    report("mlc_llm --help", [python, "-m", "mlc_llm.cli", "--help"], arguments.rounds)
-    report("mlc_llm devices", [python, "-m", "mlc_llm.cli", "devices"], arguments.rounds)
+    report("mlc_llm --help", [python, "-m", "mlc_llm", "--help"], arguments.rounds)
+    report("mlc_llm devices", [python, "-m", "mlc_llm", "devices"], arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
         model = write_random_model(arguments.shape, Path(folder) / "model")
         report(

@@ -84,15 +84,25 @@ def test_python_block_runs(
 
 @pytest.mark.parametrize(("origin", "arguments"), commands(), ids=lambda v: str(v)[:80])
 def test_command_line_is_understood(origin: str, arguments: list[str]) -> None:
-    from mlc_llm.cli import main
+    from mlc_llm.cli.app import app
 
-    assert isinstance(main, click.Group), "the examples are checked through click"
-    context = click.Context(main)
-    command = main.get_command(context, arguments[0])
+    command = app.get_command(click.Context(app), arguments[0])
     assert command is not None, f"{origin}: there is no such command"
     options = {name for parameter in command.params for name in parameter.opts}
     used = {word for word in arguments[1:] if word.startswith("-")}
     assert used <= options, f"{origin}: unknown options {sorted(used - options)}"
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    used = {
+        target
+        for block in blocks("sh")
+        for target in re.findall(r"^make (\w+)", block.text, re.MULTILINE)
+    }
+    assert used
+    assert used <= targets
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
