@@ -98,6 +98,7 @@ class Sampler:
         bias = settings.logit_bias
         self._bias_ids = np.fromiter(bias.keys(), np.intp, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
+        self._size = -1
         self._work = np.empty(0, np.float32)
         self._counts = np.empty(0, np.float32)
         self._chosen = np.empty(64, np.intp)
@@ -117,7 +118,7 @@ class Sampler:
             ConfigError: ``logit_bias`` names a token that the model does not have.
         """
         logits = np.asarray(logits, dtype=np.float32)
-        if self._work.shape != logits.shape:
+        if logits.shape != (self._size,):
             self._prepare(logits.shape)
         adjusted = self._adjust(logits)
         likeliest = int(adjusted.argmax())
@@ -137,6 +138,7 @@ class Sampler:
         size = shape[0]
         if unknown := [int(token) for token in self._bias_ids if token >= size]:
             raise ConfigError(f"logit_bias names the tokens {unknown}; the model has {size}.")
+        self._size = size
         self._work = np.empty(size, np.float32)
         self._counts = np.zeros(size, np.float32)
 

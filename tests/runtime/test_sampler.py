@@ -1,0 +1,284 @@
+"""Sampling, against a plain NumPy version that sorts everything in float64."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import hypothesis
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from mlc_llm.errors import ConfigError, GenerationError
+from mlc_llm.runtime import selection
+from mlc_llm.runtime.sampler import Sampler, SamplingSettings
+
+# Steps of 1/4 make equal logits frequent; -inf is a token that is excluded.
+LOGITS = hnp.arrays(
+    np.float32,
+    st.integers(1, 60),
+    elements=st.integers(-40, 40).map(lambda n: n / 4) | st.just(float("-inf")),
+).filter(lambda logits: bool(np.isfinite(logits).any()))
+
+SETTINGS = st.builds(
+    SamplingSettings,
+    temperature=st.sampled_from([0.0, 0.3, 1.0, 1.7]),
+    top_p=st.sampled_from([0.1, 0.5, 0.9, 0.97, 1.0]),
+    top_k=st.sampled_from([0, 0, 1, 3, 20, 100]),
+    min_p=st.sampled_from([0.0, 0.0, 0.06, 0.5, 1.0]),
+    # Exact in float32, so that logits made equal by penalties are equal on both sides.
+    repetition_penalty=st.sampled_from([1.0, 2.0, 0.5]),
+    presence_penalty=st.sampled_from([0.0, 0.5, -0.75]),
+    frequency_penalty=st.sampled_from([0.0, 0.25, -0.5]),
+    logit_bias=st.sampled_from([{}, {0: 3.0}, {0: -100.0}]),
+)
+
+
+def _probabilities(
+    logits: npt.NDArray[np.float32], settings: SamplingSettings, generated: Sequence[int] = ()
+) -> npt.NDArray[np.float64]:
+    """The distribution that the settings describe, in the plainest way."""
+    x = logits.astype(np.float64)
+    for token, bias in settings.logit_bias.items():
+        x[token] += bias
+    for token in set(generated):
+        x[token] -= settings.presence_penalty
+        x[token] -= settings.frequency_penalty * list(generated).count(token)
+        positive = x[token] > 0
+        x[token] *= settings.repetition_penalty ** (-1 if positive else 1)
+    order = np.argsort(-x, kind="stable")
+    if settings.temperature == 0:
+        return np.eye(len(x))[order[0]]
+    p = np.exp((x - x.max()) / settings.temperature)
+    if settings.top_k:
+        p[order[settings.top_k :]] = 0
+    p /= p.sum()
+    reached = int(np.searchsorted(np.cumsum(p[order]), settings.top_p - 1e-9))
+    p[order[reached + 1 :]] = 0
+    p[p < settings.min_p * p.max() * (1 - 1e-6)] = 0
+    return p / p.sum()
+
+
+def _allowed(
+    logits: npt.NDArray[np.float32], settings: SamplingSettings, generated: Sequence[int]
+) -> set[int]:
+    """The tokens that may come; a little rounding may let in the first one beyond ``top_p``."""
+    wider = dataclasses.replace(settings, top_p=min(1.0, settings.top_p + 1e-5))
+    return {int(token) for token in np.flatnonzero(_probabilities(logits, wider, generated))}
+
+
+@hypothesis.given(LOGITS, SETTINGS, st.integers(0, 2**32))
+@hypothesis.settings(max_examples=300)
+def test_only_allowed_tokens_come(
+    logits: npt.NDArray[np.float32], settings: SamplingSettings, seed: int
+) -> None:
+    logits.flags.writeable = False
+    before = logits.copy()
+    sampler = Sampler(settings, seed)
+    generated: list[int] = []
+    for _ in range(6):
+        token = sampler.sample(logits)
+        assert token in _allowed(logits, settings, generated)
+        generated.append(token)
+    np.testing.assert_array_equal(logits, before)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 0.6},
+        {"temperature": 1.8, "top_p": 0.8},
+        {"top_k": 7},
+        {"min_p": 0.2},
+        {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.02},
+        {"logit_bias": {3: 2.5, 600: 4.0}},
+    ],
+)
+def test_frequencies_follow_the_probabilities(options: dict[str, Any]) -> None:
+    """A chi-square test; the seed is fixed, so it either always or never passes."""
+    logits = np.random.default_rng(7).normal(scale=2.0, size=700).astype(np.float32)
+    settings = SamplingSettings(**options)
+    sampler = Sampler(settings, seed=11)
+    draws = 20_000
+    counts = np.bincount([sampler.sample(logits) for _ in range(draws)], minlength=700)
+    expected = _probabilities(logits, settings) * draws
+    assert not counts[expected == 0].any()
+    # Tokens too rare for the test each are taken together.
+    common = expected >= 10
+    rare = [np.array([values[~common].sum()]) for values in (counts, expected)]
+    observed = np.concatenate([counts[common], rare[0]])
+    wanted = np.concatenate([expected[common], rare[1]])
+    observed, wanted = observed[wanted > 0], wanted[wanted > 0]
+    freedom = max(len(wanted) - 1, 1)
+    statistic = float(((observed - wanted) ** 2 / wanted).sum())
+    assert statistic < freedom + 4 * np.sqrt(2 * freedom)
+
+
+def test_penalties_follow_what_was_generated() -> None:
+    """Greedy with penalties walks as the reference does, also over many different tokens."""
+    logits = np.random.default_rng(3).normal(scale=2.0, size=400).astype(np.float32)
+    settings = SamplingSettings(
+        temperature=0, repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.3
+    )
+    sampler = Sampler(settings)
+    generated: list[int] = []
+    for _ in range(400):
+        expected = int(_probabilities(logits, settings, generated).argmax())
+        generated.append(sampler.sample(logits))
+        assert generated[-1] == expected
+    assert len(set(generated)) > 64
+
+
+def test_a_seed_makes_it_reproducible() -> None:
+    logits = np.random.default_rng(1).normal(size=1000).astype(np.float32)
+
+    def draw(seed: int | None) -> list[int]:
+        sampler = Sampler(SamplingSettings(), seed)
+        return [sampler.sample(logits) for _ in range(20)]
+
+    assert draw(5) == draw(5)
+    assert draw(5) != draw(6)
+    assert draw(None) != draw(None)
+
+
+def test_greedy_takes_the_first_of_equals() -> None:
+    assert Sampler(SamplingSettings(temperature=0)).sample(np.array([1, 2, 2], np.float32)) == 1
+
+
+@pytest.mark.parametrize("temperature", [1e-6, 1e-4, 0.01])
+def test_tiny_temperatures_do_not_overflow(temperature: float) -> None:
+    logits = np.array([-3e38, 5, 6, -np.inf], np.float32)
+    sampler = Sampler(SamplingSettings(temperature=temperature), 0)
+    assert {sampler.sample(logits) for _ in range(10)} == {2}
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_float_types(dtype: npt.DTypeLike) -> None:
+    assert Sampler(SamplingSettings(top_k=1)).sample(np.array([1, 9, 3], dtype)) == 1
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_broken_logits(bad: float, temperature: float) -> None:
+    for position in (0, 500, 999):
+        logits = np.zeros(1000, np.float32)
+        logits[position] = bad
+        with pytest.raises(GenerationError, match=f"{bad}.*token {position}"):
+            Sampler(SamplingSettings(temperature=temperature)).sample(logits)
+
+
+def test_logits_that_exclude_every_token() -> None:
+    with pytest.raises(GenerationError, match="no token can be chosen"):
+        Sampler(SamplingSettings()).sample(np.full(4, -np.inf, np.float32))
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
+def test_shapes_that_are_no_logits(shape: tuple[int, ...]) -> None:
+    with pytest.raises(GenerationError, match="shape"):
+        Sampler(SamplingSettings()).sample(np.zeros(shape, np.float32))
+
+
+def test_the_vocabulary_may_not_change_in_an_answer() -> None:
+    sampler = Sampler(SamplingSettings())
+    sampler.sample(np.zeros(4, np.float32))
+    with pytest.raises(GenerationError, match="shape"):
+        sampler.sample(np.zeros(5, np.float32))
+
+
+def test_a_bias_for_a_token_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match=r"\[7\].*has 4"):
+        Sampler(SamplingSettings(logit_bias={1: 1.0, 7: 1.0})).sample(np.zeros(4, np.float32))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -0.1},
+        {"temperature": float("nan")},
+        {"temperature": float("inf")},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"min_p": 2.0},
+        {"repetition_penalty": 0.0},
+        {"presence_penalty": 3.0},
+        {"frequency_penalty": -3.0},
+        {"logit_bias": {-1: 1.0}},
+        {"logit_bias": {1: float("nan")}},
+    ],
+)
+def test_settings_out_of_range(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(options))):
+        SamplingSettings(**options)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
+@pytest.mark.parametrize("size", [5, 4096, 4097, 50_000])
+@pytest.mark.parametrize("rounded", [False, True])
+class TestSelection:
+    """Selections from few and many weights, flat and peaked, with and without equal ones."""
+
+    @pytest.fixture
+    def weights(self, scale: float, size: int, rounded: bool) -> npt.NDArray[np.float32]:
+        logits = np.random.default_rng(size).normal(scale=scale, size=size)
+        if rounded:
+            logits = np.rint(logits)
+        return np.exp(logits - logits.max()).astype(np.float32)
+
+    @pytest.mark.parametrize("count", [1, 2, 40, 5000])
+    def test_top(self, weights: npt.NDArray[np.float32], count: int) -> None:
+        count = min(count, weights.size)
+        expected = np.sort(np.argsort(-weights, kind="stable")[:count])
+        np.testing.assert_array_equal(selection.top(weights, count), expected)
+
+    @pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
+    def test_nucleus(self, weights: npt.NDArray[np.float32], share: float) -> None:
+        order = np.argsort(-weights, kind="stable")
+        running = np.cumsum(weights[order], dtype=np.float64)
+        found = selection.nucleus(weights, share)
+        # As many of the largest as reach the share, but for float32's rounding.
+        np.testing.assert_array_equal(found, np.sort(order[: found.size]))
+        assert running[found.size - 1] >= (share - 1e-5) * running[-1]
+        assert found.size == 1 or running[found.size - 2] < (share + 1e-5) * running[-1]
+
+
+@hypothesis.given(
+    hnp.arrays(np.int16, st.integers(1, 2000), elements=st.integers(0, 50)).filter(np.any),
+    st.integers(0, 2**20 - 1),
+)
+def test_draw_inverts_the_cumulative_distribution(
+    whole: npt.NDArray[np.int16], numerator: int
+) -> None:
+    """Whole weights and a dyadic fraction make both sides exact."""
+    uniform = numerator / 2**20
+    running = np.cumsum(whole, dtype=np.float64)
+    expected = int(np.searchsorted(running, uniform * running[-1], side="right"))
+    assert selection.draw(whole.astype(np.float32), uniform) == expected
+
+
+def test_draw_never_gives_a_weight_of_zero() -> None:
+    weights = np.array([0, 0.1, 0, 0.2, 0], np.float32)
+    almost_one = float(np.nextafter(1.0, 0.0))
+    assert selection.draw(weights, 0.0) == 1
+    assert selection.draw(weights, almost_one) == 3
+
+
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.9}])
+def test_a_large_vocabulary_is_quick(options: dict[str, Any]) -> None:
+    """About 0.2 ms; the bound only tells vectorised code from a loop or a full argsort."""
+    random = np.random.default_rng(0)
+    logits = random.normal(scale=2.0, size=128_000).astype(np.float32)
+    logits[random.integers(0, 128_000, 50)] += 15
+    sampler = Sampler(SamplingSettings(**options), 0)
+    seconds = []
+    for _ in range(30):
+        start = time.perf_counter()
+        sampler.sample(logits)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.002
