@@ -55,8 +55,10 @@ class Tokenizer(ABC):
                 added and a leading space stays.
 
         Raises:
-            TokenizerError: the text holds a lone surrogate, which is no character.
+            TokenizerError: the text is no string, or holds a lone surrogate, which is no character.
         """
+        if not isinstance(text, str):
+            raise TokenizerError(f"Only text can be encoded; given: {text!r}.")
         if not text:
             return []
         _check_characters(text)

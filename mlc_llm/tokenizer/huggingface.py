@@ -13,8 +13,9 @@ import tokenizers
 from mlc_llm.errors import TokenizerError
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
+from mlc_llm.tokenizer.files import parse_object, read_file
 from mlc_llm.tokenizer.pieces import piece_rule
-from mlc_llm.tokenizer.special import SpecialTokens, parse_object, read_file
+from mlc_llm.tokenizer.special import SpecialTokens
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -54,6 +55,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def stream(self, *, continues: bool = False) -> Detokenizer:
         if self._rule is None:
+            # What such a decoder does to the first token is its own affair.
             return WindowDetokenizer(self._tokenizer.decode)
         return ByteDetokenizer(self._piece, self._piece if continues else self._first_piece)
 

@@ -11,8 +11,9 @@ import sentencepiece
 from mlc_llm.errors import TokenizerError
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer
+from mlc_llm.tokenizer.files import read_file
 from mlc_llm.tokenizer.pieces import SPACE_SYMBOL, fallback_bytes, strip_one_space
-from mlc_llm.tokenizer.special import SpecialTokens, read_file
+from mlc_llm.tokenizer.special import SpecialTokens
 
 _KEEP_SPACES = b"\x1a\x04\x18\x00\x20\x00"
 """A serialised ModelProto of one field, normalizer_spec (3), that says add_dummy_prefix (3) and
@@ -135,4 +136,7 @@ class SentencePieceTokenizer(Tokenizer):
         """The id of a token given by text or id; None when the vocabulary lacks it."""
         if not isinstance(token, str):
             return token if token is None or 0 <= token < self.vocab_size else None
-        return self.special_ids.get(token)
+        if token in self.special_ids:
+            return self.special_ids[token]
+        token_id = self._model.piece_to_id(token)
+        return token_id if self._model.id_to_piece(token_id) == token else None

@@ -8,17 +8,16 @@ also when it says that there is no such token.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlc_llm.errors import TokenizerError
+from mlc_llm.tokenizer.files import parse_object, read_file
 
 _BY_TEXT = ("tokenizer_config.json", "special_tokens_map.json")
 _BY_ID = ("mlc-chat-config.json", "config.json", "generation_config.json")
-_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -65,41 +64,6 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
     says_eos, eos = _find(by_text, by_id, "eos")
     added = _added_tokens(folder, by_text[0])
     return SpecialTokens(bos, eos, says_bos, says_eos, added)
-
-
-def read_file(path: Path) -> bytes:
-    """Read a file of a tokenizer.
-
-    Raises:
-        TokenizerError: it cannot be read, is empty, or is a Git-LFS pointer.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from None
-    if data.startswith(_LFS_POINTER):
-        raise TokenizerError(
-            f"{path} is a Git-LFS pointer, not the file itself. Run `git lfs pull` in {path.parent}"
-            " or download the file."
-        )
-    if not data.strip():
-        raise TokenizerError(f"{path} is empty. Download it again.")
-    return data
-
-
-def parse_object(data: bytes, path: Path) -> dict[str, Any]:
-    """Parse a file that holds one JSON object.
-
-    Raises:
-        TokenizerError: it is not JSON, or no object.
-    """
-    try:
-        parsed = json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise TokenizerError(f"{path} is not valid JSON: {error}.") from None
-    if not isinstance(parsed, dict):
-        raise TokenizerError(f"{path} holds a {type(parsed).__name__}, not a JSON object.")
-    return parsed
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -117,6 +117,11 @@ def test_a_lone_surrogate_is_an_error_that_says_where(name: str, real: Real) -> 
         real(name).encode("ab\ud83d")
 
 
+def test_what_is_no_text_is_an_error(real: Real) -> None:
+    with pytest.raises(TokenizerError, match="Only text"):
+        real("llama-2.model").encode(None)  # type: ignore[arg-type]
+
+
 def test_check_vocab_gives_both_numbers(real: Real) -> None:
     tokenizer = real("models/stories260K")
     check_vocab(tokenizer, 512)
@@ -223,6 +228,16 @@ def test_a_null_bos_is_final(llama_2_model_folder: Path, tmp_path: Path) -> None
     (tmp_path / "config.json").write_text('{"bos_token_id": 5, "eos_token_id": [7, 8]}')
     tokenizer = load_tokenizer(tmp_path)
     assert (tokenizer.bos_id, tokenizer.eos_id) == (None, 7)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("▁the", 278), ("no such piece", None)])
+def test_a_bos_that_is_an_ordinary_piece(
+    text: str, expected: int | None, llama_2_model_folder: Path, tmp_path: Path
+) -> None:
+    model = (llama_2_model_folder / "tokenizer.model").read_bytes()
+    (tmp_path / "tokenizer.model").write_bytes(model)
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"bos_token": text}))
+    assert load_tokenizer(tmp_path).bos_id == expected
 
 
 def test_a_model_that_removes_spaces_keeps_those_between_texts(real: Real, test_data: Path) -> None:
