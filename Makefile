@@ -47,7 +47,7 @@ chat:
 	  echo "README.md tells how to make a folder from a Hugging Face model." >&2; \
 	  exit 2; \
 	fi
-	@$(MAKE) --no-print-directory $(STAMPS)/core
+	@$(MAKE) --no-print-directory --silent $(STAMPS)/core
 	@$(BIN)/mlc_llm chat "$$MODEL" $(ARGS)
 
 test: $(STAMPS)/test
