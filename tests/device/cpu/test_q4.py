@@ -9,7 +9,7 @@ from mlc_llm.device.cpu.kernels.embedding import q4_embedding
 from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
 
 # Error of y relative to sum |w| |x|: the bounds that q4_linear.py promises.
-BOUND = {"a16": 4e-5, "a8": 5e-3, "float32": 1e-6}
+BOUND = {"a16": 2e-5, "a8": 5e-3, "float32": 1e-6}
 
 
 def quantised(rng, n, k, scale_dtype):

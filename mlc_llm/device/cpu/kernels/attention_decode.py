@@ -109,9 +109,10 @@ def attend_one(
         T.buffer_store(lse, state.top[j] + T.log2(total), [b, head])
 
 
-def _few(heads: int, at_most: int = 4) -> list[range]:
-    """The heads of a group, a few at a time."""
-    return [range(j, min(j + at_most, heads)) for j in range(0, heads, at_most)]
+def _few(heads: int) -> list[tuple[int, int, int]]:
+    """The heads of a group, four at a time: (first, at a time, how many times)."""
+    rest = heads % 4
+    return [run for run in ((0, 4, heads // 4), (heads - rest, rest, 1)) if run[1] and run[2]]
 
 
 def _scores(
@@ -127,62 +128,72 @@ def _scores(
     """scores[j, t] = query[j] . key[begin + t], HIDDEN where the key is not seen."""
     group, d = (int(n) for n in query.shape)
     lanes = gcd(d, isa.lanes)
-    parts = range(d // lanes)
     with serial(group) as j, serial(CHUNK // isa.lanes) as i:
         store(state.scores, (j, i * isa.lanes), splat(HIDDEN, isa.lanes), isa.lanes)
-    for heads in _few(group):
-        rows = [[bind(load(query, (i64(j), i64(i * lanes)), lanes)) for i in parts] for j in heads]
-        with serial(count) as t:
-            at = bind(begin + t)
-            key = [bind(source.load(KEY, at, i64(i * lanes), lanes)) for i in parts]
-            for j, row in zip(heads, rows, strict=True):
-                dot = row[0] * key[0]
-                for i in parts[1:]:
-                    dot = row[i] * key[i] + dot
-                score = fold_sum(dot, lanes)
+    for first_head, few, times in _few(group):
+        with serial(times) as block, serial(count) as t:
+            head = bind(block * few + first_head)
+            place = source.find(bind(begin + t))
+            dots = [Accumulator(lanes) for _ in range(few)]
+            with serial(d // lanes) as i:
+                key = bind(source.load(KEY, place, i * lanes, lanes))
+                for j, dot in enumerate(dots):
+                    dot.add(load(query, (head + j, i * lanes), lanes) * key)
+            for j, dot in enumerate(dots):
+                score = fold_sum(dot.get(), lanes)
                 if mask.window is not None:
-                    score = T.Select(mask.sees(T.Cast("int32", at), first), score, f32(HIDDEN))
-                T.buffer_store(state.scores, score, [i64(j), t])
+                    key_index = T.Cast("int32", begin + t)
+                    score = T.Select(mask.sees(key_index, first), score, f32(HIDDEN))
+                T.buffer_store(state.scores, score, [head + j, t])
 
 
 def _softmax_step(state: _State, j: Expr, lanes: int, score_lanes: int) -> None:
     """Turn the scores of head j into weights, and scale what was summed before."""
-    at = [(j, i64(i)) for i in range(0, CHUNK, score_lanes)]
-    scores = [bind(load(state.scores, place, score_lanes)) for place in at]
-    top = scores[0]
-    for vector in scores[1:]:
-        top = T.max(top, vector)
-    new_top = bind(T.max(state.top[j], fold_max(top, score_lanes)))
-    weights = [exp2_nonpositive(v - splat(new_top, score_lanes), score_lanes) for v in scores]
-    for place, weight in zip(at, weights, strict=True):
-        store(state.scores, place, weight, score_lanes)
-    decay = exp2_nonpositive(splat(bind(state.top[j] - new_top), lanes), lanes)
-    one_decay = T.Shuffle([decay], [0]) if lanes > 1 else decay
-    total = fold_sum(sum(weights[1:], weights[0]), score_lanes)
-    T.buffer_store(state.total, state.total[j] * one_decay + total, [j])
-    T.buffer_store(state.top, new_top, [j])
+    old = bind(state.top[j])
+    top = Accumulator(score_lanes, splat(old, score_lanes))
+    with serial(CHUNK // score_lanes) as i:
+        top.set(T.max(top.get(), load(state.scores, (j, i * score_lanes), score_lanes)))
+    new = bind(fold_max(top.get(), score_lanes))
+    T.buffer_store(state.top, new, [j])
+    total = Accumulator(score_lanes)
+    with serial(CHUNK // score_lanes) as i:
+        at = (j, i * score_lanes)
+        score = load(state.scores, at, score_lanes)
+        weight = exp2_nonpositive(score - splat(new, score_lanes), score_lanes)
+        store(state.scores, at, weight, score_lanes)
+        total.add(weight)
+    decay = bind(T.exp2(old - new))
+    T.buffer_store(state.total, state.total[j] * decay + fold_sum(total.get(), score_lanes), [j])
     with serial(int(state.out.shape[1]) // lanes) as i:
-        store(state.out, (j, i * lanes), load(state.out, (j, i * lanes), lanes) * decay, lanes)
+        at = (j, i * lanes)
+        store(state.out, at, load(state.out, at, lanes) * splat(decay, lanes), lanes)
 
 
 def _add_values(source: Source, begin: Expr, count: Expr, state: _State, isa: Isa) -> None:
     """out[j] += sum over t of weight[j, t] * value[begin + t]."""
     group, d = (int(n) for n in state.out.shape)
     lanes = gcd(d, isa.lanes)
-    for heads in _few(group):
-        width = max(1, isa.registers // 2 // len(heads))  # vectors whose sums fit in registers
-        for first in range(0, d // lanes, width):
-            parts = [i64(i * lanes) for i in range(first, min(first + width, d // lanes))]
+    for first_head, few, times in _few(group):
+        # As many vectors of a value as have room for the sums of a few heads in registers.
+        width = max(w for w in range(1, d // lanes + 1) if _fits(w, few, d // lanes, isa))
+        with serial(times) as block, serial(d // lanes // width) as part:
+            heads = [bind(block * few + first_head + j) for j in range(few)]
+            elements = [bind((part * width + i) * lanes) for i in range(width)]
             sums = [
-                [Accumulator(lanes, load(state.out, (i64(j), i), lanes)) for i in parts]
+                [Accumulator(lanes, load(state.out, (j, e), lanes)) for e in elements]
                 for j in heads
             ]
             with serial(count) as t:
-                value = [bind(source.load(VALUE, begin + t, i, lanes)) for i in parts]
+                place = source.find(bind(begin + t))
+                value = [bind(source.load(VALUE, place, e, lanes)) for e in elements]
                 for j, row in zip(heads, sums, strict=True):
-                    weight = bind(splat(state.scores[i64(j), t], lanes))
+                    weight = bind(splat(state.scores[j, t], lanes))
                     for total, v in zip(row, value, strict=True):
                         total.add(v * weight)
             for j, row in zip(heads, sums, strict=True):
-                for i, total in zip(parts, row, strict=True):
-                    store(state.out, (i64(j), i), total.get(), lanes)
+                for e, total in zip(elements, row, strict=True):
+                    store(state.out, (j, e), total.get(), lanes)
+
+
+def _fits(width: int, few: int, vectors: int, isa: Isa) -> bool:
+    return vectors % width == 0 and (width == 1 or width * few <= isa.registers // 2)

@@ -163,10 +163,10 @@ def _copy_chunk(tile: _Tile, source: Source, chunk: Expr, isa: Isa) -> None:
     d = int(tile.keys.shape[1])
     lanes = gcd(d, isa.lanes)
     with serial(CHUNK) as t:
-        j = bind(T.min(chunk + t, source.length - 1))
+        place = source.find(bind(T.min(chunk + t, source.length - 1)))
         for which, copy in ((KEY, tile.keys), (VALUE, tile.values)):
             for e in range(0, d, lanes):
-                store(copy, (t, i64(e)), source.load(which, j, i64(e), lanes), lanes)
+                store(copy, (t, i64(e)), source.load(which, place, i64(e), lanes), lanes)
 
 
 def _product(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
 from .vector import Buffer, Expr, argument, bind, i32, i64, load_f32, size, splat
 
 KEY, VALUE = 0, 1
+Place: TypeAlias = tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,13 @@ class Source:
     """The keys and values of one sequence and one head.
 
     length : how many there are (int64).
-    load : (which, key index, element, lanes) -> float32 vector. `which` is KEY or VALUE.
+    find : key index -> where it is. Emits the look-up in the page table, once.
+    load : (which, where it is, element, lanes) -> float32 vector. `which` is KEY or VALUE.
     """
 
     length: Expr
-    load: Callable[[int, Expr, Expr, int], Expr]
+    find: Callable[[Expr], Place]
+    load: Callable[[int, Place, Expr, int], Expr]
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,13 @@ class RaggedKeys:
         first = bind(T.Cast("int64", self.indptr[b]))
         length = bind(T.Cast("int64", self.indptr[b + 1]) - first)
 
-        def read(which: int, j: Expr, element: Expr, lanes: int) -> Expr:
-            return load_f32((self.k, self.v)[which], (first + j, h, element), lanes)
+        def find(j: Expr) -> Place:
+            return (bind(first + j),)
 
-        return Source(length, read)
+        def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
+            return load_f32((self.k, self.v)[which], (*place, h, element), lanes)
+
+        return Source(length, find, read)
 
 
 @dataclass(frozen=True)
@@ -82,13 +89,16 @@ class PagedKeys:
             length = length - info[1] + info[2]
         length = bind(T.Select(pages > 0, length, i64(0)))
 
-        def read(which: int, j: Expr, element: Expr, lanes: int) -> Expr:
+        def find(j: Expr) -> Place:
             slot = bind(T.Select(j < info[2], j, j - info[2] + info[1])) if self.sliding else j
-            page = T.Cast("int64", self.values[first + T.truncdiv(slot, page_size)])
-            at = (page, i64(which), h, T.truncmod(slot, page_size), element)
-            return load_f32(self.pages, at, lanes)
+            page = bind(T.Cast("int64", self.values[first + T.truncdiv(slot, page_size)]))
+            return page, bind(T.truncmod(slot, page_size))
 
-        return Source(length, read)
+        def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
+            page, slot = place
+            return load_f32(self.pages, (page, i64(which), h, slot, element), lanes)
+
+        return Source(length, find, read)
 
 
 @dataclass(frozen=True)

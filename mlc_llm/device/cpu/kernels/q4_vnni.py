@@ -1,18 +1,21 @@
-"""4-bit linear layers on 512-bit int8 dot products (`vpdpbusd`). Layout: see `q4_linear.py`.
+"""4-bit linear layers on 512-bit integer dot products (AVX512-VNNI). Layout: see `q4_linear.py`.
 
 The activations of a group of 32 become integers q with one scale d = max|x| / limit, x ~ q * d:
 
-    "a8":   limit = 127, q is one int8. Error 5e-3.
-    "a16":  limit = 16256 = 127 * 128, q = 128 * h + l with two int8, h = (q + 64) >> 7. Error 4e-5.
+    "a16"   q is int16, limit 32767; `vpdpwssd` adds two products to each int32 lane. Error 2e-5.
+    "a8"    q is int8, limit 127; `vpdpbusd` adds four. Twice as fast in the prefill. Error 5e-3.
 
-`vpdpbusd` adds four products of an unsigned code and a signed activation to each of 16 int32
-lanes, one lane a row: eight of them make a group of 16 rows. The accumulator of l (or of the only
-term) starts at -7 * sum(q); 128 * H + L, below 2^24, is exact as a float32, and then
+A lane is a row. The accumulator starts at -7 * sum(q) and takes the 32 products of a group; the
+sum stays below 2^24, so that it is exact as a float32, and then
 
-    y[r] += (128 * H + L)[r] * (S[r] * d)
+    y[r] += sum[r] * (S[r] * d)
+
+A 32-bit lane of packed weights holds eight codes of one row, in the nibbles of four bytes. Masked
+with 0x0F0F0F0F it is four 8-bit codes, with 0x000F000F two 16-bit codes (bytes 0 and 2); shifted
+right first, it gives the others. The activations are stored in the order that this asks for.
 
 The prefill takes 8 tokens at a time through the same body, so that a nibble is unpacked once for
-eight; tokens go in chunks of 128, whose int8 form stays in the cache while the weights pass by.
+all of them; tokens go in chunks of 128, whose integers stay in the cache while the weights pass by.
 """
 
 from __future__ import annotations
@@ -49,61 +52,97 @@ from .vector import (
 
 GROUP = 32
 TILE = 8  # tokens that share an unpacked weight
-CHUNK = 128  # tokens quantised at a time
+CHUNK = 16 * TILE  # tokens rounded at a time
 _PREFETCH = 1024  # bytes ahead
 
-_LIMIT = {"a8": 127, "a16": 16256}
-_TERMS = {"a8": 1, "a16": 2}
+
+@dataclass(frozen=True)
+class _Scheme:
+    """How activations are rounded and multiplied.
+
+    dtype, limit : of the integers.
+    mask : what is left of a 32-bit lane of packed weights: as many codes as it has `dtype`s.
+    instruction : the dot product of a lane of codes and a lane of activations.
+    """
+
+    dtype: str
+    limit: int
+    mask: int
+    instruction: str
+
+    def codes(self, packed: Expr) -> list[Expr]:
+        """The vectors of codes in 16 lanes of packed weights, in the order of `place`."""
+        mask, shifts = (
+            splat(T.uint32(self.mask), 16),
+            (0, 4) if self.dtype == "int8" else (0, 4, 8, 12),
+        )
+        return [bind(T.shift_right(packed, splat(T.uint32(s), 16)) & mask) for s in shifts]
+
+    def place(self, c: int, vector: int) -> int:
+        """Where, among the 32-bit words of a group, the activations for a vector of codes are."""
+        half, pair = vector % 2, vector // 2
+        return half * 4 + c if self.dtype == "int8" else half * 8 + 2 * c + pair
+
+    def ordered(self, q: Expr) -> Expr:
+        """16 integers (int32) in the order of `place`."""
+        if self.dtype == "int8":
+            return T.Cast("int8x16", q)
+        order = [4 * c + i for c in range(4) for i in (0, 2, 1, 3)]
+        return T.Shuffle([bind(T.Cast("int16x16", q))], order)
+
+    def dot(self, total: Expr, codes: Expr, activations: Expr) -> Expr:
+        """total + the products of each lane."""
+        vectors = f"{self.dtype}x{16 * self.per_word}"
+        operands = [T.reinterpret(vectors, v) for v in (codes, activations)]
+        return bind(T.call_llvm_pure_intrin("int32x16", self.instruction, total, *operands))
+
+    @property
+    def per_word(self) -> int:
+        return 4 if self.dtype == "int8" else 2
+
+
+_SCHEMES = {
+    "a16": _Scheme("int16", 32767, 0x000F000F, "llvm.x86.avx512.vpdpwssds.512"),
+    "a8": _Scheme("int8", 127, 0x0F0F0F0F, "llvm.x86.avx512.vpdpbusd.512"),
+}
 
 
 @dataclass(frozen=True)
 class _Rounded:
-    """Activations as integers, `rows` tokens interleaved in tiles of `tile`.
+    """Activations as integers, tokens interleaved in tiles of `tile`.
 
-    q (rows / tile, groups, tile, 32 * terms) int8, h before l; scale and bias = -7 * sum(q)
-    (rows / tile, groups, tile).
+    q (tiles, groups, tile, 32); scale and bias = -7 * sum(q), both (tiles, groups, tile).
     """
 
     tile: int
-    terms: int
-    limit: int
+    scheme: _Scheme
     q: Buffer
     scale: Buffer
     bias: Buffer
 
     @staticmethod
-    def allocate(rows: int, tile: int, groups: int, activations: str) -> _Rounded:
-        terms, shape = _TERMS[activations], (rows // tile, groups, tile)
-        return _Rounded(
-            tile,
-            terms,
-            _LIMIT[activations],
-            scratch((*shape, GROUP * terms), "int8"),
-            scratch(shape),
-            scratch(shape, "int32"),
-        )
+    def allocate(tokens: int, tile: int, groups: int, scheme: _Scheme) -> _Rounded:
+        shape = (tokens // tile, groups, tile)
+        q = scratch((*shape, GROUP), scheme.dtype)
+        return _Rounded(tile, scheme, q, scratch(shape), scratch(shape, "int32"))
 
     def put(self, row: Expr, g: Expr, x: list[Expr]) -> None:
         """Round one group, given as two vectors of 16."""
-        place = (bind(T.truncdiv(row, i64(self.tile))), g, bind(T.truncmod(row, i64(self.tile))))
+        at = (bind(T.truncdiv(row, i64(self.tile))), g, bind(T.truncmod(row, i64(self.tile))))
         top = bind(fold_max(T.max(T.fabs(x[0]), T.fabs(x[1])), 16))
-        inverse = bind(T.Select(top > f32(0), f32(self.limit) / top, f32(0)))
+        inverse = bind(T.Select(top > f32(0), f32(self.scheme.limit) / top, f32(0)))
         q = [bind(_nearest(v * splat(inverse, 16))) for v in x]
         for i in range(2):
-            high = q[i]
-            if self.terms == 2:
-                high = bind(T.shift_right(q[i] + splat(i32(64), 16), splat(i32(7), 16)))
-                low = q[i] - high * splat(i32(128), 16)
-                store(self.q, (*place, i64(GROUP + 16 * i)), T.Cast("int8x16", low), 16)
-            store(self.q, (*place, i64(16 * i)), T.Cast("int8x16", high), 16)
+            store(self.q, (*at, i64(16 * i)), self.scheme.ordered(q[i]), 16)
         total = T.call_llvm_pure_intrin("int32", "llvm.vector.reduce.add.v16i32", q[0] + q[1])
-        T.buffer_store(self.scale, top * f32(1.0 / self.limit), list(place))
-        T.buffer_store(self.bias, total * -7, list(place))
+        T.buffer_store(self.scale, top * f32(1.0 / self.scheme.limit), list(at))
+        T.buffer_store(self.bias, total * -7, list(at))
 
-    def four(self, t: Expr, g: Expr, token: int, term: int, step: int) -> Expr:
-        """Activations 4 * step .. 4 * step + 3 of a term, as one int32 in all lanes."""
-        place = (t, g, i64(token), i64(term * GROUP + 4 * step))
-        return splat(T.reinterpret("int32", load(self.q, place, 4)), 16)
+    def word(self, t: Expr, g: Expr, token: int, place: int) -> Expr:
+        """A 32-bit word of activations in all lanes."""
+        per_word = self.scheme.per_word
+        packed = load(self.q, (t, g, i64(token), i64(per_word * place)), per_word)
+        return splat(T.reinterpret("int32", packed), 16)
 
 
 def _nearest(x: Expr) -> Expr:
@@ -120,7 +159,7 @@ def q4_linear_vnni(
     activations: str,
 ) -> PrimFunc:
     """`q4_linear` for a CPU with AVX512-VNNI."""
-    groups = -(-k // GROUP)
+    groups, scheme = -(-k // GROUP), _SCHEMES[activations]
     with kernel(f"q4_linear_vnni_{activations}") as built:
         tokens = size(m)
         blocks = size(None if n is None else 2 * -(-n // (2 * ROWS)))
@@ -129,19 +168,20 @@ def q4_linear_vnni(
         s = argument("s", (blocks, groups, ROWS), scale_dtype)
         y = argument("y", (tokens, blocks * ROWS if n is None else n), out_dtype)
         if m == 1:
-            rounded = _Rounded.allocate(1, 1, groups, activations)
+            rounded = _Rounded.allocate(1, 1, groups, scheme)
             _round_row(rounded, x, i64(0), i64(0), k)
             with parallel(T.truncdiv(blocks, i64(2))) as pair:
                 _one_token(rounded, w, s, y, pair, n)
         else:
-            rounded = _Rounded.allocate(CHUNK, TILE, groups, activations)
+            rounded = _Rounded.allocate(CHUNK, TILE, groups, scheme)
             with serial(ceil_div(tokens, CHUNK)) as chunk:
                 first = bind(chunk * CHUNK)
                 here = bind(T.min(tokens - first, i64(CHUNK)))
                 with parallel(here) as row:
                     _round_row(rounded, x, first + row, row, k)
-                with parallel(blocks) as block, serial(ceil_div(here, TILE)) as t:
-                    _tile_of_tokens(rounded, w, s, y, block, t, first, n)
+                pairs = T.truncdiv(blocks, i64(2))
+                with parallel(pairs) as pair, serial(ceil_div(here, TILE)) as t:
+                    _tile_of_tokens(rounded, w, s, y, pair, t, first, n)
     return built.get()
 
 
@@ -158,25 +198,23 @@ def _round_row(rounded: _Rounded, x: Buffer, token: Expr, row: Expr, k: int) -> 
 def _one_token(
     rounded: _Rounded, w: Buffer, s: Buffer, y: Buffer, pair: Expr, n: int | None
 ) -> None:
-    zero = i64(0)
+    zero, scheme = i64(0), rounded.scheme
     blocks = [bind(pair * 2 + i) for i in range(2)]
     sums = [Accumulator(16) for _ in blocks]
     with serial(w.shape[1]) as g:
         scale, bias = bind(rounded.scale[zero, g, zero]), bind(rounded.bias[zero, g, zero])
-        x = [
-            [bind(rounded.four(zero, g, 0, term, step)) for step in range(8)]
-            for term in range(rounded.terms)
-        ]
         for block, total in zip(blocks, sums, strict=True):
+            # Two chains hide the latency of a dot product.
+            chains = [bind(splat(start, 16)) for start in (bias, i32(0))]
             for c in range(4):
                 prefetch(w, (block, g, i64(c), i64(_PREFETCH)))
-            terms = _start(bias, rounded.terms)
             for c in range(4):
-                for half, codes in enumerate(_nibbles(w, block, g, c)):
-                    for term in range(rounded.terms):
-                        terms[term] = _dot(terms[term], codes, x[term][4 * half + c])
+                for v, codes in enumerate(scheme.codes(_packed(w, block, g, c))):
+                    x = rounded.word(zero, g, 0, scheme.place(c, v))
+                    chains[v % 2] = scheme.dot(chains[v % 2], codes, x)
             row_scale = bind(load_f32(s, (block, g, zero), 16))
-            total.add(_joined(terms) * (row_scale * splat(scale, 16)))
+            dot = T.Cast("float32x16", chains[0] + chains[1])
+            total.add(dot * (row_scale * splat(scale, 16)))
     for block, total in zip(blocks, sums, strict=True):
         store_block(y, zero, block, [total.get()], n)
 
@@ -186,53 +224,36 @@ def _tile_of_tokens(
     w: Buffer,
     s: Buffer,
     y: Buffer,
-    block: Expr,
+    pair: Expr,
     t: Expr,
     first: Expr,
     n: int | None,
 ) -> None:
-    sums = [Accumulator(16) for _ in range(TILE)]
+    scheme = rounded.scheme
+    blocks = [bind(pair * 2 + i) for i in range(2)]
+    sums = [[Accumulator(16) for _ in blocks] for _ in range(TILE)]
     with serial(w.shape[1]) as g:
-        row_scale = bind(load_f32(s, (block, g, i64(0)), 16))
-        terms = [_start(rounded.bias[t, g, i64(m)], rounded.terms) for m in range(TILE)]
+        bias = [bind(splat(rounded.bias[t, g, i64(m)], 16)) for m in range(TILE)]
+        dots = [[bias[m] for _ in blocks] for m in range(TILE)]
         for c in range(4):
-            for half, codes in enumerate(_nibbles(w, block, g, c)):
+            codes = [scheme.codes(_packed(w, block, g, c)) for block in blocks]
+            for v in range(len(codes[0])):
                 for m in range(TILE):
-                    for term in range(rounded.terms):
-                        four = rounded.four(t, g, m, term, 4 * half + c)
-                        terms[m][term] = _dot(terms[m][term], codes, four)
+                    x = bind(rounded.word(t, g, m, scheme.place(c, v)))
+                    for i in range(2):
+                        dots[m][i] = scheme.dot(dots[m][i], codes[i][v], x)
+        row_scale = [bind(load_f32(s, (block, g, i64(0)), 16)) for block in blocks]
         for m in range(TILE):
-            scale = splat(rounded.scale[t, g, i64(m)], 16)
-            sums[m].add(_joined(terms[m]) * (row_scale * scale))
+            scale = bind(splat(rounded.scale[t, g, i64(m)], 16))
+            for i in range(2):
+                sums[m][i].add(T.Cast("float32x16", dots[m][i]) * (row_scale[i] * scale))
     for m in range(TILE):
         token = bind(first + t * TILE + m)
         with when(token < y.shape[0]):
-            store_block(y, token, block, [sums[m].get()], n)
+            for block, total in zip(blocks, sums[m], strict=True):
+                store_block(y, token, block, [total.get()], n)
 
 
-def _start(bias: Expr, terms: int) -> list[Expr]:
-    """Accumulators of the terms: the last one carries the bias."""
-    return [bind(splat(i32(0), 16)) for _ in range(terms - 1)] + [bind(splat(bias, 16))]
-
-
-def _nibbles(w: Buffer, block: Expr, g: Expr, c: int) -> list[Expr]:
-    """The low and the high codes of 64 bytes."""
-    bytes_ = bind(load(w, (block, g, i64(c), i64(0)), 64))
-    mask = splat(T.uint8(15), 64)
-    words = T.shift_right(T.reinterpret("uint32x16", bytes_), splat(T.uint32(4), 16))
-    return [bind(bytes_ & mask), bind(T.reinterpret("uint8x64", words) & mask)]
-
-
-def _dot(total: Expr, codes: Expr, activations: Expr) -> Expr:
-    """total + four products a lane."""
-    signed = [T.reinterpret("int8x64", v) for v in (codes, activations)]
-    name = "llvm.x86.avx512.vpdpbusd.512"
-    return bind(T.call_llvm_pure_intrin("int32x16", name, total, *signed))
-
-
-def _joined(terms: list[Expr]) -> Expr:
-    """The integer sum of a group as float32."""
-    total = terms[0]
-    if len(terms) == 2:
-        total = T.shift_left(total, splat(i32(7), 16)) + terms[1]
-    return T.Cast("float32x16", total)
+def _packed(w: Buffer, block: Expr, g: Expr, c: int) -> Expr:
+    """64 bytes of weights as 16 lanes of 32 bits."""
+    return bind(T.reinterpret("uint32x16", load(w, (block, g, i64(c), i64(0)), 64)))
