@@ -201,6 +201,17 @@ class LoadedModel:
         self._forget()
         self._cache.clear()
 
+    def reset_metrics(self) -> None:
+        """Begin to measure anew."""
+        self.metrics = Metrics()
+
+    def release(self) -> None:
+        """Let go of the weights and the cache; the model cannot be used any more."""
+        self._parameters = None
+        self._functions.clear()
+        self._logits = None
+        del self._cache
+
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
 

@@ -1,0 +1,47 @@
+"""Measuring a model's speed on raw text."""
+
+from __future__ import annotations
+
+from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.chat.turn import Turn
+from mlc_llm.config import GenerationConfig
+from mlc_llm.errors import ConfigError, PromptTooLongError
+from mlc_llm.runtime.generation import Ending, GenerationResult
+
+_WARM_UP_TOKENS = 2
+
+
+def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int) -> str:
+    """Continue a text by exactly ``length`` tokens from an empty KV cache, after one warm-up.
+
+    Raises:
+        PromptTooLongError: prompt and answer do not fit into the window.
+        ConfigError: the prompt is empty, or the length is less than 1.
+    """
+    if isinstance(length, bool) or not isinstance(length, int) or length < 1:
+        raise ConfigError(f"generate_length is to be a whole number from 1; given: {length!r}.")
+    bos = chat.tokenizer.bos_id
+    prompt_ids = [*([] if bos is None else [bos]), *chat.tokenizer.encode(prompt)]
+    if not prompt_ids:
+        raise ConfigError("The prompt is empty: it has no tokens.")
+    limit = chat.model.window.limit
+    # The last token is not fed back to the model.
+    if limit is not None and len(prompt_ids) + length - 1 > limit:
+        raise PromptTooLongError(
+            f"The prompt's {len(prompt_ids)} tokens and {length} more do not fit into the context "
+            f"window of {limit}."
+        )
+    _run(chat, settings, prompt_ids, min(length, _WARM_UP_TOKENS))
+    chat.engine.call(lambda stop: chat.model.reset())
+    chat.engine.call(lambda stop: chat.model.reset_metrics())
+    return _run(chat, settings, prompt_ids, length)
+
+
+def _run(chat: LoadedChat, settings: ChatSettings, prompt_ids: list[int], length: int) -> str:
+    turn = Turn((), prompt_ids, GenerationConfig(), Ending(length), continues=True)
+    text = ""
+    for event in turn.answer(chat, settings):
+        if isinstance(event, GenerationResult):
+            text = event.text
+    return text

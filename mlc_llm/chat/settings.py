@@ -1,0 +1,126 @@
+"""What is in force: the model file, under the chat's overlay, under that of one generation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlc_llm.chat.history import Room
+from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
+from mlc_llm.errors import ConfigError
+from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.plugin.registry import Registry
+from mlc_llm.runtime.sampler import SamplingSettings
+
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "repetition_penalty",
+    "presence_penalty",
+    "frequency_penalty",
+)
+_LENGTHS = ("mean_gen_len", "max_gen_len")
+
+LOAD_TIME = (
+    "model_lib",
+    "opt",
+    "context_window_size",
+    "sliding_window_size",
+    "prefill_chunk_size",
+    "attention_sink_size",
+)
+"""Fields that were settled when the model was loaded, and stay when a chat is reset."""
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """The settings of a chat.
+
+    Args:
+        file: ``mlc-chat-config.json`` with the user's overlay.
+        template: the conversation template with the user's overlay.
+        overlay: the user's overlay itself.
+    """
+
+    file: ModelFile
+    template: ConversationTemplate
+    overlay: ChatConfig
+
+    @classmethod
+    def of(cls, model: ModelFile, overlay: ChatConfig | None, registry: Registry) -> ChatSettings:
+        """Lay the user's overlay over a model's own file.
+
+        Raises:
+            TemplateError: the template is unknown or malformed.
+            ConfigError: the file asks for what is not supported.
+        """
+        overlay = ChatConfig() if overlay is None else overlay.model_copy(deep=True)
+        file = model.overlaid(overlay)
+        if file.tensor_parallel_shards != 1 or file.pipeline_parallel_stages != 1:
+            raise ConfigError(
+                "The model is laid out for several devices (tensor_parallel_shards="
+                f"{file.tensor_parallel_shards}, pipeline_parallel_stages="
+                f"{file.pipeline_parallel_stages}); only 1 of each is supported."
+            )
+        template = (
+            registry.template(file.conv_template)
+            if isinstance(file.conv_template, str)
+            else ConversationTemplate.from_data(file.conv_template, "conv_template")
+        )
+        return cls(file, template.overlaid(overlay.conv_config), overlay)
+
+    def reset(
+        self, model: ModelFile, change: ChatConfig | ConvConfig, registry: Registry
+    ) -> ChatSettings:
+        """Lay another overlay over a model's own file; what was settled at load stays as it is.
+
+        Raises:
+            TemplateError: the template is unknown or malformed.
+            ConfigError: it changes what only a new ``ChatModule`` can change.
+        """
+        if isinstance(change, ConvConfig):
+            change = ChatConfig(conv_config=change)
+        wanted = change.overrides()
+        for name in ("model_lib", "opt", "sliding_window_size"):
+            here = getattr(self.overlay, name)
+            if wanted.get(name) is not None and wanted[name] != here:
+                raise ConfigError(
+                    f"{name} is settled when a model is loaded (here: {here!r}); make a new "
+                    "ChatModule for another one."
+                )
+        settled = {
+            name: value for name in LOAD_TIME if (value := getattr(self.overlay, name)) is not None
+        }
+        return self.of(model, ChatConfig(**{**settled, **wanted}), registry)
+
+    def effective(self, model_lib: str) -> ChatConfig:
+        """All fields as they are in force."""
+        known = ChatConfig.model_fields.keys() & type(self.file).model_fields.keys()
+        values: dict[str, Any] = {name: getattr(self.file, name) for name in known}
+        values |= {k: v for k, v in self.overlay.overrides().items() if v is not None}
+        return ChatConfig(**{**values, "model_lib": model_lib})
+
+    def sampling(self, generation: GenerationConfig) -> SamplingSettings:
+        """How tokens are chosen."""
+        values = {name: self._value(name, generation) for name in _SAMPLING}
+        for name in ("top_k", "min_p", "logit_bias"):
+            if (value := getattr(generation, name)) is not None:
+                values[name] = value
+        return SamplingSettings(**values)
+
+    def max_tokens(self, generation: GenerationConfig) -> int:
+        """Most tokens of an answer."""
+        return int(self._value("max_gen_len", generation))
+
+    def room(self, generation: GenerationConfig, window: int | None) -> Room:
+        """How much of a window of that many tokens a prompt may take."""
+        fill = self.file.shift_fill_factor
+        reserve = min(self._value(name, generation) for name in _LENGTHS)
+        if window is not None:
+            # A reserve beyond this would have turns dropped again at once.
+            reserve = min(reserve, window - int(fill * window))
+        return Room(window, reserve, fill)
+
+    def _value(self, name: str, generation: GenerationConfig) -> Any:
+        given = getattr(generation, name)
+        return getattr(self.file, name) if given is None else given

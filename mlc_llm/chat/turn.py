@@ -1,0 +1,82 @@
+"""One turn of a chat: a prompt, and its answers as a stream of events."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from mlc_llm.chat.history import fit
+from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.config import GenerationConfig
+from mlc_llm.conversation import Conversation, Message
+from mlc_llm.errors import ConfigError
+from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.sampler import Sampler
+
+Event = Delta | GenerationResult
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is needed to answer a prompt; nothing has been changed yet.
+
+    Args:
+        messages: the conversation with the message to answer.
+        prompt_ids: its token ids.
+        generation: the user's overlay.
+        ending: when an answer ends.
+        continues: whether answers continue the prompt's text, so that a leading space stays.
+    """
+
+    messages: tuple[Message, ...]
+    prompt_ids: list[int]
+    generation: GenerationConfig
+    ending: Ending
+    continues: bool
+
+    @classmethod
+    def plan(
+        cls,
+        chat: LoadedChat,
+        settings: ChatSettings,
+        conversation: Conversation,
+        messages: tuple[Message, ...],
+        generation: GenerationConfig,
+    ) -> Turn:
+        """Lay the prompt out and check it, before the model is asked.
+
+        Raises:
+            PromptTooLongError: the prompt does not fit into the context window.
+            ConfigError: the prompt is empty.
+        """
+        room = settings.room(generation, chat.model.window.limit)
+        messages, prompt_ids = fit(conversation, messages, room)
+        if not prompt_ids:
+            raise ConfigError("The prompt is empty: it has no tokens.")
+        ending = Ending(
+            settings.max_tokens(generation),
+            conversation.stop_ids.union(settings.file.eos_token_ids),
+            (*conversation.stop_strings, *(generation.stop or ())),
+        )
+        continues = not conversation.template.has_memory
+        return cls(messages, prompt_ids, generation, ending, continues)
+
+    def answer(
+        self, chat: LoadedChat, settings: ChatSettings, number: int = 0
+    ) -> Generator[Event, None, None]:
+        """Generate one answer in the engine thread; yields its parts, then the result.
+
+        Args:
+            chat: the model.
+            settings: the chat's settings.
+            number: which of several answers; with a seed, each gets another one.
+        """
+        seed = self.generation.seed
+        sampler = Sampler(
+            settings.sampling(self.generation), None if seed is None else seed + number
+        )
+        detokenizer = chat.tokenizer.stream(continues=self.continues)
+        yield from chat.engine.stream(
+            lambda stop: generate(chat.model, self.prompt_ids, sampler, self.ending, detokenizer)
+        )
