@@ -70,6 +70,18 @@ def babyllama(test_data: Path) -> Path:
     return test_data / "models" / "babyllama-936K"
 
 
+@pytest.fixture(scope="session")
+def torch() -> Any:
+    """The module ``torch``; skips the test (in CI: fails it) where it is not installed."""
+    return _import_reference()[1]
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Any:
+    """The module ``transformers``, as ``torch``."""
+    return _import_reference()[0]
+
+
 class CheckpointFactory(Protocol):
     """What the fixture ``make_checkpoint`` gives."""
 

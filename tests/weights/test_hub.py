@@ -136,7 +136,6 @@ def fetch(tmp_path):
     """Resolve models in a child process, whose hub settings are its own."""
 
     def run(endpoint, *models, **variables):
-        pytest.importorskip("huggingface_hub")
         environment = {
             **os.environ,
             "HF_ENDPOINT": endpoint,

@@ -87,8 +87,7 @@ def _one_tensor(folder, content, **fields):
     return Shards(folder, Manifest((ShardRecord("s.bin", len(content), None, (record,)),))), record
 
 
-def test_bfloat16_is_widened(tmp_path):
-    torch = pytest.importorskip("torch")
+def test_bfloat16_is_widened(tmp_path, torch):
     values = torch.randn(4, 6, generator=torch.Generator().manual_seed(0)).bfloat16()
     content = values.view(torch.int16).numpy().tobytes()
     shards, record = _one_tensor(

@@ -29,7 +29,8 @@ def test_a_folder(working_folder):
 def test_the_home_folder(working_folder, monkeypatch):
     monkeypatch.setenv("HOME", str(working_folder))
     monkeypatch.setenv("USERPROFILE", str(working_folder))
-    assert resolve_model("~/model" if _model(working_folder / "model") else "").is_dir()
+    folder = _model(working_folder / "model")
+    assert resolve_model("~/model") == folder
 
 
 @pytest.mark.parametrize("place", ["dist", "dist/prebuilt", "dist/prebuilt/mlc-chat-"])
