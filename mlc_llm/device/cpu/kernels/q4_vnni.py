@@ -2,8 +2,8 @@
 
 The activations of a group of 32 become integers q with one scale d = max|x| / limit, x ~ q * d:
 
-    "a16"   q is int16, limit 32767; `vpdpwssd` adds two products to each int32 lane. Error 2e-5.
-    "a8"    q is int8, limit 127; `vpdpbusd` adds four. Twice as fast in the prefill. Error 5e-3.
+    "a16"   q is int16, limit 32767; `vpdpwssd` adds two products to each int32 lane.
+    "a8"    q is int8, limit 127; `vpdpbusd` adds four. Faster in the prefill.
 
 A lane is a row. The accumulator starts at -7 * sum(q) and takes the 32 products of a group; the
 sum stays below 2^24, so that it is exact as a float32, and then
