@@ -83,9 +83,6 @@ def gen_config(
         prefill_chunk_size=prefill_chunk_size,
         attention_sink_size=attention_sink_size,
     )
-    tokenizer_files = find_tokenizer_files(model.folder)
-    tokenizer = load_tokenizer(model.folder)
-    check_vocab(tokenizer, model.config.vocab_size)
     batch = 1 if max_batch_size is None else max_batch_size
     data = {
         "version": "0.1.0",
@@ -93,18 +90,17 @@ def gen_config(
         "quantization": chosen.name,
         "model_config": _model_config(model, windows, batch),
         "vocab_size": model.config.vocab_size,
-        "active_vocab_size": tokenizer.vocab_size,
+        "active_vocab_size": None,  # its place in the file; the tokenizer says it
         **windows.fields(),
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "max_batch_size": batch,
         **_generation(model),
-        "tokenizer_files": tokenizer_files,
-        "tokenizer_info": tokenizer_info(model.folder),
+        **_tokenizer(model),
         "conv_template": _template(template),
     }
     _validate(data, model)
-    return _write(model.folder, Path(output).expanduser(), tokenizer_files, data)
+    return _write(model.folder, Path(output).expanduser(), data)
 
 
 def _model_config(model: SourceModel, windows: Windows, batch: int) -> dict[str, Any]:
@@ -132,6 +128,18 @@ def _generation(model: SourceModel) -> dict[str, Any]:
     return found
 
 
+def _tokenizer(model: SourceModel) -> dict[str, Any]:
+    """What the file says of the tokenizer, which is loaded once to see that it works and fits."""
+    files = find_tokenizer_files(model.folder)
+    tokenizer = load_tokenizer(model.folder)
+    check_vocab(tokenizer, model.config.vocab_size)
+    return {
+        "active_vocab_size": tokenizer.vocab_size,
+        "tokenizer_files": files,
+        "tokenizer_info": tokenizer_info(model.folder),
+    }
+
+
 def _template(template: ConversationTemplate) -> dict[str, Any]:
     """The template as MLC writes it: our own fields only where they say something."""
     data = template.model_dump(mode="json")
@@ -154,12 +162,12 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
         ) from None
 
 
-def _write(source: Path, output: Path, tokenizer_files: list[str], data: dict[str, Any]) -> Path:
+def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     """Copy the tokenizer's files; write the configuration last, which makes them count."""
     config = output / CHAT_CONFIG_FILE
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in tokenizer_files:
+        for name in data["tokenizer_files"]:
             if not (output / name).exists() or not (output / name).samefile(source / name):
                 write_atomically(output / name, (source / name).read_bytes())
         write_atomically(config, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())

@@ -102,7 +102,8 @@ def _bars(shown: bool) -> type[Any]:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if not shown:
                 kwargs["disable"] = True
-            super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+            untyped: Any = super().__init__
+            untyped(*args, **kwargs)
 
     return Bars
 

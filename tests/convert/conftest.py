@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import safetensors.numpy
+import tokenizers
 
 CONFIG = {
     "model_type": "llama",
@@ -61,6 +62,38 @@ class Checkpoint:
 def checkpoint(tmp_path):
     """A Llama of one layer, untied, with random weights; made without torch."""
     return Checkpoint(tmp_path / "checkpoint")
+
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+@pytest.fixture
+def make_byte_tokenizer():
+    """Give a checkpoint a ``tokenizer.json`` with a token for every byte and three special ones."""
+
+    def make(checkpoint, more=0):
+        tokens = ["<unk>", "<s>", "</s>", *BYTES, *(f"more{index}" for index in range(more))]
+        vocab = {token: index for index, token in enumerate(tokens)}
+        tokenizer = tokenizers.Tokenizer(
+            tokenizers.models.BPE(vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True)
+        )
+        tokenizer.normalizer = tokenizers.normalizers.Sequence(
+            [tokenizers.normalizers.Prepend("▁"), tokenizers.normalizers.Replace(" ", "▁")]
+        )
+        decoders = tokenizers.decoders
+        tokenizer.decoder = decoders.Sequence(
+            [
+                decoders.Replace("▁", " "),
+                decoders.ByteFallback(),
+                decoders.Fuse(),
+                decoders.Strip(" ", 1, 0),
+            ]
+        )
+        tokenizer.add_special_tokens(["<unk>", "<s>", "</s>"])
+        tokenizer.save(str(checkpoint.folder / "tokenizer.json"))
+        return checkpoint.folder
+
+    return make
 
 
 @pytest.fixture
