@@ -8,7 +8,7 @@ import click
 
 
 @click.command(name="convert_weight")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.option("--quantization", required=True, help="Such as q4f16_1, q4f32_1, q0f16, q0f32.")
 @click.option(
     "-o",
@@ -17,8 +17,8 @@ import click
     type=click.Path(path_type=Path, file_okay=False),
     help="The model folder to write to.",
 )
-def command(source: Path, quantization: str, output: Path) -> None:
-    """Convert the weights in SOURCE, a Hugging Face model's folder.
+def command(source: str, quantization: str, output: Path) -> None:
+    """Convert the weights in SOURCE, a Hugging Face model: a folder or HF://org/name.
 
     The model folder's path is written on stdout. `mlc_llm gen_config` adds the rest of it.
     """

@@ -8,7 +8,7 @@ import click
 
 
 @click.command(name="gen_config")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.option("--quantization", required=True, help="As given to convert_weight.")
 @click.option(
     "--conv-template",
@@ -28,9 +28,9 @@ import click
 @click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
 @click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
 def command(
-    source: Path, quantization: str, conv_template: str, output: Path, **sizes: int | None
+    source: str, quantization: str, conv_template: str, output: Path, **sizes: int | None
 ) -> None:
-    """Write mlc-chat-config.json for SOURCE, a Hugging Face model's folder; copy its tokenizer.
+    """Write mlc-chat-config.json for SOURCE, a Hugging Face model; copy its tokenizer.
 
     The written file's path is written on stdout. What is not given comes from the model.
     """
