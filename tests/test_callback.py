@@ -142,12 +142,11 @@ def test_the_iterator_reads_what_another_thread_writes() -> None:
 
 
 def test_the_iterator_gets_the_error_after_the_text() -> None:
-    read = []
     stream = StreamIterator(callback_interval=1)
+    parts = reading(stream, ["a", "b"], ZeroDivisionError("in the other thread"))
+    assert [next(parts), next(parts)] == ["a", "b"]
     with pytest.raises(ZeroDivisionError, match="in the other thread"):
-        for part in reading(stream, ["a", "b"], ZeroDivisionError("in the other thread")):
-            read.append(part)
-    assert read == ["a", "b"]
+        next(parts)
     with pytest.raises(StopIteration):
         next(stream)
 

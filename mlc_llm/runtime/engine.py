@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mlc_llm.errors import GenerationError
+from mlc_llm.runtime.threads import configure_threads
 
 T = TypeVar("T")
 
@@ -73,13 +74,14 @@ class _Request:
 
 
 class Engine:
-    """One daemon thread and its queue of requests.
+    """One daemon thread and its queue of requests; see also :mod:`mlc_llm.runtime.threads`.
 
     Args:
         name: what the thread is called, as debuggers show it.
     """
 
     def __init__(self, name: str = "mlc_llm engine") -> None:
+        configure_threads()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: _Request | None = None

@@ -28,12 +28,14 @@ class MemoryEstimate:
         kv_cache: keys and values of all tokens of the window.
         workspace: activations of one prefill chunk.
         kv_bytes_per_token: what one more token of the window costs.
+        kv_slack: bytes of the cache's pages beyond the window, at most.
     """
 
     weights: int
     kv_cache: int
     workspace: int
     kv_bytes_per_token: int
+    kv_slack: int
 
     @property
     def total(self) -> int:
@@ -42,7 +44,7 @@ class MemoryEstimate:
 
     def fitting_window(self, available: int) -> int:
         """The largest window in tokens, in steps of 64, that fits; 0 when none does."""
-        left = available - self.weights - self.workspace
+        left = available - self.weights - self.workspace - self.kv_slack
         return max(0, left // self.kv_bytes_per_token) // 64 * 64
 
 
@@ -69,6 +71,7 @@ def estimate(
         kv_cache=pages * cache.page_size * per_token,
         workspace=max(metadata.memory_usage.values(), default=0) + buffers,
         kv_bytes_per_token=per_token,
+        kv_slack=(_SLACK_PAGES + 1) * cache.page_size * per_token,
     )
 
 

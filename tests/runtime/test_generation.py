@@ -1,0 +1,151 @@
+"""One answer: how it ends, what it yields, and that it can be cut off anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mlc_llm.runtime.engine import Engine, Stop
+from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.sampler import Sampler, SamplingSettings
+from mlc_llm.tokenizer import Detokenizer
+
+from .conftest import Loader
+from .toy_library import reference_logits
+
+PROMPT = [3, 1, 4, 1, 5]
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Letters(Detokenizer):
+    """A letter for each token; holds one back, as a tokenizer of bytes may."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def push(self, token_id: int) -> str:
+        text, self._held = self._held, LETTERS[token_id]
+        return text
+
+    def finish(self) -> str:
+        return self._held
+
+
+def run(model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT) -> GenerationResult:
+    *deltas, result = steps(model, ending, prompt)
+    assert isinstance(result, GenerationResult)
+    assert all(isinstance(delta, Delta) for delta in deltas)
+    assert "".join(delta.text for delta in deltas if isinstance(delta, Delta)) == result.text
+    return result
+
+
+def steps(
+    model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT
+) -> Iterator[Delta | GenerationResult]:
+    return generate(model, prompt, Sampler(SamplingSettings(temperature=0)), ending, Letters())
+
+
+def greedy(count: int) -> list[int]:
+    """What the toy writes after the prompt, by NumPy."""
+    ids = list(PROMPT)
+    for _ in range(count):
+        ids.append(int(reference_logits(ids).argmax()))
+    return ids[len(PROMPT) :]
+
+
+def test_greedy_tokens_equal_numpy(load: Loader) -> None:
+    result = run(load(), Ending(30))
+    assert list(result.token_ids) == greedy(30)
+    assert result.text == "".join(LETTERS[token] for token in greedy(30))
+    assert result.finish_reason == "length"
+    assert (result.prompt_tokens, result.prefilled_tokens) == (5, 5)
+
+
+def test_a_second_run_reuses_the_prompt(load: Loader) -> None:
+    model = load()
+    first = run(model, Ending(10))
+    second = run(model, Ending(10))
+    assert second.token_ids == first.token_ids
+    assert second.prefilled_tokens == 1
+    longer = run(model, Ending(3), [*PROMPT, *first.token_ids, 7])
+    assert longer.prefilled_tokens == 2  # the last token of an answer is not fed
+
+
+def first_of_its_kind(tokens: list[int]) -> int:
+    """A position after the first one of a token that did not come before."""
+    return next(i for i in range(1, len(tokens)) if tokens[i] not in tokens[:i])
+
+
+def test_a_stop_token_is_no_part_of_the_answer(load: Loader) -> None:
+    tokens = greedy(20)
+    at = first_of_its_kind(tokens)
+    result = run(load(), Ending(20, frozenset([tokens[at]])))
+    assert list(result.token_ids) == tokens[:at]
+    assert result.finish_reason == "stop"
+    at_once = run(load(), Ending(20, frozenset([tokens[0]])))
+    assert (at_once.text, at_once.token_ids, at_once.finish_reason) == ("", (), "stop")
+
+
+def test_a_stop_string_is_no_part_of_the_text(load: Loader) -> None:
+    tokens = greedy(20)
+    text = "".join(LETTERS[token] for token in tokens)
+    at = first_of_its_kind(tokens)
+    result = run(load(), Ending(20, stop_strings=(text[at : at + 2],)))
+    assert result.text == text[:at]
+    assert result.finish_reason == "stop"
+    # The letter that completes the stop string is certain only with the token after it.
+    assert list(result.token_ids) == tokens[: at + 3]
+
+
+def test_a_stop_string_at_the_very_end(load: Loader) -> None:
+    """The last letter is held back until the end, and completes the stop string there."""
+    tokens = greedy(20)
+    at = first_of_its_kind(tokens)
+    result = run(load(), Ending(at + 1, stop_strings=(LETTERS[tokens[at]],)))
+    assert result.text == "".join(LETTERS[token] for token in tokens[:at])
+    assert result.finish_reason == "stop"
+
+
+def test_the_end_of_the_window(load: Loader) -> None:
+    result = run(load(context_window_size=20), Ending(1000))
+    assert result.finish_reason == "length"
+    # The last token needs no room, because it is not fed.
+    assert list(result.token_ids) == greedy(16)
+
+
+def test_one_event_for_each_chunk_and_token(load: Loader) -> None:
+    model = load(prefill_chunk_size=2)
+    *deltas, _ = steps(model, Ending(4))
+    assert [delta.tokens for delta in deltas if isinstance(delta, Delta)] == [
+        *(0, 0, 0),
+        *(1, 2, 3, 4),
+        4,
+    ]
+    assert model.metrics.prefill.tokens == 5
+    assert model.metrics.decode.tokens == 3
+
+
+@pytest.mark.parametrize("events", range(1, 9))
+def test_cutting_off_leaves_the_model_usable(load: Loader, events: int) -> None:
+    model = load(prefill_chunk_size=2)
+    running = steps(model, Ending(10))
+    for _ in range(events):
+        next(running)
+    running.close()  # type: ignore[attr-defined]
+    assert list(run(model, Ending(10)).token_ids) == greedy(10)
+
+
+def test_through_the_engine(load: Loader, engine: Engine) -> None:
+    model = engine.call(lambda stop: load())
+
+    def produce(stop: Stop) -> Iterator[Delta | GenerationResult]:
+        return steps(model, Ending(10))
+
+    stream = engine.stream(produce)
+    next(stream)
+    stream.close()
+    *_, result = engine.stream(produce)
+    assert isinstance(result, GenerationResult)
+    assert list(result.token_ids) == greedy(10)

@@ -1,0 +1,92 @@
+"""How many threads TVM gets, and that it needs only its runtime."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mlc_llm.runtime import threads
+
+from . import toy_library
+
+
+@pytest.fixture
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUM_THREADS", "THREAD_POOL_SPIN_COUNT", "BIND_THREADS"):
+        # Set first, so that what the test sets is taken back.
+        monkeypatch.setenv(f"TVM_{name}", "")
+        monkeypatch.delenv(f"TVM_{name}")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.usefixtures("clean")
+def test_variables_are_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads.configure_threads()
+    assert os.environ["TVM_NUM_THREADS"] == str(threads.physical_cores())
+    assert os.environ["TVM_THREAD_POOL_SPIN_COUNT"] == "1000"
+    monkeypatch.setenv("TVM_NUM_THREADS", "7")
+    monkeypatch.setenv("TVM_THREAD_POOL_SPIN_COUNT", "8")
+    threads.configure_threads()
+    assert os.environ["TVM_NUM_THREADS"] == "7"
+    assert os.environ["TVM_THREAD_POOL_SPIN_COUNT"] == "8"
+
+
+@pytest.mark.usefixtures("clean")
+def test_the_users_omp_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads.configure_threads()
+    assert "TVM_NUM_THREADS" not in os.environ
+
+
+@pytest.mark.usefixtures("clean")
+def test_threads_are_not_bound_beyond_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_usable_cpus", lambda: {1})
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    threads.configure_threads()
+    assert os.environ["TVM_BIND_THREADS"] == "0"
+
+
+def test_siblings_and_quotas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_CPUS", tmp_path)
+    monkeypatch.setattr(threads, "_CGROUP_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "_usable_cpus", lambda: set(range(8)))
+    assert threads.physical_cores() == 8
+    for cpu in range(8):
+        folder = tmp_path / f"cpu{cpu}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
+    assert threads.physical_cores() == 4
+    for text, cores in (("max 100000", 4), ("250000 100000", 2), ("1000 100000", 1), ("x", 4)):
+        (tmp_path / "cpu.max").write_text(text)
+        assert threads.physical_cores() == cores
+
+
+def test_only_tvms_runtime_is_needed(tmp_path: Path, toy_path: Path) -> None:
+    folder = toy_library.write_folder(tmp_path / "model")
+    program = f"""
+import sys
+from pathlib import Path
+from mlc_llm.runtime.engine import Engine
+from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.weights.folder import ModelFolder
+assert "tvm" not in sys.modules
+def run(stop):
+    import tvm
+    model = LoadedModel.load(Path({str(toy_path)!r}), ModelFolder.open({str(folder)!r}), tvm.cpu())
+    return model.feed([1, 2, 3]).shape, model.decode(4).shape, "tvm.relax" in sys.modules
+engine = Engine()
+print(engine.call(run))
+engine.close()
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TVM_USE_RUNTIME_LIB": "1"},
+        timeout=120,
+    )
+    assert result.stdout == "((48,), (48,), False)\n", result.stderr
