@@ -64,11 +64,14 @@ def command(
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.cli.session import ChatSession
     from mlc_llm.config import GenerationConfig
+    from mlc_llm.weights.source import resolve_model
 
+    # A download shows its progress here, which it does not in a program that uses ChatModule.
+    folder = str(resolve_model(model, progress=True))
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
-    with ChatModule(model, device, _chat_config(conv_template, system, opt), library) as chat:
+    with ChatModule(folder, device, _chat_config(conv_template, system, opt), library) as chat:
         session = ChatSession(chat, generation)
         if prompt is not None:
             code = session.answer_once(prompt)

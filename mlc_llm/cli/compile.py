@@ -23,6 +23,10 @@ def command(model: str, device: str, output: Path | None, opt: str) -> None:
     """
     # The compiler needs all of TVM.
     os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+    from mlc_llm.weights.source import resolve_model
+
+    # Before the compiler is imported, which takes seconds: the model may not be there.
+    folder = resolve_model(model, progress=True)
     from mlc_llm.compile import compile_model
 
-    click.echo(str(compile_model(model, device, output, opt=opt)))
+    click.echo(str(compile_model(folder, device, output, opt=opt)))

@@ -116,7 +116,8 @@ def _named(name: str, origin: str, registry: Registry) -> Choice:
     if not availability.available:
         raise DeviceError(
             f"The device {device_name!r}{origin} is not available. "
-            f"{sentence(availability.reason, availability.remedy)}"
+            f"{sentence(availability.reason, availability.remedy)} "
+            "`mlc_llm devices` shows all devices."
         )
     if index >= len(availability.adapters):
         there = ", ".join(

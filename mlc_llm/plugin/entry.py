@@ -87,9 +87,11 @@ class Plugin:
         )
 
     def advance(self, state: State) -> None:
+        """Go on to a state; a plugin never falls back to an earlier one."""
         states = list(State)
-        if states.index(state) > states.index(self.state):
-            self.state = state
+        with self.lock:
+            if states.index(state) > states.index(self.state):
+                self.state = state
 
     def blame(self, reason: str, error: BaseException) -> None:
         """Record what went wrong; it does not by itself put the plugin out of use."""
