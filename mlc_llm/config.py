@@ -248,7 +248,7 @@ class ModelFile(BaseModel):
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ModelFolderError(f"{path} is not valid JSON: {error}.") from None
         if not isinstance(data, dict):
             raise ModelFolderError(f"{path} holds a {type(data).__name__}, not a JSON object.")
@@ -280,8 +280,7 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     for item in error.errors():
         where = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            fields = [name for name in cls.model_fields]
-            lines.append(unknown(f"{cls.__name__} field", where, fields))
+            lines.append(unknown(f"{cls.__name__} field", where, cls.model_fields))
         elif item["type"] == "missing":
             lines.append(f"{cls.__name__} needs the field {where!r}.")
         else:

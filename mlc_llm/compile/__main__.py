@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mlc_llm.errors import MLCError
 from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.child import exit_with_parent
 from mlc_llm.plugin.registry import default_registry
 
 
@@ -35,6 +36,7 @@ def run(job: Path) -> None:
 
 
 def main() -> int:
+    exit_with_parent()
     parser = argparse.ArgumentParser(prog="python -m mlc_llm.compile")
     parser.add_argument("--job", type=Path, required=True)
     try:

@@ -72,10 +72,15 @@ class ConversationTemplate(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _complete_role_templates(cls, data: Any) -> Any:
-        if isinstance(data, Mapping) and isinstance(data.get("role_templates"), Mapping):
-            merged = {**DEFAULT_ROLE_TEMPLATES, **data["role_templates"]}
-            data = {**data, "role_templates": merged}
+    def _complete(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        data = dict(data)
+        if isinstance(data.get("role_templates"), Mapping):
+            data["role_templates"] = {**DEFAULT_ROLE_TEMPLATES, **data["role_templates"]}
+        if data.get("name") == "LM":
+            # MLC's folders hold this template without the field, which MLC itself does not have.
+            data.setdefault("has_memory", False)
         return data
 
     @model_validator(mode="after")
