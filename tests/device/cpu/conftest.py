@@ -1,4 +1,4 @@
-"""Kernels are compiled for three instruction sets and called directly, without a virtual machine."""
+"""Kernels are compiled for three instruction sets and called directly, without the VM."""
 
 from __future__ import annotations
 

@@ -176,10 +176,10 @@ def test_decode_around_a_page(machine, rng, dtype):
 
 
 def test_decode_batch_and_long_context(machine, rng):
-    check_decode(machine, rng, [33, 0, 1, 200, 64], (8, 2), 64)
+    check_decode(machine, rng, [33, 0, 1, 200, 64], (10, 2), 80)
 
 
-HEADS = [(1, 1), (2, 1), (3, 1), (4, 1), (10, 2), (7, 1), (8, 1), (4, 4)]
+HEADS = [(1, 1), (3, 1), (10, 2), (7, 1), (8, 1), (4, 4)]
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
@@ -188,8 +188,8 @@ def test_decode_groups(best, rng, heads):
 
 
 @pytest.mark.parametrize("d", [8, 16, 64, 80, 96, 128])
-def test_decode_head_dims(machine, rng, d):
-    check_decode(machine, rng, [70], (6, 2), d)
+def test_decode_head_dims(best, rng, d):
+    check_decode(best, rng, [70], (6, 2), d)
 
 
 def test_decode_sliding_window_with_sink(machine, rng):
@@ -197,7 +197,7 @@ def test_decode_sliding_window_with_sink(machine, rng):
     check_decode(machine, rng, sequences, (4, 2), 16, sliding=True)
 
 
-@pytest.mark.parametrize("window", [1, 8, 64, 65, 100])
+@pytest.mark.parametrize("window", [1, 64, 65])
 @pytest.mark.parametrize("sink", [0, 3])
 def test_decode_trims_to_the_window(best, rng, window, sink):
     check_decode(best, rng, [200, 7, 64], (4, 2), 16, sliding=True, window=window, sink=sink)
@@ -211,7 +211,7 @@ def test_paged_prefill_around_a_page(machine, rng, dtype):
 
 @pytest.mark.parametrize("causal", [0, 1])
 def test_paged_prefill_batch(machine, rng, causal):
-    check_paged(machine, rng, [40, 0, 17, 100], [3, 2, 17, 70], (4, 2), 16, causal=causal)
+    check_paged(machine, rng, [40, 0, 17, 100], [3, 2, 17, 70], (4, 2), 32, causal=causal)
 
 
 def test_paged_prefill_sliding_window_with_sink(machine, rng):
@@ -219,7 +219,7 @@ def test_paged_prefill_sliding_window_with_sink(machine, rng):
     check_paged(machine, rng, sequences, [5, 1, 20], (4, 2), 16, sliding=True)
 
 
-@pytest.mark.parametrize("window", [1, 16, 50, 64, 90])
+@pytest.mark.parametrize("window", [1, 50, 64])
 @pytest.mark.parametrize("sink", [0, 4])
 @pytest.mark.parametrize("causal", [0, 1])
 def test_paged_prefill_masks_by_position(best, rng, window, sink, causal):
@@ -227,15 +227,15 @@ def test_paged_prefill_masks_by_position(best, rng, window, sink, causal):
     check_paged(best, rng, [90, 7], [70, 3], (4, 2), 16, **options)
 
 
-@pytest.mark.parametrize("length", LENGTHS)
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_ragged_prefill_around_a_page(machine, rng, length, dtype):
-    check_ragged(machine, rng, [length], [length], (4, 2), 32, dtype)
+def test_ragged_prefill_around_a_page(machine, rng, dtype):
+    for length in LENGTHS:
+        check_ragged(machine, rng, [length], [length], (4, 2), 32, dtype)
 
 
 @pytest.mark.parametrize("causal", [0, 1])
 def test_ragged_prefill_batch(machine, rng, causal):
-    check_ragged(machine, rng, [3, 1, 130, 64], [5, 1, 130, 100], (8, 1), 16, causal=causal)
+    check_ragged(machine, rng, [3, 1, 130, 64], [5, 1, 130, 100], (4, 2), 32, causal=causal)
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
@@ -244,11 +244,11 @@ def test_ragged_prefill_groups(best, rng, heads):
 
 
 @pytest.mark.parametrize("d", [8, 16, 64, 80, 96, 128])
-def test_ragged_prefill_head_dims(machine, rng, d):
-    check_ragged(machine, rng, [33], [33], (6, 2), d)
+def test_ragged_prefill_head_dims(best, rng, d):
+    check_ragged(best, rng, [33], [33], (6, 2), d)
 
 
-@pytest.mark.parametrize("window", [1, 16, 63, 64, 65, 200])
+@pytest.mark.parametrize("window", [1, 63, 64, 200])
 @pytest.mark.parametrize(("sink", "past"), [(0, 0), (0, 50), (4, 0), (4, 2), (4, 50)])
 def test_ragged_prefill_masks_by_position(best, rng, window, sink, past):
     check_ragged(best, rng, [150, 9], [150, 9], (4, 2), 16, window=window, sink=sink, past=past)
@@ -269,7 +269,7 @@ def test_large_scores_do_not_overflow(machine, rng):
 
 def test_cache_and_chunk_merge_into_one_attention(machine, rng):
     """The parts that the cache computes apart give the attention over all keys."""
-    hq, hkv, d, past, new = 4, 2, 16, 37, 21
+    hq, hkv, d, past, new = 4, 2, 32, 37, 21
     cache = Cache.of(rng, [past], hkv, d, "float32", False)
     q = rng.standard_normal((new, hq, d)).astype("float32")
     k, v = (rng.standard_normal((new, hkv, d)).astype("float32") for _ in range(2))

@@ -32,7 +32,7 @@ def test_linear_any_number_of_tokens(machine, rng, m):
     check_linear(machine, rng, 64, 96, m)
 
 
-@pytest.mark.parametrize(("n", "k"), [(172, 64), (88, 344), (105, 90), (16, 33), (1, 3)])
+@pytest.mark.parametrize(("n", "k"), [(172, 64), (105, 90), (1, 3)])
 @pytest.mark.parametrize("m", [1, 9])
 def test_linear_ragged_shapes(machine, rng, n, k, m):
     check_linear(machine, rng, n, k, m)

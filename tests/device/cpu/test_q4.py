@@ -61,7 +61,7 @@ def test_linear_any_number_of_tokens(machine, rng, m):
     check_linear(machine, rng, 64, 128, m)
 
 
-@pytest.mark.parametrize(("n", "k"), [(172, 64), (88, 344), (105, 88), (16, 32), (344, 172)])
+@pytest.mark.parametrize(("n", "k"), [(172, 64), (105, 88), (16, 172)])
 @pytest.mark.parametrize("m", [1, 9])
 def test_linear_ragged_shapes(machine, rng, n, k, m):
     check_linear(machine, rng, n, k, m, scale="float32")

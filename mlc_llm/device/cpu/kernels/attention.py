@@ -12,9 +12,9 @@ Arithmetic is float32 whatever `dtype` is; the running maximum makes any score s
 max |v|, and the rounding to `dtype`.
 
 Sliding windows. With `sliding_window` the cache passes length_info (3, batch): filled slots of the
-last page, first slot of the window, length of the sink. Slots from the window's first one follow the
-sink. The cache trims keys page table by page table, not query by query; `window` makes it exact: a
-query at position p then sees keys at p - window < j <= p, and the first `sink` ones. Positions are
+last page, first slot of the window, length of the sink; the slots between sink and window are dead.
+The cache trims keys for a whole call, not query by query; `window` makes it exact: a query at
+position p then sees keys at p - window < j <= p, and the first `sink` ones. Positions are
 q_rope_position of the query and k_rope_pos_offset + index of the key.
 """
 

@@ -3,11 +3,12 @@
 A tile has 64 rows: some tokens times the query heads that share a key head. It is kept transposed,
 so that rows are lanes; then no sum crosses lanes, and keys and values are read as they are stored:
 
-    S^T (keys, rows) = K (keys, d) Q^T (d, rows)        O^T (d, rows) += V^T (d, keys) P^T (keys, rows)
+    S^T (keys, rows) = K (keys, d) Q^T (d, rows)
+    O^T (d, rows) += V^T (d, keys) P^T (keys, rows)
 
-Keys go in chunks of 64, copied once as float32; after each chunk one step of the running softmax, in
-which every lane is a row (see `attention_decode.py` for the formula). Tiles are independent. The
-later ones see more keys: pairs of an early and a late tile share the load between the threads.
+Keys go in chunks of 64, copied once as float32; after each chunk one step of the running softmax,
+in which every lane is a row (the formula is in `attention_decode.py`). Tiles are independent. Later
+ones see more keys: pairs of an early and a late tile share the load between the threads.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from math import gcd
 from tvm.script.ir_builder import tirx as T
 
 from .attention_decode import CHUNK, HIDDEN, LOG2E, LOWEST
-from .attention_source import KEY, VALUE, Mask, PagedKeys, RaggedKeys, Source
+from .attention_source import Mask, PagedKeys, RaggedKeys, Source
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -99,7 +100,7 @@ def attend_many(
         first, end = rows.key_range(source, mask, positions)
         with serial(T.max(ceil_div(end, CHUNK) - first, i64(0))) as c:
             chunk = bind((c + first) * CHUNK)
-            _copy_chunk(tile, source, chunk, isa)
+            source.copy(chunk, i64(CHUNK), tile.keys, tile.values, gcd(d, isa.lanes))
             _scores(tile, isa)
             with serial(ROWS // isa.lanes) as v:
                 _softmax_step(tile, mask, chunk, bind(v * isa.lanes), isa.lanes)
@@ -156,17 +157,6 @@ def _begin(
         last = T.min(mask.last(source.length, rows.queries, i), source.length)
         T.buffer_store(tile.first, mask.first(positions[rows.begin + i]), [r])
         T.buffer_store(tile.last, T.Cast("int32", last), [r])
-
-
-def _copy_chunk(tile: _Tile, source: Source, chunk: Expr, isa: Isa) -> None:
-    """Keys and values from `chunk` on; past the end the last one again, which no row sees."""
-    d = int(tile.keys.shape[1])
-    lanes = gcd(d, isa.lanes)
-    with serial(CHUNK) as t:
-        place = source.find(bind(T.min(chunk + t, source.length - 1)))
-        for which, copy in ((KEY, tile.keys), (VALUE, tile.values)):
-            for e in range(0, d, lanes):
-                store(copy, (t, i64(e)), source.load(which, place, i64(e), lanes), lanes)
 
 
 def _product(

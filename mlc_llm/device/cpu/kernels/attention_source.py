@@ -8,7 +8,20 @@ from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
 
-from .vector import Buffer, Expr, argument, bind, i32, i64, load_f32, size, splat
+from .vector import (
+    Buffer,
+    Expr,
+    argument,
+    bind,
+    i32,
+    i64,
+    load_f32,
+    prefetch,
+    serial,
+    size,
+    splat,
+    store,
+)
 
 KEY, VALUE = 0, 1
 Place: TypeAlias = tuple[Expr, ...]
@@ -21,11 +34,25 @@ class Source:
     length : how many there are (int64).
     find : key index -> where it is. Emits the look-up in the page table, once.
     load : (which, where it is, element, lanes) -> float32 vector. `which` is KEY or VALUE.
+    fetch : (which, where it is, element): ask for it to be brought into the cache.
     """
 
     length: Expr
     find: Callable[[Expr], Place]
     load: Callable[[int, Place, Expr, int], Expr]
+    fetch: Callable[[int, Place, Expr], None]
+
+    def copy(self, first: Expr, count: Expr, keys: Buffer, values: Buffer, lanes: int) -> None:
+        """Keys and values first .. first + count - 1 as float32, (chunk, d) each.
+
+        Past the end the last one is repeated; no query sees it.
+        """
+        with serial(count) as t:
+            place = self.find(bind(T.min(first + t, self.length - 1)))
+            for which, copy in ((KEY, keys), (VALUE, values)):
+                with serial(int(copy.shape[1]) // lanes) as i:
+                    value = self.load(which, place, i * lanes, lanes)
+                    store(copy, (t, i * lanes), value, lanes)
 
 
 @dataclass(frozen=True)
@@ -50,7 +77,10 @@ class RaggedKeys:
         def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
             return load_f32((self.k, self.v)[which], (*place, h, element), lanes)
 
-        return Source(length, find, read)
+        def fetch(which: int, place: Place, element: Expr) -> None:
+            prefetch((self.k, self.v)[which], (*place, h, element))
+
+        return Source(length, find, read, fetch)
 
 
 @dataclass(frozen=True)
@@ -98,7 +128,11 @@ class PagedKeys:
             page, slot = place
             return load_f32(self.pages, (page, i64(which), h, slot, element), lanes)
 
-        return Source(length, find, read)
+        def fetch(which: int, place: Place, element: Expr) -> None:
+            page, slot = place
+            prefetch(self.pages, (page, i64(which), h, slot, element))
+
+        return Source(length, find, read, fetch)
 
 
 @dataclass(frozen=True)

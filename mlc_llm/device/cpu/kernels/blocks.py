@@ -1,4 +1,4 @@
-"""What the linear kernels share: outputs in blocks of 16 rows, and inputs padded to whole groups."""
+"""What the linear kernels share: outputs in blocks of 16 rows, inputs padded to whole groups."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ from tvm.script.ir_builder import tirx as T
 from .vector import Buffer, Expr, bind, f32, i64, load_f32, scratch, serial, store_f32, when
 
 ROWS = 16  # rows of the weight in a packed block: outputs computed together
+GROUP = 32  # weights of a row that share a scale in 4 bits
+
+
+def block_count(n: int) -> int:
+    """Blocks of the packed layout of n rows: an even number, as kernels take two at a time."""
+    return 2 * -(-n // (2 * ROWS))
+
+
+def group_count(k: int) -> int:
+    """Groups of a row of k weights."""
+    return -(-k // GROUP)
 
 
 def store_block(y: Buffer, m: Expr, block: Expr, values: Sequence[Expr], n: int | None) -> None:

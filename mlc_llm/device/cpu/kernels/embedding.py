@@ -11,7 +11,7 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS
+from .blocks import GROUP, ROWS, group_count
 from .vector import (
     Buffer,
     Expr,
@@ -27,8 +27,6 @@ from .vector import (
     store_f32,
 )
 
-GROUP = 32
-
 
 @cache
 def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
@@ -37,7 +35,7 @@ def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
     Arguments of the kernel: ids (m,) int32, W (blocks, groups, 4, 64) uint8, S (blocks, groups, 16)
     `scale_dtype`, out (m, k) `out_dtype`; m and blocks are taken from the tensors.
     """
-    groups, whole = -(-k // GROUP), k // GROUP
+    groups, whole = group_count(k), k // GROUP
     with kernel("q4_embedding") as built:
         tokens, blocks = size(), size()
         ids = argument("ids", (tokens,), "int32")

@@ -14,7 +14,7 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, copy_row, store_block
+from .blocks import ROWS, block_count, copy_row, store_block
 from .isa import Isa
 from .panel import CHUNK, multiply, panel_blocks
 from .vector import (
@@ -35,11 +35,7 @@ from .vector import (
 )
 
 _CHAINS = 4  # independent sums, to hide the latency of a multiply-add
-
-
-def float_blocks(n: int) -> int:
-    """Blocks of 16 rows in the packed layout of n rows: an even number."""
-    return 2 * -(-n // (2 * ROWS))
+float_blocks = block_count  # the number of blocks in the packed layout
 
 
 @cache

@@ -113,8 +113,8 @@ def copy_single_page(num_kv_heads: int, head_dim: int, dtype: str, page_size: in
 def compact_kv_copy(num_kv_heads: int, head_dim: int, dtype: str, page_size: int = 16) -> PrimFunc:
     """Move slots within the cache, one after another.
 
-    Arguments of the kernel: pages, indptr (batch + 1,) int32, positions (2, moves) int32: source and
-    target slots, batch (int32).
+    Arguments of the kernel: pages, indptr (batch + 1,) int32, positions (2, moves) int32: source
+    and target slots, batch (int32).
     """
     with kernel("kv_cache_compact_copy") as built:
         pages_handle, indptr_handle = T.arg("pages", T.handle()), T.arg("indptr", T.handle())

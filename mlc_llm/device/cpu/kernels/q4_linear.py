@@ -27,23 +27,14 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from .blocks import ROWS, block_count, group_count
 from .isa import Isa
 from .q4_portable import q4_linear_portable
 from .q4_vnni import q4_linear_vnni
 from .vector import Expr, argument, bind, ceil_div, i64, kernel, parallel, serial, size, store
 
-GROUP = 32
-ROWS = 16  # rows of a packed block
-
-
-def q4_groups(k: int) -> int:
-    """Groups of a row of k weights."""
-    return -(-k // GROUP)
-
-
-def q4_blocks(n: int) -> int:
-    """Blocks of 16 rows in the packed layout of n rows: an even number."""
-    return 2 * -(-n // (2 * ROWS))
+# The number of blocks and of groups in the packed layout.
+q4_blocks, q4_groups = block_count, group_count
 
 
 @cache
@@ -101,7 +92,7 @@ def repack_q4(n: int | None, k: int, scale_dtype: str) -> PrimFunc:
                 T.buffer_store(s, scale, [b, g, i])
                 words = [bind(q_weight[source, g * 4 + word]) for word in range(4)]
                 for c in range(4):
-                    # Codes 4c .. 4c+3 lie in one half of word c // 2, those 16 further in c // 2 + 2.
+                    # Codes 4c .. 4c+3 are a half of word c // 2; those 16 further, of c // 2 + 2.
                     low, high = (_spread(_half(words[c // 2 + 2 * h], c % 2)) for h in range(2))
                     packed = low | T.shift_left(high, T.uint32(4))
                     store(w, (b, g, i64(c), 4 * i), T.reinterpret("uint8x4", packed), 4)

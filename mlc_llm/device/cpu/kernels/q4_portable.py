@@ -13,7 +13,7 @@ from __future__ import annotations
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, copy_row, store_block
+from .blocks import GROUP, ROWS, block_count, copy_row, group_count, store_block
 from .isa import Isa
 from .panel import CHUNK, multiply_panel, panel_blocks
 from .vector import (
@@ -38,8 +38,6 @@ from .vector import (
     vtype,
 )
 
-GROUP = 32
-
 
 def q4_linear_portable(
     n: int | None,
@@ -51,10 +49,10 @@ def q4_linear_portable(
     isa: Isa,
 ) -> PrimFunc:
     """`q4_linear` for any CPU."""
-    groups = -(-k // GROUP)
+    groups = group_count(k)
     with kernel("q4_linear") as built:
         tokens = size(m)
-        blocks = size(None if n is None else 2 * -(-n // (2 * ROWS)))
+        blocks = size(None if n is None else block_count(n))
         x = argument("x", (tokens, k), x_dtype)
         w = argument("w", (blocks, groups, 4, 64), "uint8")
         s = argument("s", (blocks, groups, ROWS), scale_dtype)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, copy_row, store_block
+from .blocks import GROUP, ROWS, block_count, copy_row, group_count, store_block
 from .vector import (
     Accumulator,
     Buffer,
@@ -50,7 +50,6 @@ from .vector import (
     when,
 )
 
-GROUP = 32
 TILE = 8  # tokens that share an unpacked weight
 CHUNK = 16 * TILE  # tokens rounded at a time
 _PREFETCH = 1024  # bytes ahead
@@ -102,6 +101,7 @@ class _Scheme:
 
 
 _SCHEMES = {
+    # The saturating form: nothing saturates, but LLVM splits the other into a product and a sum.
     "a16": _Scheme("int16", 32767, 0x000F000F, "llvm.x86.avx512.vpdpwssds.512"),
     "a8": _Scheme("int8", 127, 0x0F0F0F0F, "llvm.x86.avx512.vpdpbusd.512"),
 }
@@ -159,10 +159,10 @@ def q4_linear_vnni(
     activations: str,
 ) -> PrimFunc:
     """`q4_linear` for a CPU with AVX512-VNNI."""
-    groups, scheme = -(-k // GROUP), _SCHEMES[activations]
+    groups, scheme = group_count(k), _SCHEMES[activations]
     with kernel(f"q4_linear_vnni_{activations}") as built:
         tokens = size(m)
-        blocks = size(None if n is None else 2 * -(-n // (2 * ROWS)))
+        blocks = size(None if n is None else block_count(n))
         x = argument("x", (tokens, k), x_dtype)
         w = argument("w", (blocks, groups, 4, 64), "uint8")
         s = argument("s", (blocks, groups, ROWS), scale_dtype)
@@ -186,7 +186,7 @@ def q4_linear_vnni(
 
 
 def _round_row(rounded: _Rounded, x: Buffer, token: Expr, row: Expr, k: int) -> None:
-    groups = -(-k // GROUP)
+    groups = group_count(k)
     if k % GROUP:  # a copy that ends with whole groups
         padded = scratch((1, groups * GROUP))
         copy_row(x, token, k, padded, i64(0), 16)

@@ -6,8 +6,8 @@ For pair i of a head (elements i and i + d/2) at position p:
     out[i + d/2] = x[i + d/2] * cos(p f_i) + x[i] * sin(p f_i)
 
 with the inverse frequencies f_i of `inverse_frequencies`. The angle is the float32 product of p and
-f_i, and the rotation float32, as transformers does it; cos and sin are computed once for a token and
-serve all its heads.
+f_i, and the rotation float32, as transformers does it; cos and sin are computed once for a token
+and serve all its heads.
 """
 
 from __future__ import annotations

@@ -160,6 +160,22 @@ def fold_max(vector: Expr, lanes: int) -> Expr:
     return fold(T.max, vector, lanes)
 
 
+def fold_sums(vectors: Sequence[Expr], lanes: int) -> Expr:
+    """The sum of the lanes of each vector, as a vector of len(vectors) (a power of two) lanes.
+
+    Every step adds the two halves of all blocks of lanes, and packs two vectors into one: fewer
+    shuffles than a tree for each.
+    """
+    parts, block = [bind(v) for v in vectors], lanes
+    while block > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        low = [b + i for b in range(0, lanes * len(pairs[0]), block) for i in range(block // 2)]
+        high = [i + block // 2 for i in low]
+        parts = [bind(T.Shuffle(pair, low) + T.Shuffle(pair, high)) for pair in pairs]
+        lanes, block = len(low), block // 2
+    return parts[0]
+
+
 class Accumulator:
     """A float32 vector that a loop adds to; LLVM keeps it in a register."""
 
