@@ -133,7 +133,8 @@ class ChatModule:
         Args:
             chat_config: is laid over the model's own configuration afresh; None keeps what is in
                 force. The sizes of the window and of a prefill chunk stay unless it sets them;
-                ``model_lib``, ``opt`` and ``sliding_window_size`` cannot be changed.
+                what is compiled into the library (``opt``, ``sliding_window_size``,
+                ``attention_sink_size``) and ``model_lib`` cannot be changed.
 
         Raises:
             ConfigError: it sets what cannot be changed; nothing was reset.

@@ -23,6 +23,7 @@ from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
 from mlc_llm.callback import StreamIterator, StreamToStdout
 from mlc_llm.errors import (
     ConfigError,
+    DeviceError,
     GenerationError,
     LibraryError,
     ModelNotFoundError,
@@ -105,6 +106,8 @@ def continuation(checkpoint: Path, prompt: str, count: int) -> str:
         warnings.simplefilter("ignore")
         transformers = pytest.importorskip("transformers")
         transformers.utils.logging.disable_progress_bar()
+        # Threads that wait for each other's tiny kernels take a hundred times as long.
+        torch.set_num_threads(1)
         model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
     pieces = sentencepiece.SentencePieceProcessor(str(checkpoint / "tokenizer.model"))
     ids = [1, *pieces.encode(prompt)]
@@ -473,6 +476,10 @@ class TestConfiguration:
         chat.reset_chat(ChatConfig(context_window_size=70, temperature=0.0))
         chat.generate("Once upon a time", GenerationConfig(max_gen_len=200))
         assert len(chat._chat.model.tokens) == 70
+        with pytest.raises(DeviceError, match="needs about"):
+            chat.reset_chat(ChatConfig(context_window_size=1 << 40))
+        assert chat.chat_config.context_window_size == 70
+        assert chat.generate("Once upon a time")
 
     def test_a_reset_that_fails_changes_nothing(self, chat: ChatModule) -> None:
         chat.generate("Hello")

@@ -32,6 +32,10 @@ LOAD_TIME = (
 """Fields that were settled when the model was loaded, and stay when a chat is reset."""
 
 
+_COMPILED_IN = ("model_lib", "opt", "sliding_window_size", "attention_sink_size")
+"""Those among them that only another library can change."""
+
+
 @dataclass(frozen=True)
 class ChatSettings:
     """The settings of a chat.
@@ -81,7 +85,7 @@ class ChatSettings:
         if isinstance(change, ConvConfig):
             change = ChatConfig(conv_config=change)
         wanted = change.overrides()
-        for name in ("model_lib", "opt", "sliding_window_size"):
+        for name in _COMPILED_IN:
             here = getattr(self.overlay, name)
             if wanted.get(name) is not None and wanted[name] != here:
                 raise ConfigError(

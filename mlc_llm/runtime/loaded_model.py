@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mlc_llm.config import ModelFile
-from mlc_llm.errors import GenerationError, LibraryError, PromptTooLongError, TokenizerError
+from mlc_llm.errors import GenerationError, PromptTooLongError, TokenizerError
 from mlc_llm.runtime import memory
+from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.metadata import LibraryMetadata
@@ -79,21 +80,26 @@ class LoadedModel:
             DeviceError: there is not enough memory.
         """
         config = config or folder.config
-        vm, metadata = _open(library, device)
+        compiled = CompiledLibrary(library, device)
+        metadata = compiled.metadata
         check_parameters(metadata, folder)
         window = Window.choose(config, metadata)
         _require_memory(metadata, window, folder, device)
-        functions = {name: _function(vm, name, library) for name in _FUNCTIONS}
-        parameters = load_parameters(vm, metadata, folder, device, stop or Stop())
+        functions = {name: compiled.function(name) for name in _FUNCTIONS}
+        parameters = load_parameters(compiled, folder, device, stop or Stop())
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
         model = cls(functions, metadata, parameters, vocab_size, device)
         model.resize(window)
         return model
 
     def resize(self, window: Window) -> None:
-        """Make a new, empty KV cache of other sizes."""
-        if hasattr(self, "_cache"):
-            del self._cache
+        """Make a new, empty KV cache of other sizes; if that fails, the old one stays.
+
+        Raises:
+            DeviceError: there is not enough memory.
+        """
+        need = memory.estimate(self.metadata, window, 0, 0)
+        memory.require(need, _available_memory(self.device), window)
         create = self._functions["create_tir_paged_kv_cache"]
         self._cache = KVCache(create, window, self.metadata.kv_cache.page_size)
         self.window = window
@@ -287,35 +293,16 @@ def _explained(name: str) -> Iterator[None]:
         raise GenerationError(f"The model's function {name!r} failed: {error}") from error
 
 
-def _open(library: Path, device: tvm.runtime.Device) -> tuple[Any, LibraryMetadata]:
-    import tvm
-    from tvm.runtime.vm import VirtualMachine
-
-    try:
-        vm = VirtualMachine(tvm.runtime.load_module(str(library)), device)
-    except Exception as error:
-        raise LibraryError(f"The library {library} cannot be loaded: {error}") from error
-    describe: Callable[[], str] = _function(vm, "_metadata", library)
-    return vm, LibraryMetadata.parse(str(describe()), str(library))
-
-
-def _function(vm: Any, name: str, library: Path) -> Any:
-    try:
-        return vm[name]
-    except AttributeError:
-        raise LibraryError(
-            f"The library {library} lacks the function {name!r}: it was not compiled by this "
-            "version of mlc_llm."
-        ) from None
-
-
 def _require_memory(
     metadata: LibraryMetadata, window: Window, folder: ModelFolder, device: tvm.runtime.Device
 ) -> None:
     largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
     need = memory.estimate(metadata, window, folder.total_bytes, largest)
+    memory.require(need, _available_memory(device), window)
+
+
+def _available_memory(device: tvm.runtime.Device) -> int | None:
     if device.dlpack_device_type() == _HOST_DEVICE_TYPE:
-        available = memory.available_memory()
-    else:
-        available = device.available_global_memory
-    memory.require(need, available, window)
+        return memory.available_memory()
+    available: int | None = device.available_global_memory
+    return available

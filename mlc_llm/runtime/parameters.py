@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import LibraryError, ModelFolderError
+from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.metadata import LibraryMetadata, Parameter
 from mlc_llm.weights.folder import ModelFolder
@@ -81,7 +82,7 @@ def _check_vocabulary(sizes: Mapping[str, int], folder: ModelFolder) -> None:
 
 
 def load_parameters(
-    vm: Any, metadata: LibraryMetadata, folder: ModelFolder, device: tvm.runtime.Device, stop: Stop
+    library: CompiledLibrary, folder: ModelFolder, device: tvm.runtime.Device, stop: Stop
 ) -> Any:
     """Upload the parameters, repacked for the kernels; runs in the engine thread.
 
@@ -89,8 +90,7 @@ def load_parameters(
     of the result and one step's inputs.
 
     Args:
-        vm: the library's virtual machine.
-        metadata: what the library says of itself.
+        library: the library, whose functions repack them.
         folder: where the stored tensors are.
         device: where they go.
         stop: looked at between the steps.
@@ -105,10 +105,10 @@ def load_parameters(
     import tvm_ffi
 
     parameters: list[Any] = []
-    for step in metadata.repack:
+    for step in library.metadata.repack:
         stop.check()
         inputs = [_upload(folder, name, device) for name in step.inputs]
-        outputs = inputs if step.function is None else _repack(vm, step.function, inputs)
+        outputs = inputs if step.function is None else _repack(library, step.function, inputs)
         if len(outputs) != len(step.outputs):
             raise LibraryError(
                 f"The library's function {step.function!r} made {len(outputs)} tensors of "
@@ -127,11 +127,8 @@ def _upload(folder: ModelFolder, name: str, device: tvm.runtime.Device) -> Any:
     return empty(record.shape, record.dtype, device).copyfrom(view)
 
 
-def _repack(vm: Any, function: str, inputs: list[Any]) -> list[Any]:
+def _repack(library: CompiledLibrary, function: str, inputs: list[Any]) -> list[Any]:
     from tvm.runtime import Tensor
 
-    try:
-        result = vm[function](*inputs)
-    except AttributeError as error:
-        raise LibraryError(f"The library lacks its function {function!r}: {error}") from None
+    result = library.function(function)(*inputs)
     return [result] if isinstance(result, Tensor) else list(result)

@@ -59,12 +59,7 @@ class Window:
                 "Neither context_window_size nor sliding_window_size is set, so that the size of "
                 "the KV cache is not known. Set ChatConfig(context_window_size=...)."
             )
-        sinks = (config.attention_sink_size, metadata.attention_sink_size)
-        sink = next((value for value in sinks if value >= 0), 0) if sliding is not None else 0
-        if sliding is not None and sink >= sliding:
-            raise ConfigError(
-                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
-            )
+        sink = 0 if sliding is None else _sink(config, metadata, sliding)
         chunks = (config.prefill_chunk_size, metadata.prefill_chunk_size, DEFAULT_CHUNK)
         chunk = next(value for value in chunks if value > 0)
         return cls(size, slides, sink, min(chunk, size))
@@ -75,6 +70,23 @@ def _context(config: ModelFile, metadata: LibraryMetadata, sliding: int | None) 
     sizes = (config.context_window_size, metadata.context_window_size)
     given = next((size for size in sizes if size > 0), None)
     return given or (sliding * WINDOWS_KEPT if sliding is not None else None)
+
+
+def _sink(config: ModelFile, metadata: LibraryMetadata, sliding: int) -> int:
+    """How many first tokens the sliding window always sees."""
+    compiled = max(0, metadata.attention_sink_size)
+    sink = config.attention_sink_size if config.attention_sink_size >= 0 else compiled
+    if sink >= sliding:
+        raise ConfigError(
+            f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
+        )
+    if sink != compiled and not metadata.kv_cache.trims:
+        raise LibraryError(
+            f"The library is compiled for an attention sink of {compiled} tokens, and the "
+            f"configuration asks for {sink}. Leave model_lib out, so that a fitting library is "
+            "compiled."
+        )
+    return sink
 
 
 def _given(size: int) -> int | None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from mlc_llm.errors import ConfigError, GenerationError, PromptTooLongError, TokenizerError
+from mlc_llm.errors import (
+    ConfigError,
+    DeviceError,
+    GenerationError,
+    PromptTooLongError,
+    TokenizerError,
+)
 
 from .conftest import Loader
 from .toy_library import HIDDEN, VOCAB, parameters, reference_logits
@@ -151,13 +159,14 @@ def test_feeding_can_stop_between_chunks(load: Loader) -> None:
 
 
 def test_resize_makes_a_new_cache(load: Loader) -> None:
-    from dataclasses import replace
-
     model, tokens = load(context_window_size=20), ids(40)
     model.feed(tokens[:20])
     model.resize(replace(model.window, size=64, chunk=7))
     assert model.length == 0
     assert_logits(model.feed(tokens), tokens)
+    with pytest.raises(DeviceError, match=r"take a smaller|context_window_size="):
+        model.resize(replace(model.window, size=1 << 40))
+    assert_logits(model.logits, tokens)
 
 
 class TestSlidingWindow:

@@ -163,3 +163,11 @@ class TestWindow:
         assert self.choose(masking, sliding_window_size=24) == Window(96, False, 0, 32)
         chosen = self.choose(masking, sliding_window_size=24, context_window_size=300)
         assert chosen.limit == 300
+
+    def test_kernels_that_mask_have_the_sink_compiled_in(self, metadata: LibraryMetadata) -> None:
+        cache = metadata.kv_cache.model_copy(update={"trims": False})
+        update = {"sliding_window_size": 24, "kv_cache": cache, "attention_sink_size": 4}
+        masking = metadata.model_copy(update=update)
+        assert self.choose(masking, sliding_window_size=24).sink == 4
+        with pytest.raises(LibraryError, match=r"sink of 4 tokens.*asks for 5"):
+            self.choose(masking, sliding_window_size=24, attention_sink_size=5)

@@ -1,0 +1,47 @@
+"""A compiled library, opened as code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlc_llm.errors import LibraryError
+from mlc_llm.runtime.metadata import LibraryMetadata
+
+if TYPE_CHECKING:
+    import tvm
+
+
+class CompiledLibrary:
+    """The functions of a library, on one device.
+
+    Its record must have been checked before: opening a file runs code of it.
+
+    Args:
+        path: the library's file.
+        device: where its functions run.
+
+    Raises:
+        LibraryError: it cannot be opened, or says nothing of itself.
+    """
+
+    def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
+        import tvm
+        from tvm.runtime.vm import VirtualMachine
+
+        self.path = path
+        try:
+            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
+        except Exception as error:
+            raise LibraryError(f"The library {path} cannot be loaded: {error}") from error
+        self.metadata = LibraryMetadata.parse(str(self.function("_metadata")()), str(path))
+
+    def function(self, name: str) -> Any:
+        """Return the function of that name; raises LibraryError when there is none."""
+        try:
+            return self._vm[name]
+        except AttributeError:
+            raise LibraryError(
+                f"The library {self.path} lacks the function {name!r}: it was not compiled by "
+                "this version of mlc_llm."
+            ) from None
