@@ -57,6 +57,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks plugins/*/mlc_llm_*
 	$(BIN)/lint-imports
 
 bench: $(STAMPS)/core $(PEER_VENV)/.made

@@ -67,20 +67,23 @@ def sample(child: Child, row: Row, samples: Samples, quiet: float) -> None:
         child: the side.
         row: what to measure.
         samples: where the figure goes.
-        quiet: measure again, a few times, while others take more than this share of the CPU.
+        quiet: measure again, a few times, while others take more than this share of the CPU;
+            the quietest run counts.
     """
-    for attempt in range(ATTEMPTS):
+    runs: list[tuple[float, float]] = []
+    for _ in range(ATTEMPTS):
         before = Usage.of(child.process.pid)
         speed = row.tokens / child.seconds(row.request)
         after = Usage.of(child.process.pid)
         if before is None or after is None:
             samples.values.append(speed)
             return
-        others = after.others_since(before)
-        if others <= quiet or attempt == ATTEMPTS - 1:
-            samples.values.append(speed)
-            samples.others.append(others)
-            return
+        runs.append((after.others_since(before), speed))
+        if runs[-1][0] <= quiet:
+            break
+    others, speed = min(runs)
+    samples.values.append(speed)
+    samples.others.append(others)
 
 
 def rows(contexts: list[int], prompt: int, steps: int) -> list[Row]:
