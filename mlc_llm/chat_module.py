@@ -11,7 +11,7 @@ import numpy as np
 from mlc_llm.callback import Progress
 from mlc_llm.chat.benchmark import benchmark
 from mlc_llm.chat.loading import LoadedChat, load_chat
-from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.chat.settings import ChatSettings, check_generation
 from mlc_llm.chat.turn import Event, Turn
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
@@ -122,10 +122,9 @@ class ChatModule:
         The arguments and errors are those of :meth:`generate`; ``n`` must not be above 1. Closing
         the generator early stops the generation and leaves the history as it was.
         """
-        if generation_config is not None and (generation_config.n or 1) > 1:
+        if (check_generation(generation_config).n or 1) > 1:
             raise ConfigError("stream gives one answer; use generate for n of them.")
-        events = self._turn(prompt, generation_config, stateless)
-        return _texts(events)
+        return _texts(self._turn(prompt, generation_config, stateless))
 
     def reset_chat(self, chat_config: ChatConfig | ConvConfig | None = None) -> None:
         """Forget the history and the statistics.
@@ -233,7 +232,7 @@ class ChatModule:
         with self._turns.take() as place:
             chat, settings = self._open_chat(), self._settings
             messages = self._with_prompt(prompt, stateless)
-            generation = generation or GenerationConfig()
+            generation = check_generation(generation)
             turn = Turn.plan(chat, settings, self._conversation, messages, generation)
             for number in range(generation.n or 1):
                 for event in turn.answer(chat, settings, number):

@@ -516,6 +516,20 @@ class TestConfiguration:
         with pytest.raises(ConfigError, match="is to be a ChatConfig"):
             ChatModule(str(folder), "cpu", {"temperature": 0}, library)  # type: ignore[arg-type]
 
+    def test_wrong_settings(self, chat: ChatModule) -> None:
+        wrong: Any = {"temperature": 0}
+        for call in (
+            lambda: chat.generate("Hello", wrong),
+            lambda: chat.stream("Hello", wrong),
+            lambda: chat.generate("Hello", GenerationConfig(logprobs=2)),
+            lambda: chat.generate("Hello", GenerationConfig(logit_bias={512: 1.0})),
+            lambda: chat.generate("Hello", GenerationConfig(stop="")),
+            lambda: chat.reset_chat(wrong),
+        ):
+            with pytest.raises(ConfigError):
+                call()
+        assert chat.messages == ()
+
     def test_things_that_are_not_there(self, folder: Path, library: str, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFoundError):
             ChatModule(str(tmp_path / "none"))

@@ -84,6 +84,8 @@ class ChatSettings:
         """
         if isinstance(change, ConvConfig):
             change = ChatConfig(conv_config=change)
+        if not isinstance(change, ChatConfig):
+            raise ConfigError(f"A chat is reset to a ChatConfig or ConvConfig; given: {change!r}.")
         wanted = change.overrides()
         for name in _COMPILED_IN:
             here = getattr(self.overlay, name)
@@ -128,3 +130,18 @@ class ChatSettings:
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)
         return getattr(self.file, name) if given is None else given
+
+
+def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
+    """The user's overlay for one generation; an empty one for None.
+
+    Raises:
+        ConfigError: it is something else, or asks for what there is not.
+    """
+    if generation is None:
+        return GenerationConfig()
+    if not isinstance(generation, GenerationConfig):
+        raise ConfigError(f"generation_config is to be a GenerationConfig; given: {generation!r}.")
+    if generation.logprobs is not None:
+        raise ConfigError("logprobs are not recorded by this version; leave them out.")
+    return generation
