@@ -20,7 +20,7 @@ PROMPT = ">>> "
 HELP = """\
 /help   show this
 /reset  forget the conversation
-/stats  show the speed of the last answer
+/stats  show the speed since the last /reset
 /exit   leave (so does Ctrl-D)
 Ctrl-C  stop an answer"""
 COMMANDS = ("/exit", "/help", "/reset", "/stats")

@@ -48,9 +48,12 @@ class ModelSpec(BaseModel):
         Raises:
             ModelFolderError: the architecture cannot read the file's ``model_config``.
         """
-        sliding = {"sliding_window_size": model.sliding_window_size}
+        windows = {
+            "sliding_window_size": model.sliding_window_size,
+            "attention_sink_size": model.attention_sink_size,
+        }
         try:
-            config = architecture.config({**model.architecture_config, **sliding})
+            config = architecture.config({**model.architecture_config, **windows})
         except ValueError as error:
             raise ModelFolderError(
                 f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "

@@ -79,6 +79,7 @@ def load(make_model: Any, make_library: Any) -> Callable[..., LoadedModel]:
 def transformers_model(checkpoint: Path) -> Any:
     """The checkpoint in float32 with the plainest attention."""
     torch = pytest.importorskip("torch")
+    torch.set_num_threads(1)  # its threads and TVM's would wait for each other's cores
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import transformers
