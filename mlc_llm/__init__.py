@@ -6,6 +6,7 @@ The names below are imported when they are first used, so that ``import mlc_llm`
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.version import __version__
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from mlc_llm.compile import compile_model
     from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
     from mlc_llm.convert import convert_weight, gen_config
+
+# A program that sets up no logging hears nothing, warnings included.
+logging.getLogger("mlc_llm").addHandler(logging.NullHandler())
 
 _HOMES = {
     "ChatModule": "mlc_llm.chat_module",
