@@ -131,11 +131,11 @@ def _scores(
     line = 64 // (2 if dtype == "float16" else 4)
     with serial(blocks) as block:
         t = bind(block * TOGETHER)
-        for key in range(TOGETHER):
+        with serial(TOGETHER) as key:
             place = source.find(bind(T.min(next_chunk + t + key, source.length - 1)))
-            for which in (KEY, VALUE):
-                for element in range(0, d, line):
-                    source.fetch(which, place, i64(element))
+            with serial(-(-d // line)) as i:
+                for which in (KEY, VALUE):
+                    source.fetch(which, place, i * line)
         with serial(group) as j:
             dots = [Accumulator(lanes) for _ in range(TOGETHER)]
             with serial(d // lanes) as i:
