@@ -21,7 +21,7 @@ from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("a16", "a8")}
 """Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs where
-the CPU multiplies 8-bit integers: to 15 bits (a16) or to 8 (a8, faster and coarser)."""
+the CPU has integer dot products: to 16 bits (a16) or to 8 (a8, faster and coarser)."""
 
 
 class CPUCodegen:
