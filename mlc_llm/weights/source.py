@@ -59,5 +59,9 @@ def _not_found(model: str, named: Path, places: list[Path]) -> str:
         return f"{named} is a file; a model is a folder with {CHAT_CONFIG_FILE} in it."
     looked = ", ".join(str(place.absolute()) for place in places)
     parts = named.parts
-    hint = f" To fetch it from the hub, write HF://{model}." if len(parts) == 2 else ""
+    hint = (
+        f" To fetch it from the hub, write HF://{model}."
+        if len(parts) == 2 and not named.is_absolute()
+        else ""
+    )
     return f"No model {model!r}. Looked for a folder at: {looked}.{hint}"
