@@ -20,6 +20,10 @@ class ModelConfig(BaseModel):
 
     It reads both Hugging Face's ``config.json`` and the ``model_config`` of MLC's folders, whose
     names for these fields are the same; other fields are ignored.
+
+    Args:
+        position_embedding_base: RoPE's base, ``rope_theta`` in Hugging Face's files.
+        rope_scaling: RoPE's scaling with its ``rope_type`` (``linear`` or ``llama3``), or None.
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
@@ -34,6 +38,8 @@ class ModelConfig(BaseModel):
     sliding_window_size: int = -1
     attention_sink_size: int = -1
     prefill_chunk_size: int = 2048
+    position_embedding_base: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +56,7 @@ class ModelConfig(BaseModel):
             data["context_window_size"] = data["max_position_embeddings"]
         if "sliding_window_size" not in data and "sliding_window" in data:
             data["sliding_window_size"] = data["sliding_window"]
-        return data
+        return {**_rope(data), **data}
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
@@ -71,6 +77,18 @@ class ModelConfig(BaseModel):
         if self.sliding_window_size <= 0:
             given_later.add("attention_sink_size")
         return self.model_dump(mode="json", exclude=given_later)
+
+
+def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
+    """RoPE's base and scaling as Hugging Face's files write them, under the names used here."""
+    # Since version 5, transformers writes both into ``rope_parameters``.
+    parameters = data.get("rope_parameters") or {}
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"rope_parameters is to be an object, not {parameters!r}")
+    scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    theta = parameters.get("rope_theta") or data.get("rope_theta")
+    rope = {"position_embedding_base": theta, "rope_scaling": scaling}
+    return {key: value for key, value in rope.items() if value}
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ LINEAR = {"rope_type": "linear", "factor": 4.0}
     [
         ({}, 10000.0, None),
         ({"rope_theta": 500000.0}, 500000.0, None),
+        ({"position_embedding_base": None, "rope_theta": 500000.0}, 500000.0, None),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 10000.0, "linear"),
         ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, None),
         ({"rope_parameters": {"rope_theta": 1e4, **LLAMA3}}, 1e4, "llama3"),
@@ -67,6 +68,7 @@ def test_rope_is_found_wherever_it_stands(
     ("fields", "named"),
     [
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"rope_parameters": ["linear"]}, "rope_parameters"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"attention_bias": True}, "attention_bias"),
         ({"num_key_value_heads": 5}, "num_key_value_heads"),

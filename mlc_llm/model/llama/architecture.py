@@ -16,34 +16,11 @@ ROPE_TYPES = ("default", "linear", "llama3")
 
 
 class LlamaConfig(ModelConfig):
-    """Llama's hyper-parameters.
-
-    Args:
-        position_embedding_base: RoPE's base, ``rope_theta`` in Hugging Face's files.
-        rope_scaling: RoPE's scaling with its ``rope_type`` (``linear`` or ``llama3``), or None.
-    """
+    """Llama's hyper-parameters."""
 
     intermediate_size: int
     rms_norm_eps: float
-    position_embedding_base: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
     tie_word_embeddings: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_rope(cls, data: Any) -> Any:
-        """Bring the places where RoPE's parameters may stand to one."""
-        if not isinstance(data, Mapping):
-            return data
-        data = dict(data)
-        # Since version 5, transformers writes both into ``rope_parameters``.
-        parameters = dict(data.get("rope_parameters") or {})
-        theta = parameters.pop("rope_theta", None) or data.get("rope_theta")
-        if theta is not None:
-            data.setdefault("position_embedding_base", theta)
-        if not data.get("rope_scaling") and parameters:
-            data["rope_scaling"] = parameters
-        return data
 
     @field_validator("rope_scaling")
     @classmethod
