@@ -14,15 +14,13 @@ def attention_kernels(config: ModelConfig, dtype: str, isa: Isa) -> AttentionKer
     shape = (pairs, queries, size, dtype)
     window = config.sliding_window_size if config.sliding_window_size > 0 else None
     visible = {"isa": isa, "window": window, "sink": max(0, config.attention_sink_size)}
-    frequencies = inverse_frequencies(
-        size, getattr(config, "position_embedding_base"), getattr(config, "rope_scaling")
-    )
+    frequencies = inverse_frequencies(size, config.position_embedding_base, config.rope_scaling)
     return AttentionKernels(
         split_rotary=split_rotary(queries, pairs, size, dtype, frequencies),
         transpose_append=kv_cache.transpose_append(pairs, size, dtype),
         prefill_ragged=attention.prefill_ragged(*shape, **visible),
-        prefill=attention.prefill_paged(*shape, sliding_window=False, **visible),
-        decode=attention.decode(*shape, sliding_window=False, **visible),
+        prefill=attention.prefill_paged(*shape, **visible),
+        decode=attention.decode(*shape, **visible),
         merge_state=attention.merge_state(queries, size, dtype),
         copy_single_page=kv_cache.copy_single_page(pairs, size, dtype),
         debug_get_kv=kv_cache.debug_get_kv(config.num_hidden_layers, pairs, size, dtype),

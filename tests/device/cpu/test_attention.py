@@ -38,11 +38,7 @@ def attention(q, k, v, seen, sm_scale):
 
 @dataclass
 class Cache:
-    """Sequences of keys and values spread over shuffled pages, and the tables that find them.
-
-    With `sliding` a sequence is (length, window offset, sink): slots `sink` .. `offset - 1` of it
-    hold garbage, and its length counts only the slots that hold keys.
-    """
+    """Sequences of keys and values spread over shuffled pages, and the tables that find them."""
 
     pages: np.ndarray
     indptr: np.ndarray
@@ -52,43 +48,35 @@ class Cache:
     v: list[np.ndarray]
 
     @staticmethod
-    def of(rng, sequences, heads, d, dtype, sliding):
-        sequences = [s if isinstance(s, tuple) else (s, 0, 0) for s in sequences]
-        slots = [n + offset - sink if n else 0 for n, offset, sink in sequences]
-        counts = [-(-n // PAGE) for n in slots]
+    def of(rng, lengths, heads, d, dtype):
+        counts = [-(-n // PAGE) for n in lengths]
         order = rng.permutation(sum(counts) + 2).astype("int32")[: sum(counts)]
         pages = rng.standard_normal((sum(counts) + 2, 2, heads, PAGE, d)).astype(dtype)
         k, v, begin = [], [], 0
-        for (n, offset, sink), count in zip(sequences, counts, strict=True):
+        for n, count in zip(lengths, counts, strict=True):
             own = pages[order[begin : begin + count]].transpose(0, 3, 1, 2, 4)
             own = own.reshape(count * PAGE, 2, heads, d)
-            live = [j if j < sink else j - sink + offset for j in range(n)]
-            k.append(own[live, 0])
-            v.append(own[live, 1])
+            k.append(own[:n, 0])
+            v.append(own[:n, 1])
             begin += count
-        last = [(n - 1) % PAGE + 1 if n else 0 for n in slots]
-        info = np.array(last, "int32")
-        if sliding:
-            info = np.stack([info, *np.array([s[1:] for s in sequences], "int32").T])
+        last = np.array([(n - 1) % PAGE + 1 if n else 0 for n in lengths], "int32")
         indptr = np.cumsum([0, *counts]).astype("int32")
-        return Cache(pages, indptr, order, np.ascontiguousarray(info), k, v)
+        return Cache(pages, indptr, order, last, k, v)
 
     @property
     def table(self):
         return self.indptr, self.values, self.length_info
 
 
-def check_decode(
-    machine, rng, sequences, heads, d, dtype="float32", sliding=False, window=None, sink=0
-):
+def check_decode(machine, rng, lengths, heads, d, dtype="float32", window=None, sink=0):
     """Decode at the position after the last key; with a window, keys count from position 0."""
     hq, hkv = heads
-    cache = Cache.of(rng, sequences, hkv, d, dtype, sliding)
-    b = len(sequences)
+    cache = Cache.of(rng, lengths, hkv, d, dtype)
+    b = len(lengths)
     q = rng.standard_normal((b, hq, d)).astype(dtype)
     out, lse = np.full((b, hq, d), np.nan, dtype), np.full((b, hq), np.nan, "float32")
     position = np.array([len(k) for k in cache.k], "int32")
-    kernel = decode(hkv, hq, d, dtype, sliding, machine.isa, PAGE, window, sink)
+    kernel = decode(hkv, hq, d, dtype, machine.isa, PAGE, window, sink)
     offset = np.zeros(b, "int32")
     machine(kernel, q, cache.pages, *cache.table, offset, position, out, lse, *ROPE, d**-0.5)
     for i in range(b):
@@ -100,31 +88,21 @@ def check_decode(
 
 
 def check_paged(
-    machine,
-    rng,
-    sequences,
-    queries,
-    heads,
-    d,
-    dtype="float32",
-    sliding=False,
-    causal=0,
-    window=None,
-    sink=0,
+    machine, rng, lengths, queries, heads, d, dtype="float32", causal=0, window=None, sink=0
 ):
     """Queries that follow the cached keys (causal = 0), or are the last of them (causal = 1)."""
     hq, hkv = heads
-    cache = Cache.of(rng, sequences, hkv, d, dtype, sliding)
+    cache = Cache.of(rng, lengths, hkv, d, dtype)
     total = sum(queries)
     q = rng.standard_normal((total, hq, d)).astype(dtype)
     out, lse = np.full((total, hq, d), np.nan, dtype), np.full((total, hq), np.nan, "float32")
     q_indptr = np.cumsum([0, *queries]).astype("int32")
-    offset = rng.integers(0, 5, len(sequences)).astype("int32") if not sink else 0
-    offset = np.broadcast_to(np.int32(offset), len(sequences)).copy()
+    offset = rng.integers(0, 5, len(lengths)).astype("int32") if not sink else 0
+    offset = np.broadcast_to(np.int32(offset), len(lengths)).copy()
     position = [
         offset[i] + len(cache.k[i]) + np.arange(n, dtype="int32") for i, n in enumerate(queries)
     ]
-    kernel = prefill_paged(hkv, hq, d, dtype, sliding, machine.isa, PAGE, window, sink)
+    kernel = prefill_paged(hkv, hq, d, dtype, machine.isa, PAGE, window, sink)
     tail = (offset, np.concatenate(position), out, lse, causal, *ROPE, d**-0.5)
     machine(kernel, q, q_indptr, cache.pages, *cache.table, *tail)
     for i, n in enumerate(queries):
@@ -192,15 +170,15 @@ def test_decode_head_dims(best, rng, d):
     check_decode(best, rng, [70], (6, 2), d)
 
 
-def test_decode_sliding_window_with_sink(machine, rng):
-    sequences = [(40, 21, 4), (17, 0, 0), (64, 16, 16), (33, 7, 0)]
-    check_decode(machine, rng, sequences, (4, 2), 16, sliding=True)
+@pytest.mark.parametrize(("window", "sink"), [(21, 0), (21, 4), (16, 16)])
+def test_decode_window_around_a_page(machine, rng, window, sink):
+    check_decode(machine, rng, [*LENGTHS, 0, 57], (4, 2), 16, window=window, sink=sink)
 
 
 @pytest.mark.parametrize("window", [1, 64, 65])
 @pytest.mark.parametrize("sink", [0, 3])
-def test_decode_trims_to_the_window(best, rng, window, sink):
-    check_decode(best, rng, [200, 7, 64], (4, 2), 16, sliding=True, window=window, sink=sink)
+def test_decode_masks_by_position(best, rng, window, sink):
+    check_decode(best, rng, [200, 7, 64], (4, 2), 16, window=window, sink=sink)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
@@ -214,16 +192,17 @@ def test_paged_prefill_batch(machine, rng, causal):
     check_paged(machine, rng, [40, 0, 17, 100], [3, 2, 17, 70], (4, 2), 32, causal=causal)
 
 
-def test_paged_prefill_sliding_window_with_sink(machine, rng):
-    sequences = [(40, 21, 4), (17, 0, 0), (64, 16, 16)]
-    check_paged(machine, rng, sequences, [5, 1, 20], (4, 2), 16, sliding=True)
+@pytest.mark.parametrize(("window", "sink"), [(21, 0), (21, 4), (16, 16)])
+def test_paged_prefill_window_around_a_page(machine, rng, window, sink):
+    lengths, queries = [*LENGTHS, 0, 57], [5, 1, 20, 7, 16, 3, 1, 2, 30]
+    check_paged(machine, rng, lengths, queries, (4, 2), 16, window=window, sink=sink)
 
 
 @pytest.mark.parametrize("window", [1, 50, 64])
 @pytest.mark.parametrize("sink", [0, 4])
 @pytest.mark.parametrize("causal", [0, 1])
 def test_paged_prefill_masks_by_position(best, rng, window, sink, causal):
-    options = {"sliding": True, "causal": causal, "window": window, "sink": sink}
+    options = {"causal": causal, "window": window, "sink": sink}
     check_paged(best, rng, [90, 7], [70, 3], (4, 2), 16, **options)
 
 
@@ -255,7 +234,7 @@ def test_ragged_prefill_masks_by_position(best, rng, window, sink, past):
 
 
 def test_queries_without_keys_weigh_nothing(best, rng):
-    check_paged(best, rng, [30, 0], [40, 1], (2, 1), 16, sliding=True, window=8)
+    check_paged(best, rng, [30, 0], [40, 1], (2, 1), 16, window=8)
 
 
 def test_large_scores_do_not_overflow(machine, rng):
@@ -270,7 +249,7 @@ def test_large_scores_do_not_overflow(machine, rng):
 def test_cache_and_chunk_merge_into_one_attention(machine, rng):
     """The parts that the cache computes apart give the attention over all keys."""
     hq, hkv, d, past, new = 4, 2, 32, 37, 21
-    cache = Cache.of(rng, [past], hkv, d, "float32", False)
+    cache = Cache.of(rng, [past], hkv, d, "float32")
     q = rng.standard_normal((new, hq, d)).astype("float32")
     k, v = (rng.standard_normal((new, hkv, d)).astype("float32") for _ in range(2))
     indptr, offset = np.array([0, new], "int32"), np.array([past], "int32")
@@ -280,7 +259,7 @@ def test_cache_and_chunk_merge_into_one_attention(machine, rng):
     tail = (*ROPE, d**-0.5)
     ragged = prefill_ragged(hkv, hq, d, "float32", machine.isa)
     machine(ragged, q, indptr, k, v, indptr, position, offset, out, lse, 1, *tail)
-    paged = prefill_paged(hkv, hq, d, "float32", False, machine.isa)
+    paged = prefill_paged(hkv, hq, d, "float32", machine.isa)
     table = (cache.pages, *cache.table, np.zeros(1, "int32"))
     machine(paged, q, indptr, *table, position, other, other_lse, 0, *tail)
     machine(merge_state(hq, d, "float32"), out, lse, other, other_lse)

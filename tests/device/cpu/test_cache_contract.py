@@ -20,15 +20,14 @@ def call(name, *arguments):
     return tvm_ffi.get_global_func(f"vm.builtin.{name}")(*arguments)
 
 
-def create(machine, window):
-    """A cache of two sequences, with every kernel compiled for `window`."""
+def create(machine, window, sink):
+    """A cache of two sequences, with every kernel compiled for `window` and `sink`."""
 
     def built(primfunc):
         return tvm.compile(primfunc, machine.target)[primfunc.attrs["global_symbol"]]
 
-    heads, options = (HKV, HQ, D, "float32"), {"isa": machine.isa, "window": window}
-    paged = [built(attention.prefill_paged(*heads, s, **options)) for s in (False, True)]
-    decode = [built(attention.decode(*heads, s, **options)) for s in (False, True)]
+    heads = (HKV, HQ, D, "float32")
+    options = {"isa": machine.isa, "window": window, "sink": sink}
     merge = built(attention.merge_state(HQ, D, "float32"))
     return call(
         "paged_attention_kv_cache_create",
@@ -38,8 +37,9 @@ def create(machine, window):
         *(ROPE_NORMAL, 1.0, 10000.0, None, tvm.runtime.empty((1,), "float32")),
         *(built(kv_cache.transpose_append(HKV, D, "float32")), None),
         ["tirx", built(attention.prefill_ragged(*heads, **options))],
-        *(["tirx", paged[0]], ["tirx", decode[0]], ["tirx", paged[1]], ["tirx", decode[1]]),
-        *([], [], [], [merge, merge]),
+        ["tirx", built(attention.prefill_paged(*heads, **options))],
+        ["tirx", built(attention.decode(*heads, **options))],
+        *([], [], [], [], [], [merge, merge]),
         built(split_rotary(HQ, HKV, D, "float32", FREQUENCIES)),
         built(kv_cache.copy_single_page(HKV, D, "float32")),
         built(kv_cache.debug_get_kv(LAYERS, HKV, D, "float32")),
@@ -54,12 +54,12 @@ def rotated(x):
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def expected(qkv, window):
+def expected(qkv, window, sink):
     q, k, v = np.split(qkv, [HQ, HQ + HKV], axis=1)
     k, v = (np.repeat(x, HQ // HKV, axis=1).astype("float64") for x in (rotated(k), v))
     score = np.einsum("shd,thd->hst", rotated(q), k) * D**-0.5
     at = np.arange(len(qkv))
-    seen = (at <= at[:, None]) & (at > at[:, None] - (window or len(qkv)))
+    seen = (at <= at[:, None]) & ((at > at[:, None] - (window or len(qkv))) | (at < sink))
     weight = np.where(seen, np.exp(score), 0)
     return np.einsum("hst,thd->shd", weight / weight.sum(-1, keepdims=True), v)
 
@@ -78,11 +78,11 @@ def feed(cache, sequence, qkv, begin, steps, want):
         begin = end
 
 
-@pytest.mark.parametrize("window", [None, 50])
-def test_the_cache_sees_exactly_the_window(best, rng, window):
+@pytest.mark.parametrize(("window", "sink"), [(None, 0), (50, 0), (50, 4)])
+def test_the_cache_sees_exactly_the_window(best, rng, window, sink):
     steps = [100, 37, 1, 1, 16, 1, 200, 1, 1, 33, 1]
     qkv = rng.standard_normal((sum(steps), HQ + 2 * HKV, D)).astype("float32")
-    want, cache = expected(qkv, window), create(best, window)
+    want, cache = expected(qkv, window, sink), create(best, window, sink)
     call("kv_state_add_sequence", cache, 0)
     feed(cache, 0, qkv, 0, steps, want)
     call("kv_state_popn", cache, 0, 20)

@@ -42,5 +42,5 @@ def test_linear_compiles_for_arm(m):
 
 def test_attention_compiles_for_arm():
     target = Target(ARM)
-    primfunc = decode(2, 4, 64, "float16", False, Isa.of(target))
+    primfunc = decode(2, 4, 64, "float16", Isa.of(target))
     assert "fmla" in tvm.compile(primfunc, target).mod.inspect_source("asm")

@@ -11,11 +11,10 @@ lse = -5e4, which the merge weighs with 0.
 Arithmetic is float32 whatever `dtype` is; the running maximum makes any score safe. Error: 2e-6 of
 max |v|, and the rounding to `dtype`.
 
-Sliding windows. With `sliding_window` the cache passes length_info (3, batch): filled slots of the
-last page, first slot of the window, length of the sink; the slots between sink and window are dead.
-The cache trims keys for a whole call, not query by query; `window` makes it exact: a query at
-position p then sees keys at p - window < j <= p, and the first `sink` ones. Positions are
-q_rope_position of the query and k_rope_pos_offset + index of the key.
+Sliding windows are masks. With `window` a query at position p sees the keys at positions
+p - window < j <= p, and those of the first `sink` positions; the cache keeps every key, and chunks
+of keys before the window are skipped where there is no sink. Positions are q_rope_position of the
+query, and k_rope_pos_offset + index of the key.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ def decode(
     num_q_heads: int,
     head_dim: int,
     dtype: str,
-    sliding_window: bool,
     isa: Isa,
     page_size: int = 16,
     window: int | None = None,
@@ -59,14 +57,14 @@ def decode(
     """One query a sequence, all keys in the cache.
 
     Arguments of the kernel: q (b, hq, d), pages (n, 2, hkv, page, d), page_indptr (b + 1,),
-    page_values (nnz,), length_info (b,) or (3, b), k_rope_pos_offset (b,), q_rope_position (b,),
+    page_values (nnz,), length_info (b,), k_rope_pos_offset (b,), q_rope_position (b,),
     out (b, hq, d), lse (b, hq) float32, rotary_mode, rope_scale, rope_theta, sm_scale.
     """
-    with kernel("attention_decode" + "_sliding" * sliding_window) as built:
+    with kernel("attention_decode") as built:
         batch = size()
         q = argument("q", (batch, num_q_heads, head_dim), dtype)
         pages = argument("pages", (size(), 2, num_kv_heads, page_size, head_dim), dtype)
-        keys = PagedKeys.arguments(pages, batch, sliding_window)
+        keys = PagedKeys.arguments(pages, batch)
         k_offset = argument("k_rope_pos_offset", (batch,), "int32", view=True)
         q_position = argument("q_rope_position", (batch,), "int32", view=True)
         out = argument("out", (batch, num_q_heads, head_dim), dtype)
@@ -88,7 +86,6 @@ def prefill_paged(
     num_q_heads: int,
     head_dim: int,
     dtype: str,
-    sliding_window: bool,
     isa: Isa,
     page_size: int = 16,
     window: int | None = None,
@@ -102,12 +99,12 @@ def prefill_paged(
 
     With `window` every key of the cache precedes the queries and `causal` says nothing.
     """
-    with kernel("attention_prefill_paged" + "_sliding" * sliding_window) as built:
+    with kernel("attention_prefill_paged") as built:
         batch, tokens = size(), size()
         q = argument("q", (tokens, num_q_heads, head_dim), dtype)
         q_indptr = argument("q_indptr", (batch + 1,), "int32", view=True)
         pages = argument("pages", (size(), 2, num_kv_heads, page_size, head_dim), dtype)
-        keys = PagedKeys.arguments(pages, batch, sliding_window)
+        keys = PagedKeys.arguments(pages, batch)
         k_offset = argument("k_rope_pos_offset", (batch,), "int32", view=True)
         q_position = argument("q_rope_position", (tokens,), "int32", view=True)
         out = argument("out", (tokens, num_q_heads, head_dim), dtype)

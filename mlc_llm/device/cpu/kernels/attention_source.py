@@ -31,10 +31,11 @@ Place: TypeAlias = tuple[Expr, ...]
 class Source:
     """The keys and values of one sequence and one head.
 
-    length : how many there are (int64).
-    find : key index -> where it is. Emits the look-up in the page table, once.
-    load : (which, where it is, element, lanes) -> float32 vector. `which` is KEY or VALUE.
-    fetch : (which, where it is, element): ask for it to be brought into the cache.
+    Args:
+        length: how many there are (int64).
+        find: key index -> where it is. Emits the look-up in the page table, once.
+        load: (which, where it is, element, lanes) -> float32 vector. `which` is KEY or VALUE.
+        fetch: (which, where it is, element): ask for it to be brought into the CPU's cache.
     """
 
     length: Expr
@@ -85,22 +86,23 @@ class RaggedKeys:
 
 @dataclass(frozen=True)
 class PagedKeys:
-    """Keys and values in the pages that page_values[page_indptr[b] : page_indptr[b + 1]] lists."""
+    """Keys and values in the pages that page_values[page_indptr[b] : page_indptr[b + 1]] lists.
+
+    length_info[b] is the number of filled slots of the last of them.
+    """
 
     pages: Buffer
     indptr: Buffer
     values: Buffer
     length_info: Buffer
-    sliding: bool
 
     @staticmethod
-    def arguments(pages: Buffer, batch: Expr, sliding: bool) -> PagedKeys:
+    def arguments(pages: Buffer, batch: Expr) -> PagedKeys:
         """Declare the three tensors that describe the page table."""
         indptr = argument("page_indptr", (batch + 1,), "int32", view=True)
         values = argument("page_values", (size(),), "int32", view=True)
-        shape = (i64(3), batch) if sliding else (batch,)
-        length_info = argument("length_info", shape, "int32", view=True)
-        return PagedKeys(pages, indptr, values, length_info, sliding)
+        length_info = argument("length_info", (batch,), "int32", view=True)
+        return PagedKeys(pages, indptr, values, length_info)
 
     @property
     def heads(self) -> int:
@@ -110,19 +112,12 @@ class PagedKeys:
         page_size = self.pages.shape[3]
         first = bind(T.Cast("int64", self.indptr[b]))
         pages = bind(T.Cast("int64", self.indptr[b + 1]) - first)
-        info = [
-            bind(T.Cast("int64", self.length_info[(i64(i), b) if self.sliding else b]))
-            for i in range(3 if self.sliding else 1)
-        ]
-        length = (pages - 1) * page_size + info[0]
-        if self.sliding:  # the slots between the sink and the window hold nothing
-            length = length - info[1] + info[2]
-        length = bind(T.Select(pages > 0, length, i64(0)))
+        last = bind(T.Cast("int64", self.length_info[b]))
+        length = bind(T.Select(pages > 0, (pages - 1) * page_size + last, i64(0)))
 
         def find(j: Expr) -> Place:
-            slot = bind(T.Select(j < info[2], j, j - info[2] + info[1])) if self.sliding else j
-            page = bind(T.Cast("int64", self.values[first + T.truncdiv(slot, page_size)]))
-            return page, bind(T.truncmod(slot, page_size))
+            page = bind(T.Cast("int64", self.values[first + T.truncdiv(j, page_size)]))
+            return page, bind(T.truncmod(j, page_size))
 
         def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
             page, slot = place
@@ -139,9 +134,11 @@ class PagedKeys:
 class Mask:
     """Which keys a query sees.
 
-    window, sink : see `attention.py`; None for no window.
-    offset : position of the first key (int32).
-    causal : run-time flag: key j of n is visible to query i of m if j <= n - m + i.
+    Args:
+        window: positions that a query sees, its own the last; None for all. See `attention.py`.
+        sink: first positions that are seen whatever the window.
+        offset: position of the first key (int32).
+        causal: run-time flag: key j of n is visible to query i of m if j <= n - m + i.
     """
 
     window: int | None
