@@ -25,12 +25,12 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
     prompt_ids = [*([] if bos is None else [bos]), *chat.tokenizer.encode(prompt)]
     if not prompt_ids:
         raise ConfigError("The prompt is empty: it has no tokens.")
-    limit = chat.model.window.limit
+    window = chat.model.window.size
     # The last token is not fed back to the model.
-    if limit is not None and len(prompt_ids) + length - 1 > limit:
+    if len(prompt_ids) + length - 1 > window:
         raise PromptTooLongError(
             f"The prompt's {len(prompt_ids)} tokens and {length} more do not fit into the context "
-            f"window of {limit}."
+            f"window of {window}."
         )
     _run(chat, settings, prompt_ids, min(length, _WARM_UP_TOKENS))
     chat.engine.call(lambda stop: chat.model.reset())

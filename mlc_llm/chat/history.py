@@ -17,12 +17,12 @@ class Room:
     """How much of the context window a prompt may take.
 
     Args:
-        window: tokens that prompt and answer may have together; None for no limit.
+        window: tokens that prompt and answer may have together.
         reserve: tokens that should stay free for the answer.
         fill: share of the window that stays filled when old turns are dropped.
     """
 
-    window: int | None
+    window: int
     reserve: int
     fill: float
 
@@ -45,7 +45,7 @@ def fit(
     """
     kept = tuple(messages)
     ids = conversation.prompt_ids(kept)
-    if room.window is None or len(ids) + room.reserve <= room.window:
+    if len(ids) + room.reserve <= room.window:
         return kept, ids
     # Without this bound a large reserve would drop a conversation that fits.
     while len(ids) > room.fill * room.window and (fewer := _without_oldest_turn(kept)):

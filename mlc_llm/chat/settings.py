@@ -118,14 +118,12 @@ class ChatSettings:
         """Most tokens of an answer."""
         return int(self._value("max_gen_len", generation))
 
-    def room(self, generation: GenerationConfig, window: int | None) -> Room:
+    def room(self, generation: GenerationConfig, window: int) -> Room:
         """How much of a window of that many tokens a prompt may take."""
         fill = self.file.shift_fill_factor
         reserve = min(self._value(name, generation) for name in _LENGTHS)
-        if window is not None:
-            # A reserve beyond this would have turns dropped again at once.
-            reserve = min(reserve, window - int(fill * window))
-        return Room(window, reserve, fill)
+        # A reserve beyond this would have turns dropped again at once.
+        return Room(window, min(reserve, window - int(fill * window)), fill)
 
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)

@@ -50,7 +50,7 @@ class Turn:
             PromptTooLongError: the prompt does not fit into the context window.
             ConfigError: the prompt is empty.
         """
-        room = settings.room(generation, chat.model.window.limit)
+        room = settings.room(generation, chat.model.window.size)
         messages, prompt_ids = fit(conversation, messages, room)
         if not prompt_ids:
             raise ConfigError("The prompt is empty: it has no tokens.")

@@ -129,13 +129,12 @@ def token_steps(
         progress.prefilled += count
         yield None
     token = sampler.sample(model.logits)
-    limit = model.window.limit
     while token not in ending.stop_ids:
         progress.token_ids.append(token)
         yield token
         if len(progress.token_ids) >= ending.max_tokens:
             return "length"
-        if limit is not None and model.length >= limit:
+        if model.length >= model.window.size:
             return "length"
         with model.metrics.decode.measure() as phase:
             token = sampler.sample(model.decode(token))

@@ -107,7 +107,7 @@ class LoadedModel:
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The tokens that went into the KV cache, those included that have slid out of it."""
+        """The tokens that the KV cache holds."""
         return tuple(self._tokens)
 
     @property
@@ -186,7 +186,7 @@ class LoadedModel:
         return self.logits
 
     def pop(self, count: int) -> None:
-        """Forget the last ``count`` tokens; all of them when the window has slid.
+        """Forget the last ``count`` tokens.
 
         Raises:
             ValueError: there are not that many.
@@ -195,7 +195,7 @@ class LoadedModel:
             raise ValueError(f"cannot pop {count} of {len(self._tokens)} tokens")
         if count == 0:
             return
-        if self._cache.slid or count == len(self._tokens):
+        if count == len(self._tokens):
             self.reset()
             return
         self._cache.pop(count)
@@ -268,10 +268,9 @@ class LoadedModel:
                 f"The token {wrong} is not in the model's vocabulary of {self.vocab_size}. "
                 "The tokenizer files do not belong to this model."
             )
-        limit = self.window.limit
-        if limit is not None and length > limit:
+        if length > self.window.size:
             raise PromptTooLongError(
-                f"The prompt has {length} tokens, and the context window holds {limit}."
+                f"The prompt has {length} tokens, and the context window holds {self.window.size}."
             )
 
 

@@ -11,8 +11,8 @@ from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.window import Window
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_SLACK_PAGES = 3
-"""Pages that TVM's KV cache has beyond its capacity: one, and two more when its window slides."""
+_SLACK_PAGES = 1
+"""Pages that TVM's KV cache has beyond its capacity."""
 
 _MEMINFO = Path("/proc/meminfo")
 _OWN_CGROUP = Path("/proc/self/cgroup")
@@ -91,8 +91,6 @@ def require(need: MemoryEstimate, available: int | None, window: Window) -> None
     fitting = need.fitting_window(available)
     if fitting == 0:
         remedy = "No context window is small enough: take a smaller model or quantisation."
-    elif window.slides:
-        remedy = f"A sliding window of {fitting} tokens fits: ChatConfig(sliding_window_size=...)."
     else:
         remedy = f"It fits with ChatConfig(context_window_size={fitting})."
     raise DeviceError(

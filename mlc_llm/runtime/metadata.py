@@ -36,13 +36,10 @@ class RepackStep(BaseModel):
 
 
 class KVCacheGeometry(BaseModel):
-    """The shape of the KV cache's pages, and how it treats a sliding window.
+    """The shape of the KV cache's pages.
 
     Args:
         page_size: tokens of a page.
-        trims: whether the cache drops tokens that leave a sliding window, which takes kernels that
-            rotate keys when they read them. Otherwise the kernels mask such tokens, and the cache
-            keeps them as it does for every other model.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -53,7 +50,6 @@ class KVCacheGeometry(BaseModel):
     head_dim: int
     dtype: str
     page_size: int = 16
-    trims: bool = False
 
 
 class LibraryMetadata(BaseModel):

@@ -1,23 +1,28 @@
 """Choosing the next token from a model's logits.
 
-The steps, in this order: ``logit_bias``; presence, frequency and repetition penalties over the
-tokens generated so far (as MLC LLM has them); temperature; ``top_k``; ``top_p`` of what is left;
-``min_p``; one draw.
+The steps, in this order: ``logit_bias``; the penalties; temperature; ``top_k``; ``top_p`` of what
+is left; ``min_p``; one draw.
 
-A vocabulary of 128 k takes some 0.2 ms, as it is not sorted (see :mod:`mlc_llm.runtime.selection`).
+The penalties follow the conventions of the field, which models' own settings are made for:
+``repetition_penalty`` counts the tokens of the prompt and of the answer so far (as Hugging Face
+does), ``presence_penalty`` and ``frequency_penalty`` those of the answer only (as OpenAI does). The
+repetition penalty comes first, as in vLLM.
+
+A vocabulary of 128 k takes less than 0.2 ms; it is not sorted (see :mod:`mlc_llm.runtime.selection`
+and ``benchmarks/sampling.py``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.runtime.selection import draw, nucleus, top
+from mlc_llm.runtime.selection import draw_likely, top
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -35,8 +40,8 @@ class SamplingSettings:
         top_p: the smallest set of tokens whose probability reaches it is kept; 1 keeps all.
         top_k: how many of the likeliest tokens are kept; 0 keeps all.
         min_p: least probability kept, as a share of the likeliest token's; 0 keeps all.
-        repetition_penalty: the logits of generated tokens are divided by it where positive and
-            multiplied where negative; 1 changes nothing.
+        repetition_penalty: the logits of the tokens of prompt and answer are divided by it where
+            positive and multiplied where negative; 1 changes nothing.
         presence_penalty: taken off the logits of generated tokens.
         frequency_penalty: taken off a token's logit each time it was generated.
         logit_bias: added to the logits, by token id.
@@ -79,7 +84,7 @@ class SamplingSettings:
 
     @property
     def penalizes(self) -> bool:
-        """Whether tokens generated so far change the logits."""
+        """Whether the tokens so far change the logits."""
         penalties = self.presence_penalty or self.frequency_penalty
         return bool(penalties) or self.repetition_penalty != 1.0
 
@@ -90,19 +95,23 @@ class Sampler:
     Args:
         settings: how to choose.
         seed: makes the choices reproducible; None draws one from the operating system.
+        prompt_ids: the prompt's tokens, which the repetition penalty counts.
     """
 
-    def __init__(self, settings: SamplingSettings, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: SamplingSettings,
+        seed: int | None = None,
+        prompt_ids: Iterable[int] = (),
+    ) -> None:
         self.settings = settings
         self._random = np.random.default_rng(seed)
         bias = settings.logit_bias
         self._bias_ids = np.fromiter(bias.keys(), np.intp, len(bias))
         self._bias = np.fromiter(bias.values(), np.float32, len(bias))
+        self._seen = SeenTokens(prompt_ids if settings.repetition_penalty != 1.0 else ())
         self._size = -1
         self._work = np.empty(0, np.float32)
-        self._counts = np.empty(0, np.float32)
-        self._chosen = np.empty(64, np.intp)
-        self._n_chosen = 0
 
     def sample(self, logits: Floats) -> int:
         """Choose the next token.
@@ -129,34 +138,34 @@ class Sampler:
                 "be chosen. Its weights may be damaged, or too large for their dtype."
             )
         token = likeliest if self.settings.greedy else self._draw(adjusted, largest)
-        self._count(token)
+        self._seen.add(token)
         return token
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
-        if len(shape) != 1 or shape[0] == 0 or self._n_chosen:
+        if len(shape) != 1 or shape[0] == 0 or self._size > 0:
             raise GenerationError(f"Logits of shape {shape} cannot be sampled from.")
         size = shape[0]
         if unknown := [int(token) for token in self._bias_ids if token >= size]:
             raise ConfigError(f"logit_bias names the tokens {unknown}; the model has {size}.")
         self._size = size
         self._work = np.empty(size, np.float32)
-        self._counts = np.zeros(size, np.float32)
 
     def _adjust(self, logits: Floats) -> Floats:
         """The logits with bias and penalties; the logits themselves when there are none."""
-        settings = self.settings
-        penalizes = settings.penalizes and self._n_chosen > 0
+        settings, seen = self.settings, self._seen
+        penalizes = settings.penalizes and seen.ids.size > 0
         if not penalizes and not self._bias_ids.size:
             return logits
         work = self._work
         np.copyto(work, logits)
         work[self._bias_ids] += self._bias
         if penalizes:
-            ids = self._chosen[: self._n_chosen]
-            values = work[ids] - np.float32(settings.presence_penalty)
-            values -= np.float32(settings.frequency_penalty) * self._counts[ids]
+            values = work[seen.ids]
             factor = np.float32(settings.repetition_penalty)
-            work[ids] = np.where(values > 0, values / factor, values * factor)
+            values = np.where(values > 0, values / factor, values * factor)
+            values -= np.float32(settings.presence_penalty) * (seen.counts > 0)
+            values -= np.float32(settings.frequency_penalty) * seen.counts
+            work[seen.ids] = values
         return work
 
     def _draw(self, logits: Floats, largest: float) -> int:
@@ -166,15 +175,7 @@ class Sampler:
             kept = top(logits, settings.top_k)
             logits = logits[kept]
         weights = self._weights(logits, largest)
-        if settings.top_p < 1.0:
-            likely = nucleus(weights, settings.top_p)
-            kept = likely if kept is None else kept[likely]
-            weights = weights[likely]
-        if settings.min_p > 0.0:
-            likely = np.flatnonzero(weights >= np.float32(settings.min_p))
-            kept = likely if kept is None else kept[likely]
-            weights = weights[likely]
-        index = draw(weights, float(self._random.random()))
+        index = draw_likely(weights, settings.top_p, settings.min_p, self._random.random)
         return index if kept is None else int(kept[index])
 
     def _weights(self, logits: Floats, largest: float) -> Floats:
@@ -187,10 +188,40 @@ class Sampler:
         np.exp(weights, out=weights)
         return weights
 
-    def _count(self, token: int) -> None:
-        if self._counts[token] == 0:
-            if self._n_chosen == self._chosen.size:
-                self._chosen = np.resize(self._chosen, 2 * self._n_chosen)
-            self._chosen[self._n_chosen] = token
-            self._n_chosen += 1
-        self._counts[token] += 1
+
+class SeenTokens:
+    """The tokens of a prompt and of the answer to it, each once.
+
+    Args:
+        prompt_ids: the prompt's tokens.
+    """
+
+    def __init__(self, prompt_ids: Iterable[int]) -> None:
+        self._positions: dict[int, int] = {}
+        self._ids = np.empty(64, np.intp)
+        self._counts = np.zeros(64, np.float32)
+        for token in prompt_ids:
+            self._position(token)
+
+    @property
+    def ids(self) -> Indices:
+        """The tokens' ids."""
+        return self._ids[: len(self._positions)]
+
+    @property
+    def counts(self) -> Floats:
+        """How often each is in the answer; 0 for those that only the prompt has."""
+        return self._counts[: len(self._positions)]
+
+    def add(self, token: int) -> None:
+        """Count a token of the answer."""
+        position = self._position(token)
+        self._counts[position] += 1
+
+    def _position(self, token: int) -> int:
+        position = self._positions.setdefault(token, len(self._positions))
+        if position == self._ids.size:
+            self._ids = np.resize(self._ids, 2 * position)
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._ids[position] = token
+        return position

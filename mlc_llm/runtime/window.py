@@ -20,22 +20,12 @@ class Window:
     """The sizes that a KV cache is made for, in tokens.
 
     Args:
-        size: most tokens that the cache holds.
-        slides: whether the cache drops the oldest tokens when more come; otherwise ``size`` is a
-            limit.
-        sink: first tokens that a sliding window always sees.
+        size: most tokens that the cache holds, of prompt and answer together.
         chunk: most tokens that one prefill step takes.
     """
 
     size: int
-    slides: bool
-    sink: int
     chunk: int
-
-    @property
-    def limit(self) -> int | None:
-        """Most tokens of prompt and answer together; None when there is no such limit."""
-        return None if self.slides else self.size
 
     @classmethod
     def choose(cls, config: ModelFile, metadata: LibraryMetadata) -> Self:
@@ -43,7 +33,7 @@ class Window:
 
         Raises:
             ConfigError: there is no size at all, or the sizes contradict each other.
-            LibraryError: the library is compiled for another sliding window.
+            LibraryError: the library is compiled for another sliding window or attention sink.
         """
         sliding = _given(config.sliding_window_size)
         if sliding != _given(metadata.sliding_window_size):
@@ -52,41 +42,40 @@ class Window:
                 f"tokens, and the configuration asks for {config.sliding_window_size}. Leave "
                 "model_lib out, so that a fitting library is compiled."
             )
-        slides = sliding is not None and metadata.kv_cache.trims
-        size = sliding if slides else _context(config, metadata, sliding)
+        if sliding is not None:
+            _check_sink(config, metadata, sliding)
+        size = _context(config, metadata, sliding)
         if size is None:
             raise ConfigError(
                 "Neither context_window_size nor sliding_window_size is set, so that the size of "
                 "the KV cache is not known. Set ChatConfig(context_window_size=...)."
             )
-        sink = 0 if sliding is None else _sink(config, metadata, sliding)
         chunks = (config.prefill_chunk_size, metadata.prefill_chunk_size, DEFAULT_CHUNK)
         chunk = next(value for value in chunks if value > 0)
-        return cls(size, slides, sink, min(chunk, size))
+        return cls(size, min(chunk, size))
 
 
 def _context(config: ModelFile, metadata: LibraryMetadata, sliding: int | None) -> int | None:
-    """The size of a cache that drops nothing."""
+    """The most tokens that the cache keeps; None when nothing says it."""
     sizes = (config.context_window_size, metadata.context_window_size)
     given = next((size for size in sizes if size > 0), None)
     return given or (sliding * WINDOWS_KEPT if sliding is not None else None)
 
 
-def _sink(config: ModelFile, metadata: LibraryMetadata, sliding: int) -> int:
-    """How many first tokens the sliding window always sees."""
+def _check_sink(config: ModelFile, metadata: LibraryMetadata, sliding: int) -> None:
+    """Refuse a sink that the window cannot hold, or that is not the one compiled in."""
     compiled = max(0, metadata.attention_sink_size)
     sink = config.attention_sink_size if config.attention_sink_size >= 0 else compiled
     if sink >= sliding:
         raise ConfigError(
             f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
         )
-    if sink != compiled and not metadata.kv_cache.trims:
+    if sink != compiled:
         raise LibraryError(
             f"The library is compiled for an attention sink of {compiled} tokens, and the "
             f"configuration asks for {sink}. Leave model_lib out, so that a fitting library is "
             "compiled."
         )
-    return sink
 
 
 def _given(size: int) -> int | None:

@@ -57,7 +57,7 @@ def length(messages: tuple[Message, ...]) -> int:
 
 def test_what_fits_stays(conversation: Conversation) -> None:
     messages = turns(10, 10, 10)
-    for room in (Room(None, 99, 0.5), Room(length(messages), 0, 0.5)):
+    for room in (Room(length(messages) + 99, 99, 0.5), Room(length(messages), 0, 0.5)):
         kept, ids = fit(conversation, messages, room)
         assert kept == messages
         assert len(ids) == length(messages)

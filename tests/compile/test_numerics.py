@@ -204,6 +204,18 @@ def test_mistral_past_its_sliding_window(
     assert max(found) < {"q0f32": 1e-4, "q4f32_1": 1e-2}[quantization]
 
 
+def test_going_back_past_the_sliding_window(make_checkpoint: Any, load: Any) -> None:
+    """What was before the window is seen again once the tokens after it are dropped."""
+    checkpoint = make_checkpoint("mistral", sliding_window=WINDOW)
+    expected, model = reference(checkpoint), load(checkpoint, "q0f32", 13, **WIDE)
+    ids = prompt(4 * WINDOW, 300)
+    model.feed(ids)
+    fed = model.metrics.prefill.tokens
+    other = [*ids[:WINDOW], *prompt(9, 300, seed=1)]
+    assert max(differences(model, expected, other, 3)) < 1e-4
+    assert model.metrics.prefill.tokens - fed == 9
+
+
 def test_the_window_matters(make_checkpoint: Any, load: Any) -> None:
     """Without it the logits differ by far more than the tolerance, so the tests above can fail."""
     sliding = make_checkpoint("mistral", sliding_window=WINDOW)

@@ -25,7 +25,7 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sliding_toy_path(toy_path: Path) -> Path:
-    """The same with a sliding window of 24 tokens."""
+    """The same, said to have a sliding window of 24 tokens."""
     return toy_library.with_sliding_window(toy_path, toy_path.with_name("sliding.so"), 24)
 
 

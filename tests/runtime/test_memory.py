@@ -33,14 +33,14 @@ def metadata() -> LibraryMetadata:
     return LibraryMetadata.model_validate(data)
 
 
-def window(size: int, slides: bool = False) -> Window:
-    return Window(size, slides, 0, 512)
+def window(size: int) -> Window:
+    return Window(size, 512)
 
 
 def test_the_parts_of_the_estimate(metadata: LibraryMetadata) -> None:
     need = memory.estimate(metadata, window(4096), 4 * GIB, 128 << 20)
     assert need.kv_bytes_per_token == 512 << 10
-    assert need.kv_cache == (4096 + 3 * 16) * (512 << 10)
+    assert need.kv_cache == (4096 + 16) * (512 << 10)
     assert need.weights == 4 * GIB + (128 << 20)
     assert 100 << 20 < need.workspace < 200 << 20
 
@@ -66,8 +66,6 @@ def test_nothing_fits(metadata: LibraryMetadata) -> None:
     need = memory.estimate(metadata, window(4096), 4 * GIB, 0)
     with pytest.raises(DeviceError, match="take a smaller model"):
         memory.require(need, GIB, window(4096))
-    with pytest.raises(DeviceError, match="sliding_window_size"):
-        memory.require(need, 5 * GIB, window(4096, slides=True))
 
 
 def test_a_model_that_cannot_fit_is_not_loaded(

@@ -14,7 +14,7 @@ from mlc_llm.errors import ConfigError, LibraryError, ModelFolderError
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters
-from mlc_llm.runtime.window import Window
+from mlc_llm.runtime.window import WINDOWS_KEPT, Window
 from mlc_llm.weights.folder import ModelFolder
 
 from . import toy_library
@@ -135,10 +135,9 @@ class TestWindow:
     def test_sizes_come_from_the_configuration_then_the_library(
         self, metadata: LibraryMetadata
     ) -> None:
-        assert self.choose(metadata) == Window(96, False, 0, 32)
+        assert self.choose(metadata) == Window(96, 32)
         chosen = self.choose(metadata, context_window_size=50, prefill_chunk_size=64)
-        assert chosen == Window(50, False, 0, 50)
-        assert chosen.limit == 50
+        assert chosen == Window(50, 50)
         silent = metadata.model_copy(update={"context_window_size": -1, "prefill_chunk_size": -1})
         assert self.choose(silent, context_window_size=5000).chunk == 2048
         with pytest.raises(ConfigError, match="Neither context_window_size nor sliding_window"):
@@ -148,26 +147,25 @@ class TestWindow:
         with pytest.raises(LibraryError, match=r"window of -1 tokens.*asks for 24"):
             self.choose(metadata, sliding_window_size=24)
         sliding = metadata.model_copy(update={"sliding_window_size": 24})
-        trimmed = self.choose(sliding, sliding_window_size=24, attention_sink_size=4)
-        assert trimmed == Window(24, True, 4, 24)
-        assert trimmed.limit is None
-        with pytest.raises(LibraryError):
+        assert self.choose(sliding, sliding_window_size=24) == Window(96, 32)
+        with pytest.raises(LibraryError, match=r"window of 24 tokens.*asks for -1"):
             self.choose(sliding)
 
-    def test_a_window_that_kernels_mask_limits_nothing_but_the_context(
-        self, metadata: LibraryMetadata
-    ) -> None:
-        cache = metadata.kv_cache.model_copy(update={"trims": False})
-        update = {"sliding_window_size": 24, "kv_cache": cache, "context_window_size": -1}
-        masking = metadata.model_copy(update=update)
-        assert self.choose(masking, sliding_window_size=24) == Window(96, False, 0, 32)
-        chosen = self.choose(masking, sliding_window_size=24, context_window_size=300)
-        assert chosen.limit == 300
+    def test_a_sliding_window_does_not_limit_the_context(self, metadata: LibraryMetadata) -> None:
+        update = {"sliding_window_size": 24, "context_window_size": -1}
+        silent = metadata.model_copy(update=update)
+        assert self.choose(silent, sliding_window_size=24).size == 24 * WINDOWS_KEPT
+        chosen = self.choose(silent, sliding_window_size=24, context_window_size=300)
+        assert chosen.size == 300
 
-    def test_kernels_that_mask_have_the_sink_compiled_in(self, metadata: LibraryMetadata) -> None:
-        cache = metadata.kv_cache.model_copy(update={"trims": False})
-        update = {"sliding_window_size": 24, "kv_cache": cache, "attention_sink_size": 4}
-        masking = metadata.model_copy(update=update)
-        assert self.choose(masking, sliding_window_size=24).sink == 4
-        with pytest.raises(LibraryError, match=r"sink of 4 tokens.*asks for 5"):
-            self.choose(masking, sliding_window_size=24, attention_sink_size=5)
+    def test_the_sink_is_compiled_in(self, metadata: LibraryMetadata) -> None:
+        update = {"sliding_window_size": 24, "attention_sink_size": 4}
+        sinking = metadata.model_copy(update=update)
+        for same in (-1, 4):
+            chosen = self.choose(sinking, sliding_window_size=24, attention_sink_size=same)
+            assert chosen == Window(96, 32)
+        for other in (0, 5):
+            with pytest.raises(LibraryError, match=rf"sink of 4 tokens.*asks for {other}"):
+                self.choose(sinking, sliding_window_size=24, attention_sink_size=other)
+        with pytest.raises(ConfigError, match=r"attention_sink_size \(24\) must be less"):
+            self.choose(sinking, sliding_window_size=24, attention_sink_size=24)

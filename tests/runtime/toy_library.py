@@ -65,7 +65,6 @@ def metadata() -> dict[str, Any]:
             "head_dim": HEAD_DIM,
             "dtype": "float32",
             "page_size": 16,
-            "trims": True,
         },
         "repack": [
             {
@@ -79,7 +78,7 @@ def metadata() -> dict[str, Any]:
 
 
 def with_sliding_window(library: Path, path: Path, size: int) -> Path:
-    """Write a copy of the library that says it slides; the code is the same. 10 <= size < 100."""
+    """Write a copy whose metadata says it has a window of 10 to 99 tokens; the code is the same."""
     said, wanted = (json.dumps({"sliding_window_size": n})[1:-1].encode() for n in (-1, size))
     assert len(said) == len(wanted)
     content = library.read_bytes()
