@@ -80,6 +80,9 @@ def attend_many(
     """Emit out and lse of all queries of sequence b: tokens q_indptr[b] .. q_indptr[b + 1] - 1.
 
     q, out (s, hq, d); lse (s, hq); positions (s,) int32.
+
+    Raises:
+        ValueError: more query heads share a key head than a tile has rows.
     """
     d, group = int(q.shape[2]), int(q.shape[1]) // keys.heads
     per_tile = max(1, ROWS // group)

@@ -73,11 +73,17 @@ def float_linear(
     Arguments of the kernel: x (m, k) `x_dtype`, packed (blocks, k, 16) `weight_dtype`, y (m, n)
     `out_dtype`.
 
-    Parameters
-    ----------
-    n : rows of the weight; None when only the packed tensor knows: y is then (m, 16 * blocks).
-    k : columns of the weight.
-    m : 1 for a single token, None for any number.
+    Args:
+        n: rows of the weight; None when only the packed tensor knows: y is then (m, 16 * blocks).
+        k: columns of the weight.
+        m: 1 for a single token, None for any number.
+        weight_dtype: dtype of the weight.
+        x_dtype: dtype of x.
+        out_dtype: dtype of y.
+        isa: what the CPU offers.
+
+    Raises:
+        ValueError: `m` is neither 1 nor None.
     """
     if m not in (1, None):
         raise ValueError(f"m must be 1 or None (any number of rows), not {m!r}")

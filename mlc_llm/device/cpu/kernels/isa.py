@@ -12,12 +12,11 @@ from tvm.target.codegen import llvm_cpu_has_features
 class Isa:
     """The part of an instruction set that decides how a kernel is written.
 
-    Attributes
-    ----------
-    name : a short name for messages and kernel names.
-    lanes : float32 lanes of a vector register.
-    registers : number of vector registers, which bounds the register tiles.
-    vnni512 : whether `vpdpbusd` works on 512-bit registers (AVX512-VNNI and AVX512-BW).
+    Args:
+        name: a short name for messages and kernel names.
+        lanes: float32 lanes of a vector register.
+        registers: number of vector registers, which bounds the register tiles.
+        vnni512: whether `vpdpbusd` works on 512-bit registers (AVX512-VNNI and AVX512-BW).
     """
 
     name: str

@@ -52,12 +52,18 @@ def q4_linear(
 
     Arguments of the kernel: x (m, k) `x_dtype`, W, S `scale_dtype`, y (m, n) `out_dtype`.
 
-    Parameters
-    ----------
-    n : rows of the weight; None when only the packed tensors know: y is then (m, 16 * blocks).
-    k : columns of the weight.
-    m : 1 for a single token, None for any number.
-    activations : "a16" or "a8", how a CPU with int8 dot products rounds x; others do not round.
+    Args:
+        n: rows of the weight; None when only the packed tensors know: y is then (m, 16 * blocks).
+        k: columns of the weight.
+        m: 1 for a single token, None for any number.
+        scale_dtype: dtype of S.
+        x_dtype: dtype of x.
+        out_dtype: dtype of y.
+        isa: what the CPU offers.
+        activations: "a16" or "a8", how a CPU with int8 dot products rounds x; others do not round.
+
+    Raises:
+        ValueError: `m` or `activations` is none of these.
     """
     if activations not in ("a16", "a8"):
         raise ValueError(f"activations must be 'a16' or 'a8', not {activations!r}")

@@ -59,9 +59,11 @@ _PREFETCH = 1024  # bytes ahead
 class _Scheme:
     """How activations are rounded and multiplied.
 
-    dtype, limit : of the integers.
-    mask : what is left of a 32-bit lane of packed weights: as many codes as it has `dtype`s.
-    instruction : the dot product of a lane of codes and a lane of activations.
+    Args:
+        dtype: of the integers.
+        limit: the largest of them.
+        mask: what is left of a 32-bit lane of packed weights: as many codes as it has `dtype`s.
+        instruction: the dot product of a lane of codes and a lane of activations.
     """
 
     dtype: str

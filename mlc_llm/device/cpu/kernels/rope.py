@@ -49,12 +49,15 @@ def inverse_frequencies(
 ) -> tuple[float, ...]:
     """The head_dim / 2 angles per position, rounded to float32.
 
-    Parameters
-    ----------
-    head_dim : width of a head.
-    theta : base of the geometric series.
-    scaling : a Hugging Face `rope_scaling`: None or type "default"; "linear" (`factor`); "llama3"
-        (`factor`, `low_freq_factor`, `high_freq_factor`, `original_max_position_embeddings`).
+    Args:
+        head_dim: width of a head.
+        theta: base of the geometric series.
+        scaling: a Hugging Face `rope_scaling`: None or type "default"; "linear" (`factor`);
+            "llama3" (`factor`, `low_freq_factor`, `high_freq_factor`,
+            `original_max_position_embeddings`).
+
+    Raises:
+        ValueError: the scaling is of another type.
     """
     exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequency = (np.float32(1) / np.power(np.float32(theta), exponent)).astype(np.float32)
@@ -93,10 +96,16 @@ def split_rotary(
     Arguments of the kernel: qkv (s, hq + 2 hkv, d), position_map (s,) int32, q (s, hq, d),
     k (s, hkv, d), v (s, hkv, d), apply_rope (int64; 0 only copies).
 
-    Parameters
-    ----------
-    inv_freq : `inverse_frequencies`, or any head_dim / 2 numbers.
-    attention_factor : multiplies cos and sin.
+    Args:
+        num_q_heads: hq.
+        num_kv_heads: hkv.
+        head_dim: d.
+        dtype: dtype of qkv, q, k and v.
+        inv_freq: `inverse_frequencies`, or any head_dim / 2 numbers.
+        attention_factor: multiplies cos and sin.
+
+    Raises:
+        ValueError: there are not head_dim / 2 frequencies.
     """
     if len(inv_freq) != head_dim // 2:
         raise ValueError(f"{head_dim // 2} inverse frequencies are needed, not {len(inv_freq)}")
