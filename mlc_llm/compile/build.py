@@ -118,4 +118,4 @@ def _link(executable: relax.VMExecutable, compiler: str, output: Path) -> None:
             executable.export_library(str(linked), workspace_dir=folder, cc=compiler)
         except (RuntimeError, OSError) as error:
             raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
-        os.replace(linked, output)
+        linked.replace(output)

@@ -1,4 +1,4 @@
-"""What a library says of itself: the runtime's metadata, and the record for those who look at it."""
+"""What a library says of itself: metadata for the runtime, and a record for everybody else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Weights in the layouts that the CPU's kernels read, and the kernels that read them.
 
-A weight of n rows lies in blocks of 16 rows. Where the rows are the vocabulary, whose size a library
-does not know, the number of blocks is symbolic and outputs are padded to whole blocks.
+A weight lies in blocks of 16 rows. Where the rows are the vocabulary, whose size a library does not
+know, the number of blocks is symbolic and outputs are padded to whole blocks.
 """
 
 from __future__ import annotations
