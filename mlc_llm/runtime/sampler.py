@@ -30,6 +30,10 @@ Indices = npt.NDArray[np.intp]
 GREEDY_BELOW = 1e-5
 """Temperatures below this are greedy: logits divided by them would overflow."""
 
+_LEAST_UNSHIFTED, _LARGEST_UNSHIFTED = -10.0, 70.0
+"""Between these a largest logit need not be subtracted first, which saves a pass: the exponentials
+do not overflow float32, nor does their sum, and what underflows is below e**-77 of the largest."""
+
 
 @dataclass(frozen=True)
 class SamplingSettings:
@@ -175,18 +179,20 @@ class Sampler:
             kept = top(logits, settings.top_k)
             logits = logits[kept]
         weights = self._weights(logits, largest)
-        index = draw_likely(weights, settings.top_p, settings.min_p, self._random.random)
+        least = settings.min_p * float(weights.max()) if settings.min_p > 0.0 else 0.0
+        index = draw_likely(weights, settings.top_p, least, self._random.random)
         return index if kept is None else int(kept[index])
 
     def _weights(self, logits: Floats, largest: float) -> Floats:
-        """The tokens' probabilities up to a factor: the likeliest one's is 1."""
+        """The tokens' probabilities up to a factor."""
         weights: Floats = self._work[: logits.size]
-        np.subtract(logits, np.float32(largest), out=weights)
-        if self.settings.temperature != 1.0:
-            with np.errstate(over="ignore"):
-                weights *= np.float32(1.0 / self.settings.temperature)
-        np.exp(weights, out=weights)
-        return weights
+        factor = 1.0 / self.settings.temperature
+        with np.errstate(over="ignore"):  # Towards minus infinity, whose exponential is 0.
+            if not _LEAST_UNSHIFTED <= largest * factor <= _LARGEST_UNSHIFTED:
+                logits = np.subtract(logits, np.float32(largest), out=weights)
+            if factor != 1.0:
+                logits = np.multiply(logits, np.float32(factor), out=weights)
+        return np.exp(logits, out=weights)
 
 
 class SeenTokens:

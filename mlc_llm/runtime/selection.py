@@ -16,9 +16,13 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
+Mask = npt.NDArray[np.bool_]
 
-_COLUMNS = 512
+_COLUMNS = 1024
 """A vector is taken as a matrix of so many columns: NumPy reduces along its rows fastest."""
+
+_SPARSE = 64
+"""Where fewer than one in so many are selected, gathering them beats passing over everything."""
 
 
 def top(weights: Floats, count: int) -> Indices:
@@ -59,7 +63,7 @@ def draw_likely(weights: Floats, share: float, least: float, random: Callable[[]
     twenty for a share of 95%.
 
     Args:
-        weights: shape (n,), none negative, not all zero.
+        weights: shape (n,), none negative, not all zero; may be overwritten.
         share: above 0, at most 1.
         least: of the nucleus, weights below this are left out; at most the largest weight.
         random: gives uniform numbers, at least 0 and below 1.
@@ -70,25 +74,40 @@ def draw_likely(weights: Floats, share: float, least: float, random: Callable[[]
     while True:
         index = sums.index(random())
         if weights[index] < least:
-            likely = np.flatnonzero(weights >= np.float32(least))
+            narrower = weights >= np.float32(least)
         elif share == 1.0:
             break
         else:
-            before, likely = _before(weights, index)
-            if before < mass or not likely.size:
+            narrower = _before(weights, index)
+            if _masked_sum(weights, narrower) < mass or not narrower.any():
                 break
-        kept = likely if kept is None else kept[likely]
-        weights = weights[likely]
+        if _is_sparse(narrower):
+            likely = np.flatnonzero(narrower)
+            kept = likely if kept is None else kept[likely]
+            weights = weights[likely]
+        else:
+            np.multiply(weights, narrower, out=weights)
         sums = RunningSums(weights)
     return index if kept is None else int(kept[index])
 
 
-def _before(weights: Floats, index: int) -> tuple[float, Indices]:
-    """The weights that come before one, the largest first: their sum, and their indices."""
-    larger = weights > weights[index]
-    larger[:index] |= weights[:index] == weights[index]
-    likely = np.flatnonzero(larger)
-    return float(weights[likely].sum()), likely
+def _before(weights: Floats, index: int) -> Mask:
+    """Which weights come before one: the larger ones, and equal ones of lower index."""
+    before = np.empty(weights.size, np.bool_)
+    np.greater_equal(weights[:index], weights[index], out=before[:index])
+    np.greater(weights[index:], weights[index], out=before[index:])
+    return before
+
+
+def _masked_sum(weights: Floats, mask: Mask) -> float:
+    if _is_sparse(mask):
+        return float(weights[np.flatnonzero(mask)].sum())
+    # NumPy's own loop: its dot product would start BLAS's threads, which disturb TVM's.
+    return float(np.einsum("i,i->", weights, mask))
+
+
+def _is_sparse(mask: Mask) -> bool:
+    return bool(np.count_nonzero(mask) * _SPARSE < mask.size)
 
 
 class RunningSums:
@@ -106,10 +125,10 @@ class RunningSums:
         whole = weights.size - weights.size % _COLUMNS
         self._matrix = weights[:whole].reshape(-1, _COLUMNS)
         self._rest = weights[whole:]
-        sums = self._matrix.sum(axis=0, dtype=np.float32)
-        # The rest is the last column.
-        sums = np.append(sums.astype(np.float64), self._rest.sum(dtype=np.float64))
-        self._sums = np.cumsum(sums)
+        sums = np.empty(_COLUMNS + 1)
+        sums[:-1] = self._matrix.sum(axis=0)
+        sums[-1] = self._rest.sum(dtype=np.float64)
+        self._sums = np.cumsum(sums, out=sums)
 
     @property
     def total(self) -> float:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.runtime import selection
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
 
 # Steps of 1/4 make equal logits frequent; -inf is a token that is excluded.
@@ -40,17 +39,21 @@ SETTINGS = st.builds(
 
 
 def _probabilities(
-    logits: npt.NDArray[np.float32], settings: SamplingSettings, generated: Sequence[int] = ()
+    logits: npt.NDArray[np.float32],
+    settings: SamplingSettings,
+    generated: Sequence[int] = (),
+    prompt: Sequence[int] = (),
 ) -> npt.NDArray[np.float64]:
     """The distribution that the settings describe, in the plainest way."""
     x = logits.astype(np.float64)
     for token, bias in settings.logit_bias.items():
         x[token] += bias
+    for token in {*prompt, *generated}:
+        positive = x[token] > 0
+        x[token] *= settings.repetition_penalty ** (-1 if positive else 1)
     for token in set(generated):
         x[token] -= settings.presence_penalty
         x[token] -= settings.frequency_penalty * list(generated).count(token)
-        positive = x[token] > 0
-        x[token] *= settings.repetition_penalty ** (-1 if positive else 1)
     order = np.argsort(-x, kind="stable")
     if settings.temperature == 0:
         return np.eye(len(x))[order[0]]
@@ -65,25 +68,31 @@ def _probabilities(
 
 
 def _allowed(
-    logits: npt.NDArray[np.float32], settings: SamplingSettings, generated: Sequence[int]
+    logits: npt.NDArray[np.float32],
+    settings: SamplingSettings,
+    generated: Sequence[int],
+    prompt: Sequence[int],
 ) -> set[int]:
     """The tokens that may come; a little rounding may let in the first one beyond ``top_p``."""
     wider = dataclasses.replace(settings, top_p=min(1.0, settings.top_p + 1e-5))
-    return {int(token) for token in np.flatnonzero(_probabilities(logits, wider, generated))}
+    return {
+        int(token) for token in np.flatnonzero(_probabilities(logits, wider, generated, prompt))
+    }
 
 
-@hypothesis.given(LOGITS, SETTINGS, st.integers(0, 2**32))
+@hypothesis.given(LOGITS, SETTINGS, st.integers(0, 2**32), st.lists(st.integers(0, 59), max_size=9))
 @hypothesis.settings(max_examples=300)
 def test_only_allowed_tokens_come(
-    logits: npt.NDArray[np.float32], settings: SamplingSettings, seed: int
+    logits: npt.NDArray[np.float32], settings: SamplingSettings, seed: int, prompt: list[int]
 ) -> None:
     logits.flags.writeable = False
     before = logits.copy()
-    sampler = Sampler(settings, seed)
+    prompt = [token % logits.size for token in prompt]
+    sampler = Sampler(settings, seed, prompt)
     generated: list[int] = []
     for _ in range(6):
         token = sampler.sample(logits)
-        assert token in _allowed(logits, settings, generated)
+        assert token in _allowed(logits, settings, generated, prompt)
         generated.append(token)
     np.testing.assert_array_equal(logits, before)
 
@@ -93,20 +102,27 @@ def test_only_allowed_tokens_come(
     [
         {},
         {"temperature": 0.6},
+        {"temperature": 0.1},
         {"temperature": 1.8, "top_p": 0.8},
         {"top_k": 7},
         {"min_p": 0.2},
+        {"top_p": 0.3},
+        {"top_p": 0.9, "min_p": 0.1},
+        {"top_k": 500, "min_p": 0.05},
         {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.02},
         {"logit_bias": {3: 2.5, 600: 4.0}},
+        {"logit_bias": {3: 2.5, 600: 4.0}, "temperature": 0.8, "top_p": 0.7},
     ],
 )
 def test_frequencies_follow_the_probabilities(options: dict[str, Any]) -> None:
     """A chi-square test; the seed is fixed, so it either always or never passes."""
-    logits = np.random.default_rng(7).normal(scale=2.0, size=700).astype(np.float32)
+    # More tokens than the sums have columns, so that every way through the selection is taken.
+    size = 2500
+    logits = np.random.default_rng(7).normal(scale=2.0, size=size).astype(np.float32)
     settings = SamplingSettings(**options)
     sampler = Sampler(settings, seed=11)
     draws = 20_000
-    counts = np.bincount([sampler.sample(logits) for _ in range(draws)], minlength=700)
+    counts = np.bincount([sampler.sample(logits) for _ in range(draws)], minlength=size)
     expected = _probabilities(logits, settings) * draws
     assert not counts[expected == 0].any()
     # Tokens too rare for the test each are taken together.
@@ -120,19 +136,71 @@ def test_frequencies_follow_the_probabilities(options: dict[str, Any]) -> None:
     assert statistic < freedom + 4 * np.sqrt(2 * freedom)
 
 
-def test_penalties_follow_what_was_generated() -> None:
+def test_frequencies_with_penalties_and_a_prompt() -> None:
+    """The second token of many answers whose first is always the same; seeds are fixed."""
+    logits = np.random.default_rng(5).normal(scale=2.0, size=12).astype(np.float32)
+    settings = SamplingSettings(
+        repetition_penalty=1.5,
+        presence_penalty=0.7,
+        frequency_penalty=0.4,
+        temperature=0.9,
+        top_p=0.97,
+        logit_bias={4: 1.5},
+    )
+    prompt = [1, 4, 4, 9]
+    first = SamplingSettings(temperature=0)
+    draws = 6000
+    counts = np.zeros(12)
+    generated = int(logits.argmax())
+    for seed in range(draws):
+        sampler = Sampler(settings, seed, prompt)
+        sampler._seen.add(generated)
+        counts[sampler.sample(logits)] += 1
+    assert Sampler(first).sample(logits) == generated
+    expected = _probabilities(logits, settings, [generated], prompt) * draws
+    assert not counts[expected == 0].any()
+    allowed = expected > 0
+    statistic = float(((counts - expected)[allowed] ** 2 / expected[allowed]).sum())
+    freedom = int(allowed.sum()) - 1
+    assert statistic < freedom + 4 * np.sqrt(2 * freedom)
+
+
+@pytest.mark.parametrize("prompt", [[], [5, 7, 7, 300]])
+def test_penalties_follow_what_was_generated(prompt: list[int]) -> None:
     """Greedy with penalties walks as the reference does, also over many different tokens."""
     logits = np.random.default_rng(3).normal(scale=2.0, size=400).astype(np.float32)
     settings = SamplingSettings(
         temperature=0, repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.3
     )
-    sampler = Sampler(settings)
+    sampler = Sampler(settings, prompt_ids=prompt)
     generated: list[int] = []
     for _ in range(400):
-        expected = int(_probabilities(logits, settings, generated).argmax())
+        expected = int(_probabilities(logits, settings, generated, prompt).argmax())
         generated.append(sampler.sample(logits))
         assert generated[-1] == expected
     assert len(set(generated)) > 64
+
+
+def test_only_the_repetition_penalty_counts_the_prompt() -> None:
+    logits = np.array([2.0, 1.9, -1.0], np.float32)
+    for options in ({"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):
+        settings = SamplingSettings(temperature=0, **options)
+        assert Sampler(settings, prompt_ids=[0, 0]).sample(logits) == 0
+    settings = SamplingSettings(temperature=0, repetition_penalty=1.1)
+    assert Sampler(settings, prompt_ids=[0, 0]).sample(logits) == 1
+    assert Sampler(settings).sample(logits) == 0
+
+
+def test_the_repetition_penalty_is_that_of_transformers(torch: Any, transformers: Any) -> None:
+    logits = np.random.default_rng(8).normal(size=(1, 90)).astype(np.float32)
+    seen = [3, 3, 14, 80, 41]
+    processor = transformers.RepetitionPenaltyLogitsProcessor(penalty=1.7)
+    expected = processor(torch.tensor([seen]), torch.from_numpy(logits.copy()))[0].numpy()
+    sampler = Sampler(SamplingSettings(repetition_penalty=1.7), prompt_ids=seen[:3])
+    sampler._prepare((90,))
+    for token in seen[3:]:
+        sampler._seen.add(token)
+    np.testing.assert_allclose(sampler._adjust(logits[0]), expected, rtol=1e-6)
 
 
 def test_a_seed_makes_it_reproducible() -> None:
@@ -151,7 +219,7 @@ def test_greedy_takes_the_first_of_equals() -> None:
     assert Sampler(SamplingSettings(temperature=0)).sample(np.array([1, 2, 2], np.float32)) == 1
 
 
-@pytest.mark.parametrize("temperature", [1e-6, 1e-4, 0.01])
+@pytest.mark.parametrize("temperature", [1e-6, 1e-4, 0.01, 0.1])
 def test_tiny_temperatures_do_not_overflow(temperature: float) -> None:
     logits = np.array([-3e38, 5, 6, -np.inf], np.float32)
     sampler = Sampler(SamplingSettings(temperature=temperature), 0)
@@ -218,60 +286,9 @@ def test_settings_out_of_range(options: dict[str, Any]) -> None:
         SamplingSettings(**options)
 
 
-@pytest.mark.parametrize("scale", [0.0, 1.0, 8.0])
-@pytest.mark.parametrize("size", [5, 4096, 4097, 50_000])
-@pytest.mark.parametrize("rounded", [False, True])
-class TestSelection:
-    """Selections from few and many weights, flat and peaked, with and without equal ones."""
-
-    @pytest.fixture
-    def weights(self, scale: float, size: int, rounded: bool) -> npt.NDArray[np.float32]:
-        logits = np.random.default_rng(size).normal(scale=scale, size=size)
-        if rounded:
-            logits = np.rint(logits)
-        return np.exp(logits - logits.max()).astype(np.float32)
-
-    @pytest.mark.parametrize("count", [1, 2, 40, 5000])
-    def test_top(self, weights: npt.NDArray[np.float32], count: int) -> None:
-        count = min(count, weights.size)
-        expected = np.sort(np.argsort(-weights, kind="stable")[:count])
-        np.testing.assert_array_equal(selection.top(weights, count), expected)
-
-    @pytest.mark.parametrize("share", [0.001, 0.3, 0.9, 0.999])
-    def test_nucleus(self, weights: npt.NDArray[np.float32], share: float) -> None:
-        order = np.argsort(-weights, kind="stable")
-        running = np.cumsum(weights[order], dtype=np.float64)
-        found = selection.nucleus(weights, share)
-        # As many of the largest as reach the share, but for float32's rounding.
-        np.testing.assert_array_equal(found, np.sort(order[: found.size]))
-        assert running[found.size - 1] >= (share - 1e-5) * running[-1]
-        assert found.size == 1 or running[found.size - 2] < (share + 1e-5) * running[-1]
-
-
-@hypothesis.given(
-    hnp.arrays(np.int16, st.integers(1, 2000), elements=st.integers(0, 50)).filter(np.any),
-    st.integers(0, 2**20 - 1),
-)
-def test_draw_inverts_the_cumulative_distribution(
-    whole: npt.NDArray[np.int16], numerator: int
-) -> None:
-    """Whole weights and a dyadic fraction make both sides exact."""
-    uniform = numerator / 2**20
-    running = np.cumsum(whole, dtype=np.float64)
-    expected = int(np.searchsorted(running, uniform * running[-1], side="right"))
-    assert selection.draw(whole.astype(np.float32), uniform) == expected
-
-
-def test_draw_never_gives_a_weight_of_zero() -> None:
-    weights = np.array([0, 0.1, 0, 0.2, 0], np.float32)
-    almost_one = float(np.nextafter(1.0, 0.0))
-    assert selection.draw(weights, 0.0) == 1
-    assert selection.draw(weights, almost_one) == 3
-
-
 @pytest.mark.parametrize("options", [{}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.9}])
 def test_a_large_vocabulary_is_quick(options: dict[str, Any]) -> None:
-    """About 0.2 ms; the bound only tells vectorised code from a loop or a full argsort."""
+    """Below 0.2 ms; the bound only tells vectorised code from a loop or a full argsort."""
     random = np.random.default_rng(0)
     logits = random.normal(scale=2.0, size=128_000).astype(np.float32)
     logits[random.integers(0, 128_000, 50)] += 15
