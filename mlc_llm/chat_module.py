@@ -3,35 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import aclosing
 from typing import Any
 
 import numpy as np
 
 from mlc_llm.callback import Progress
 from mlc_llm.chat.benchmark import benchmark
+from mlc_llm.chat.dialogue import Dialogue, Prompt
 from mlc_llm.chat.loading import LoadedChat, load_chat
-from mlc_llm.chat.settings import ChatSettings, check_generation
-from mlc_llm.chat.turn import Event, Turn
+from mlc_llm.chat.settings import check_generation
+from mlc_llm.chat.streams import StreamChunk, chunks, collect, step_in_threads
+from mlc_llm.chat.turn import Event
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
-from mlc_llm.conversation import Conversation, Message
+from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.plugin.registry import default_registry
-from mlc_llm.runtime.generation import Delta, GenerationResult
+from mlc_llm.runtime.generation import GenerationResult
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.turns import Turns
-from mlc_llm.runtime.window import Window
-
-Prompt = str | Sequence[Any]
-"""A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
 
 
 class ChatModule:
     """A model and one conversation with it.
 
-    May be used from several threads: calls are served one after the other, in the order in which
-    they came. A turn enters the history when its answer is complete; one that failed, was
-    interrupted or was closed leaves the history as it was.
+    May be used from several threads and asyncio tasks: calls are served one after the other, in
+    the order in which they came. A turn enters the history when its answer is complete; one that
+    failed, was interrupted or was closed leaves the history as it was.
 
     Args:
         model: a model folder, or ``HF://org/name`` on the Hugging Face hub.
@@ -70,9 +69,8 @@ class ChatModule:
         self.model_path = str(self._chat.folder.path)
         self.model_lib = str(self._chat.library)
         self.device = str(self._chat.device)
-        self._settings: ChatSettings = self._chat.settings
-        self._conversation = Conversation(self._settings.template, self._chat.tokenizer)
-        self.chat_config = self._settings.effective(self.model_lib)
+        self._dialogue = Dialogue(self._chat, self._registry)
+        self.chat_config = self._dialogue.settings.effective(self.model_lib)
         self._registry.notify("mlc_llm_chat_loaded", chat=self)
 
     def generate(
@@ -102,29 +100,99 @@ class ChatModule:
         """
         progress = Progress(progress_callback)
         try:
-            events = self._turn(prompt, generation_config, stateless)
-            texts = _collect(events, progress)
+            generation = check_generation(generation_config)
+            with self._turns.take():
+                texts = collect(self._events(prompt, generation, stateless), progress)
         except BaseException as error:
             progress.fail(error)
             raise
-        if generation_config is not None and generation_config.n is not None:
-            return texts
-        return texts[0]
+        return texts[0] if generation.n is None else texts
+
+    async def agenerate(
+        self,
+        prompt: Prompt,
+        generation_config: GenerationConfig | None = None,
+        stateless: bool = False,
+    ) -> str | list[str]:
+        """:meth:`generate` for asyncio; cancelling the task stops the generation."""
+        generation = check_generation(generation_config)
+        async with (
+            self._turns.take_async(),
+            aclosing(step_in_threads(self._events(prompt, generation, stateless))) as events,
+        ):
+            texts = [event.text async for event in events if isinstance(event, GenerationResult)]
+        return texts[0] if generation.n is None else texts
 
     def stream(
         self,
         prompt: Prompt,
         generation_config: GenerationConfig | None = None,
         stateless: bool = False,
-    ) -> Generator[str, None, None]:
+    ) -> Generator[StreamChunk, None, None]:
         """Answer a prompt, and yield the answer in parts as it is written.
 
         The arguments and errors are those of :meth:`generate`; ``n`` must not be above 1. Closing
         the generator early stops the generation and leaves the history as it was.
+
+        Yields:
+            Strings, which also have ``token_ids`` and, if asked for, ``logprobs``. The last one
+            has a ``finish_reason``; the turn is in the history by then.
         """
-        if (check_generation(generation_config).n or 1) > 1:
-            raise ConfigError("stream gives one answer; use generate for n of them.")
-        return _texts(self._turn(prompt, generation_config, stateless))
+        return self._stream(prompt, _check_single(generation_config), stateless)
+
+    def _stream(
+        self, prompt: Prompt, generation: GenerationConfig, stateless: bool
+    ) -> Generator[StreamChunk, None, None]:
+        with self._turns.take() as place:
+            events = self._events(prompt, generation, stateless)
+            for chunk in chunks(events, generation.logprobs is not None):
+                yield chunk
+                place.resumed()
+
+    def astream(
+        self,
+        prompt: Prompt,
+        generation_config: GenerationConfig | None = None,
+        stateless: bool = False,
+    ) -> AsyncGenerator[StreamChunk, None]:
+        """:meth:`stream` for asyncio: ``async for chunk in chat.astream(prompt)``.
+
+        The event loop is never blocked, and tasks are served in the order in which they ask for
+        their first chunk. Cancelling the task, or closing the generator, stops the generation.
+        """
+        return self._astream(prompt, _check_single(generation_config), stateless)
+
+    async def _astream(
+        self, prompt: Prompt, generation: GenerationConfig, stateless: bool
+    ) -> AsyncGenerator[StreamChunk, None]:
+        async with self._turns.take_async() as place:
+            parts = chunks(
+                self._events(prompt, generation, stateless), generation.logprobs is not None
+            )
+            async with aclosing(step_in_threads(parts)) as steps:
+                async for chunk in steps:
+                    yield chunk
+                    place.resumed()
+
+    def _events(
+        self, prompt: Prompt, generation: GenerationConfig, stateless: bool
+    ) -> Generator[Event, None, None]:
+        """Answer a prompt, and tell the plugins."""
+        self._open_chat()
+        yield from self._dialogue.answer(prompt, generation, stateless)
+        texts = [result.text for result in self._dialogue.results]
+        output = texts[0] if generation.n is None else texts
+        self._registry.notify("mlc_llm_chat_generated", chat=self, prompt=prompt, output=output)
+
+    @property
+    def results(self) -> tuple[GenerationResult, ...]:
+        """What the last call generated, one result for each answer.
+
+        Besides the text each has the token ids, the ``finish_reason``, the sizes of the prompt
+        and, where ``GenerationConfig(logprobs=...)`` was set, the log-probabilities. An answer
+        that was broken off is there as far as it came, as ``cancelled``. Empty after an error.
+        """
+        return self._dialogue.results
 
     def reset_chat(self, chat_config: ChatConfig | ConvConfig | None = None) -> None:
         """Forget the history and the statistics.
@@ -140,36 +208,28 @@ class ChatModule:
             TemplateError: it names an unknown template; nothing was reset.
         """
         with self._turns.take():
-            chat = self._open_chat()
-            if chat_config is not None:
-                settings = self._settings.reset(chat.folder.config, chat_config, self._registry)
-                window = Window.choose(settings.file, chat.model.metadata)
-                conversation = Conversation(settings.template, chat.tokenizer)
-                if window != chat.model.window:
-                    chat.engine.call(lambda stop: chat.model.resize(window))
-                self._settings, self._conversation = settings, conversation
-                self.chat_config = settings.effective(self.model_lib)
-            self._conversation.reset()
-            chat.engine.call(lambda stop: chat.model.reset_metrics())
+            self._open_chat()
+            self._dialogue.reset(chat_config)
+            self.chat_config = self._dialogue.settings.effective(self.model_lib)
 
     def stats(self, verbose: bool = False) -> str:
         """The speed since the chat was loaded or reset.
 
         Args:
-            verbose: a line for each phase, with its tokens and seconds; otherwise as in
+            verbose: four lines for each phase, with its tokens and seconds; otherwise as in
                 ``prefill: 3477.5 tok/s, decode: 153.6 tok/s``.
         """
         return self.metrics.details() if verbose else self.metrics.summary()
 
     @property
     def metrics(self) -> Metrics:
-        """What :meth:`stats` shows, as numbers."""
-        return self._chat.model.metrics
+        """What :meth:`stats` shows, as numbers, and the time to the first token."""
+        return self._chat.model.metrics.snapshot()
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The history."""
-        return self._conversation.messages
+        return self._dialogue.conversation.messages
 
     def benchmark_generate(self, prompt: str, generate_length: int) -> str:
         """Continue raw text by exactly so many tokens, to measure the speed; see :meth:`stats`.
@@ -186,7 +246,7 @@ class ChatModule:
             ConfigError: the prompt is empty, or ``generate_length`` is less than 1.
         """
         with self._turns.take():
-            return benchmark(self._open_chat(), self._settings, prompt, generate_length)
+            return benchmark(self._open_chat(), self._dialogue.settings, prompt, generate_length)
 
     def embed_text(self, input: str) -> np.ndarray:
         """The model's embeddings of a text's tokens: float32 of shape (tokens, hidden size).
@@ -224,74 +284,10 @@ class ChatModule:
             raise GenerationError("The chat is closed; make a new ChatModule to use the model.")
         return self._chat
 
-    def _turn(
-        self, prompt: Prompt, generation: GenerationConfig | None, stateless: bool
-    ) -> Generator[Event, None, None]:
-        """Answer a prompt; the history changes when the last event has been taken."""
-        results: list[GenerationResult] = []
-        with self._turns.take() as place:
-            chat, settings = self._open_chat(), self._settings
-            messages = self._with_prompt(prompt, stateless)
-            generation = check_generation(generation)
-            turn = Turn.plan(chat, settings, self._conversation, messages, generation)
-            for number in range(generation.n or 1):
-                for event in turn.answer(chat, settings, number):
-                    if isinstance(event, GenerationResult):
-                        results.append(event)
-                    elif number > 0:
-                        continue
-                    yield event
-                    place.resumed()
-            self._remember(turn, results[0], stateless)
-        texts = [result.text for result in results]
-        output = texts if generation.n is not None else texts[0]
-        self._registry.notify("mlc_llm_chat_generated", chat=self, prompt=prompt, output=output)
 
-    def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
-        """All messages, the one to answer last."""
-        if isinstance(prompt, str):
-            keeps = self._conversation.template.has_memory and not stateless
-            history = self._conversation.messages if keeps else ()
-            return (*history, Message("user", prompt))
-        if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
-            raise ConfigError(
-                "A prompt is a text, or a list of messages with role and content; given: "
-                f"{prompt!r}."
-            )
-        return tuple(Message.of(message) for message in prompt)
-
-    def _remember(self, turn: Turn, result: GenerationResult, stateless: bool) -> None:
-        if stateless or not self._conversation.template.has_memory:
-            self._conversation.reset()
-            return
-        self._conversation.messages = turn.messages
-        self._conversation.append("assistant", result.text, result.token_ids)
-
-
-def _collect(events: Generator[Event, None, None], progress: Progress) -> list[str]:
-    """Take all events, and tell the callback of the first answer; returns the answers' texts."""
-    texts: list[str] = []
-    text = ""
-    try:
-        for event in events:
-            if isinstance(event, Delta):
-                text += event.text
-                progress.advance(text, event.tokens)
-                if progress.closed:
-                    return [text]
-            else:
-                if not texts:
-                    progress.finish(event.text)
-                texts.append(event.text)
-    finally:
-        events.close()
-    return texts
-
-
-def _texts(events: Generator[Event, None, None]) -> Generator[str, None, None]:
-    try:
-        for event in events:
-            if isinstance(event, Delta) and event.text:
-                yield event.text
-    finally:
-        events.close()
+def _check_single(generation: GenerationConfig | None) -> GenerationConfig:
+    """The overlay for a stream, which gives one answer."""
+    generation = check_generation(generation)
+    if (generation.n or 1) > 1:
+        raise ConfigError("stream gives one answer; use generate for n of them.")
+    return generation

@@ -134,12 +134,10 @@ def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
     """The user's overlay for one generation; an empty one for None.
 
     Raises:
-        ConfigError: it is something else, or asks for what there is not.
+        ConfigError: it is something else.
     """
     if generation is None:
         return GenerationConfig()
     if not isinstance(generation, GenerationConfig):
         raise ConfigError(f"generation_config is to be a GenerationConfig; given: {generation!r}.")
-    if generation.logprobs is not None:
-        raise ConfigError("logprobs are not recorded by this version; leave them out.")
     return generation

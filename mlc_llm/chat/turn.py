@@ -12,6 +12,7 @@ from mlc_llm.config import GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
 from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.sampler import Sampler
 
 Event = Delta | GenerationResult
@@ -72,11 +73,20 @@ class Turn:
             settings: the chat's settings.
             number: which of several answers; with a seed, each gets another one.
         """
-        seed = self.generation.seed
-        sampler = Sampler(
-            settings.sampling(self.generation), None if seed is None else seed + number
-        )
+        generation = self.generation
+        seed = None if generation.seed is None else generation.seed + number
+        sampler = Sampler(settings.sampling(generation), seed, self.prompt_ids)
         detokenizer = chat.tokenizer.stream(continues=self.continues)
+        recorder = self._recorder(chat)
         yield from chat.engine.stream(
-            lambda stop: generate(chat.model, self.prompt_ids, sampler, self.ending, detokenizer)
+            lambda stop: generate(
+                chat.model, self.prompt_ids, sampler, self.ending, detokenizer, recorder
+            )
         )
+
+    def _recorder(self, chat: LoadedChat) -> LogprobRecorder | None:
+        count = self.generation.logprobs
+        if count is None:
+            return None
+        # As within a text, where a token keeps its leading space.
+        return LogprobRecorder(count, lambda token: chat.tokenizer.decode([token], continues=True))

@@ -8,11 +8,13 @@ usable; its KV cache then holds what was fed so far.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
 from mlc_llm.runtime.sampler import Sampler
 from mlc_llm.tokenizer import Detokenizer
 from mlc_llm.tokenizer.stop import StopText
@@ -37,15 +39,19 @@ class Ending:
 
 @dataclass(frozen=True)
 class Delta:
-    """A step of the generation: the text that became certain, often none.
+    """A step of the generation.
 
     Args:
-        text: what is new.
-        tokens: how many tokens were generated so far.
+        text: the text that became certain, often none.
+        token_ids: the token that was generated, if one was.
+        logprobs: its log-probabilities, if they are recorded.
+        prefilled: how many tokens of the prompt were prefilled.
     """
 
-    text: str
-    tokens: int
+    text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    prefilled: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,10 @@ class GenerationResult:
         text: its text.
         token_ids: its tokens, without the stop token, but with those of a stop string.
         finish_reason: ``stop`` for a stop token or string, ``length`` for the limit of tokens or
-            the end of the context window, ``cancelled`` when nobody listened any more.
+            the end of the context window, ``cancelled`` when it was broken off by the user.
         prompt_tokens: how many tokens the prompt has.
         prefilled_tokens: how many of them were not in the KV cache yet.
+        logprobs: each token's log-probabilities; None where they were not asked for.
     """
 
     text: str
@@ -66,15 +73,42 @@ class GenerationResult:
     finish_reason: FinishReason
     prompt_tokens: int
     prefilled_tokens: int
+    logprobs: tuple[TokenLogprob, ...] | None = None
 
 
-@dataclass
-class _Progress:
-    """What a generation has produced so far, filled by the layers below."""
+class Answer:
+    """An answer that grows, the sum of its steps.
 
-    prefilled: int = 0
-    token_ids: list[int] = field(default_factory=list)
-    pieces: list[str] = field(default_factory=list)
+    Args:
+        prompt_tokens: how many tokens the prompt has.
+        records: whether the steps have log-probabilities.
+    """
+
+    def __init__(self, prompt_tokens: int, records: bool) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._prefilled = 0
+        self._pieces: list[str] = []
+        self._token_ids: list[int] = []
+        self._logprobs: list[TokenLogprob] | None = [] if records else None
+
+    def add(self, delta: Delta) -> None:
+        """Take the next step."""
+        self._pieces.append(delta.text)
+        self._token_ids += delta.token_ids
+        self._prefilled += delta.prefilled
+        if self._logprobs is not None:
+            self._logprobs += delta.logprobs
+
+    def result(self, reason: FinishReason) -> GenerationResult:
+        """What there is of it, as a result."""
+        return GenerationResult(
+            text="".join(self._pieces),
+            token_ids=tuple(self._token_ids),
+            finish_reason=reason,
+            prompt_tokens=self._prompt_tokens,
+            prefilled_tokens=self._prefilled,
+            logprobs=None if self._logprobs is None else tuple(self._logprobs),
+        )
 
 
 def generate(
@@ -83,6 +117,7 @@ def generate(
     sampler: Sampler,
     ending: Ending,
     detokenizer: Detokenizer,
+    recorder: LogprobRecorder | None = None,
 ) -> Generator[Delta | GenerationResult, None, None]:
     """Answer a prompt.
 
@@ -92,6 +127,7 @@ def generate(
         sampler: chooses the tokens; made for this answer.
         ending: when the answer ends.
         detokenizer: turns tokens into text; made for this answer.
+        recorder: gives the log-probabilities of the tokens; None for none to be recorded.
 
     Yields:
         A :class:`Delta` for each prefilled chunk and for each token, then the
@@ -102,16 +138,10 @@ def generate(
         TokenizerError: a token of the prompt is not in the model's vocabulary.
         GenerationError: the model failed.
     """
-    progress = _Progress()
-    tokens = token_steps(model, prompt_ids, sampler, ending, progress)
-    reason = yield from text_steps(tokens, detokenizer, ending.stop_strings, progress)
-    yield GenerationResult(
-        text="".join(progress.pieces),
-        token_ids=tuple(progress.token_ids),
-        finish_reason=reason,
-        prompt_tokens=len(prompt_ids),
-        prefilled_tokens=progress.prefilled,
-    )
+    answer = Answer(len(prompt_ids), recorder is not None)
+    tokens = token_steps(model, prompt_ids, sampler, ending, recorder)
+    reason = yield from text_steps(tokens, detokenizer, ending.stop_strings, answer)
+    yield answer.result(reason)
 
 
 def token_steps(
@@ -119,22 +149,23 @@ def token_steps(
     prompt_ids: Sequence[int],
     sampler: Sampler,
     ending: Ending,
-    progress: _Progress,
-) -> Generator[int | None, None, FinishReason]:
+    recorder: LogprobRecorder | None = None,
+) -> Generator[Delta, None, FinishReason]:
     """Prefill the prompt, then sample and decode token by token.
 
-    Yields None after each prefilled chunk, then every token of the answer. Returns why it ended.
+    Yields a step after each prefilled chunk, then one for every token. Returns why it ended.
     """
+    begin = time.perf_counter()
     for count in model.feed_steps(prompt_ids):
-        progress.prefilled += count
-        yield None
+        yield Delta(prefilled=count)
     token = sampler.sample(model.logits)
+    model.metrics.time_to_first_token = time.perf_counter() - begin
+    generated = 0
     while token not in ending.stop_ids:
-        progress.token_ids.append(token)
-        yield token
-        if len(progress.token_ids) >= ending.max_tokens:
-            return "length"
-        if model.length >= model.window.size:
+        recorded = () if recorder is None else (recorder.record(model.logits, token),)
+        yield Delta(token_ids=(token,), logprobs=recorded)
+        generated += 1
+        if generated >= ending.max_tokens or model.length >= model.window.size:
             return "length"
         with model.metrics.decode.measure() as phase:
             token = sampler.sample(model.decode(token))
@@ -143,30 +174,34 @@ def token_steps(
 
 
 def text_steps(
-    tokens: Generator[int | None, None, FinishReason],
+    tokens: Generator[Delta, None, FinishReason],
     detokenizer: Detokenizer,
     stop_strings: Sequence[str],
-    progress: _Progress,
+    answer: Answer,
 ) -> Generator[Delta, None, FinishReason]:
-    """Turn tokens into text, up to a stop string. Returns why it ended."""
+    """Turn tokens into text, up to a stop string, and add it to the answer.
+
+    Returns why it ended.
+    """
     stop = StopText(stop_strings)
 
-    def show(text: str) -> Delta:
-        progress.pieces.append(text)
-        return Delta(text, len(progress.token_ids))
+    def show(delta: Delta) -> Delta:
+        answer.add(delta)
+        return delta
 
     try:
         while True:
             try:
-                token = next(tokens)
+                step = next(tokens)
             except StopIteration as end:
                 reason: FinishReason = end.value
                 break
-            yield show("" if token is None else stop.push(detokenizer.push(token)))
+            text = "".join(stop.push(detokenizer.push(token)) for token in step.token_ids)
+            yield show(replace(step, text=text))
             if stop.stopped:
                 return "stop"
     finally:
         tokens.close()
     last = stop.push(detokenizer.finish())
-    yield show(last + stop.finish())
+    yield show(Delta(last + stop.finish()))
     return "stop" if stop.stopped else reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass
@@ -41,11 +41,19 @@ class Metrics:
 
     Args:
         prefill: reading prompts; tokens that were still in the KV cache are not counted.
-        decode: writing answers, one token at a time, sampling included.
+        decode: writing answers, one token at a time, sampling included. The first token of an
+            answer costs no step of its own and is not counted.
+        time_to_first_token: seconds from when the model took up the last prompt until the first
+            token of its answer was chosen; None when there was none.
     """
 
     prefill: PhaseMetrics = field(default_factory=PhaseMetrics)
     decode: PhaseMetrics = field(default_factory=PhaseMetrics)
+    time_to_first_token: float | None = None
+
+    def snapshot(self) -> Metrics:
+        """A copy that does not change any more."""
+        return replace(self, prefill=replace(self.prefill), decode=replace(self.decode))
 
     def summary(self) -> str:
         """Both throughputs, as in ``prefill: 3477.5 tok/s, decode: 153.6 tok/s``."""
@@ -53,9 +61,14 @@ class Metrics:
         return f"prefill: {prefill:.1f} tok/s, decode: {decode:.1f} tok/s"
 
     def details(self) -> str:
-        """A line for each phase: throughput, tokens and seconds."""
+        """Throughput, tokens and seconds of each phase, laid out as MLC LLM lays them out."""
         return "\n".join(
-            f"{name}: {phase.tokens_per_second:.1f} tok/s, {phase.tokens} tokens, "
-            f"{phase.seconds:.3f} s"
-            for name, phase in (("prefill", self.prefill), ("decode", self.decode))
+            f"{title}\n"
+            f"throughput: {phase.tokens_per_second:.1f} tok/s\n"
+            f"total tokens: {phase.tokens} tok\n"
+            f"total time: {phase.seconds:.3f} s"
+            for title, phase in (
+                ("----------- prefill -----------", self.prefill),
+                ("------------ decode ------------", self.decode),
+            )
         )

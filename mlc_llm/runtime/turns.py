@@ -1,11 +1,14 @@
-"""Taking turns: threads that use one conversation are served in the order in which they came."""
+"""Taking turns: whoever uses one conversation is served in the order in which they came."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 from mlc_llm.errors import GenerationError
 
@@ -13,7 +16,7 @@ _WATCH_SECONDS = 1.0
 
 
 class Turns:
-    """A first-come, first-served lock that refuses to wait for its own thread.
+    """A first-come, first-served lock for threads and asyncio tasks that nobody can hang with.
 
     ``threading.Lock`` promises no order, and a thread that holds it and asks again waits for ever.
     Here that is an error, because it can happen by accident: a callback that calls ``generate``,
@@ -26,47 +29,82 @@ class Turns:
 
     @contextmanager
     def take(self) -> Iterator[Turn]:
-        """Wait for the turn, and hold it inside the ``with`` block.
+        """Wait for the turn, blocking the thread, and hold it inside the ``with`` block.
 
         Raises:
-            GenerationError: this very thread holds the turn already.
+            GenerationError: this very thread holds the turn already, or stands in the queue for it
+                with an asyncio task, which could not go on while the thread waits.
         """
         turn = Turn()
         try:
-            self._join(turn)
+            self._join(turn, lambda other: other.thread == turn.thread)
             # With a timeout, because Windows lets Ctrl-C through only between waits.
-            while not turn.ready.wait(_WATCH_SECONDS):
-                pass
+            while not turn.ready.done():
+                try:
+                    turn.ready.result(_WATCH_SECONDS)
+                except TimeoutError:
+                    continue
             yield turn
         finally:
             self._leave(turn)
 
-    def _join(self, turn: Turn) -> None:
+    @asynccontextmanager
+    async def take_async(self) -> AsyncIterator[Turn]:
+        """Wait for the turn without blocking the event loop, and hold it inside the block.
+
+        Raises:
+            GenerationError: this very task holds the turn already.
+        """
+        turn = Turn()
+        try:
+            self._join(turn, lambda other: other.task is turn.task)
+            # Without the shield, cancelling the task would cancel the turn's own future.
+            await asyncio.shield(asyncio.wrap_future(turn.ready))
+            yield turn
+        finally:
+            self._leave(turn)
+
+    def _join(self, turn: Turn, is_same: Callable[[Turn], bool]) -> None:
         with self._lock:
-            if self._waiting and self._waiting[0].thread == turn.thread:
+            if any(map(is_same, self._waiting)):
                 raise GenerationError(
-                    "This thread is in the middle of another call on the same chat: a stream that "
-                    "is still open, or a callback. Exhaust or close the stream first, or let the "
-                    "callback return."
+                    "This thread or task is in the middle of another call on the same chat: a "
+                    "stream that is still open, or a callback. Exhaust or close the stream first, "
+                    "or let the callback return. (In asyncio, use astream and agenerate.)"
                 )
             self._waiting.append(turn)
-            self._waiting[0].ready.set()
+            self._call_first()
 
     def _leave(self, turn: Turn) -> None:
         with self._lock:
             if turn in self._waiting:
                 self._waiting.remove(turn)
-            if self._waiting:
-                self._waiting[0].ready.set()
+            self._call_first()
+
+    def _call_first(self) -> None:
+        if self._waiting and not self._waiting[0].ready.done():
+            self._waiting[0].ready.set_result(None)
 
 
 class Turn:
-    """One caller's place in the queue."""
+    """One caller's place in the queue.
+
+    Attributes:
+        ready: is done when it is the caller's turn.
+        thread: the thread that uses the turn.
+        task: the asyncio task that uses it, if one does.
+    """
 
     def __init__(self) -> None:
-        self.ready = threading.Event()
-        self.thread = threading.get_ident()
+        self.ready: Future[None] = Future()
+        self.thread: int
+        self.task: asyncio.Task[Any] | None
+        self.resumed()
 
     def resumed(self) -> None:
-        """Note that the calling thread now uses the turn; a generator may change threads."""
+        """Note who uses the turn now; a generator may change its thread or task."""
         self.thread = threading.get_ident()
+        try:
+            self.task = asyncio.current_task()
+        except RuntimeError:  # No event loop runs in this thread.
+            self.task = None

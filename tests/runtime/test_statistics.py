@@ -11,8 +11,24 @@ def test_summary_and_details() -> None:
     metrics = Metrics(PhaseMetrics(6955, 2.0), PhaseMetrics(768, 5.0))
     assert metrics.summary() == "prefill: 3477.5 tok/s, decode: 153.6 tok/s"
     assert metrics.details() == (
-        "prefill: 3477.5 tok/s, 6955 tokens, 2.000 s\ndecode: 153.6 tok/s, 768 tokens, 5.000 s"
+        "----------- prefill -----------\n"
+        "throughput: 3477.5 tok/s\n"
+        "total tokens: 6955 tok\n"
+        "total time: 2.000 s\n"
+        "------------ decode ------------\n"
+        "throughput: 153.6 tok/s\n"
+        "total tokens: 768 tok\n"
+        "total time: 5.000 s"
     )
+
+
+def test_a_snapshot_does_not_change() -> None:
+    metrics = Metrics(PhaseMetrics(1, 1.0), time_to_first_token=0.5)
+    before = metrics.snapshot()
+    assert before == metrics
+    metrics.prefill.tokens += 1
+    metrics.decode.seconds += 1
+    assert before == Metrics(PhaseMetrics(1, 1.0), time_to_first_token=0.5)
 
 
 def test_nothing_measured() -> None:

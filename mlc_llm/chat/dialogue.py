@@ -1,0 +1,132 @@
+"""One conversation with a loaded model: its settings, its history, and how turns change them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.chat.turn import Event, Turn
+from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
+from mlc_llm.conversation import Conversation, Message
+from mlc_llm.errors import ConfigError
+from mlc_llm.plugin.registry import Registry
+from mlc_llm.runtime.generation import Answer, GenerationResult
+from mlc_llm.runtime.window import Window
+
+Prompt = str | Sequence[Any]
+"""A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
+
+
+class Dialogue:
+    """A conversation. Its callers take turns (:mod:`mlc_llm.runtime.turns`); it does not lock.
+
+    Args:
+        chat: the model.
+        registry: where templates are looked up.
+
+    Attributes:
+        settings: what is in force.
+        conversation: the history.
+        results: what the last call generated; see ``ChatModule.results``.
+    """
+
+    def __init__(self, chat: LoadedChat, registry: Registry) -> None:
+        self._chat = chat
+        self._registry = registry
+        self.settings: ChatSettings = chat.settings
+        self.conversation = Conversation(self.settings.template, chat.tokenizer)
+        self.results: tuple[GenerationResult, ...] = ()
+
+    def answer(
+        self, prompt: Prompt, generation: GenerationConfig, stateless: bool
+    ) -> Generator[Event, None, None]:
+        """Answer a prompt; the history changes when all events have been taken.
+
+        Args:
+            prompt: the prompt.
+            generation: the user's overlay for it.
+            stateless: forget the history, answer, and leave none.
+
+        Yields:
+            The parts and the result of the first answer, then the results of the others.
+
+        Raises:
+            PromptTooLongError: the prompt is longer than the context window.
+            ConfigError: the prompt or a setting is malformed.
+            GenerationError: the model failed.
+        """
+        done: list[GenerationResult] = []
+        try:
+            messages = self._with_prompt(prompt, stateless)
+            turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
+            for number in range(generation.n or 1):
+                yield from self._answer(turn, number, done)
+            self._remember(turn, done[0], stateless)
+        except (GeneratorExit, KeyboardInterrupt):
+            self.results = tuple(done)
+            raise
+        except BaseException:
+            self.results = ()
+            raise
+        self.results = tuple(done)
+
+    def _answer(
+        self, turn: Turn, number: int, done: list[GenerationResult]
+    ) -> Generator[Event, None, None]:
+        """One of the answers; its result is appended to ``done``, also when it is broken off."""
+        answer = Answer(len(turn.prompt_ids), turn.generation.logprobs is not None)
+        complete = False
+        try:
+            for event in turn.answer(self._chat, self.settings, number):
+                if isinstance(event, GenerationResult):
+                    done.append(event)
+                    complete = True
+                else:
+                    answer.add(event)
+                    if number > 0:
+                        continue
+                yield event
+        except (GeneratorExit, KeyboardInterrupt):
+            if not complete:
+                done.append(answer.result("cancelled"))
+            raise
+
+    def reset(self, change: ChatConfig | ConvConfig | None) -> None:
+        """Forget the history and the statistics; lay an overlay over the model's own configuration.
+
+        Raises:
+            MLCError: the overlay cannot be had; nothing was changed.
+        """
+        chat = self._chat
+        if change is not None:
+            settings = self.settings.reset(chat.folder.config, change, self._registry)
+            window = Window.choose(settings.file, chat.model.metadata)
+            conversation = Conversation(settings.template, chat.tokenizer)
+            if window != chat.model.window:
+                chat.engine.call(lambda stop: chat.model.resize(window))
+            self.settings, self.conversation = settings, conversation
+        self.conversation.reset()
+        self.results = ()
+        chat.engine.call(lambda stop: chat.model.reset_metrics())
+
+    def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
+        """All messages, the one to answer last."""
+        if isinstance(prompt, str):
+            keeps = self.conversation.template.has_memory and not stateless
+            history = self.conversation.messages if keeps else ()
+            return (*history, Message("user", prompt))
+        if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+            raise ConfigError(
+                "A prompt is a text, or a list of messages with role and content; given: "
+                f"{prompt!r}."
+            )
+        return tuple(Message.of(message) for message in prompt)
+
+    def _remember(self, turn: Turn, result: GenerationResult, stateless: bool) -> None:
+        if stateless or not self.conversation.template.has_memory:
+            self.conversation.reset()
+            return
+        self.conversation.messages = turn.messages
+        self.conversation.append("assistant", result.text, result.token_ids)

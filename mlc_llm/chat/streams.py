@@ -1,0 +1,143 @@
+"""What becomes of the events of an answer: a text, a stream of parts, either of them in asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator
+from typing import Any, Self, TypeVar
+
+from mlc_llm.callback import Progress
+from mlc_llm.chat.turn import Event
+from mlc_llm.runtime.generation import Delta, FinishReason, GenerationResult
+from mlc_llm.runtime.logprobs import TokenLogprob
+
+T = TypeVar("T")
+
+_END: Any = object()
+
+
+class StreamChunk(str):
+    """A part of an answer: a string, which says besides what it is made of.
+
+    The last chunk of a stream has a ``finish_reason``; often it has no text.
+
+    Args:
+        text: the text that is new.
+        token_ids: the tokens that were generated since the last chunk.
+        logprobs: their log-probabilities; None where they were not asked for.
+        finish_reason: why the answer ended; None while it goes on.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None
+    finish_reason: FinishReason | None
+
+    def __new__(
+        cls,
+        text: str = "",
+        token_ids: tuple[int, ...] = (),
+        logprobs: tuple[TokenLogprob, ...] | None = None,
+        finish_reason: FinishReason | None = None,
+    ) -> Self:
+        chunk = super().__new__(cls, text)
+        chunk.token_ids = token_ids
+        chunk.logprobs = logprobs
+        chunk.finish_reason = finish_reason
+        return chunk
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return str(self), self.token_ids, self.logprobs, self.finish_reason
+
+    def __repr__(self) -> str:
+        return (
+            f"StreamChunk({str(self)!r}, token_ids={self.token_ids}, "
+            f"finish_reason={self.finish_reason!r})"
+        )
+
+
+def collect(events: Generator[Event, None, None], progress: Progress) -> list[str]:
+    """Take all events, and tell the callback of the first answer; returns the answers' texts.
+
+    When nobody listens to the callback any more, the text so far is returned.
+    """
+    texts: list[str] = []
+    text, tokens = "", 0
+    try:
+        for event in events:
+            if isinstance(event, Delta):
+                text += event.text
+                tokens += len(event.token_ids)
+                progress.advance(text, tokens)
+                if progress.closed:
+                    return [text]
+            else:
+                if not texts:
+                    progress.finish(event.text)
+                texts.append(event.text)
+    finally:
+        events.close()
+    return texts
+
+
+def chunks(
+    events: Generator[Event, None, None], records: bool
+) -> Generator[StreamChunk, None, None]:
+    """The parts of one answer; ``records`` says whether log-probabilities are recorded.
+
+    All events have been taken before the last chunk is given, so that whoever stops there has the
+    whole answer.
+    """
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+    reason: FinishReason | None = None
+    try:
+        for event in events:
+            if isinstance(event, GenerationResult):
+                reason = event.finish_reason
+                continue
+            token_ids += event.token_ids
+            logprobs += event.logprobs
+            if event.text:
+                yield StreamChunk(event.text, token_ids, logprobs if records else None)
+                token_ids, logprobs = (), ()
+    finally:
+        events.close()
+    yield StreamChunk("", token_ids, logprobs if records else None, reason)
+
+
+async def step_in_threads(generator: Generator[T, None, None]) -> AsyncGenerator[T, None]:
+    """Take what a generator yields without blocking the event loop.
+
+    Each step runs in a thread of the loop's executor. When the task is cancelled, the generator is
+    closed as soon as the step that runs has ended, and only then the cancellation goes on.
+    """
+    lock = threading.Lock()
+
+    def step() -> T:
+        with lock:
+            return next(generator, _END)
+
+    def close() -> None:
+        with lock:
+            generator.close()
+
+    loop = asyncio.get_running_loop()
+    try:
+        while (value := await loop.run_in_executor(None, step)) is not _END:
+            yield value
+    finally:
+        await _finish(loop.run_in_executor(None, close))
+
+
+async def _finish(future: asyncio.Future[None]) -> None:
+    """Wait for a future to its end, even when the task is cancelled meanwhile."""
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.shield(future)
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    future.result()
