@@ -9,13 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mlc_llm.compile.build import compile_library, find_compiler
+    from mlc_llm.compile.build import compile_library
+    from mlc_llm.compile.compiler import find_compiler
     from mlc_llm.compile.model import compile_model
 
 _HOMES = {
     "compile_library": "mlc_llm.compile.build",
     "compile_model": "mlc_llm.compile.model",
-    "find_compiler": "mlc_llm.compile.build",
+    "find_compiler": "mlc_llm.compile.compiler",
 }
 
 __all__ = ["compile_library", "compile_model", "find_compiler"]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import tvm
 from tvm import relax
 
+from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.compile.export import add_repacking, export_model
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
 from mlc_llm.compile.pipeline import pipeline
@@ -21,8 +19,6 @@ from mlc_llm.errors import CompileError
 from mlc_llm.plugin import Architecture, Device, ModelSpec
 from mlc_llm.quantization.modules import quantize_model
 from mlc_llm.quantization.scheme import scheme
-
-COMPILERS = ("gcc", "clang", "cc", "g++", "clang++", "c++")
 
 
 def compile_library(
@@ -76,37 +72,6 @@ def lower(
     )
     with tvm.target.Target(dict(target)):
         return pipeline(codegen)(module)
-
-
-def find_compiler() -> str:
-    """The command that links shared libraries: ``$CXX``, ``$CC``, or the first one on PATH.
-
-    Raises:
-        CompileError: there is none.
-    """
-    named = os.environ.get("CXX") or os.environ.get("CC")
-    if named and shutil.which(named.split()[0]):
-        return named
-    names = ("clang",) if sys.platform == "win32" else COMPILERS
-    for name in names:
-        if shutil.which(name):
-            return name
-    looked = f"$CXX={named!r} and " if named else ""
-    raise CompileError(
-        "A model library is linked with a C compiler, and none was found. "
-        f"Looked for {looked}{', '.join(names)} on PATH. {_how_to_get_a_compiler()}"
-    )
-
-
-def _how_to_get_a_compiler() -> str:
-    match sys.platform:
-        case "darwin":
-            return "Install one with: xcode-select --install"
-        case "win32":
-            return (
-                "Install LLVM (https://releases.llvm.org), whose clang is used, and add it to PATH."
-            )
-    return "Install one with: apt-get install gcc (Debian, Ubuntu) or dnf install gcc (Fedora)."
 
 
 def _link(executable: relax.VMExecutable, compiler: str, output: Path) -> None:

@@ -16,22 +16,18 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
 from filelock import FileLock, Timeout
 
-logger = logging.getLogger("mlc_llm")
+from mlc_llm.cache_root import cache_root
 
-CACHE_VARIABLE = "MLC_LLM_CACHE"
-"""The environment variable that names the folder of everything that mlc_llm caches."""
+logger = logging.getLogger("mlc_llm")
 
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 
 def cache_folder() -> Path:
     """Where libraries are cached: ``$MLC_LLM_CACHE/libraries``, or below the user's cache."""
-    named = os.environ.get(CACHE_VARIABLE, "").strip()
-    parent = Path(named).expanduser() if named else Path(platformdirs.user_cache_dir("mlc_llm"))
-    return parent.absolute() / "libraries"
+    return cache_root() / "libraries"
 
 
 class LibraryCache:

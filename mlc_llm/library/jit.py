@@ -18,10 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlc_llm.cache_root import CACHE_VARIABLE
 from mlc_llm.errors import CompileError, PluginError
-from mlc_llm.library.cache import CACHE_VARIABLE, LIBRARY_SUFFIX, LibraryCache
+from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.record import check_file, read_record
+from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.child import Outcome, python_command, python_environment, run_child
+from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
 from mlc_llm.plugin.registry import Registry, default_registry
@@ -75,13 +78,19 @@ class JITProvider:
             return NotFound(self.name, ((str(cache.folder), reason),))
         return Found(path, self.name)
 
+    def cached(self, request: LibraryRequest) -> Path | None:
+        """The library that is in the cache for a request; nothing is compiled."""
+        path = (self._cache or LibraryCache()).path(self.key(request))
+        return path if self._problem(path, request) is None else None
+
     def key(self, request: LibraryRequest) -> str:
         """The name of the library's file in the cache: all that its code depends on."""
         registry = self._registry or default_registry()
         device = registry.device(request.device)
-        packages = [*COMPILER_PACKAGES, type(device).__module__]
+        packages = [*COMPILER_PACKAGES, *_modules(device, Device)]
         if request.spec.architecture in registry.names("architecture"):
-            packages.append(type(registry.architecture(request.spec.architecture)).__module__)
+            architecture = registry.architecture(request.spec.architecture)
+            packages += _modules(architecture, Architecture)
         everything = {
             "spec": request.spec.digest(),
             "device": request.device,
@@ -157,6 +166,12 @@ class JITProvider:
         if outcome.returncode != 0:
             raise CompileError(_failure(outcome))
         return output
+
+
+def _modules(plugin: object, interface: type) -> list[str]:
+    """The modules of the classes that a plugin is made of: its own, and those it derives from."""
+    bases = [base for base in type(plugin).__mro__ if issubclass(base, interface)]
+    return [base.__module__ for base in bases if base is not interface]
 
 
 def _failure(outcome: Outcome) -> str:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlc_llm.cache_root import cache_root
 from mlc_llm.errors import HubError, ModelFolderError
 from mlc_llm.version import __version__
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
@@ -157,7 +157,7 @@ def _verify_once(reference: HubReference, folder: Path) -> None:
     """
     names = (MANIFEST_FILE, OLDER_MANIFEST_FILE)
     manifest_file = next((folder / name for name in names if (folder / name).is_file()), None)
-    stamp = _cache() / "verified" / f"{reference.repository.replace('/', '--')}--{folder.name}"
+    stamp = cache_root() / "verified" / f"{reference.repository.replace('/', '--')}--{folder.name}"
     if manifest_file is None or stamp.exists():
         return
     try:
@@ -172,9 +172,3 @@ def _verify_once(reference: HubReference, folder: Path) -> None:
         stamp.touch()
     except OSError as error:
         logger.debug("cannot remember that %s was verified: %s", reference, error)
-
-
-def _cache() -> Path:
-    import platformdirs
-
-    return Path(os.environ.get("MLC_LLM_CACHE") or platformdirs.user_cache_dir("mlc_llm"))

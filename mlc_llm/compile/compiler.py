@@ -1,0 +1,43 @@
+"""The C compiler that links model libraries; TVM is not imported for it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+from mlc_llm.errors import CompileError
+
+COMPILERS = ("gcc", "clang", "cc", "g++", "clang++", "c++")
+
+
+def find_compiler() -> str:
+    """The command that links shared libraries: ``$CXX``, ``$CC``, or the first one on PATH.
+
+    Raises:
+        CompileError: there is none.
+    """
+    named = os.environ.get("CXX") or os.environ.get("CC")
+    if named and shutil.which(named.split()[0]):
+        return named
+    names = ("clang",) if sys.platform == "win32" else COMPILERS
+    for name in names:
+        if shutil.which(name):
+            return name
+    looked = f"$CXX={named!r} and " if named else ""
+    raise CompileError(
+        "A model library is linked with a C compiler, and none was found. "
+        f"Looked for {looked}{', '.join(names)} on PATH. {how_to_get_a_compiler()}"
+    )
+
+
+def how_to_get_a_compiler() -> str:
+    """What to install, as a sentence."""
+    match sys.platform:
+        case "darwin":
+            return "Install one with: xcode-select --install"
+        case "win32":
+            return (
+                "Install LLVM (https://releases.llvm.org), whose clang is used, and add it to PATH."
+            )
+    return "Install one with: apt-get install gcc (Debian, Ubuntu) or dnf install gcc (Fedora)."
