@@ -15,7 +15,7 @@ from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.windows import Windows
 from mlc_llm.errors import ConfigError, ConversionError
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.plugin.registry import Registry, default_registry
 from mlc_llm.quantization import scheme
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
 from mlc_llm.weights.atomic import write_atomically
@@ -44,6 +44,7 @@ def gen_config(
     prefill_chunk_size: int | None = None,
     attention_sink_size: int | None = None,
     max_batch_size: int | None = None,
+    registry: Registry | None = None,
 ) -> Path:
     """Write a model folder's ``mlc-chat-config.json`` and copy the tokenizer's files into it.
 
@@ -59,6 +60,8 @@ def gen_config(
             more than the window.
         attention_sink_size: first tokens that a sliding window keeps; by default the model's.
         max_batch_size: most sequences that are generated at once; 1 by default.
+        registry: where the architecture and the template are looked up; by default among the
+            installed plugins.
 
     Returns:
         The path of ``mlc-chat-config.json``.
@@ -74,8 +77,9 @@ def gen_config(
         ConversionError: the source is malformed, or the output could not be written.
     """
     chosen = scheme(quantization)
-    template = default_registry().template(conv_template)
-    model = SourceModel.open(source)
+    registry = registry or default_registry()
+    template = registry.template(conv_template)
+    model = SourceModel.open(source, registry=registry)
     windows = Windows.choose(
         model.config,
         context_window_size=context_window_size,

@@ -12,7 +12,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin import Architecture, ModelConfig
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.plugin.registry import Registry, default_registry
 from mlc_llm.weights.json_file import read_json_object
 from mlc_llm.weights.source import resolve_model
 
@@ -38,12 +38,15 @@ class SourceModel:
     config: ModelConfig
 
     @classmethod
-    def open(cls, source: str | Path, *, progress: bool = False) -> SourceModel:
+    def open(
+        cls, source: str | Path, *, progress: bool = False, registry: Registry | None = None
+    ) -> SourceModel:
         """Find a model and read its configuration, not yet its weights.
 
         Args:
             source: a folder, or ``HF://org/name``.
             progress: whether to show a download's progress on stderr, when that is a terminal.
+            registry: where its architecture is looked up; by default among the installed plugins.
 
         Raises:
             ModelNotFoundError: there is no such folder.
@@ -53,7 +56,7 @@ class SourceModel:
         """
         folder = resolve_model(source, progress=progress)
         data = _read_config(folder)
-        architecture = default_registry().architecture(data["model_type"])
+        architecture = (registry or default_registry()).architecture(data["model_type"])
         return cls(folder, data, architecture, parse_config(architecture, data, folder))
 
     def checkpoint(self) -> dict[str, CheckpointTensor]:

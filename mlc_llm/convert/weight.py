@@ -18,6 +18,7 @@ from mlc_llm.convert.progress import progress_bar
 from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
+from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import Scheme, scheme
 from mlc_llm.quantization.packing import quantize, row_blocks
 from mlc_llm.weights.json_file import read_json_object
@@ -35,7 +36,12 @@ Advance = Callable[[int], None]
 
 
 def convert_weight(
-    source: str | Path, quantization: str, output: str | Path, *, progress: bool = False
+    source: str | Path,
+    quantization: str,
+    output: str | Path,
+    *,
+    progress: bool = False,
+    registry: Registry | None = None,
 ) -> Path:
     """Convert a checkpoint's weights to MLC's format.
 
@@ -48,6 +54,7 @@ def convert_weight(
         quantization: the quantisation's name, such as ``q4f16_1``.
         output: the model folder to write to; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
+        registry: where the architecture is looked up; by default among the installed plugins.
 
     Returns:
         The output folder.
@@ -61,7 +68,7 @@ def convert_weight(
             finite or too large for the dtype, or the output could not be written.
     """
     chosen = scheme(quantization)
-    model = SourceModel.open(source, progress=progress)
+    model = SourceModel.open(source, progress=progress, registry=registry)
     checkpoint = model.checkpoint()
     try:
         plan = make_plan(checkpoint, model.architecture, model.config, chosen)
