@@ -45,7 +45,7 @@ def describe_devices() -> list[dict[str, Any]]:
             "reason": availability.reason,
             "remedy": availability.remedy,
         }
-        for name, availability in probe_all().items()
+        for name, availability in probe_all(fresh=True).items()
     ]
 
 

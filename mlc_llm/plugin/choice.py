@@ -113,6 +113,9 @@ def _named(name: str, origin: str, registry: Registry) -> Choice:
     device_name, index = parse_device(name)
     device = registry.device(device_name)
     availability = probe(device_name, registry)
+    if index >= len(availability.adapters):
+        # Before it is refused: an earlier process may have asked before the user mended it.
+        availability = probe(device_name, registry, fresh=True)
     if not availability.available:
         raise DeviceError(
             f"The device {device_name!r}{origin} is not available. "

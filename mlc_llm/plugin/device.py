@@ -90,6 +90,16 @@ class Device(ABC):
                 ``ConfigError`` for one that the device does not know.
         """
 
+    def fingerprint(self) -> str:
+        """Text that changes when :meth:`probe` may answer otherwise, as after a driver's update.
+
+        With it, answers of the probe are kept between processes: see
+        :mod:`mlc_llm.plugin.fingerprint`, which helps to make one. It is called in the user's
+        process, so it reads files and opens no driver. By default it is empty, and the probe is
+        run by every process.
+        """
+        return ""
+
     def required_features(self, target: Mapping[str, Any]) -> list[str]:
         """The CPU features, by LLVM's names, that host code compiled for ``target`` needs."""
         return []

@@ -2,7 +2,8 @@
 
 A probe runs in a child process, ``python -m mlc_llm.plugin.probing NAME``, which writes one JSON
 object on its stdout. What crashes, hangs or answers nonsense is unavailable, with that reason. A
-device that says ``probe_in_process`` is asked directly. Answers are kept as long as the registry.
+device that says ``probe_in_process`` is asked directly. Answers are kept as long as the registry,
+and those of a device with a fingerprint also for later processes (:mod:`.probe_cache`).
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.child import exit_with_parent, python_command, python_environment, run_child
+from mlc_llm.plugin.child import (
+    Outcome,
+    exit_with_parent,
+    python_command,
+    python_environment,
+    run_child,
+)
 from mlc_llm.plugin.device import Adapter, Availability, Device
 from mlc_llm.plugin.discovery import DEVICE, PLUGINS_VARIABLE, UNNAMED
 from mlc_llm.plugin.entry import describe
+from mlc_llm.plugin.probe_cache import ProbeCache
 from mlc_llm.plugin.registry import Registry, State, default_registry
 
 logger = logging.getLogger("mlc_llm")
@@ -38,6 +46,8 @@ class _Answers:
         self.lock = threading.Lock()
         self.locks: dict[str, threading.Lock] = {}
         self.known: dict[str, Availability] = {}
+        self.kept: set[str] = set()
+        """Those among the known that an earlier process left."""
 
 
 _answers: WeakKeyDictionary[Registry, _Answers] = WeakKeyDictionary()
@@ -45,7 +55,11 @@ _answers_lock = threading.Lock()
 
 
 def probe(
-    name: str, registry: Registry | None = None, timeout: float | None = None
+    name: str,
+    registry: Registry | None = None,
+    timeout: float | None = None,
+    *,
+    fresh: bool = False,
 ) -> Availability:
     """Say whether a device can be used here.
 
@@ -53,6 +67,7 @@ def probe(
         name: the device's name.
         registry: where it is looked up; by default among the installed plugins.
         timeout: seconds that the probe may take; by default ``MLC_LLM_PROBE_TIMEOUT`` or 10.
+        fresh: do not take an answer that an earlier process left.
 
     Returns:
         What the device answered, or why it gave no answer. A broken plugin is unavailable.
@@ -68,33 +83,55 @@ def probe(
     with answers.lock:
         lock = answers.locks.setdefault(name, threading.Lock())
     with lock:
-        if name not in answers.known:
-            answers.known[name] = _ask(registry, name, timeout)
+        if name not in answers.known or (fresh and name in answers.kept):
+            _ask(registry, name, timeout, answers, fresh)
         return answers.known[name]
 
 
-def probe_all(registry: Registry | None = None) -> dict[str, Availability]:
-    """Probe every device at once; by name."""
+def probe_all(registry: Registry | None = None, *, fresh: bool = False) -> dict[str, Availability]:
+    """Probe every device at once; by name. See :func:`probe` for the arguments."""
     registry = registry or default_registry()
     names = registry.names(DEVICE.group)
     with ThreadPoolExecutor(max_workers=max(1, len(names))) as pool:
-        return dict(zip(names, pool.map(lambda name: probe(name, registry), names), strict=True))
+        found = pool.map(lambda name: probe(name, registry, fresh=fresh), names)
+        return dict(zip(names, found, strict=True))
 
 
-def _ask(registry: Registry, name: str, timeout: float | None) -> Availability:
+def _ask(
+    registry: Registry, name: str, timeout: float | None, answers: _Answers, fresh: bool
+) -> None:
+    """Put what a device answers, now or, unless ``fresh``, to an earlier process, into answers."""
+    answers.kept.discard(name)
     try:
         device = registry.device(name)
     except PluginError as error:
-        return Availability(reason=str(error), remedy="`mlc_llm plugins` tells more.")
+        reason, remedy = str(error), "`mlc_llm plugins` tells more."
+        answers.known[name] = Availability(reason=reason, remedy=remedy)
+        return
     if device.probe_in_process:
         availability = probe_here(device)
     else:
-        availability = _probe_in_child(registry, name, _seconds() if timeout is None else timeout)
+        seconds = _seconds() if timeout is None else timeout
+        cache = ProbeCache(device, registry.entry(DEVICE.word, name), seconds)
+        kept = None if fresh else _kept(cache)
+        if kept is not None:
+            answers.kept.add(name)
+        availability = kept or _probe_in_child(registry, name, seconds, cache)
+    answers.known[name] = availability
     if availability.available:
         registry.mark(DEVICE.word, name, State.AVAILABLE)
     else:
         registry.mark(DEVICE.word, name, State.COMPATIBLE, availability.reason)
-    return availability
+
+
+def _kept(cache: ProbeCache) -> Availability | None:
+    """What an earlier process was answered, if that still counts."""
+    answer = cache.load()
+    try:
+        return None if answer is None else _from_json(answer)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        logger.debug("The kept answer %s is not used: %r", cache.path, error)
+        return None
 
 
 def probe_here(device: Device) -> Availability:
@@ -116,7 +153,10 @@ def probe_here(device: Device) -> Availability:
         return Availability(reason=f"its probe returned {error}", remedy=_report_to_author())
 
 
-def _probe_in_child(registry: Registry, name: str, timeout: float) -> Availability:
+def _probe_in_child(
+    registry: Registry, name: str, timeout: float, cache: ProbeCache
+) -> Availability:
+    """Ask a child process, and keep what became of it."""
     entry = registry.entry(DEVICE.word, name)
     # The child must find the plugin that is meant here, whatever else has its name.
     choice = None if entry.distribution == UNNAMED else f"{entry.distribution}:{name}"
@@ -128,6 +168,13 @@ def _probe_in_child(registry: Registry, name: str, timeout: float) -> Availabili
         return Availability(
             reason=f"it cannot be probed: {error}", remedy="Name the device that you want to use."
         )
+    availability = _read(name, outcome, timeout)
+    cache.save(_to_json(availability))
+    return availability
+
+
+def _read(name: str, outcome: Outcome, timeout: float) -> Availability:
+    """What a child process answered, or how it failed to."""
     if outcome.returncode == 0:
         try:
             return _from_json(json.loads(outcome.stdout))

@@ -151,6 +151,7 @@ class Registry:
         for plugin in self._plugins:
             if plugin.active:
                 plugin.attempt()
+                self._rivalled(plugin, [p for p in self._of(plugin.candidate.kind) if p.active])
 
     def mark(self, kind: str, name: str, state: State, reason: str = "") -> None:
         """Record that a plugin was found available or was selected, or why it is not."""
@@ -191,7 +192,7 @@ class Registry:
     def _rivalled(self, plugin: Plugin, active: Sequence[Plugin]) -> bool:
         """Whether another active plugin has the same name; that is recorded and warned of."""
         same = [other for other in active if other.candidate.name == plugin.candidate.name]
-        if len(same) > 1:
+        if len(same) > 1 and not plugin.failed:
             plugin.reason = self._ambiguous(same)
             logger.warning("%s", plugin.reason)
         return len(same) > 1

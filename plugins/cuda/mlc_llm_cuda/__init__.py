@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen
 from mlc_llm.plugin.choice import sentence
+from mlc_llm.plugin.fingerprint import describe_files, library_files
 from mlc_llm.plugin.probing import probe
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ class CUDADevice(Device):
             reason=f"this version of mlc-llm-cuda finds {found}, but does not compile for it yet",
             remedy="Use the cpu device, or a later version of mlc-llm-cuda.",
         )
+
+    def fingerprint(self) -> str:
+        files = [*driver_files(), *cudart_in_wheels()]
+        return f"{platform.system()}\n{describe_files(files)}"
 
     def open(self, index: int) -> tvm.runtime.Device:
         self._refuse()
@@ -149,19 +155,41 @@ def error_text(driver: ctypes.CDLL, status: int) -> str:
     return f"{(text.value or b'unknown error').decode('utf-8', 'replace')} ({status})"
 
 
-def require_cudart() -> None:
-    """Check that CUDA's runtime library can be found, on the system or in its wheel."""
+def driver_files() -> Iterator[Path]:
+    """Files by which a change of the driver, or of the GPUs that are there, is noticed."""
+    if platform.system() == "Windows":
+        system = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32"
+        yield from (system / "nvcuda.dll", system / cudart_name())
+        return
+    yield Path("/proc/driver/nvidia/version")
+    yield from Path("/dev").glob("nvidia*")
+    yield Path("/dev/dxg")
+    yield from (path / "vendor" for path in PCI_DEVICES.glob("*"))
+    yield from library_files("libcuda.so.1", cudart_name())
+
+
+def cudart_name() -> str:
+    """The file name of CUDA's runtime library."""
     windows = platform.system() == "Windows"
-    library = f"cudart64_{CUDA_MAJOR}.dll" if windows else f"libcudart.so.{CUDA_MAJOR}"
+    return f"cudart64_{CUDA_MAJOR}.dll" if windows else f"libcudart.so.{CUDA_MAJOR}"
+
+
+def cudart_in_wheels() -> Iterator[Path]:
+    """CUDA's runtime library where NVIDIA's wheel installs it."""
     spec = importlib.util.find_spec("nvidia")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        if any(Path(folder).glob(f"cu{CUDA_MAJOR}/*/**/{library}")):
-            return
+        yield from Path(folder).glob(f"cu{CUDA_MAJOR}/*/**/{cudart_name()}")
+
+
+def require_cudart() -> None:
+    """Check that CUDA's runtime library can be found, on the system or in its wheel."""
+    if any(cudart_in_wheels()):
+        return
     try:
-        ctypes.CDLL(library)
+        ctypes.CDLL(cudart_name())
     except OSError:
         raise Unavailable(
-            f"CUDA's runtime library {library} cannot be found",
+            f"CUDA's runtime library {cudart_name()} cannot be found",
             "Install it with `pip install nvidia-cuda-runtime`.",
         ) from None
 

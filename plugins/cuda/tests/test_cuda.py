@@ -163,3 +163,16 @@ def test_where_nothing_is_missing_it_says_that_it_does_not_compile_yet(install: 
         "this version of mlc-llm-cuda finds Stub 0 (sm_90), Stub 1 (sm_90), "
         "but does not compile for it yet"
     )
+
+
+def test_its_answer_is_kept_as_long_as_nothing_changed() -> None:
+    fingerprint = mlc_llm_cuda.DEVICE.fingerprint()
+    assert fingerprint
+    assert fingerprint == mlc_llm_cuda.DEVICE.fingerprint()
+
+
+@needs_stub
+def test_an_installed_driver_changes_the_fingerprint(install: Install) -> None:
+    before = mlc_llm_cuda.DEVICE.fingerprint()
+    install()
+    assert mlc_llm_cuda.DEVICE.fingerprint() != before

@@ -65,6 +65,10 @@ class MetalDevice(Device):
             remedy="Use the cpu device, or a later version of mlc-llm-metal.",
         )
 
+    def fingerprint(self) -> str:
+        # Metal is a part of macOS.
+        return f"{self.system} {self.machine} {platform.mac_ver()[0]}"
+
     def open(self, index: int) -> tvm.runtime.Device:
         self._refuse()
 

@@ -69,3 +69,9 @@ def test_a_tvm_without_metal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.skipif(platform.system() == "Darwin", reason="macOS has it")
 def test_a_value_of_the_kernels_that_is_not_there() -> None:
     assert mlc_llm_metal.sysctl("no.such.value") == ""
+
+
+def test_its_answer_is_kept_as_long_as_nothing_changed() -> None:
+    fingerprint = mlc_llm_metal.DEVICE.fingerprint()
+    assert fingerprint
+    assert fingerprint == mlc_llm_metal.DEVICE.fingerprint()

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen
 from mlc_llm.plugin.choice import sentence
+from mlc_llm.plugin.fingerprint import describe_files, library_files
 from mlc_llm.plugin.probing import probe
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ ERROR_INCOMPATIBLE_DRIVER = -9
 DEVICE_TYPE_CPU = 4
 PROPERTIES_BYTES = 1024
 """Enough for ``VkPhysicalDeviceProperties``, of 824 bytes."""
+
+ICD_FOLDERS = ("/etc", "/usr/share", "/usr/local/share", "/usr/local/etc", "~/.local/share")
+"""Where the loader looks for ``vulkan/icd.d``, which lists the drivers."""
 
 DRIVER_REMEDY = (
     "Install your GPU's Vulkan driver (on Debian and Ubuntu, for AMD and Intel: apt-get install "
@@ -86,6 +91,9 @@ class VulkanDevice(Device):
             remedy="Use the cpu device, or a later version of mlc-llm-vulkan.",
         )
 
+    def fingerprint(self) -> str:
+        return f"{platform.system()}\n{describe_files(driver_files())}"
+
     def open(self, index: int) -> tvm.runtime.Device:
         self._refuse()
 
@@ -123,6 +131,19 @@ def has_gpu() -> bool:
     return any(
         any(device_files.glob(pattern)) for pattern in ("dri/renderD*", "nvidia[0-9]*", "dxg")
     )
+
+
+def driver_files() -> Iterator[Path]:
+    """Files by which a change of the loader, its drivers, or the GPUs that are there is noticed."""
+    if platform.system() == "Windows":
+        yield Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "vulkan-1.dll"
+        return
+    yield from Path("/dev").glob("nvidia*")
+    yield from Path("/dev/dri").glob("*")
+    yield from (Path("/dev/dxg"), Path("/proc/driver/nvidia/version"))
+    for folder in ICD_FOLDERS:
+        yield from Path(folder).expanduser().glob("vulkan/icd.d/*.json")
+    yield from library_files("libvulkan.so.1")
 
 
 def find_gpus(loader: ctypes.CDLL) -> list[Adapter]:

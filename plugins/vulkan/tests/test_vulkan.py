@@ -146,3 +146,9 @@ def test_a_tvm_with_vulkan(install: Install, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         assert "does not compile for it yet" in probed().reason
+
+
+def test_its_answer_is_kept_as_long_as_nothing_changed() -> None:
+    fingerprint = mlc_llm_vulkan.DEVICE.fingerprint()
+    assert fingerprint
+    assert fingerprint == mlc_llm_vulkan.DEVICE.fingerprint()
