@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
+from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.windows import Windows
@@ -159,10 +160,9 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
     try:
         ModelFile.model_validate(data)
     except ValidationError as error:
-        item = error.errors()[0]
+        problems = explain(error, "", ModelFile.model_fields)
         raise ConversionError(
-            f"The configuration in {model.folder} cannot be used: "
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (it has {item['input']!r})."
+            f"The configuration in {model.folder} cannot be used: {problems}"
         ) from None
 
 

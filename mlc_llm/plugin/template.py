@@ -6,19 +6,28 @@ published ``mlc-chat-config.json`` files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlc_llm.config import ConvConfig
-from mlc_llm.errors import TemplateError
+from mlc_llm.config import ConvConfig, template_fields, translate_older_spellings
+from mlc_llm.config.explain import explain
+from mlc_llm.config.numbers import TokenId
+from mlc_llm.errors import TemplateError, unknown
 
 DEFAULT_ROLE_TEMPLATES = {
     "user": "{user_message}",
     "assistant": "{assistant_message}",
     "tool": "{tool_message}",
 }
+
+WITHOUT_MEMORY = frozenset({"LM", "codellama_completion"})
+"""MLC's templates for which its ChatModule began every call anew. Its JSON has no field for that,
+so the name says it."""
+
+_MEANS_NOTHING = ("offset", "separator_style")
+"""Fields of older templates that are accepted and not used."""
 
 
 class ConversationTemplate(BaseModel):
@@ -27,6 +36,9 @@ class ConversationTemplate(BaseModel):
     The prompt is the system message in ``system_template``; then every message as role,
     ``role_content_sep``, content in its role's template, separator; then the assistant's role and
     ``role_empty_sep``, after which the model writes.
+
+    The spellings that :class:`~mlc_llm.config.ConvConfig` takes for older fields are taken here,
+    too. None means that a field is not given.
 
     Args:
         name: the template's name.
@@ -46,15 +58,17 @@ class ConversationTemplate(BaseModel):
         function_string: what replaces ``{function_string}``.
         use_function_calling: whether the model is to call functions.
         strip_reasoning_in_history: whether ``<think>`` parts of old answers are left out.
+        add_bos: whether the tokenizer's BOS begins the prompt, once; None leaves that to
+            ``system_prefix_token_ids``.
         has_memory: whether earlier turns are part of the prompt.
     """
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str | None = None
     system_template: str = "{system_message}"
     system_message: str = ""
-    system_prefix_token_ids: list[int] | None = None
+    system_prefix_token_ids: list[TokenId] | None = None
     add_role_after_system_message: bool = True
     roles: dict[str, str]
     role_templates: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_ROLE_TEMPLATES))
@@ -63,7 +77,7 @@ class ConversationTemplate(BaseModel):
     role_content_sep: str = ""
     role_empty_sep: str = ""
     stop_str: list[str] = []
-    stop_token_ids: list[int] = []
+    stop_token_ids: list[TokenId] = []
     function_string: str = ""
     use_function_calling: bool = False
     strip_reasoning_in_history: bool = False
@@ -75,19 +89,25 @@ class ConversationTemplate(BaseModel):
     def _complete(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = dict(data)
+        data = translate_older_spellings(data)
+        data = {
+            name: value
+            for name, value in data.items()
+            if value is not None and name not in _MEANS_NOTHING
+        }
         if isinstance(data.get("role_templates"), Mapping):
             data["role_templates"] = {**DEFAULT_ROLE_TEMPLATES, **data["role_templates"]}
-        if data.get("name") == "LM":
-            # MLC's folders hold this template without the field, which MLC itself does not have.
+        if isinstance(data.get("stop_str"), str):
+            data["stop_str"] = [data["stop_str"]]
+        if data.get("name") in WITHOUT_MEMORY:
             data.setdefault("has_memory", False)
         return data
 
     @model_validator(mode="after")
     def _check(self) -> ConversationTemplate:
-        missing = {"user", "assistant"} - set(self.roles)
-        if missing:
+        if missing := {"user", "assistant"} - self.roles.keys():
             raise ValueError(f"roles lacks {sorted(missing)}")
+        _check_roles(self.role_templates, self.roles, "role_templates")
         return self
 
     @classmethod
@@ -104,16 +124,35 @@ class ConversationTemplate(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, item['loc'])) or 'template'}: {item['msg']}"
-                for item in error.errors()
-            )
+            problems = explain(error, "", template_fields())
             raise TemplateError(f"{origin} is no valid conversation template: {problems}") from None
 
     def overlaid(self, config: ConvConfig | None) -> ConversationTemplate:
-        """A copy in which the fields that ``config`` sets replace this template's."""
-        if config is None:
-            return self
+        """A copy in which the fields that ``config`` sets replace this template's.
+
+        Of ``roles`` and ``role_templates`` only the roles that ``config`` names are replaced. The
+        copy shares nothing with this template, nor with ``config``.
+
+        Raises:
+            TemplateError: the outcome is no valid template, or ``config`` names a role that the
+                template does not have.
+        """
+        changes = {} if config is None else config.overrides()
         data = self.model_dump()
-        data.update({k: v for k, v in config.overrides().items() if v is not None})
-        return self.from_data(data, f"the template {self.name!r} with the given ConvConfig")
+        for name in ("roles", "role_templates"):
+            if name in changes:
+                try:
+                    _check_roles(changes[name], self.roles, name)
+                except ValueError as error:
+                    raise TemplateError(f"The template {self.name!r}: {error}") from None
+                changes[name] = {**data[name], **changes[name]}
+        origin = f"the template {self.name!r} with the given ConvConfig"
+        return self.from_data({**data, **changes}, origin)
+
+
+def _check_roles(given: Collection[str], roles: Collection[str], field: str) -> None:
+    """Check that roles are a template's, or one that every template may have."""
+    known = {*roles, *DEFAULT_ROLE_TEMPLATES}
+    for role in given:
+        if role not in known:
+            raise ValueError(unknown(f"role in {field}", role, known))

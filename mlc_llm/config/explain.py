@@ -1,0 +1,37 @@
+"""What is wrong with a configuration, in sentences that name the field and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from mlc_llm.errors import unknown
+
+
+def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
+    """A sentence for each error that pydantic found.
+
+    Args:
+        error: what pydantic found.
+        kind: what was validated, such as ``"ChatConfig"``; empty where the reader knows.
+        known: the names of the fields that may be given.
+    """
+    known = list(known)
+    return " ".join(_sentence(item, kind, known) for item in error.errors())
+
+
+def _sentence(item: Any, kind: str, known: list[str]) -> str:
+    where = ".".join(str(part) for part in item["loc"])
+    named = ".".join(filter(None, (kind, where)))
+    if item["type"] in ("extra_forbidden", "no_such_attribute"):
+        return unknown(f"{kind} field".strip(), where, known)
+    if item["type"] == "missing":
+        return f"{named} is needed and not there."
+    message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
+    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+    if item["type"] == "value_error":
+        # Our own messages go on after the field's name, or are sentences by themselves.
+        return f"{named} {message}{given}." if message.startswith("is ") else f"{message}."
+    return f"{named}: {message}{given}."

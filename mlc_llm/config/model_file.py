@@ -1,0 +1,131 @@
+"""``mlc-chat-config.json``: what a model folder says of itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlc_llm.config.explain import explain
+from mlc_llm.config.numbers import (
+    Count,
+    FillFactor,
+    Penalty,
+    RepetitionPenalty,
+    Sink,
+    Temperature,
+    TopP,
+    Window,
+)
+from mlc_llm.config.overlays import ChatConfig, template_fields
+from mlc_llm.errors import ModelFolderError
+
+logger = logging.getLogger("mlc_llm")
+
+CHAT_CONFIG_FILE = "mlc-chat-config.json"
+
+
+class ModelFile(BaseModel):
+    """``mlc-chat-config.json``: what a model folder says of the model and of how to chat with it.
+
+    A field that is null counts as not there, a window of 0 as "not given": MLC writes both.
+
+    ``architecture_config`` is the file's ``model_config`` (a name that pydantic keeps for itself):
+    the architecture's own fields.
+    """
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), populate_by_name=True)
+
+    version: str = "0.1.0"
+    model_type: str
+    quantization: str
+    architecture_config: dict[str, Any] = Field(alias="model_config")
+    vocab_size: Count
+    active_vocab_size: Count | None = None
+    context_window_size: Window = -1
+    sliding_window_size: Window = -1
+    prefill_chunk_size: Window = -1
+    attention_sink_size: Sink = -1
+    tensor_parallel_shards: int = 1
+    pipeline_parallel_stages: int = 1
+    max_batch_size: Count = 1
+    temperature: Temperature = 1.0
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: RepetitionPenalty = 1.0
+    top_p: TopP = 1.0
+    mean_gen_len: Count = 128
+    max_gen_len: Count = 512
+    shift_fill_factor: FillFactor = 0.3
+    tokenizer_files: list[str] = []
+    tokenizer_info: dict[str, Any] | None = None
+    conv_template: str | dict[str, Any]
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    model_task: str | None = None
+    embedding_metadata: dict[str, Any] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_not_given(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        windows = ("context_window_size", "sliding_window_size", "prefill_chunk_size")
+        return {
+            name: value
+            for name, value in data.items()
+            if value is not None and not (name in windows and value == 0)
+        }
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The end-of-sequence tokens' ids, however the file gives them."""
+        eos = self.eos_token_id
+        return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file at ``path``; fields that are not known are left out, with one warning.
+
+        Raises:
+            ModelFolderError: the file is not JSON, or a field is missing or malformed.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ModelFolderError(f"{path} is not valid JSON: {error}.") from None
+        if not isinstance(data, dict):
+            raise ModelFolderError(f"{path} holds a {type(data).__name__}, not a JSON object.")
+        try:
+            loaded = cls.model_validate(data)
+        except ValidationError as error:
+            raise ModelFolderError(f"{path}: {explain(error, '', cls.model_fields)}") from None
+        if strangers := [*sorted(loaded.model_extra or ()), *loaded._drop_unknown_of_template()]:
+            names = ", ".join(strangers)
+            logger.warning("%s has fields that are not known and not used: %s", path, names)
+        return loaded
+
+    def overlaid(self, chat_config: ChatConfig | None) -> ModelFile:
+        """A copy in which the fields that ``chat_config`` sets replace this file's.
+
+        The copy shares nothing with this file, nor with ``chat_config``.
+        """
+        overrides = {} if chat_config is None else chat_config.overrides()
+        known = type(self).model_fields.keys() & overrides.keys()
+        changes = {name: copy.deepcopy(overrides[name]) for name in known}
+        return self.model_copy(update=changes, deep=True)
+
+    def _drop_unknown_of_template(self) -> list[str]:
+        """Drop what is no field of a template from one that stands here; return its names."""
+        if isinstance(self.conv_template, str):
+            return []
+        strangers = sorted(self.conv_template.keys() - template_fields())
+        for name in strangers:
+            del self.conv_template[name]
+        return [f"conv_template.{name}" for name in strangers]

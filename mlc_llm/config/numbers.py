@@ -1,0 +1,73 @@
+"""Numbers with a range: the types of the configuration's fields."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+
+def _ranged(
+    kind: type[int] | type[float],
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    no_limit: bool = False,
+) -> BeforeValidator:
+    """Refuse what is no number of that kind and range; booleans and strings are no numbers.
+
+    Args:
+        kind: ``int`` or ``float``.
+        low: the least value.
+        high: the greatest value; infinite for no such limit. The value itself is finite.
+        above: whether ``low`` itself is out of the range.
+        no_limit: whether -1 is accepted, too, for "no limit".
+    """
+    noun = "a whole number" if kind is int else "a number"
+    lower = f"above {low:g}" if above else f"of at least {low:g}"
+    limits = lower if math.isinf(high) else f"{lower} and at most {high:g}"
+    wanted = f"{noun} {limits}" + (", or -1 for no limit" if no_limit else "")
+
+    def check(value: Any) -> int | float:
+        number = _converted(value, kind)
+        if number is None or not (
+            low < number <= high or (number == low and not above) or (no_limit and number == -1)
+        ):
+            raise ValueError(f"is to be {wanted}")
+        return number
+
+    return BeforeValidator(check)
+
+
+def _converted(value: Any, kind: type[int] | type[float]) -> int | float | None:
+    """A finite number of that kind; None for what is none, or would not stay the same."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    try:
+        number = kind(value) if real else math.nan
+    except (OverflowError, ValueError):  # An infinity, NaN, or too much for a float.
+        return None
+    if kind is int:
+        return number if number == value else None
+    return number if math.isfinite(number) else None
+
+
+Temperature = Annotated[float, _ranged(float, 0)]
+TopP = Annotated[float, _ranged(float, 0, 1, above=True)]
+MinP = Annotated[float, _ranged(float, 0, 1)]
+Penalty = Annotated[float, _ranged(float, -2, 2)]
+RepetitionPenalty = Annotated[float, _ranged(float, 0, above=True)]
+FillFactor = Annotated[float, _ranged(float, 0, 1, above=True)]
+LogitBias = Annotated[float, _ranged(float, -100, 100)]
+Count = Annotated[int, _ranged(int, 1)]
+Natural = Annotated[int, _ranged(int, 0)]
+Alternatives = Annotated[int, _ranged(int, 0, 20)]
+Window = Annotated[int, _ranged(int, 1, no_limit=True)]
+"""A number of tokens; -1 means that there is no such limit."""
+Sink = Annotated[int, _ranged(int, -1)]
+"""A number of tokens; -1 means the model's own."""
+TokenId = Annotated[int, _ranged(int, 0)]
+TokenIdKey = Annotated[int, Field(ge=0)]
+"""A token id as the key of a mapping, where JSON has it as a string."""
