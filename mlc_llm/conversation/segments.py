@@ -13,6 +13,12 @@ from dataclasses import dataclass
 
 from mlc_llm.tokenizer.base import Tokenizer
 
+_WHITE_SPACE = (
+    "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""Unicode's White_Space, which the ``tokenizers`` library strips; ``str.strip`` takes more."""
+
 
 @dataclass(frozen=True)
 class Literal:
@@ -37,12 +43,19 @@ class Generated:
 
 Segment = Literal | Plain | Generated
 
+_Part = str | int | tuple[int, ...]
+"""A run of text, a special token, or generated tokens."""
+
 
 class SegmentEncoder:
     """Encodes prompts; what the last prompt held already is not encoded again.
 
     Text after a special token of the template is encoded as at the start of a text where
     ``tokenizer.prefix_after_special`` says so. Text after generated tokens continues them.
+
+    Some special tokens take the white space beside them, a message's too: Phi-3's ``<|user|>`` is
+    followed by a line end in the template, and by the message's first word in the tokens. The
+    models' own tokenizers, and MLC's, do the same.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -62,7 +75,7 @@ class SegmentEncoder:
         ids = list(prefix)
         cache: dict[tuple[str, bool], list[int]] = {}
         fresh, first = True, True
-        for part in self._parts(segments):
+        for part in self._stripped(list(self._parts(segments))):
             if isinstance(part, str):
                 key = (part, not fresh)
                 if key not in cache:
@@ -84,11 +97,26 @@ class SegmentEncoder:
     def _encode(self, text: str, continues: bool) -> list[int]:
         return self._tokenizer.encode(text, continues=continues)
 
-    def _parts(self, segments: Iterable[Segment]) -> Iterator[str | int | tuple[int, ...]]:
+    def _stripped(self, parts: list[_Part]) -> Iterator[_Part]:
+        """The parts, without the white space that special tokens take."""
+        strips = self._tokenizer.strips
+        for index, part in enumerate(parts):
+            if isinstance(part, str) and strips:
+                before = parts[index - 1] if index else None
+                after = parts[index + 1] if index + 1 < len(parts) else None
+                if isinstance(before, int) and strips.get(before, (False, False))[1]:
+                    part = part.lstrip(_WHITE_SPACE)
+                if isinstance(after, int) and strips.get(after, (False, False))[0]:
+                    part = part.rstrip(_WHITE_SPACE)
+                if not part:
+                    continue
+            yield part
+
+    def _parts(self, segments: Iterable[Segment]) -> Iterator[_Part]:
         """Runs of text, special tokens, and generated tokens, in turn."""
         run: list[str] = []
         for segment in segments:
-            pieces: Iterable[str | int | tuple[int, ...]]
+            pieces: Iterable[_Part]
             if isinstance(segment, Generated):
                 pieces = [segment.ids] if segment.ids else []
             elif isinstance(segment, Literal):

@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from mlc_llm.errors import TokenizerError
 from mlc_llm.tokenizer.detokenizer import Detokenizer
@@ -21,6 +22,8 @@ class Tokenizer(ABC):
         unk_id: the token that stands for what the vocabulary lacks, or None.
         special_ids: the ids of the special (control) tokens by their text. They have a meaning
             for the model beyond their text, are never made from plain text, and decode to nothing.
+        strips: the special tokens, by id, that take the white space around them in a prompt:
+            whether that before them, and whether that after them (``lstrip``, ``rstrip``).
         prefix_after_special: whether text after a special token is encoded as text at the start
             is, with a dummy prefix space where the tokenizer has one.
     """
@@ -30,6 +33,7 @@ class Tokenizer(ABC):
     eos_id: int | None
     unk_id: int | None
     special_ids: Mapping[str, int]
+    strips: Mapping[int, tuple[bool, bool]] = MappingProxyType({})
     prefix_after_special: bool
 
     @abstractmethod

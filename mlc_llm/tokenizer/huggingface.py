@@ -43,6 +43,11 @@ class HuggingFaceTokenizer(Tokenizer):
         self.special_ids = {
             token.content: token_id for token_id, token in sorted(added.items()) if token.special
         }
+        self.strips = {
+            token_id: (token.lstrip, token.rstrip)
+            for token_id, token in added.items()
+            if token.special and (token.lstrip or token.rstrip)
+        }
         self.bos_id = self._find(special.bos)
         self.eos_id = self._find(special.eos)
         self.unk_id = self._unknown_id(data["model"])

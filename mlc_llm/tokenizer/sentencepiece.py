@@ -53,6 +53,11 @@ class SentencePieceTokenizer(Tokenizer):
         self.vocab_size = max([size, *(token_id + 1 for token_id in self._added)])
         self.special_ids = self._special_ids(size)
         self._specials = frozenset(self.special_ids.values())
+        self.strips = {
+            token_id: (token.lstrip, token.rstrip)
+            for token_id, token in special.added.items()
+            if token_id in self._specials and (token.lstrip or token.rstrip)
+        }
         self.unk_id = self._valid(self._model.unk_id())
         own_bos, own_eos = self._valid(self._model.bos_id()), self._valid(self._model.eos_id())
         self.bos_id = self._find(special.bos) if special.says_bos else own_bos

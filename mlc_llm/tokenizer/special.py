@@ -27,10 +27,14 @@ class AddedToken:
     Args:
         text: how the token is written.
         special: whether it is a control token, without text of its own.
+        lstrip: whether it takes the white space before it.
+        rstrip: whether it takes the white space after it.
     """
 
     text: str
     special: bool
+    lstrip: bool = False
+    rstrip: bool = False
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def _added_tokens(folder: Path, tokenizer_config: dict[str, Any]) -> dict[int, A
         }
         path = folder / "tokenizer_config.json"
         for token_id, entry in (tokenizer_config.get("added_tokens_decoder") or {}).items():
-            added[int(token_id)] = AddedToken(entry["content"], bool(entry.get("special", False)))
+            flags = {name: bool(entry.get(name, False)) for name in ("special", "lstrip", "rstrip")}
+            added[int(token_id)] = AddedToken(entry["content"], **flags)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TokenizerError(f"{path} has a malformed list of added tokens: {error!r}.") from None
     return added
