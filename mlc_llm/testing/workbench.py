@@ -1,0 +1,121 @@
+"""Where a suite converts, compiles and loads small models, each of them once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mlc_llm.config import ChatConfig
+from mlc_llm.library.cache import LIBRARY_SUFFIX
+from mlc_llm.plugin import Architecture, Device, LibraryRequest, ModelSpec
+from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.testing.model_folder import convert_checkpoint, make_checkpoint
+from mlc_llm.testing.reference import Logits
+from mlc_llm.testing.registry import registry_of
+from mlc_llm.weights.folder import ModelFolder
+
+CHUNK = 13
+"""Tokens of a prefill step: few, so that prompts take several, and no divisor of a cache's page."""
+
+PROMPTS = (1, 15, 16, 17, 50)
+"""Lengths of prompts: a decode step, around a page of the KV cache, and several chunks."""
+
+DECODED = 4
+"""Tokens that are decoded after a prompt."""
+
+
+class Workbench:
+    """Converted, compiled and loaded small models in a temporary folder.
+
+    Args:
+        folder: the temporary folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._libraries: dict[tuple[str, str], Path] = {}
+
+    def checkpoint(self) -> Path:
+        """The small model's checkpoint."""
+        path = self.folder / "checkpoint"
+        return path if path.is_dir() else make_checkpoint(path)
+
+    def convert(self, checkpoint: Path, quantization: str, architecture: Architecture) -> Path:
+        """Convert a checkpoint, once; the architecture need not be installed."""
+        path = self.folder / f"{checkpoint.name}-{quantization}-MLC"
+        if not path.is_dir():
+            registry = registry_of(architectures={architecture.name: architecture})
+            convert_checkpoint(checkpoint, path, quantization, registry=registry)
+        return path
+
+    def request(self, folder: Path, architecture: Architecture, device: Device) -> LibraryRequest:
+        """The request for a model folder's library."""
+        config = ModelFolder.open(folder).config
+        spec = ModelSpec.of(config, architecture)
+        return LibraryRequest(spec, device.name, device.target(), folder)
+
+    def library(self, folder: Path, architecture: Architecture, device: Device) -> Path:
+        """Compile a model folder's library in this process, once for each shape and device."""
+        from mlc_llm.compile import compile_library
+
+        request = self.request(folder, architecture, device)
+        key = (device.name, request.spec.digest())
+        if key not in self._libraries:
+            path = self.folder / f"{device.name}-{request.spec.digest()}{LIBRARY_SUFFIX}"
+            compile_library(request.spec, architecture, device, request.target, path)
+            self._libraries[key] = path
+        return self._libraries[key]
+
+    def load(self, folder: Path, architecture: Architecture, device: Device) -> LoadedModel:
+        """Compile and load a model on a device's first adapter, in this thread."""
+        library = self.library(folder, architecture, device)
+        opened = ModelFolder.open(folder)
+        config = opened.config.overlaid(ChatConfig(prefill_chunk_size=CHUNK))
+        return LoadedModel.load(library, opened, device.open(0), config=config)
+
+
+def replay(model: LoadedModel) -> Logits:
+    """A loaded model as a function from all token ids to logits, each call from the start."""
+
+    def logits(ids: Sequence[int]) -> np.ndarray:
+        model.reset()
+        return np.array(model.feed(list(ids)))
+
+    return logits
+
+
+def prompt(length: int, vocab_size: int, seed: int = 0) -> list[int]:
+    """Random token ids that are not the first three, which are special."""
+    ids: list[int] = np.random.default_rng(seed).integers(3, vocab_size, length).tolist()
+    return ids
+
+
+def largest_error(model: LoadedModel, expected: Logits) -> tuple[float, str]:
+    """Feed prompts of several lengths and decode; compare all logits with the expected ones.
+
+    Returns:
+        The largest difference of two logits, in standard deviations of the expected ones, and
+        where it is. Infinity where a logit is not finite.
+    """
+    worst, place = 0.0, "nowhere"
+    for length in PROMPTS:
+        ids = prompt(length, model.vocab_size, seed=length)
+        # The next prompt shares nothing with this one, so the cache goes back to empty.
+        found = np.array(model.feed(ids))
+        for step in range(DECODED + 1):
+            wanted = np.asarray(expected(ids), dtype=np.float32)[: model.vocab_size]
+            error = _error(found, wanted)
+            if error > worst:
+                worst = error
+                place = f"{step} decoded tokens after a prompt of {length} tokens"
+            ids.append(int(wanted.argmax()))
+            found = np.array(model.decode(ids[-1]))
+    return worst, place
+
+
+def _error(found: np.ndarray, wanted: np.ndarray) -> float:
+    if found.shape != wanted.shape or not np.isfinite(found).all():
+        return float("inf")
+    return float(np.abs(found - wanted).max() / wanted.std())
