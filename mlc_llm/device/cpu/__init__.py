@@ -1,4 +1,7 @@
-"""The built-in device: the CPU, through LLVM and kernels of our own."""
+"""The built-in device: the CPU, through LLVM and kernels of our own.
+
+A device of somebody else's for the same hardware may derive from :class:`CPUDevice`.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import platform
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlc_llm.device.cpu.features import host_features, host_target, required_features
+from mlc_llm.device.cpu.features import host_features, host_target, is_x86, required_features
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, LibraryRecord
 
 if TYPE_CHECKING:
     import tvm
+
+__all__ = ["CPU", "CPUDevice", "host_features", "is_x86"]
 
 
 class CPUDevice(Device):

@@ -99,12 +99,12 @@ class LlamaForCausalLM(nn.Module):
     def prefill(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, KVCache]:
         """Embeddings (1, n, hidden) of one sequence to the last token's logits (1, 1, vocab)."""
         hidden = self.model(self._rows(embeddings), kv_cache)
-        logits = self._logits(last_token(hidden))
+        logits = self.logits(last_token(hidden))
         return op.reshape(logits, (1, 1, logits.shape[1])), kv_cache
 
     def decode(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, KVCache]:
         """Embedding (1, 1, hidden) of one token to its logits (1, 1, vocab)."""
-        logits = self._logits(self.model(self._rows(embeddings), kv_cache))
+        logits = self.logits(self.model(self._rows(embeddings), kv_cache))
         return op.reshape(logits, (1, 1, logits.shape[1])), kv_cache
 
     def batch_prefill(
@@ -115,19 +115,20 @@ class LlamaForCausalLM(nn.Module):
         ``logit_positions`` (b,) int32 names the rows whose logits (1, b, vocab) are wanted.
         """
         hidden = self.model(self._rows(embeddings), kv_cache)
-        logits = self._logits(rows_at(hidden, logit_positions))
+        logits = self.logits(rows_at(hidden, logit_positions))
         return op.reshape(logits, (1, *logits.shape)), kv_cache
 
     def batch_decode(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, KVCache]:
         """Embeddings (b, 1, hidden), a token of each sequence, to logits (b, 1, vocab)."""
-        logits = self._logits(self.model(self._rows(embeddings), kv_cache))
+        logits = self.logits(self.model(self._rows(embeddings), kv_cache))
         return op.reshape(logits, (logits.shape[0], 1, logits.shape[1])), kv_cache
 
     def _rows(self, embeddings: nn.Tensor) -> nn.Tensor:
         batch, tokens, hidden = embeddings.shape
         return op.reshape(embeddings, (batch * tokens, hidden))
 
-    def _logits(self, hidden: nn.Tensor) -> nn.Tensor:
+    def logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        """Hidden states (tokens, hidden), not yet normalised, to logits (tokens, vocab)."""
         hidden = self.model.norm(hidden)
         return (
             self.model.embed_tokens.lm_head_forward(hidden) if self.tied else self.lm_head(hidden)
