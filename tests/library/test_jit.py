@@ -5,6 +5,7 @@ A stand-in for the compiler writes a file with a record, or fails in every way t
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -180,6 +181,27 @@ class TestCaching:
         # A module stands for its package; what was not imported from a file is left out.
         assert source_digest(("mlc_llm.library.jit",)) == source_digest(("mlc_llm.library",))
         assert source_digest(("no.such.module", "sys")) == source_digest(())
+
+    def test_the_source_that_a_device_inherits_counts(
+        self,
+        tmp_path: Path,
+        provider: MakeProvider,
+        registry: Registry,
+        make_request: MakeRequest,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A device that derives from another package's is compiled anew when that changes."""
+        monkeypatch.syspath_prepend(str(tmp_path))
+        (tmp_path / "base_device.py").write_text(
+            "from mlc_llm.device.cpu import CPUDevice\nclass Base(CPUDevice): pass\n"
+        )
+        base = importlib.import_module("base_device").Base
+        device = type("Derived", (base,), {"__module__": "no.such.module"})()
+        monkeypatch.setattr(registry, "device", lambda name: device)
+        before = provider().key(make_request())
+        (tmp_path / "base_device.py").write_text("# changed")
+        source_digest.cache_clear()
+        assert provider().key(make_request()) != before
 
     @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other"])
     def test_a_corrupted_entry_is_compiled_anew(
