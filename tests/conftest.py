@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
@@ -204,6 +204,18 @@ def write_byte_tokenizer(path: Path, vocab_size: int) -> None:
     )
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     tokenizer.save(str(path))
+
+
+@pytest.fixture(scope="session")
+def write_tokenizer() -> Callable[[Path, int], None]:
+    """The function :func:`write_byte_tokenizer`."""
+    return write_byte_tokenizer
+
+
+@pytest.fixture(scope="session")
+def lacks() -> Callable[[str], NoReturn]:
+    """The function :func:`lacking`."""
+    return lacking
 
 
 class ModelFactory(Protocol):
