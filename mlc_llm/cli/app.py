@@ -26,8 +26,11 @@ COMMANDS = {
     "compile": "Compile a model's library to a file.",
     "convert_weight": "Convert a Hugging Face model's weights to a model folder.",
     "devices": "Show the devices, and why they can or cannot be used.",
+    "doctor": "Check the installation, and say what to do about what is wrong.",
     "gen_config": "Write the mlc-chat-config.json of a model folder.",
+    "models": "Show the architectures and quantisations.",
     "plugins": "Show the installed plugins and their state.",
+    "templates": "Show the conversation templates.",
 }
 """The subcommands, with the line that stands for each in the overview: nothing is imported."""
 

@@ -1,0 +1,79 @@
+"""The plugins, and whether the devices among them can be used here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mlc_llm.cli.doctor.finding import Finding, Status
+from mlc_llm.errors import DeviceError, MLCError
+from mlc_llm.plugin.choice import choose_device
+from mlc_llm.plugin.device import Availability
+from mlc_llm.plugin.discovery import OWN_DISTRIBUTIONS, PLUGINS_VARIABLE, canonical
+from mlc_llm.plugin.probing import probe_all
+from mlc_llm.plugin.registry import PluginEntry, Registry
+
+
+def check_plugins(registry: Registry) -> Iterator[Finding]:
+    """Every distribution with plugins as one line, and every plugin that is not well as its own."""
+    registry.load_all()
+    well: dict[str, list[str]] = {}
+    for entry in registry.entries():
+        if entry.active and not entry.reason:
+            well.setdefault(_origin(entry), []).append(entry.name)
+    for origin, names in sorted(well.items()):
+        yield Finding("plugins", origin, Status.OK, ", ".join(sorted(names)))
+    for entry in registry.entries():
+        if entry.reason:
+            yield plugin_finding(entry)
+    for problem in registry.problems:
+        remedy = (
+            f"Correct {PLUGINS_VARIABLE}."
+            if problem.startswith(PLUGINS_VARIABLE)
+            else "Reinstall that distribution, or uninstall it."
+        )
+        yield Finding("plugins", "installation", Status.BROKEN, problem, remedy)
+
+
+def plugin_finding(entry: PluginEntry) -> Finding:
+    """What is wrong with one plugin, or that the user left it out."""
+    name = f"{entry.kind} {entry.name}"
+    detail = f"{_origin(entry)}: {entry.reason}"
+    if not entry.active:
+        return Finding("plugins", name, Status.ABSENT, detail)
+    own = canonical(entry.distribution) in OWN_DISTRIBUTIONS
+    remedy = (
+        f"Reinstall it: python -m pip install --force-reinstall {entry.distribution}"
+        if own
+        else f"Update or uninstall {entry.distribution}. `mlc_llm plugins --json` tells more."
+    )
+    return Finding("plugins", name, Status.BROKEN, detail, remedy)
+
+
+def check_devices(registry: Registry) -> Iterator[Finding]:
+    """Whether each device can be used, and which one ``auto`` takes.
+
+    A device that is not available is broken when there is something to do about it; one that the
+    machine merely lacks is absent.
+    """
+    for name, availability in probe_all(registry, fresh=True).items():
+        yield device_finding(name, availability)
+    try:
+        choice = choose_device(registry=registry)
+    except (DeviceError, MLCError) as error:
+        remedy = "Set MLC_LLM_DEVICE to a device that is available, or unset it."
+        yield Finding("devices", "auto", Status.BROKEN, str(error), remedy)
+    else:
+        yield Finding("devices", "auto", Status.OK, str(choice))
+
+
+def device_finding(name: str, availability: Availability) -> Finding:
+    """What a device answered."""
+    if availability.available:
+        adapters = ", ".join(adapter.name for adapter in availability.adapters)
+        return Finding("devices", name, Status.OK, adapters)
+    status = Status.BROKEN if availability.remedy else Status.ABSENT
+    return Finding("devices", name, status, availability.reason, availability.remedy)
+
+
+def _origin(entry: PluginEntry) -> str:
+    return f"{entry.distribution} {entry.version}".rstrip()
