@@ -207,12 +207,6 @@ def write_byte_tokenizer(path: Path, vocab_size: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def write_tokenizer() -> Callable[[Path, int], None]:
-    """The function :func:`write_byte_tokenizer`."""
-    return write_byte_tokenizer
-
-
-@pytest.fixture(scope="session")
 def lacks() -> Callable[[str], NoReturn]:
     """The function :func:`lacking`."""
     return lacking

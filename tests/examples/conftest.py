@@ -1,4 +1,4 @@
-"""A fresh virtual environment, wheels, and tiny models made with NumPy alone."""
+"""A fresh virtual environment, and wheels for it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import safetensors.numpy
 
 OWN = ("mlc_llm", "__editable__", "_editable_")
 """How this project's own entries in a site-packages folder begin, editable installs included."""
-
-LLAMA = {
-    "model_type": "llama",
-    "architectures": ["LlamaForCausalLM"],
-    "hidden_act": "silu",
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 512,
-    "vocab_size": 320,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 10000.0,
-    "tie_word_embeddings": True,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 
 
 def run(command: list[str | Path], **options: Any) -> str:
@@ -121,53 +101,3 @@ def build_wheels(tmp_path_factory: pytest.TempPathFactory) -> BuildWheels:
         return wheels
 
     return build
-
-
-MakeModel = Callable[..., Path]
-
-
-@pytest.fixture(scope="session")
-def make_tiny_checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, write_tokenizer: Callable[[Path, int], None]
-) -> MakeModel:
-    """Make a random checkpoint with Llama's weights and a token for every byte (3 + byte)."""
-
-    def make(seed: int, **config: Any) -> Path:
-        folder = tmp_path_factory.mktemp("checkpoint")
-        fields = {**LLAMA, **config}
-        (folder / "config.json").write_text(json.dumps(fields))
-        safetensors.numpy.save_file(
-            _random_weights(fields, seed), folder / "model.safetensors", {"format": "pt"}
-        )
-        write_tokenizer(folder / "tokenizer.json", fields["vocab_size"])
-        return folder
-
-    return make
-
-
-def _random_weights(config: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(seed)
-    hidden, ffn = config["hidden_size"], config["intermediate_size"]
-    keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
-    shapes: dict[str, tuple[int, ...]] = {"embed_tokens": (config["vocab_size"], hidden)}
-    for index in range(config["num_hidden_layers"]):
-        layer = f"layers.{index}"
-        shapes |= {
-            f"{layer}.self_attn.q_proj": (hidden, hidden),
-            f"{layer}.self_attn.k_proj": (keys, hidden),
-            f"{layer}.self_attn.v_proj": (keys, hidden),
-            f"{layer}.self_attn.o_proj": (hidden, hidden),
-            f"{layer}.mlp.gate_proj": (ffn, hidden),
-            f"{layer}.mlp.up_proj": (ffn, hidden),
-            f"{layer}.mlp.down_proj": (hidden, ffn),
-            f"{layer}.input_layernorm": (hidden,),
-            f"{layer}.post_attention_layernorm": (hidden,),
-        }
-    shapes["norm"] = (hidden,)
-    # Spread wide enough that logits tell tokens apart; norms stay near one, as in real models.
-    return {
-        f"model.{name}.weight": (
-            random.normal(0.0, 0.2, shape) if len(shape) == 2 else random.normal(1.0, 0.1, shape)
-        ).astype(np.float32)
-        for name, shape in shapes.items()
-    }

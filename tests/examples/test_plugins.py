@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from mlc_llm.library.record import read_record
+from mlc_llm.testing.model_folder import FIRST_BYTE, make_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "plugins"
@@ -33,13 +34,13 @@ GRANITE = {
     "architectures": ["GraniteForCausalLM"],
     "attention_bias": False,
     "embedding_multiplier": 3.0,
-    "attention_multiplier": 0.4,
+    "attention_multiplier": 0.5,
     "residual_multiplier": 0.6,
     "logits_scaling": 5.0,
 }
 WITHOUT_EFFECT = {
     "embedding_multiplier": 1.0,
-    "attention_multiplier": 16**-0.5,
+    "attention_multiplier": 32**-0.5,
     "residual_multiplier": 1.0,
     "logits_scaling": 1.0,
 }
@@ -111,11 +112,11 @@ def convert(environment: Any, checkpoint: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def strangers(environment: Any, build_wheels: Any, make_tiny_checkpoint: Any) -> Strangers:
+def strangers(environment: Any, build_wheels: Any) -> Strangers:
     simple = [EXAMPLES / name for name in ("template", "device", "architecture")]
     wheels = build_wheels(ROOT, ROOT / "plugins" / "templates", *simple)
     environment.install(*wheels)
-    llama = convert(environment, make_tiny_checkpoint(seed=0))
+    llama = convert(environment, make_checkpoint(environment.folder / "llama"))
     # Built in a copy, because a library is compiled into the package's folder.
     project = environment.folder / "prebuilt-library"
     shutil.copytree(EXAMPLES / "prebuilt-library", project)
@@ -205,12 +206,10 @@ def reference(transformers: Any, torch: Any) -> Reference:
     return logprobs
 
 
-def test_the_architecture(
-    strangers: Strangers, make_tiny_checkpoint: Any, reference: Reference
-) -> None:
-    checkpoint = make_tiny_checkpoint(seed=1, **GRANITE)
+def test_the_architecture(strangers: Strangers, tmp_path: Path, reference: Reference) -> None:
+    checkpoint = make_checkpoint(tmp_path / "granite", seed=1, **GRANITE)
     answer = strangers.chat(convert(strangers.environment, checkpoint))
-    prompt = [1, *(3 + byte for byte in PROMPT.encode())]
+    prompt = [1, *(FIRST_BYTE + byte for byte in PROMPT.encode())]
     chosen = answer["token_ids"]
     assert (answer["prompt_tokens"], len(chosen)) == (len(prompt), ANSWER)
     expected = reference(checkpoint, [*prompt, *chosen])[-ANSWER:]
