@@ -8,10 +8,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+import hypothesis
 import jinja2.sandbox
 import pytest
 import sentencepiece
 import tokenizers
+from hypothesis import strategies as st
 
 from mlc_llm import ConvConfig
 from mlc_llm.conversation import Conversation
@@ -165,6 +167,56 @@ class TestTokenIds:
         expected = _library(smollm2).encode(text, add_special_tokens=False).ids
         assert conversation.prompt_ids(TURNS[:count]) == expected
         assert conversation.stop_ids >= {2}  # <|im_end|>
+
+
+class TestWhiteSpaceBesideSpecialTokens:
+    """Tokens that were added with ``lstrip`` or ``rstrip`` take it, as in the library."""
+
+    @hypothesis.given(
+        flags=st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=2),
+        pieces=st.lists(
+            st.sampled_from(["<a>", "<b>", " ", "\n", "\u3000", "\x1c", "x"]), max_size=8
+        ),
+    )
+    def test_as_the_library_does(
+        self,
+        flags: list[tuple[bool, bool]],
+        pieces: list[str],
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> None:
+        folder = tmp_path_factory.mktemp("strips")
+        alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+        vocabulary = {symbol: rank for rank, symbol in enumerate(alphabet)}
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+        tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.add_special_tokens(
+            [
+                tokenizers.AddedToken(text, lstrip=left, rstrip=right, normalized=False)
+                for text, (left, right) in zip(("<a>", "<b>"), flags, strict=True)
+            ]
+        )
+        tokenizer.save(str(folder / "tokenizer.json"))
+        template = ConversationTemplate.from_data(
+            {"roles": {"user": "<a>", "assistant": "".join(pieces)}, "seps": ["\n<b>"]}, "it"
+        )
+        conversation = Conversation(template, load_tokenizer(folder))
+        messages = [{"role": "user", "content": " Hi "}]
+        text = conversation.prompt_text(messages)
+        expected = tokenizer.encode(text, add_special_tokens=False).ids
+        assert conversation.prompt_ids(messages) == expected
+
+    def test_with_tokenizer_model_alone(self, llama_2: Path, phi_3: Path, tmp_path: Path) -> None:
+        """Phi-3's tokens, from the files that stand beside a ``tokenizer.model``."""
+        (tmp_path / "tokenizer.model").write_bytes((llama_2 / "tokenizer.model").read_bytes())
+        added = {
+            str(token_id): {"content": text, "rstrip": text != "<|endoftext|>", "special": True}
+            for text, token_id in PHI_3_TOKENS.items()
+        }
+        config = {"bos_token": "<s>", "added_tokens_decoder": added}
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+        template = _template("phi-3")
+        expected = Conversation(template, _loaded(phi_3)).prompt_ids(TURNS)
+        assert Conversation(template, load_tokenizer(tmp_path)).prompt_ids(TURNS) == expected
 
 
 class TestOfficialTemplates:
