@@ -171,7 +171,11 @@ class ChatModule:
             )
             async with aclosing(step_in_threads(parts)) as steps:
                 async for chunk in steps:
-                    yield chunk
+                    try:
+                        yield chunk
+                    except GeneratorExit:
+                        place.abandon()
+                        raise
                     place.resumed()
 
     def _events(

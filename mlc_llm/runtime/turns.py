@@ -14,6 +14,10 @@ from mlc_llm.errors import GenerationError
 
 _WATCH_SECONDS = 1.0
 
+_LOOP_ROUNDS = 4
+"""A stream that a task has dropped (``async for ...: break``) is closed by asyncio some rounds of
+its loop later; so long a task waits before it is told that its own stream is in its way."""
+
 
 class Turns:
     """A first-come, first-served lock for threads and asyncio tasks that nobody can hang with.
@@ -57,12 +61,19 @@ class Turns:
         """
         turn = Turn()
         try:
+            for _ in range(_LOOP_ROUNDS):
+                if self._has(lambda other: other.task is turn.task):
+                    await asyncio.sleep(0)
             self._join(turn, lambda other: other.task is turn.task)
             # Without the shield, cancelling the task would cancel the turn's own future.
             await asyncio.shield(asyncio.wrap_future(turn.ready))
             yield turn
         finally:
             self._leave(turn)
+
+    def _has(self, is_same: Callable[[Turn], bool]) -> bool:
+        with self._lock:
+            return any(map(is_same, self._waiting))
 
     def _join(self, turn: Turn, is_same: Callable[[Turn], bool]) -> None:
         with self._lock:
@@ -100,6 +111,10 @@ class Turn:
         self.thread: int
         self.task: asyncio.Task[Any] | None
         self.resumed()
+
+    def abandon(self) -> None:
+        """Note that nobody uses the turn any more, and that it is about to end."""
+        self.thread, self.task = -1, None
 
     def resumed(self) -> None:
         """Note who uses the turn now; a generator may change its thread or task."""

@@ -1,0 +1,84 @@
+"""The end of a chat, and what plugins are told of its life."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_llm import ChatConfig, ChatModule, GenerationConfig
+from mlc_llm.errors import GenerationError
+
+from .conftest import Loader
+
+GREEDY = ChatConfig(temperature=0.0)
+
+
+class TestEnding:
+    def test_a_closed_chat_says_so(self, load: Loader) -> None:
+        chat = load()
+        with chat as same:
+            assert same is chat
+            chat.generate("Hello")
+        chat.close()
+        assert "closed" in repr(chat)
+        assert chat.stats().startswith("prefill: ")  # what was measured can still be read
+        assert len(chat.messages) == 0
+        for call in (
+            lambda: chat.generate("Hello"),
+            lambda: list(chat.stream("Hello")),
+            lambda: asyncio.run(chat.agenerate("Hello")),
+            lambda: chat.embed_text("Hello"),
+            lambda: chat.reset_chat(),
+            lambda: chat.benchmark_generate("Hello", 3),
+        ):
+            with pytest.raises(GenerationError, match="closed"):
+                call()
+
+    def test_closing_stops_what_runs(self, load: Loader) -> None:
+        chat = load(max_gen_len=400)
+        stream = chat.stream("Once upon a time")
+        next(stream)
+        chat.close()
+        with pytest.raises(GenerationError, match="closed"):
+            for _ in stream:
+                pass
+
+    def test_a_dropped_chat_ends_its_thread(self, folder: Path, library: str) -> None:
+        chat = ChatModule(str(folder), "cpu", GREEDY, library)
+        chat.generate("Hello", GenerationConfig(max_gen_len=2))
+        engine, model = chat._chat.engine, weakref.ref(chat._chat.model)
+        del chat
+        gc.collect()
+        assert not engine.alive
+        assert model() is None
+
+
+class TestHooks:
+    def test_providers_are_told(
+        self, folder: Path, library: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from mlc_llm.plugin.registry import Registry
+
+        told: list[tuple[str, dict[str, Any]]] = []
+        monkeypatch.setattr(
+            Registry, "notify", lambda self, hook, **arguments: told.append((hook, arguments))
+        )
+        with ChatModule(str(folder), "cpu", GREEDY, library) as chat:
+            answer = chat.generate("Hello", GenerationConfig(max_gen_len=2))
+            list(chat.stream("Hello", GenerationConfig(max_gen_len=2)))
+            several = chat.generate("Hello", GenerationConfig(n=2, max_gen_len=2))
+            asyncio.run(chat.agenerate("Hello", GenerationConfig(max_gen_len=2)))
+            stream = chat.stream("Hello")
+            next(stream)
+            stream.close()
+        hooks = [hook.removeprefix("mlc_llm_chat_") for hook, _ in told]
+        assert hooks == ["loaded", *["generated"] * 4, "closed"]  # none for the closed one
+        assert all(arguments["chat"] is chat for _, arguments in told)
+        assert told[1][1]["prompt"] == "Hello"
+        assert told[1][1]["output"] == told[2][1]["output"] == told[4][1]["output"] == answer
+        assert told[3][1]["output"] == several
