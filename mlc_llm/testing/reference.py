@@ -17,7 +17,7 @@ from mlc_llm.quantization.packing import dequantize, quantize
 Array = npt.NDArray[np.float32]
 
 Logits = Callable[[Sequence[int]], npt.NDArray[np.floating]]
-"""From the ids of all tokens to the logits after the last of them, of shape (vocab_size,)."""
+"""From the ids of all tokens to the logits after the last one: of shape (vocab_size,)."""
 
 
 class LlamaReference:

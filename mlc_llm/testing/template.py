@@ -133,21 +133,6 @@ class TemplateConformance:
             f"the user's and the assistant's messages both stand in {around[0]}"
         )
 
-    def test_the_next_prompt_continues_the_last(self, chat_template: ConversationTemplate) -> None:
-        """A prompt and its generated answer begin the next prompt, so that nothing is redone."""
-        if chat_template.strip_reasoning_in_history:
-            pytest.skip("the template changes old answers")
-        tokenizer = CharacterTokenizer()
-        chat = Conversation(chat_template, tokenizer)
-        chat.append("user", FIRST)
-        before = chat.prompt_ids() + tokenizer.encode(ANSWER)
-        chat.append("assistant", ANSWER, tokenizer.encode(ANSWER))
-        chat.append("user", SECOND)
-        after = chat.prompt_ids()
-        assert after[: len(before)] == before, (
-            f"{tokenizer.decode(after)!r} does not begin with {tokenizer.decode(before)!r}"
-        )
-
     def test_answers_end(self, conversation_template: ConversationTemplate) -> None:
         """Something ends an answer; an empty stop string would end every one at once."""
         strings, ids = conversation_template.stop_str, conversation_template.stop_token_ids
