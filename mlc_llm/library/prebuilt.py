@@ -40,6 +40,8 @@ class PrebuiltProvider:
 
     @hookimpl
     def mlc_llm_find_library(self, request: LibraryRequest) -> Found | NotFound | None:
+        if request.named is not None:
+            return None
         device = (self._registry or default_registry()).device(request.device)
         allowed = request.allow_prebuilt or _allowed_by_environment()
         looked_at = []
