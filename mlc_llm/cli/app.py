@@ -69,6 +69,9 @@ def app() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave the process with its exit code."""
+    # Pydantic's own plugins: to find them it reads the metadata of everything that is installed,
+    # and one broken distribution would end every command.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     _prepare_streams()
     log_to_stderr()
     sys.exit(run(arguments))

@@ -108,16 +108,17 @@ def candidates_of(
         distribution: where they come from; by default each one's own ``dist``.
     """
     groups = {kind.group: kind for kind in KINDS}
+    identities: dict[Distribution | None, tuple[str, str]] = {None: (UNNAMED, "")}
     for entry_point in entry_points:
         if entry_point.group not in groups:
             continue
-        name, version = UNNAMED, ""
         dist = distribution or entry_point.dist
-        if dist is not None:
+        # Each access parses the metadata anew, which is most of what a list of plugins costs.
+        if dist is not None and dist not in identities:
+            metadata = dist.metadata
             # Metadata without these fields gives None, whatever the annotations say.
-            name = dist.metadata["Name"] or UNNAMED
-            version = dist.metadata["Version"] or ""
-        yield Candidate(groups[entry_point.group], entry_point, name, version)
+            identities[dist] = (metadata["Name"] or UNNAMED, metadata["Version"] or "")
+        yield Candidate(groups[entry_point.group], entry_point, *identities[dist])
 
 
 def canonical(distribution: str) -> str:
