@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any
 from mlc_llm.version import __version__
 
 if TYPE_CHECKING:
+    from mlc_llm.chat.streams import StreamChunk
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.compile import compile_model
     from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
     from mlc_llm.convert import convert_weight, gen_config
+    from mlc_llm.runtime.generation import GenerationResult
+    from mlc_llm.runtime.logprobs import TokenLogprob
+    from mlc_llm.runtime.statistics import Metrics
 
 # A program that sets up no logging hears nothing, warnings included.
 logging.getLogger("mlc_llm").addHandler(logging.NullHandler())
@@ -25,6 +29,10 @@ _HOMES = {
     "ChatConfig": "mlc_llm.config",
     "ConvConfig": "mlc_llm.config",
     "GenerationConfig": "mlc_llm.config",
+    "GenerationResult": "mlc_llm.runtime.generation",
+    "Metrics": "mlc_llm.runtime.statistics",
+    "StreamChunk": "mlc_llm.chat.streams",
+    "TokenLogprob": "mlc_llm.runtime.logprobs",
     "compile_model": "mlc_llm.compile",
     "convert_weight": "mlc_llm.convert",
     "gen_config": "mlc_llm.convert",
@@ -35,6 +43,10 @@ __all__ = [
     "ChatModule",
     "ConvConfig",
     "GenerationConfig",
+    "GenerationResult",
+    "Metrics",
+    "StreamChunk",
+    "TokenLogprob",
     "__version__",
     "compile_model",
     "convert_weight",
