@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -27,9 +28,7 @@ import click
 @click.option("--prefill-chunk-size", type=int, help="Most tokens that one prefill step takes.")
 @click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
 @click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
-def command(
-    source: str, quantization: str, conv_template: str, output: Path, **sizes: int | None
-) -> None:
+def command(source: str, quantization: str, conv_template: str, output: Path, **sizes: Any) -> None:
     """Write mlc-chat-config.json for SOURCE, a Hugging Face model; copy its tokenizer.
 
     The written file's path is written on stdout. What is not given comes from the model.
