@@ -55,10 +55,13 @@ class Turn:
         messages, prompt_ids = fit(conversation, messages, room)
         if not prompt_ids:
             raise ConfigError("The prompt is empty: it has no tokens.")
+        stops, specials = generation.stop or [], chat.tokenizer.special_ids
+        # A special token has no text, in which it could be found.
+        named = {specials[stop] for stop in stops if stop in specials}
         ending = Ending(
             settings.max_tokens(generation),
-            conversation.stop_ids.union(settings.file.eos_token_ids),
-            (*conversation.stop_strings, *(generation.stop or ())),
+            conversation.stop_ids.union(settings.file.eos_token_ids, named),
+            (*conversation.stop_strings, *stops),
         )
         continues = not conversation.template.has_memory
         return cls(messages, prompt_ids, generation, ending, continues)

@@ -119,6 +119,15 @@ def test_stop_tokens(load: Loader) -> None:
     assert result.finish_reason == "stop"
 
 
+def test_a_stop_string_that_is_a_special_token(raw: ChatModule) -> None:
+    """It has no text, in which a string could be found."""
+    bos = {1: 100.0}
+    assert raw.generate(PROMPT, config(logit_bias=bos, stop="<s>")) == ""
+    assert (raw.results[0].token_ids, raw.results[0].finish_reason) == ((), "stop")
+    raw.generate(PROMPT, config(logit_bias=bos))
+    assert raw.results[0].token_ids == (1,) * LENGTH
+
+
 def test_an_answer_that_ends_at_once(load: Loader) -> None:
     chat = load(conv_template=CHAT)
     chat.generate("Hello")
