@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from pathlib import Path
 
 from mlc_llm.errors import CompileError
 
+WRAPPERS = ("ccache", "sccache", "distcc")
 COMPILERS = ("gcc", "clang", "cc", "g++", "clang++", "c++")
 
 
 def find_compiler() -> str:
-    """The command that links shared libraries: ``$CXX``, ``$CC``, or the first one on PATH.
+    """The program that links shared libraries: of ``$CXX``, of ``$CC``, or the first on PATH.
 
     Raises:
         CompileError: there is none.
     """
     named = os.environ.get("CXX") or os.environ.get("CC")
-    if named and shutil.which(named.split()[0]):
-        return named
+    program = _program(named or "")
+    if program and shutil.which(program):
+        return program
     names = ("clang",) if sys.platform == "win32" else COMPILERS
     for name in names:
         if shutil.which(name):
@@ -29,6 +32,12 @@ def find_compiler() -> str:
         "A model library is linked with a C compiler, and none was found. "
         f"Looked for {looked}{', '.join(names)} on PATH. {how_to_get_a_compiler()}"
     )
+
+
+def _program(command: str) -> str:
+    """The compiler in a command such as ``ccache g++ -m64``: TVM starts it without a shell."""
+    words = [word for word in command.split() if Path(word).name not in WRAPPERS]
+    return words[0] if words else ""
 
 
 def how_to_get_a_compiler() -> str:

@@ -77,9 +77,12 @@ def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert not list(output.iterdir())
 
 
-def test_the_compiler_named_in_the_environment_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", f"{sys.executable} -flag")
-    assert find_compiler() == f"{sys.executable} -flag"
+@pytest.mark.parametrize("command", ["{}", "{} -flag", "ccache {}", "/usr/bin/ccache {} -m64"])
+def test_the_compiler_named_in_the_environment_is_taken(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("CXX", command.format(sys.executable))
+    assert find_compiler() == sys.executable
 
 
 def test_an_unknown_option_is_refused_before_anything_is_built(tmp_path: Path) -> None:

@@ -67,9 +67,9 @@ def check_compiler() -> Iterator[Finding]:
     if problem is None:
         yield Finding("compiler", compiler, Status.OK, "links shared libraries")
         return
-    named = next((n for n in ("CXX", "CC") if os.environ.get(n) == compiler), None)
+    named = next((n for n in ("CXX", "CC") if compiler in os.environ.get(n, "").split()), None)
     remedy = (
-        f"Set ${named} to one working command, without arguments, or unset it."
+        f"Set ${named} to a compiler that works, or unset it."
         if named
         else f"Repair it or name another one in $CXX. {how_to_get_a_compiler()}"
     )

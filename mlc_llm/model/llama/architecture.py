@@ -58,12 +58,12 @@ class Llama(Architecture):
     def config(self, data: Mapping[str, Any]) -> LlamaConfig:
         return LlamaConfig.model_validate(data)
 
-    def module(self, config: LlamaConfig, dtype: str) -> nn.Module:
+    def module(self, config: Any, dtype: str) -> nn.Module:
         from mlc_llm.model.llama.module import LlamaForCausalLM
 
         return LlamaForCausalLM(config, dtype)
 
-    def weights(self, config: LlamaConfig) -> list[Weight]:
+    def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.embed_tokens.weight", ("model.embed_tokens.weight",))]
         for index in range(config.num_hidden_layers):
             weights += self._layer(f"model.layers.{index}")
