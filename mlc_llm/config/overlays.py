@@ -150,9 +150,9 @@ class ChatConfig(Overlay):
         local_id: a name of the user's own; nothing depends on it.
         conv_template: a template's name, or the template itself as a JSON object.
         temperature: 0 is greedy; larger is more random.
-        presence_penalty: taken once from the logits of tokens that were used before, -2 to 2.
-        frequency_penalty: taken from them as often as they were used, -2 to 2.
-        repetition_penalty: weakens tokens that were used before by that factor; 1 for none.
+        presence_penalty: taken once from the logits of tokens that the answer has, -2 to 2.
+        frequency_penalty: taken from them as often as the answer has them, -2 to 2.
+        repetition_penalty: weakens tokens of prompt and answer by that factor; 1 for none.
         top_p: the nucleus: the smallest set of tokens whose probability reaches it is kept.
         mean_gen_len: tokens that an answer is expected to need when old turns are dropped.
         max_gen_len: most tokens of one answer.
@@ -218,16 +218,16 @@ class GenerationConfig(Overlay):
         top_p: the nucleus: the smallest set of tokens whose probability reaches it is kept.
         top_k: how many of the likeliest tokens are kept; 0 keeps all.
         min_p: least probability kept, as a share of the likeliest token's.
-        repetition_penalty: weakens tokens that were used before by that factor; 1 for none.
-        presence_penalty: taken once from the logits of tokens that were used before, -2 to 2.
-        frequency_penalty: taken from them as often as they were used, -2 to 2.
+        repetition_penalty: weakens tokens of prompt and answer by that factor; 1 for none.
+        presence_penalty: taken once from the logits of tokens that the answer has, -2 to 2.
+        frequency_penalty: taken from them as often as the answer has them, -2 to 2.
         mean_gen_len: tokens that an answer is expected to need when old turns are dropped.
         max_gen_len: most tokens of one answer.
         n: how many answers to give, each from the same history.
         stop: strings that end the answer and are not part of it.
         seed: makes sampling reproducible.
         logit_bias: added to the logits, by token id.
-        logprobs: record the log-probability of each token, and of that many alternatives.
+        logprobs: record each token's log-probability, and those of that many likeliest ones.
     """
 
     temperature: Temperature | None = None
