@@ -29,7 +29,7 @@ class CPUDevice(Device):
 
     def probe(self) -> Availability:
         details = {"cores": str(os.cpu_count()), "features": " ".join(self._notable())}
-        return Availability((Adapter(platform.machine(), details=details),))
+        return Availability((Adapter(platform.machine(), _memory(), details),))
 
     def open(self, index: int) -> tvm.runtime.Device:
         if index != 0:
@@ -60,3 +60,11 @@ class CPUDevice(Device):
 
 
 CPU = CPUDevice()
+
+
+def _memory() -> int | None:
+    """Bytes of this machine's memory, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None  # Windows has no sysconf
