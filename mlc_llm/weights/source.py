@@ -8,14 +8,21 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.errors import ModelNotFoundError
 from mlc_llm.weights.hub import HubReference, fetch
 
+DEMO = "demo"
+"""The name of the small model that is part of this package."""
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
 
 def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
     """Return the folder of a model.
 
     Args:
         model: a folder; the ``mlc-chat-config.json`` in one; the name of a folder under ``dist/``
-            or ``dist/prebuilt/``; or a repository on the hub, ``HF://org/name[@revision]`` or
-            ``https://huggingface.co/org/name``.
+            or ``dist/prebuilt/``; a repository on the hub, ``HF://org/name[@revision]`` or
+            ``https://huggingface.co/org/name``; or ``demo``, the small model that is part of this
+            package. A model of yours in one of the places above that has this name too is taken
+            first; a folder ``demo`` that is no model is passed over.
         progress: whether to show a download's progress on stderr, when that is a terminal.
 
     Returns:
@@ -26,7 +33,9 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
         HubError: a repository could not be fetched.
     """
     if not str(model).strip():
-        raise ModelNotFoundError("No model is named. Give a model folder or HF://org/name.")
+        raise ModelNotFoundError(
+            f"No model is named. Give a model folder, HF://org/name, or {DEMO!r}."
+        )
     reference = HubReference.parse(str(model)) if isinstance(model, str) else None
     if reference is not None:
         return fetch(reference, progress=progress)
@@ -34,6 +43,8 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
     if named.name == CHAT_CONFIG_FILE and named.is_file():
         return named.parent
     places = _places(named)
+    if model == DEMO:
+        places.append(_PACKAGE / DEMO)
     folders = [place for place in places if place.is_dir()]
     for folder in folders:
         if (folder / CHAT_CONFIG_FILE).is_file():

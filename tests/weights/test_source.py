@@ -1,9 +1,14 @@
 """From what a user writes to a folder on the disk."""
 
+from pathlib import Path
+
 import pytest
 
+import mlc_llm
 from mlc_llm.errors import ModelNotFoundError
-from mlc_llm.weights.source import resolve_model
+from mlc_llm.weights.source import DEMO, resolve_model
+
+PACKAGE = Path(mlc_llm.__file__).parent
 
 
 @pytest.fixture
@@ -87,3 +92,26 @@ def test_absolute_paths_are_not_looked_up_under_dist(working_folder):
     with pytest.raises(ModelNotFoundError) as caught:
         resolve_model(str(working_folder / "none"))
     assert "dist" not in str(caught.value).replace(str(working_folder), "")
+
+
+def test_the_demo_is_part_of_the_package(working_folder):
+    assert resolve_model("demo") == PACKAGE / "demo"
+    assert (resolve_model(DEMO) / "mlc-chat-config.json").is_file()
+
+
+@pytest.mark.parametrize("place", ["demo", "demo/params", "dist/demo", "dist/prebuilt/demo"])
+def test_a_model_of_that_name_comes_before_the_demo(working_folder, place):
+    folder = _model(working_folder / place)
+    assert resolve_model("demo").resolve() == folder
+
+
+def test_a_folder_that_is_no_model_does_not_hide_the_demo(working_folder):
+    (working_folder / "demo").mkdir()
+    (working_folder / "dist" / "demo").mkdir(parents=True)
+    assert resolve_model("demo") == PACKAGE / "demo"
+
+
+@pytest.mark.parametrize("model", [Path("demo"), "./demo", "Demo", "demo/mlc-chat-config.json"])
+def test_the_demo_is_a_name_and_no_path(working_folder, model):
+    with pytest.raises(ModelNotFoundError):
+        resolve_model(model)
