@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from typing import Any
 
@@ -232,8 +232,34 @@ class ChatModule:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The history."""
+        """The history, without the template's own system message and first messages.
+
+        Each has a ``role``, a ``content`` and, for a generated answer, its ``token_ids``. Setting
+        it replaces the history by any messages in OpenAI's form, as those of a list given to
+        :meth:`generate`; the next turn follows them. Answers that come without ``token_ids`` are
+        encoded from their text.
+
+        Raises:
+            ConfigError: a message is malformed, or the template has no memory; the history stays.
+            TemplateError: the template has no role of that name; the history stays.
+            TokenizerError: a message holds what is no character; the history stays.
+        """
         return self._dialogue.conversation.messages
+
+    @messages.setter
+    def messages(self, messages: Iterable[Any]) -> None:
+        with self._turns.take():
+            self._open_chat()
+            self._dialogue.restore(messages)
+
+    @property
+    def system_message(self) -> str | None:
+        """The system message in force: that of the history, or else the template's.
+
+        None where the template has no place for one. To set it for a new conversation, use
+        ``reset_chat(ConvConfig(system_message=...))``.
+        """
+        return self._dialogue.conversation.system_message
 
     def benchmark_generate(self, prompt: str, generate_length: int) -> str:
         """Continue raw text by exactly so many tokens, to measure the speed; see :meth:`stats`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 from mlc_llm.chat.loading import LoadedChat
@@ -110,6 +110,30 @@ class Dialogue:
         self.conversation.reset()
         self.results = ()
         chat.engine.call(lambda stop: chat.model.reset_metrics())
+
+    def restore(self, messages: Iterable[Any]) -> None:
+        """Replace the history by any messages that :meth:`Message.of` reads.
+
+        The KV cache stays: what it shares with the next prompt is not prefilled again.
+
+        Raises:
+            MLCError: a message does not fit, or there is no memory; nothing was changed.
+        """
+        if not self.conversation.template.has_memory:
+            raise ConfigError(
+                f"The template {self.conversation.template.name!r} has no memory: every call "
+                "begins anew, so there is no history to set."
+            )
+        before = self.conversation.messages
+        self.conversation.messages = messages
+        try:
+            if self.conversation.messages:
+                # What cannot be encoded is found here, and not at the next turn.
+                self.conversation.prompt_ids()
+        except BaseException:
+            self.conversation.messages = before
+            raise
+        self.results = ()
 
     def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
         """All messages, the one to answer last."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlc_llm.conversation.layout import fill_functions, layout, layout_last
+from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
 from mlc_llm.conversation.message import SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.errors import ConfigError, TemplateError, unknown
@@ -49,6 +49,13 @@ class Conversation:
     @messages.setter
     def messages(self, messages: Iterable[Any]) -> None:
         self._messages = self._read(messages)
+
+    @property
+    def system_message(self) -> str | None:
+        """The system message of the prompt; None where the template has no place for one."""
+        if not has_place_for_system(self.template):
+            return None
+        return self._system_of(self._messages)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
@@ -118,13 +125,16 @@ class Conversation:
             raise ConfigError("There is no message to answer: give at least one.")
         if not self.template.has_memory:
             return layout_last(self.template, history)
-        system = [message.content for message in history if message.role == SYSTEM]
         turns = [message for message in history if message.role != SYSTEM]
-        text = "\n\n".join(system) if system else self.template.system_message
-        return list(layout(self.template, text, turns))
+        return list(layout(self.template, self._system_of(history), turns))
+
+    def _system_of(self, history: Iterable[Message]) -> str:
+        """The history's system messages, or else the template's."""
+        given = [message.content for message in history if message.role == SYSTEM]
+        return "\n\n".join(given) if given else self.template.system_message
 
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
-        if isinstance(messages, str | Mapping):
+        if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
             raise ConfigError(f"Messages are given as a list; given: {messages!r}.")
         read = tuple(Message.of(message) for message in messages)
         roles = {SYSTEM, *self.template.roles}

@@ -33,6 +33,11 @@ def layout(
     yield Literal(template.roles[ASSISTANT] + template.role_empty_sep)
 
 
+def has_place_for_system(template: ConversationTemplate) -> bool:
+    """Whether a system message shows in the template's prompts."""
+    return template.has_memory and _SYSTEM_PLACEHOLDER in template.system_template
+
+
 def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> list[Segment]:
     """The prompt of a template without memory: the last user's message alone."""
     last = next((message for message in reversed(history) if message.role == USER), None)

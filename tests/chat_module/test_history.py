@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
-from mlc_llm.errors import ConfigError, GenerationError, PromptTooLongError, TokenizerError
+from mlc_llm.errors import (
+    ConfigError,
+    GenerationError,
+    PromptTooLongError,
+    TemplateError,
+    TokenizerError,
+)
 
 from .conftest import CHAT, Loader
 
@@ -218,6 +224,78 @@ class TestSeveralAnswers:
             told.generate("And then?", self.SETTINGS)
         assert told.messages == before
         assert told.results == ()
+
+
+class TestSettingTheHistory:
+    def test_the_next_turn_follows_it(self, told: ChatModule, load: Loader) -> None:
+        """As messages in OpenAI's form, without the generated tokens, in another chat."""
+        history = [{"role": m.role, "content": m.content} for m in told.messages]
+        fresh = load(conv_template=CHAT)
+        fresh.messages = history  # type: ignore[assignment]
+        turn = {"role": "user", "content": "And then?"}
+        assert fresh.generate("And then?") == load(conv_template=CHAT).generate([*history, turn])
+        assert [m.content for m in fresh.messages[:2]] == [m.content for m in told.messages]
+
+    def test_a_value_of_before(self, told: ChatModule) -> None:
+        """Back to an earlier history, generated tokens included: what is cached is used."""
+        earlier = told.messages
+        second = told.generate("And then?")
+        told.messages = earlier
+        assert told.generate("And then?") == second
+        assert told.results[0].prefilled_tokens < told.results[0].prompt_tokens / 2
+
+    def test_nothing_empties_it(self, told: ChatModule, load: Loader) -> None:
+        told.messages = ()
+        assert told.messages == ()
+        assert told.generate("The cat") == load(conv_template=CHAT).generate("The cat")
+
+    @pytest.mark.parametrize(
+        ("messages", "error"),
+        [
+            ("Hello", ConfigError),
+            (None, ConfigError),
+            ({"role": "user", "content": "x"}, ConfigError),
+            ([{"role": "user"}], ConfigError),
+            ([{"role": "usr", "content": "x"}], TemplateError),
+            ([{"role": "user", "content": "\ud800"}], TokenizerError),
+        ],
+    )
+    def test_what_does_not_fit_changes_nothing(
+        self, told: ChatModule, messages: Any, error: type[Exception]
+    ) -> None:
+        before = told.messages
+        with pytest.raises(error):
+            told.messages = messages
+        assert told.messages == before
+        assert told.generate("And then?")
+
+    def test_without_memory(self, load: Loader) -> None:
+        chat = load()  # LM
+        with pytest.raises(ConfigError, match="'LM' has no memory"):
+            chat.messages = ()
+
+    def test_on_a_closed_chat(self, chat: ChatModule) -> None:
+        chat.close()
+        with pytest.raises(GenerationError, match="closed"):
+            chat.messages = ()
+
+
+class TestSystemMessage:
+    def test_where_it_comes_from(self, chat: ChatModule) -> None:
+        assert chat.system_message == "Tell a story."
+        chat.generate(MESSAGES)
+        assert chat.system_message == "Be brief."
+        chat.reset_chat()
+        assert chat.system_message == "Tell a story."
+        chat.reset_chat(ChatConfig(conv_template=CHAT, conv_config=ConvConfig(system_message="!")))
+        assert chat.system_message == "!"
+        system = [{"role": "system", "content": text} for text in ("One.", "Two.")]
+        chat.messages = system  # type: ignore[assignment]
+        assert chat.system_message == "One.\n\nTwo."
+
+    def test_a_template_without_a_place_for_it(self, load: Loader) -> None:
+        assert load().system_message is None
+        assert load(conv_template={**CHAT, "system_template": "Hi!"}).system_message is None
 
 
 class TestWindow:
