@@ -33,6 +33,7 @@ from mlc_llm.version import __version__, tvm_version
 logger = logging.getLogger("mlc_llm")
 
 COMPILER_MODULE = "mlc_llm.compile"
+COMPILE_ELSEWHERE = "compile it with `mlc_llm compile`, and name the file as model_lib"
 COMPILER_PACKAGES = ("mlc_llm.compile", "mlc_llm.model", "mlc_llm.quantization")
 """Packages whose source decides what compiled code looks like, for every device."""
 
@@ -159,7 +160,7 @@ class JITProvider:
         try:
             command = list(self._compiler or python_command(COMPILER_MODULE))
         except PluginError as error:
-            raise CompileError(str(error)) from None
+            raise CompileError(f"{error}; {COMPILE_ELSEWHERE}") from None
         # The compiler needs all of TVM, whatever this process restricts itself to.
         environment = python_environment({"TVM_USE_RUNTIME_LIB": None})
         outcome = run_child([*command, "--job", str(job)], environment)

@@ -33,7 +33,7 @@ OFFICIAL_NAME = re.compile(
 )
 """How MLC LLM names the files of its repository of prebuilt libraries."""
 
-COMPILE_ANEW = "leave model_lib out, and a library is compiled for this machine"
+COMPILE_ANEW = "Leave model_lib out, and a library is compiled for this machine."
 
 
 def read_record(path: Path) -> LibraryRecord:
@@ -45,8 +45,14 @@ def read_record(path: Path) -> LibraryRecord:
     """
     record = _examine(path)
     if isinstance(record, str):
-        raise LibraryError(f"The model library {path} cannot be used: {record}.")
+        raise LibraryError(refusal(path, record))
     return record
+
+
+def refusal(path: Path | str, reason: str) -> str:
+    """The message for a library that was named and cannot be used: why, and what to do."""
+    end = "\n" if "\n" in reason else " "
+    return f"The model library {path} cannot be used: {reason}.{end}{COMPILE_ANEW}"
 
 
 def check_file(path: Path, request: LibraryRequest, device: Device) -> str | None:
@@ -78,9 +84,9 @@ def _find_record(path: Path, data: mmap.mmap) -> LibraryRecord | str:
         if _is_official(path):
             return (
                 "it is, by its name, one of MLC LLM's prebuilt libraries, which belong to another "
-                f"TVM; {COMPILE_ANEW}"
+                "TVM"
             )
-        return problem or f"it was not built by mlc-llm, as it has no record; {COMPILE_ANEW}"
+        return problem or "it was not built by mlc-llm, as it has no record"
     if len(texts) > 1:
         return f"it has {len(texts)} different records, so that nobody knows what it is"
     try:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from mlc_llm.errors import LibraryError
-from mlc_llm.library.record import check_file
+from mlc_llm.library.record import check_file, refusal
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
 from mlc_llm.plugin.registry import Answer, Registry, State, default_registry
@@ -72,7 +72,7 @@ def _judge(
 def _message(request: LibraryRequest, looked: list[Looked]) -> str:
     spec = request.spec
     if request.named is not None and len(looked) == 1:
-        return f"The model library {looked[0][1]} cannot be used: {looked[0][2]}."
+        return refusal(looked[0][1], looked[0][2])
     lines = [
         f"No model library for {spec.architecture} in {spec.quantization} on the device "
         f"{request.device!r}. " + ("Looked at:" if looked else "No library provider said anything.")

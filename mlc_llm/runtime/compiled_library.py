@@ -33,7 +33,10 @@ class CompiledLibrary:
         try:
             self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
         except Exception as error:
-            raise LibraryError(f"The library {path} cannot be loaded: {error}") from error
+            raise LibraryError(
+                f"The library {path} cannot be loaded: {error}\nDelete it or leave "
+                "model_lib out, so that a library is compiled for this machine."
+            ) from error
         self.metadata = LibraryMetadata.parse(str(self.function("_metadata")()), str(path))
 
     def function(self, name: str) -> Any:
@@ -43,5 +46,5 @@ class CompiledLibrary:
         except AttributeError:
             raise LibraryError(
                 f"The library {self.path} lacks the function {name!r}: it was not compiled by "
-                "this version of mlc_llm."
+                "this version of mlc_llm. Compile it again, or leave model_lib out."
             ) from None

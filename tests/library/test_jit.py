@@ -304,7 +304,9 @@ class TestFailure:
     ) -> None:
         monkeypatch.setattr(sys, "executable", "")
         answer = JITProvider(cache, None, registry).mlc_llm_find_library(make_request())
-        assert "cannot start one" in answer.looked_at[0][1]
+        reason = answer.looked_at[0][1]
+        assert "cannot start one" in reason
+        assert "compile it with `mlc_llm compile`" in reason
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="named pipes and SIGINT are POSIX's")

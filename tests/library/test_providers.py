@@ -53,7 +53,8 @@ class TestFile:
         with pytest.raises(LibraryError) as caught:
             resolve_library(make_request(named=path), registry)
         assert str(caught.value) == (
-            f"The model library {path} cannot be used: it is for the device 'cuda', not 'cpu'."
+            f"The model library {path} cannot be used: it is for the device 'cuda', not 'cpu'. "
+            "Leave model_lib out, and a library is compiled for this machine."
         )
 
 
