@@ -58,6 +58,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks plugins/*/mlc_llm_*
+	$(BIN)/mypy examples/*.py
 	$(BIN)/mypy examples/plugins/*/*.py examples/plugins/*/mlc_llm_*/
 	$(BIN)/lint-imports
 
