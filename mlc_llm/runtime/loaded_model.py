@@ -270,7 +270,8 @@ class LoadedModel:
             )
         if length > self.window.size:
             raise PromptTooLongError(
-                f"The prompt has {length} tokens, and the context window holds {self.window.size}."
+                f"The prompt has {length} tokens, and the context window holds {self.window.size}. "
+                "Shorten it, or set a larger ChatConfig(context_window_size=...) if the model can."
             )
 
 

@@ -116,18 +116,24 @@ class Manifest:
         """Check a manifest's data, read from ``origin``; raises as :meth:`load`."""
         try:
             file = _File.model_validate(data)
+            manifest = cls(tuple(shard.record() for shard in file.records), file.metadata)
+            _check(manifest)
         except ValidationError as error:
             item = error.errors()[0]
             where = ".".join(map(str, item["loc"])) or "the file"
-            raise ModelFolderError(f"{origin}: {where}: {item['msg']}.") from None
-        manifest = cls(tuple(shard.record() for shard in file.records), file.metadata)
-        _check(manifest, origin)
+            raise ModelFolderError(_malformed(origin, f"{where}: {item['msg']}")) from None
+        except ValueError as problem:
+            raise ModelFolderError(_malformed(origin, str(problem))) from None
         return manifest
 
     def dump(self) -> bytes:
         """The file's content."""
         data = {"metadata": self.metadata, "records": [_dump_shard(s) for s in self.shards]}
         return json.dumps(data, indent=4).encode()
+
+
+def _malformed(origin: str, problem: str) -> str:
+    return f"{origin} cannot be used: {problem}. Fetch or convert the model again."
 
 
 Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
@@ -151,8 +157,8 @@ class _Shard(BaseModel):
 
     def record(self) -> ShardRecord:
         if self.format != "raw-shard":
-            raise ModelFolderError(
-                f"The shard {self.file} has the format {self.format!r}; only 'raw-shard' is known."
+            raise ValueError(
+                f"the shard {self.file} has the format {self.format!r}; only 'raw-shard' is known"
             )
         tensors = tuple(
             TensorRecord(
@@ -176,23 +182,24 @@ class _File(BaseModel):
     records: list[_Shard]
 
 
-def _check(manifest: Manifest, origin: str) -> None:
+def _check(manifest: Manifest) -> None:
+    """Raise ValueError with the first thing that contradicts itself."""
     files: set[str] = set()
     names: set[str] = set()
     for shard in manifest.shards:
         if not _stays_inside(shard.file):
-            raise ModelFolderError(f"{origin}: the shard {shard.file!r} lies outside the folder.")
+            raise ValueError(f"the shard {shard.file!r} lies outside the folder")
         if shard.file in files:
-            raise ModelFolderError(f"{origin}: the shard {shard.file} is listed twice.")
+            raise ValueError(f"the shard {shard.file} is listed twice")
         files.add(shard.file)
         for tensor in shard.tensors:
             if tensor.name in names:
-                raise ModelFolderError(f"{origin}: the tensor {tensor.name} is listed twice.")
+                raise ValueError(f"the tensor {tensor.name} is listed twice")
             names.add(tensor.name)
-            _check_tensor(tensor, shard, origin)
-        _check_overlap(shard.tensors, origin)
+            _check_tensor(tensor, shard)
+        _check_overlap(shard.tensors)
     if not names:
-        raise ModelFolderError(f"{origin} lists no tensors.")
+        raise ValueError("it lists no tensors")
 
 
 def _stays_inside(file: str) -> bool:
@@ -201,31 +208,29 @@ def _stays_inside(file: str) -> bool:
     return not absolute and ".." not in windows.parts and posix.name != ""
 
 
-def _check_tensor(tensor: TensorRecord, shard: ShardRecord, origin: str) -> None:
-    where = f"{origin}: the tensor {tensor.name}"
+def _check_tensor(tensor: TensorRecord, shard: ShardRecord) -> None:
+    where = f"the tensor {tensor.name}"
     if tensor.dtype not in DTYPES:
-        raise ModelFolderError(f"{where} has the dtype {tensor.dtype!r}, which is not supported.")
+        raise ValueError(f"{where} has the dtype {tensor.dtype!r}, which is not supported")
     if tensor.format not in (RAW, BFLOAT16):
-        raise ModelFolderError(f"{where} has the format {tensor.format!r}, which is not known.")
+        raise ValueError(f"{where} has the format {tensor.format!r}, which is not known")
     if tensor.nbytes != tensor.stored_nbytes():
-        raise ModelFolderError(
+        raise ValueError(
             f"{where} has {tensor.nbytes} bytes; its shape {tensor.shape} and its dtype "
-            f"{tensor.dtype} need {tensor.stored_nbytes()}."
+            f"{tensor.dtype} need {tensor.stored_nbytes()}"
         )
     end = tensor.offset + tensor.nbytes
     if end > shard.nbytes:
-        raise ModelFolderError(
-            f"{where} ends at byte {end} of {shard.file}, which has {shard.nbytes} bytes."
+        raise ValueError(
+            f"{where} ends at byte {end} of {shard.file}, which has {shard.nbytes} bytes"
         )
 
 
-def _check_overlap(tensors: Iterable[TensorRecord], origin: str) -> None:
+def _check_overlap(tensors: Iterable[TensorRecord]) -> None:
     ordered = sorted((t for t in tensors if t.nbytes), key=lambda tensor: tensor.offset)
     for first, second in itertools.pairwise(ordered):
         if first.offset + first.nbytes > second.offset:
-            raise ModelFolderError(
-                f"{origin}: the tensors {first.name} and {second.name} overlap in {first.shard}."
-            )
+            raise ValueError(f"the tensors {first.name} and {second.name} overlap in {first.shard}")
 
 
 def _dump_shard(shard: ShardRecord) -> dict[str, Any]:
