@@ -20,35 +20,32 @@ PEER_VENV := $(BENCH)/venv
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda vulkan metal,-e plugins/$(name))
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 export MODEL
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test lint bench reference clean
+.PHONY: help install chat test lint bench reference docs docs-serve clean
 
 help:
+	@echo "make chat                   chat with the small model that is part of the package"
+	@echo "make chat MODEL=HF://O/N    chat with a model from the Hugging Face hub"
 	@echo "make chat MODEL=PATH        chat with the model in a folder"
-	@echo "make chat MODEL=HF://O/N    the same with a model from the Hugging Face hub"
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests"
 	@echo "make reference              install torch and transformers, which more tests compare with"
 	@echo "make lint                   check style, types and import order"
+	@echo "make docs                   build the documentation into build/site"
+	@echo "make docs-serve             show it at http://127.0.0.1:8000 while you write"
 	@echo "make bench                  measure against llama.cpp (builds it once; takes minutes)"
 	@echo "make clean                  remove what the targets above made"
 
 install: $(STAMPS)/core
 
 chat:
-	@if [ -z "$$MODEL" ]; then \
-	  echo "Say which model to chat with:" >&2; \
-	  echo "  make chat MODEL=dist/my-model     a folder with weights in MLC's format" >&2; \
-	  echo "  make chat MODEL=HF://org/name     such a folder on the Hugging Face hub" >&2; \
-	  echo "README.md tells how to make a folder from a Hugging Face model." >&2; \
-	  exit 2; \
-	fi
 	@$(MAKE) --no-print-directory --silent $(STAMPS)/core
-	@$(BIN)/mlc_llm chat "$$MODEL" $(ARGS)
+	@$(BIN)/mlc_llm chat $${MODEL:+"$$MODEL"} $(ARGS)
 
 test: $(STAMPS)/test
 	$(BIN)/python -m pytest $(ARGS)
@@ -69,6 +66,13 @@ bench: $(STAMPS)/core $(PEER_VENV)/.made
 	  --peer-python $(PEER_VENV)/bin/python $(ARGS)
 
 reference: $(STAMPS)/reference
+
+docs: $(STAMPS)/docs
+	@$(MKDOCS) build
+	@echo "The documentation is in build/site/index.html; make docs-serve has the search, too."
+
+docs-serve: $(STAMPS)/docs
+	@$(MKDOCS) serve --livereload $(ARGS)
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -95,11 +99,16 @@ $(STAMPS)/core: $(STAMPS)/venv pyproject.toml plugins/templates/pyproject.toml
 
 $(STAMPS)/test: $(STAMPS)/venv $(PROJECTS)
 	@echo "Installing mlc_llm, its plugins and the test tools into $(VENV)." >&2
-	@$(PIP) $(PLUGINS) -e '.[test]' >&2
+	@$(PIP) $(PLUGINS) -e '.[test,docs]' >&2
 	@touch $@
 
 $(STAMPS)/lint: $(STAMPS)/venv $(PROJECTS)
 	@$(PIP) $(PLUGINS) -e '.[lint]' >&2
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/venv $(PROJECTS)
+	@echo "Installing mlc_llm and MkDocs into $(VENV)." >&2
+	@$(PIP) -e plugins/templates -e '.[docs]' >&2
 	@touch $@
 
 $(STAMPS)/reference: $(STAMPS)/venv $(PROJECTS)
