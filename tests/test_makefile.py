@@ -1,13 +1,17 @@
-"""What `make` says to somebody who has not given it what it needs. Nothing is installed here."""
+"""`make chat`, and what `make` says to somebody who lacks what it needs. Nothing is installed."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from mlc_llm import ChatModule, GenerationConfig
+from mlc_llm.weights.source import DEMO
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -26,15 +30,35 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("arguments", [(), ("MODEL=",)])
-def test_chat_without_a_model_says_what_to_give(arguments: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """An environment in which make finds everything installed: the one that runs the tests."""
     venv = tmp_path / "venv"
-    result = make("chat", f"VENV={venv}", *arguments)
-    assert result.returncode == 2
+    (venv / ".stamps").mkdir(parents=True)
+    for stamp in ("venv", "core"):
+        (venv / ".stamps" / stamp).touch()
+    (venv / "bin").symlink_to(Path(sys.executable).parent)
+    return venv
+
+
+@pytest.mark.parametrize("model", [(), ("MODEL=",), (f"MODEL={DEMO}",)], ids=" ".join)
+def test_chat(model: tuple[str, ...], installed: Path) -> None:
+    """Without a model, it is with the one that is part of the package."""
+    question = "What is one plus one?"
+    with ChatModule(DEMO) as cm:
+        answer = cm.generate(question, GenerationConfig(temperature=0))
+    arguments = f"ARGS=--prompt '{question}' --temperature 0"
+    result = make("chat", f"VENV={installed}", arguments, *model)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"{answer}\n"
+
+
+def test_chat_with_a_model_that_is_not_there(installed: Path, tmp_path: Path) -> None:
+    """A path may have blanks and what a shell would expand."""
+    result = make("chat", f"VENV={installed}", f"MODEL={tmp_path}/no such $$HOME 'model'")
+    assert result.returncode != 0
     assert result.stdout == ""
-    assert "make chat MODEL=dist/my-model" in result.stderr
-    assert "make chat MODEL=HF://org/name" in result.stderr
-    assert not venv.exists()
+    assert f"{tmp_path}/no such $HOME 'model'" in result.stderr
 
 
 def test_without_a_target_lists_the_targets() -> None:

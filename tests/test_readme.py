@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/ work: Python blocks run, commands and paths exist."""
+"""The examples outside of docs/ work: Python blocks run, commands and paths exist."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted(
     [
         *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
-        *(ROOT / "docs").glob("*.md"),
         *(ROOT / "benchmarks").glob("*.md"),
+        *(ROOT / "examples").rglob("*.md"),
+        *(ROOT / "plugins").rglob("*.md"),
     ]
 )
-MODEL = Path("dist/my-model")
-"""The folder that the examples chat with."""
+"""``tests/docs`` has the pages of docs/."""
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#\s]+)")
@@ -49,6 +49,11 @@ def blocks(language: str) -> list[Block]:
     return [block for block in found if block.language == language]
 
 
+def programs() -> list[Block]:
+    """Every Python block, but for those that need a plugin which is not installed here."""
+    return [block for block in blocks("python") if "plugins" not in block.document.parts]
+
+
 def commands() -> list[tuple[str, list[str]]]:
     """Every ``mlc_llm`` command line in the documents, with where it stands."""
     return [
@@ -59,27 +64,30 @@ def commands() -> list[tuple[str, list[str]]]:
     ]
 
 
-@pytest.fixture(scope="module")
-def workplace(stories260k: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds ``dist/my-model``, made of a trained model."""
-    from mlc_llm import convert_weight, gen_config
-
-    folder = tmp_path_factory.mktemp("readme")
-    convert_weight(stories260k, "q4f16_1", folder / MODEL)
-    gen_config(stories260k, "q4f16_1", "llama-2", folder / MODEL)
-    return folder
-
-
-@pytest.mark.parametrize("block", blocks("python"), ids=str)
+@pytest.mark.parametrize("block", programs(), ids=str)
 def test_python_block_runs(
-    block: Block, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    block: Block,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.chdir(workplace)
+    """As it stands, in an empty folder: ``demo`` is then the model of the package."""
+    monkeypatch.chdir(tmp_path)
     code = compile("\n" * block.line + block.text, str(block.document), "exec")
     exec(code, {"__name__": "example"})
+    shown = capsys.readouterr()
+    assert shown.out.strip()
+    assert shown.err == ""
     if "print(cm.stats())" in block.text:
-        statistics = capsys.readouterr().out.splitlines()[-1]
+        statistics = shown.out.splitlines()[-1]
         assert re.fullmatch(r"prefill: \d+\.\d tok/s, decode: \d+\.\d tok/s", statistics)
+
+
+def test_the_first_command_needs_nothing() -> None:
+    """What a newcomer types first downloads no model; the next lines name a real one."""
+    first, second, *_ = [block for block in blocks("sh") if block.document.name == "README.md"]
+    assert first.text == "make chat\n"
+    assert re.match(r"make chat MODEL=HF://[\w.-]+/[\w.-]+\n", second.text)
 
 
 @pytest.mark.parametrize(("origin", "arguments"), commands(), ids=lambda v: str(v)[:80])
