@@ -56,6 +56,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks plugins/*/mlc_llm_*
 	$(BIN)/mypy examples/*.py
+	$(BIN)/mypy -p examples.demo_model
 	$(BIN)/mypy examples/plugins/*/*.py examples/plugins/*/mlc_llm_*/
 	$(BIN)/lint-imports
 
