@@ -124,11 +124,17 @@ def log_to_stderr() -> None:
     logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
 
 
+def remark(text: str, **style: bool) -> str:
+    """A text for stderr, in a style of ``click.style`` where stderr shows styles."""
+    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    return text if plain or not sys.stderr.isatty() else click.style(text, **style)
+
+
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
         if record.levelno == logging.INFO:
-            return text
+            return remark(text, dim=True)
         return f"{record.levelname.capitalize()}: {text}"
 
 

@@ -231,7 +231,7 @@ class TestSettingTheHistory:
         """As messages in OpenAI's form, without the generated tokens, in another chat."""
         history = [{"role": m.role, "content": m.content} for m in told.messages]
         fresh = load(conv_template=CHAT)
-        fresh.messages = history  # type: ignore[assignment]
+        fresh.messages = history
         turn = {"role": "user", "content": "And then?"}
         assert fresh.generate("And then?") == load(conv_template=CHAT).generate([*history, turn])
         assert [m.content for m in fresh.messages[:2]] == [m.content for m in told.messages]
@@ -290,7 +290,7 @@ class TestSystemMessage:
         chat.reset_chat(ChatConfig(conv_template=CHAT, conv_config=ConvConfig(system_message="!")))
         assert chat.system_message == "!"
         system = [{"role": "system", "content": text} for text in ("One.", "Two.")]
-        chat.messages = system  # type: ignore[assignment]
+        chat.messages = system
         assert chat.system_message == "One.\n\nTwo."
 
     def test_a_template_without_a_place_for_it(self, load: Loader) -> None:

@@ -57,7 +57,6 @@ class TestWrongCommandLines:
         ("arguments", "message"),
         [
             (["chta"], "Unknown command 'chta'. Did you mean 'chat'?"),
-            (["chat"], "Say which model to chat with"),
             (["chat", "--no-such-option"], "--no-such-option"),
             (["chat", "m", "--temperature", "warm"], "'warm' is not a valid float"),
             (["convert_weight", "m"], "--quantization"),

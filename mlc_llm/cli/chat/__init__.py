@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlc_llm.errors import MLCError
+
 if TYPE_CHECKING:
     from mlc_llm.config import ChatConfig
 
-WHICH_MODEL = (
-    "Say which model to chat with: a folder with mlc-chat-config.json, or HF://org/name for one "
-    "on the Hugging Face hub. For example: mlc_llm chat dist/my-model"
-)
+A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
 
 
 @click.command(name="chat")
@@ -24,7 +23,7 @@ WHICH_MODEL = (
 @click.option("--model-lib", help="A compiled library; by default one is found or compiled.")
 @click.option("--conv-template", help="A conversation template's name, instead of the model's.")
 @click.option("--system", help="The system message, instead of the template's.")
-@click.option("--prompt", help="Answer this and leave.")
+@click.option("--prompt", help="Answer this and leave; - takes all of the input as one prompt.")
 @click.option("--temperature", type=float, help="0 always takes the likeliest token.")
 @click.option("--top-p", type=float, help="Sample from the likeliest tokens of this share.")
 @click.option("--repetition-penalty", type=float, help="Above 1 makes repetitions rarer.")
@@ -36,6 +35,7 @@ WHICH_MODEL = (
     is_flag=True,
     help="Open library files that lie beside the weights or under dist/.",
 )
+@click.option("--no-history", is_flag=True, help="Neither read nor keep what is typed.")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -48,43 +48,71 @@ def command(
     prompt: str | None,
     opt: str | None,
     allow_prebuilt: bool,
+    no_history: bool,
     **sampling: float | int | None,
 ) -> None:
-    """Chat with MODEL, a model folder or HF://org/name.
+    """Chat with MODEL: a model folder, HF://org/name, or the small "demo" when none is named.
 
-    Answers are written on stdout, everything else on stderr. When the input is no terminal, each
-    of its lines is a turn.
+    Answers are written on stdout, everything else on stderr. On a terminal, /help shows commands
+    and keys. When the input is no terminal, each of its lines is a turn, or a command if it begins
+    with one; a space before the slash makes it a turn.
     """
-    if model is None:
-        raise click.UsageError(WHICH_MODEL, ctx)
     # Chatting needs TVM's runtime alone; compilation happens in a child process.
     os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
     if allow_prebuilt:
         os.environ["MLC_LLM_ALLOW_PREBUILT"] = "1"
+    if prompt == "-":
+        prompt = _read_prompt()
     from mlc_llm.chat_module import ChatModule
-    from mlc_llm.cli.session import ChatSession
+    from mlc_llm.cli.chat.commands import OpenChat
+    from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.config import GenerationConfig
-    from mlc_llm.weights.source import resolve_model
+    from mlc_llm.weights.source import DEMO, resolve_model
 
+    if model is None:
+        model = DEMO
+        click.echo(
+            "No model is named, so this is demo, a tiny one that shows how things work. "
+            f"For a real one: mlc_llm chat {A_REAL_MODEL}",
+            err=True,
+        )
     # A download shows its progress here, which it does not in a program that uses ChatModule.
     folder = str(resolve_model(model, progress=True))
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
-    with ChatModule(folder, device, _chat_config(conv_template, system, opt), library) as chat:
-        session = ChatSession(chat, generation)
+    config = _chat_config(conv_template, system, opt)
+    with ChatModule(folder, device, config, library) as chat:
+        session = ChatSession(OpenChat(chat, model, config), generation)
         if prompt is not None:
             code = session.answer_once(prompt)
         elif sys.stdin.isatty():
-            code = session.talk()
+            code = _talk(session, no_history)
         else:
             code = session.read_turns(sys.stdin.buffer)
     ctx.exit(code)
 
 
-def _chat_config(
-    conv_template: str | None, system: str | None, opt: str | None
-) -> ChatConfig | None:
+def _talk(session: Any, no_history: bool) -> int:
+    from mlc_llm.cli.chat.history_file import history_path
+    from mlc_llm.cli.chat.reading import open_reader
+
+    code: int = session.talk(open_reader(None if no_history else history_path()))
+    return code
+
+
+def _read_prompt() -> str:
+    """All of the input, without the line end that closes it."""
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MLCError(f"The input is not valid UTF-8: {error}.") from None
+    if not text.strip():
+        raise MLCError("--prompt - takes the prompt from the input, and that is empty.")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _chat_config(conv_template: str | None, system: str | None, opt: str | None) -> ChatConfig:
     """What the options override of the model's own configuration."""
     from mlc_llm.config import ChatConfig, ConvConfig
 
@@ -95,4 +123,4 @@ def _chat_config(
         config.conv_config = ConvConfig(system_message=system)
     if opt is not None:
         config.opt = opt
-    return config if config.model_fields_set else None
+    return config

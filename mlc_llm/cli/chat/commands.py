@@ -1,0 +1,188 @@
+"""The slash commands: one table, from which ``/help`` and Tab completion are made, too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mlc_llm.cli.chat.entry import Entry
+from mlc_llm.cli.chat.transcript import Transcript, read_transcript, write_transcript
+from mlc_llm.errors import MLCError, unknown
+
+if TYPE_CHECKING:
+    from mlc_llm.chat_module import ChatModule
+    from mlc_llm.config import ChatConfig
+
+
+class Leave(Exception):
+    """The user wants to leave."""
+
+
+@dataclass
+class OpenChat:
+    """The chat that the commands act on.
+
+    Args:
+        chat: the loaded model with its conversation.
+        model: what the user named as the model.
+        config: what the user set for the chat, which a reset keeps.
+    """
+
+    chat: ChatModule
+    model: str
+    config: ChatConfig
+
+    def with_system_message(self, text: str) -> ChatConfig:
+        """What the user set, with another system message."""
+        from mlc_llm.config import ConvConfig
+
+        conversation = self.config.conv_config or ConvConfig()
+        changed = conversation.model_copy(update={"system_message": text})
+        return self.config.model_copy(update={"conv_config": changed})
+
+
+@dataclass(frozen=True)
+class Command:
+    """A slash command.
+
+    Args:
+        name: its name, with the slash.
+        summary: what it does, for ``/help``.
+        run: does it; gets what follows the name, perhaps nothing.
+        argument: what may follow the name, as ``/help`` shows it: ``[X]`` may be left out.
+        aliases: other names of it.
+        takes_file: whether the argument is a file's name.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[OpenChat, str], None]
+    argument: str = ""
+    aliases: tuple[str, ...] = ()
+    takes_file: bool = False
+
+    @property
+    def usage(self) -> str:
+        """The name and what may follow it."""
+        return f"{self.name} {self.argument}".rstrip()
+
+
+def run_command(open_chat: OpenChat, entry: Entry) -> None:
+    """Do what a command says. What it was asked for goes to stdout, remarks go to stderr.
+
+    Raises:
+        Leave: it is ``/exit``.
+        MLCError: it is unknown, lacks its argument, or failed.
+    """
+    known = {name: command for command in COMMANDS for name in (command.name, *command.aliases)}
+    command = known.get(entry.command or "")
+    if command is None:
+        names = [command.name for command in COMMANDS]
+        hint = "A space before the slash makes it a message."
+        raise MLCError(f"{unknown('command', str(entry.command), names)} {hint}")
+    if entry.text and not command.argument:
+        raise MLCError(f"Nothing follows {command.name}; a space before it makes it a message.")
+    if not entry.text and command.argument and not command.argument.startswith("["):
+        raise MLCError(f"Something is missing: {command.usage}")
+    command.run(open_chat, entry.text)
+
+
+def _help(open_chat: OpenChat, argument: str) -> None:
+    rows = [(command.usage, command.summary) for command in COMMANDS] + list(KEYS)
+    width = max(len(usage) for usage, _ in rows)
+    for usage, summary in rows:
+        click.echo(f"{usage:<{width}}  {summary}")
+
+
+def _system(open_chat: OpenChat, text: str) -> None:
+    chat = open_chat.chat
+    if chat.system_message is None:
+        raise MLCError("This model's conversation template has no place for a system message.")
+    if not text:
+        click.echo(
+            chat.system_message or "There is no system message.", err=not chat.system_message
+        )
+        return
+    config = open_chat.with_system_message(text)
+    chat.reset_chat(config)
+    open_chat.config = config
+    click.echo("The system message is set, and a new conversation begins.", err=True)
+
+
+def _reset(open_chat: OpenChat, argument: str) -> None:
+    open_chat.chat.reset_chat(open_chat.config)
+    click.echo("The conversation is forgotten.", err=True)
+
+
+def _stats(open_chat: OpenChat, argument: str) -> None:
+    if argument not in ("", "-v"):
+        raise MLCError(f"/stats takes -v or nothing; given: {argument}")
+    click.echo(open_chat.chat.stats(verbose=argument == "-v"))
+
+
+def _save(open_chat: OpenChat, name: str) -> None:
+    chat = open_chat.chat
+    history = [{"role": m.role, "content": m.content} for m in chat.messages if m.role != "system"]
+    if not history:
+        raise MLCError("There is no conversation to save yet.")
+    if (system := chat.system_message) is not None:
+        history.insert(0, {"role": "system", "content": system})
+    path = _path(name)
+    transcript = Transcript(open_chat.model, tuple(history))
+    write_transcript(path, transcript)
+    click.echo(f"Saved {_count(transcript)} to {path}.", err=True)
+
+
+def _load(open_chat: OpenChat, name: str) -> None:
+    path = _path(name)
+    transcript = read_transcript(path)
+    system = transcript.system_message
+    config = open_chat.config if system is None else open_chat.with_system_message(system)
+    open_chat.chat.messages = transcript.messages
+    open_chat.config = config
+    click.echo(f"Loaded {_count(transcript)}; the conversation goes on from there.", err=True)
+    if system and open_chat.chat.system_message is None:
+        click.echo("Its system message is left out: this model has no place for one.", err=True)
+    if transcript.model and transcript.model != open_chat.model:
+        click.echo(f"It was with {transcript.model}; this is {open_chat.model}.", err=True)
+
+
+def _exit(open_chat: OpenChat, argument: str) -> None:
+    raise Leave
+
+
+def _count(transcript: Transcript) -> str:
+    return f"{transcript.turns} message{'s' if transcript.turns != 1 else ''}"
+
+
+def _path(name: str) -> Path:
+    """The file that a name means; quotes around it, as other programs need them, are dropped."""
+    if len(name) > 2 and name[0] == name[-1] and name[0] in "'\"":
+        name = name[1:-1]
+    return Path(os.path.expanduser(name))  # noqa: PTH111 (does not fail on an unknown ~user)
+
+
+COMMANDS = (
+    Command("/help", "show this", _help, aliases=("/?",)),
+    Command(
+        "/system", "begin anew with this system message; without it, show it", _system, "[TEXT]"
+    ),
+    Command("/reset", "forget the conversation", _reset, aliases=("/clear",)),
+    Command("/save", "write the conversation to a file", _save, "FILE", takes_file=True),
+    Command("/load", "go on with a conversation from a file", _load, "FILE", takes_file=True),
+    Command("/stats", "show the speed since the last /reset; -v shows more", _stats, "[-v]"),
+    Command("/exit", "leave", _exit, aliases=("/quit", "/bye")),
+)
+
+KEYS = (
+    ("Ctrl-C", "stop an answer; at the prompt, drop what is typed"),
+    ("Ctrl-D", "leave"),
+    ("Alt-Enter", "begin a new line; so does Enter after a backslash"),
+    ('"""', "begins and ends text of several lines"),
+    ("Up, Ctrl-R", "earlier entries; search them"),
+)

@@ -1,0 +1,100 @@
+"""What was typed in earlier chats, in a file of the user's.
+
+One JSON string a line, the oldest first. Lines that are none are passed over, so a damaged file
+loses only what is damaged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+VARIABLE = "MLC_LLM_HISTORY"
+"""The environment variable that names the file; set to nothing, no history is kept."""
+
+ENTRIES = 1000
+"""So many entries are offered, and kept when the file has grown."""
+
+LARGEST = 1 << 20
+"""Bytes of the file that are read, from its end. A larger one is cut down."""
+
+
+def history_path() -> Path | None:
+    """Where the history is kept: ``$MLC_LLM_HISTORY``, or in the user's state folder.
+
+    None when the variable is set to nothing.
+    """
+    named = os.environ.get(VARIABLE)
+    if named is not None:
+        return Path(named.strip()).expanduser() if named.strip() else None
+    import platformdirs
+
+    return platformdirs.user_state_path("mlc_llm") / "chat_history.jsonl"
+
+
+class HistoryFile:
+    """A history that several chats may add to at a time.
+
+    Args:
+        path: the file; it and its folder are made, for the user alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(os.path.realpath(path))
+        if self._path.exists() and not self._path.is_file():
+            raise OSError(None, "it is no file", str(path))
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(self._open())
+
+    def load(self) -> list[str]:
+        """The entries, the oldest first; a file that has grown too large is cut down."""
+        with self._path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LARGEST))
+            lines = file.read().split(b"\n")
+        entries = [entry for line in lines if (entry := _entry(line)) is not None][-ENTRIES:]
+        if size > LARGEST:
+            self._replace(entries)
+        return entries
+
+    def append(self, entry: str) -> None:
+        """Add an entry. What cannot be written is lost: nobody's chat ends for that."""
+        with contextlib.suppress(OSError):
+            file = self._open()
+            try:
+                os.write(file, _line(entry))
+            finally:
+                os.close(file)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def _replace(self, entries: list[str]) -> None:
+        # Temporary files are made for the user alone, which ``write_atomically`` does not do.
+        with contextlib.suppress(OSError):
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    file.writelines(map(_line, entries))
+                Path(name).replace(self._path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
+
+
+def _line(entry: str) -> bytes:
+    return json.dumps(entry).encode() + b"\n"
+
+
+def _entry(line: bytes) -> str | None:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, str) else None
