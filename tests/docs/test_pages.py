@@ -26,6 +26,7 @@ NOT_RUN = {
         "downloads 0.7 GB",
     },
     "models-and-devices.md": {"downloads 0.7 GB"},
+    "terminal.md": {"asks for turns on a terminal"},
 }
 """The blocks that are left out, by their reasons. A new one is entered here, so that it is seen."""
 
@@ -105,6 +106,14 @@ def test_commands_are_the_same_in_the_guide_and_the_program() -> None:
     text = (DOCS / "commands.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^### (\w+)$", text, re.MULTILINE)) == sorted(COMMANDS)
     assert sorted(re.findall(r"^<!-- options: (\w+) -->$", text, re.MULTILINE)) == sorted(COMMANDS)
+
+
+def test_the_commands_and_keys_of_the_chat() -> None:
+    from mlc_llm.cli.chat.commands import COMMANDS, KEYS
+
+    text = (DOCS / "terminal.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(/[^`]*)` \|", text, re.MULTILINE) == [c.usage for c in COMMANDS]
+    assert [key for keys, _ in KEYS for key in keys.split(", ") if key not in text] == []
 
 
 def test_external_links_are_well_formed() -> None:
