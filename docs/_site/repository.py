@@ -3,7 +3,8 @@
 A page links to a file outside of docs/ by its relative path, such as ``../benchmarks/RESULTS.md``,
 which works where the repository is read. For the site each such file becomes a page below
 ``repository/``, and so does what that file links to; the links are rewritten to these pages. A
-folder stands for its README.md. A link that leads nowhere is left as it is, and MkDocs warns of it.
+folder stands for its README.md, or for a list of its files. A link that leads nowhere is left as it
+is, and MkDocs warns of it.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def repository_path(root: Path, origin: str, target: str) -> str | None:
     if path.startswith(".."):
         return None
     if (root / path).is_dir():
-        path = posixpath.normpath(posixpath.join(path, "README.md"))
+        listed = posixpath.normpath(posixpath.join(path, "README.md"))
+        return None if f"{path}/".startswith(DOCS) else listed
     return path if (root / path).is_file() else None
 
 
@@ -107,6 +109,11 @@ def source_uri(path: str) -> str:
 
 def page_text(root: Path, path: str) -> str:
     """A file as Markdown: as it is, or as a block of code under its path."""
+    if not (root / path).is_file():
+        folder = (root / path).parent
+        names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] not in "._")
+        listed = "\n".join(f"- `{name}`" for name in names)
+        return f"# {posixpath.dirname(path)}\n\nA folder of the repository. It has:\n\n{listed}\n"
     text = (root / path).read_text(encoding="utf-8")
     if path.endswith(".md"):
         return text
