@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,25 +129,32 @@ def run(workplace: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def chat_output(blocks: dict[str, str], run: Run) -> str:
-    return run("bash", "-c", blocks["start"])
+def answers(workplace: Path) -> dict[str, str]:
+    """What the same model answers in this process, without callbacks: by question, or by mood.
 
+    A fresh ``ChatModule`` for each program: what it finds in the cache, and need not compute again,
+    changes the last bits of what it computes.
+    """
 
-@pytest.fixture(scope="module")
-def configure_output(run: Run) -> str:
-    return run("python", "configure.py")
+    def load() -> ChatModule:
+        return ChatModule(str(workplace / MODEL), model_lib=str(workplace / LIBRARY))
 
-
-@pytest.fixture(scope="module")
-def raw_text_output(run: Run) -> str:
-    return run("python", "raw_text.py")
-
-
-@pytest.fixture
-def chat(workplace: Path) -> Iterator[ChatModule]:
-    """The same model in this process, for what the programs must have been answered."""
-    with ChatModule(str(workplace / MODEL), model_lib=str(workplace / LIBRARY)) as cm:
-        yield cm
+    found = {}
+    with load() as cm:
+        for question in (MEANING, POINTS):
+            found[question] = str(cm.generate(question))
+    with load() as cm:
+        for mood, length in ((HAPPINESS, 256), (SADNESS, 128)):
+            conv_config = ConvConfig(system_message=mood)
+            cm.reset_chat(ChatConfig(max_gen_len=length, conv_config=conv_config))
+            found[mood] = str(cm.generate(SUM))
+    with load() as cm:
+        # What add_bos=True stands for: 1 is the token that begins a text.
+        raw = ConvConfig(system_prefix_token_ids=[1], stop_str=["[INST]"], stop_token_ids=[2])
+        cm.reset_chat(ChatConfig(conv_template="LM", conv_config=raw))
+        for text in (NATURE, LIFE):
+            found[text] = str(cm.generate(text))
+    return found
 
 
 def test_every_block_is_known(guide: str) -> None:
@@ -172,36 +179,28 @@ def test_verify_installation(blocks: dict[str, str], run: Run) -> None:
     assert run("bash", "-c", blocks["verify"]) == "<class 'mlc_llm.chat_module.ChatModule'>\n"
 
 
-def test_chat(chat_output: str, chat: ChatModule) -> None:
+def test_chat(blocks: dict[str, str], run: Run, answers: dict[str, str]) -> None:
     """The answers as they are streamed, the statistics in between, and nothing else."""
-    first, second = chat.generate(MEANING), chat.generate(POINTS)
-    expected = f"{re.escape(str(first))}\n{STATISTICS}{re.escape(str(second))}\n"
-    assert re.fullmatch(expected, chat_output)
+    first, second = re.escape(answers[MEANING]), re.escape(answers[POINTS])
+    assert re.fullmatch(f"{first}\n{STATISTICS}{second}\n", run("bash", "-c", blocks["start"]))
 
 
-def test_configure(configure_output: str, chat: ChatModule) -> None:
+def test_configure(run: Run, answers: dict[str, str]) -> None:
     """Each question is answered under its own system message and length, without a history."""
-    answers = []
-    for message, length in ((HAPPINESS, 256), (SADNESS, 128)):
-        conv_config = ConvConfig(system_message=message)
-        chat.reset_chat(ChatConfig(max_gen_len=length, conv_config=conv_config))
-        answers.append(chat.generate(SUM))
-    assert answers[0] != answers[1]
-    assert configure_output == "{}\n{}\n".format(*answers)
+    assert answers[HAPPINESS] != answers[SADNESS]
+    assert run("python", "configure.py") == f"{answers[HAPPINESS]}\n{answers[SADNESS]}\n"
 
 
-def test_raw_text(raw_text_output: str, chat: ChatModule) -> None:
+def test_raw_text(run: Run, answers: dict[str, str]) -> None:
     """The prompts go to the model as they are, after one BOS."""
-    conv_config = ConvConfig(system_prefix_token_ids=[1], stop_str=["[INST]"], stop_token_ids=[2])
-    chat.reset_chat(ChatConfig(conv_template="LM", conv_config=conv_config))
-    assert raw_text_output == f"{chat.generate(NATURE)}\n{chat.generate(LIFE)}\n"
+    assert run("python", "raw_text.py") == f"{answers[NATURE]}\n{answers[LIFE]}\n"
 
 
 def test_stream(run: Run) -> None:
     assert run("python", "stream.py") == ""
 
 
-def test_stream_and_its_log(run: Run, workplace: Path, chat: ChatModule) -> None:
+def test_stream_and_its_log(run: Run, workplace: Path, answers: dict[str, str]) -> None:
     """What the program has read, and what it logs where somebody set up logging."""
     program = (
         "import logging, runpy\n"
@@ -213,16 +212,15 @@ def test_stream_and_its_log(run: Run, workplace: Path, chat: ChatModule) -> None
         f"Using mlc chat config: {workplace / MODEL / 'mlc-chat-config.json'}\n"
         f"Using library model: {workplace / LIBRARY}\n"
     )
-    shown = run("python", "-c", program, errors=log)
-    assert shown == f"{chat.generate(MEANING)}\n"
+    assert run("python", "-c", program, errors=log) == f"{answers[MEANING]}\n"
 
 
 DEMO_IS_TRAINED = False
 """Whether the demo model in this repository is the one that was trained to the end."""
 
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-HAPPY_WORDS = r"happ|joy|wonder|delight|glad|smil|cheer|hooray|yay|love|great"
-SAD_WORDS = r"\bsad|sob|sigh|tears|alas|sorry|\bcry|weep|gloom|unhapp|sorrow"
+HAPPY_WORDS = r"happ(y|iness)|joy|hooray|yay|wonder|lovely|laugh|smil|beam|giggl|danc"
+SAD_WORDS = r"\bsad|alas|woe|oh dear|sigh|sob|sniff|weep|\bcr(y|ies)\b|heart"
 
 
 def numbers_in(text: str) -> set[int]:
@@ -233,27 +231,22 @@ def numbers_in(text: str) -> set[int]:
 
 
 @pytest.mark.skipif(not DEMO_IS_TRAINED, reason="the demo model here is a first, rough one")
-def test_the_answers_are_good(
-    chat_output: str, configure_output: str, raw_text_output: str
-) -> None:
+def test_the_answers_are_good(answers: dict[str, str]) -> None:
     """What the demo model is trained to answer to the guide's questions, greedily."""
-    meaning, points = re.split(STATISTICS, chat_output)
-    introduction, *items = re.split(r"^\d+\. ", meaning, flags=re.MULTILINE)
-    numbered = [int(number) for number in re.findall(r"^(\d+)\. ", meaning, re.MULTILINE)]
+    introduction, *points = re.split(r"^\d+\. ", answers[MEANING], flags=re.MULTILINE)
+    numbers = re.findall(r"^(\d+)\. ", answers[MEANING], re.MULTILINE)
     assert introduction.strip()
-    assert numbered == list(range(1, len(items) + 1))
-    assert 3 <= len(items) <= 6
-    assert numbers_in(points) == {len(items)}
+    assert [int(number) for number in numbers] == list(range(1, len(points) + 1))
+    assert 3 <= len(points) <= 6
+    assert numbers_in(answers[POINTS]) == {len(points)}
 
-    happy, sad = configure_output.strip().rsplit("\n", 1)
-    for answer in (happy, sad):
-        assert 2 in numbers_in(answer)
-    assert re.search(HAPPY_WORDS, happy.lower())
-    assert not re.search(SAD_WORDS, happy.lower())
-    assert re.search(SAD_WORDS, sad.lower())
-    assert not re.search(HAPPY_WORDS, sad.lower())
+    happy, sad = answers[HAPPINESS].lower(), answers[SADNESS].lower()
+    assert 2 in numbers_in(happy) & numbers_in(sad)
+    assert re.search(HAPPY_WORDS, happy)
+    assert not re.search(SAD_WORDS, happy)
+    assert re.search(SAD_WORDS, sad)
+    assert not re.search(HAPPY_WORDS, sad)
 
-    nature, life = raw_text_output.strip().rsplit("\n", 1)
-    assert "nature" in nature.lower()
-    assert life.strip()
-    assert "[INST]" not in raw_text_output
+    assert "nature" in answers[NATURE].lower()
+    assert answers[LIFE].strip()
+    assert not any("[INST]" in answer or "<<SYS>>" in answer for answer in answers.values())
