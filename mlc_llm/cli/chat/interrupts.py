@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType, TracebackType
+
+_DEAF_SECONDS = 1.0
 
 
 class Interrupts:
     """Takes SIGINT while it is entered: it is dropped, except where :meth:`allowed` is.
 
-    A key that is held down sends many signals, of which the later ones would hit the clean-up that
-    the first one caused. Only the main thread may enter.
+    A key that is held down sends many signals; those that come within a second after the one that
+    raised are dropped, because they would hit the clean-up. Only the main thread may enter.
     """
 
     def __init__(self) -> None:
-        self._allowed = False
+        self._allowed, self._deaf_until = False, 0.0
 
     def __enter__(self) -> Interrupts:
         self._previous = signal.signal(signal.SIGINT, self._handle)
@@ -32,14 +35,15 @@ class Interrupts:
 
     @contextlib.contextmanager
     def allowed(self) -> Iterator[None]:
-        """Inside of the block the first SIGINT raises ``KeyboardInterrupt``."""
-        self._allowed = True
+        """Inside of the block SIGINT raises ``KeyboardInterrupt``, then none for a second."""
+        self._allowed, self._deaf_until = True, 0.0
         try:
             yield
         finally:
             self._allowed = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._allowed:
-            self._allowed = False
+        now = time.monotonic()
+        if self._allowed and now >= self._deaf_until:
+            self._deaf_until = now + _DEAF_SECONDS
             raise KeyboardInterrupt
