@@ -25,7 +25,7 @@ from mlc_llm.testing import (
 from mlc_llm.tokenizer import load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "plugins" / "index.md"
 
 
 def test_a_registry_of_fakes() -> None:

@@ -1,4 +1,4 @@
-"""docs/plugins.md names every hook, group, state, built-in provider and environment variable."""
+"""docs/plugins/ names every hook, group, state, built-in provider and environment variable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from mlc_llm.plugin.discovery import KINDS
 from mlc_llm.plugin.registry import Registry, State
 
 ROOT = Path(__file__).resolve().parents[2]
-TEXT = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs" / "plugins").glob("*.md"))
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 
 
 def variables() -> set[str]:
