@@ -115,7 +115,14 @@ class Architecture(ABC):
 
     @abstractmethod
     def config(self, data: Mapping[str, Any]) -> ModelConfig:
-        """Read a ``config.json`` or a ``model_config``; raises ``ValueError`` when it is wrong."""
+        """Read a ``config.json`` of Hugging Face's or the ``model_config`` of a model folder.
+
+        Args:
+            data: the JSON object; fields that the architecture does not know are ignored.
+
+        Raises:
+            ValueError: a field is missing or wrong, or asks for what would be computed wrongly.
+        """
 
     @abstractmethod
     def module(self, config: Any, dtype: str) -> nn.Module:
@@ -123,12 +130,28 @@ class Architecture(ABC):
 
         The methods are ``embed``, ``prefill``, ``decode``, ``batch_prefill`` and
         ``batch_decode``; see ``mlc_llm.model.llama.module``. Imports TVM.
+
+        Args:
+            config: what :meth:`config` returned; its ``vocab_size`` may be 1, since the
+                vocabulary's size is symbolic in compiled code.
+            dtype: ``float16`` or ``float32``.
         """
 
     @abstractmethod
     def weights(self, config: Any) -> list[Weight]:
-        """The weight map: every parameter of the MLC layout, in the model's order."""
+        """The weight map: every parameter of the MLC layout, in the model's order.
+
+        Args:
+            config: what :meth:`config` returned.
+
+        Returns:
+            As many as the module has parameters, under the same names.
+        """
 
     def ignores(self, name: str) -> bool:
-        """Whether a checkpoint's tensor of this name is known and not needed."""
+        """Whether a checkpoint's tensor is known and not needed; any other left over is an error.
+
+        Args:
+            name: the tensor's name in the checkpoint.
+        """
         return False

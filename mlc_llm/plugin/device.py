@@ -53,6 +53,7 @@ class Availability:
 
     @property
     def available(self) -> bool:
+        """Whether there is an adapter."""
         return bool(self.adapters)
 
 
@@ -74,11 +75,25 @@ class Device(ABC):
 
     @abstractmethod
     def open(self, index: int) -> tvm.runtime.Device:
-        """Return TVM's handle of the adapter with that index."""
+        """Return TVM's handle of an adapter; called in the thread that runs the model.
+
+        Args:
+            index: the adapter's place in the answer of :meth:`probe`.
+
+        Raises:
+            DeviceError: there is no such adapter.
+        """
 
     @abstractmethod
     def target(self, index: int = 0) -> dict[str, Any]:
-        """The TVM target, as a JSON object, that code for this adapter is compiled for."""
+        """The TVM target, as a JSON object, that code for an adapter is compiled for.
+
+        Libraries are cached by it, and one of another kind is refused. It is asked for where
+        perhaps only TVM's runtime can be imported.
+
+        Args:
+            index: the adapter's place in the answer of :meth:`probe`.
+        """
 
     @abstractmethod
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
@@ -101,11 +116,27 @@ class Device(ABC):
         return ""
 
     def required_features(self, target: Mapping[str, Any]) -> list[str]:
-        """The CPU features, by LLVM's names, that host code compiled for ``target`` needs."""
+        """The CPU features that host code compiled for a target needs; they enter the record.
+
+        Args:
+            target: the TVM target, as :meth:`target` gives it.
+
+        Returns:
+            LLVM's names of them, such as ``avx512vnni``.
+        """
         return []
 
     def mismatch(self, record: LibraryRecord) -> str | None:
-        """Why a library with this record cannot run on this machine, or None when it can."""
+        """Why a library cannot run on this machine, or None when it can.
+
+        Architecture, shape, TVM's version, device and kind of target were compared before.
+
+        Args:
+            record: the library's record.
+
+        Returns:
+            A clause such as ``"it needs the CPU features avx2, which this CPU does not have"``.
+        """
         return None
 
 
@@ -150,10 +181,22 @@ class DeviceCodegen(Protocol):
     """How models are compiled for one device and target."""
 
     def activation_dtype(self, model_dtype: str) -> str:
-        """The dtype that activations have on this device, given that of the stored weights."""
+        """The dtype that activations have on this device.
+
+        Args:
+            model_dtype: that of the stored weights, ``float16`` or ``float32``.
+        """
 
     def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
-        """Replace layers by the device's own, and say how their parameters are made."""
+        """Replace layers by the device's own, and say how their parameters are made.
+
+        Args:
+            model: the architecture's module with its quantised layers.
+
+        Returns:
+            The module that is compiled, and a step for each of its parameters, or for several at
+            once. Every stored parameter is the input of exactly one step.
+        """
 
     def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
         """The kernels that TVM's paged KV cache calls.
