@@ -1,0 +1,1 @@
+"""How the model ``demo`` is made: its corpus, its training, its evaluation."""
