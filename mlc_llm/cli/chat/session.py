@@ -125,9 +125,9 @@ class ChatSession:
         try:
             for chunk in stream:
                 text = chunk.translate(_CONTROLS) if on_terminal else chunk
+                last = text or last
                 sys.stdout.write(text)
                 sys.stdout.flush()
-                last = text or last
         except KeyboardInterrupt:
             if last or on_terminal:
                 click.echo()

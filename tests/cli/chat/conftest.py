@@ -41,7 +41,7 @@ CHAT = {
     "system_message": "Tell a story.",
     "roles": {"user": "Tom", "assistant": "Lily"},
     "role_content_sep": ": ",
-    "role_empty_sep": ":",
+    "role_empty_sep": ": ",
     "seps": ["\n"],
 }
 

@@ -1,0 +1,178 @@
+"""The slash commands on a real chat."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_llm import ChatConfig, ChatModule, GenerationConfig
+from mlc_llm.cli.chat.commands import OpenChat
+from mlc_llm.cli.chat.session import ChatSession
+
+from .conftest import CHAT
+
+
+class Typist:
+    """A chat into which lines are typed, and what they print."""
+
+    def __init__(self, chat: ChatModule, config: ChatConfig, capsys: Any) -> None:
+        self.chat = chat
+        self._capsys = capsys
+        generation = GenerationConfig(temperature=0, max_gen_len=8)
+        self._session = ChatSession(OpenChat(chat, "talkative", config), generation)
+
+    def type(self, *lines: str) -> tuple[int, str, str]:
+        """The exit code that the lines give, and what they wrote on stdout and stderr."""
+        code = self._session.read_turns(line.encode() for line in lines)
+        return (code, *self._capsys.readouterr())
+
+    @property
+    def prompt(self) -> str:
+        """What the template makes of the conversation."""
+        return self.chat._dialogue.conversation.prompt_text()
+
+
+Open = Callable[..., Typist]
+
+
+@pytest.fixture
+def open_chat(options: Any, capsys: pytest.CaptureFixture[str]) -> Iterator[Open]:
+    """Load the talkative model, with any fields of ``ChatConfig``."""
+    opened: list[ChatModule] = []
+
+    def load(**fields: Any) -> Typist:
+        config = ChatConfig(**fields)
+        opened.append(ChatModule(str(options[1]), "cpu", config, str(options[3])))
+        return Typist(opened[-1], config, capsys)
+
+    yield load
+    for chat in opened:
+        chat.close()
+
+
+@pytest.fixture
+def typist(open_chat: Open) -> Typist:
+    return open_chat()
+
+
+@pytest.fixture
+def saved(typist: Typist, tmp_path: Path) -> Path:
+    """A conversation of the typist with a system message of its own, saved."""
+    path = tmp_path / "my conversation.json"
+    code, _, err = typist.type("/system Be sad.", "Hello", f"/save {path}")
+    assert (code, f"Saved 2 messages to {path}." in err) == (0, True), err
+    return path
+
+
+class TestSystem:
+    def test_it_is_shown(self, typist: Typist) -> None:
+        assert typist.type("/system") == (0, "Tell a story.\n", "")
+
+    def test_a_new_one_begins_a_new_conversation(self, open_chat: Open) -> None:
+        typist = open_chat(max_gen_len=5)
+        typist.type("Hello")
+        code, out, err = typist.type('/system """Be\n  sad."""', "/system")
+        assert (code, out) == (0, "Be\n  sad.\n")
+        assert "a new conversation begins" in err
+        assert typist.chat.messages == ()
+        assert typist.chat.chat_config.max_gen_len == 5
+        typist.type("/reset", "Hello")
+        assert typist.prompt.startswith("Be\n  sad.\nTom: Hello\n")
+
+    def test_an_empty_one(self, open_chat: Open) -> None:
+        typist = open_chat(conv_template={**CHAT, "system_message": ""})
+        assert typist.type("/system") == (0, "", "There is no system message.\n")
+
+
+class TestSaveAndLoad:
+    def test_the_prompt_is_as_before(self, typist: Typist, saved: Path) -> None:
+        before = typist.prompt
+        typist.type("/system Be glad.", "Bye")
+        code, out, err = typist.type(f"/load '{saved}'", "/system")
+        assert (code, out) == (0, "Be sad.\n")
+        assert "Loaded 2 messages; " in err
+        assert typist.prompt == before
+
+    def test_the_system_message_outlives_a_reset(self, open_chat: Open, saved: Path) -> None:
+        typist = open_chat()
+        typist.type(f"/load {saved}", "/reset")
+        assert typist.chat.messages == ()
+        assert typist.type("/system")[1] == "Be sad.\n"
+
+    def test_it_is_saved_again_as_it_was(self, open_chat: Open, saved: Path) -> None:
+        content = saved.read_bytes()
+        assert open_chat().type(f"/load {saved}", f"/save {saved}")[0] == 0
+        assert saved.read_bytes() == content
+
+    def test_messages_without_a_system_message(self, typist: Typist, saved: Path) -> None:
+        data = json.loads(saved.read_text())
+        saved.write_text(json.dumps({**data, "messages": data["messages"][1:]}))
+        typist.type("/system Be glad.")
+        assert typist.type(f"/load {saved}", "/system")[1] == "Be glad.\n"
+
+    @pytest.mark.parametrize(
+        ("messages", "said"),
+        [
+            (None, "no saved conversation"),
+            ([{"role": "user", "content": 1}], "message 1: content is to be text"),
+            ([{"role": "usr", "content": "x"}], "Unknown role 'usr'. Did you mean 'user'"),
+            ([{"role": "user", "content": "\ud800"}], "Error: "),
+        ],
+    )
+    def test_what_does_not_fit_changes_nothing(
+        self, typist: Typist, saved: Path, messages: Any, said: str
+    ) -> None:
+        data = json.loads(saved.read_text())
+        saved.write_text(json.dumps({**data, "messages": messages}))
+        before = typist.chat.messages
+        code, out, err = typist.type(f"/load {saved}", "/system")
+        assert (code, out) == (1, "Be sad.\n")
+        assert said in err
+        assert typist.chat.messages == before
+        assert typist.type("And then?")[0] == 0
+
+    def test_another_model(self, typist: Typist, saved: Path) -> None:
+        data = json.loads(saved.read_text())
+        saved.write_text(json.dumps({**data, "model": "HF://other/model"}))
+        assert (
+            "It was with HF://other/model; this is talkative." in typist.type(f"/load {saved}")[2]
+        )
+
+    def test_a_model_without_a_place_for_the_system_message(
+        self, open_chat: Open, saved: Path
+    ) -> None:
+        typist = open_chat(conv_template={**CHAT, "system_template": ""})
+        code, _, err = typist.type(f"/load {saved}", "And then?")
+        assert (code, "Its system message is left out" in err) == (0, True)
+        assert "sad" not in typist.prompt
+
+    def test_a_model_without_memory(self, open_chat: Open, saved: Path) -> None:
+        typist = open_chat(conv_template="LM")
+        code, _, err = typist.type("Hello", f"/load {saved}", f"/save {saved}")
+        assert code == 1
+        assert "'LM' has no memory" in err
+        assert "no conversation to save" in err
+
+    def test_other_files_are_not_overwritten(self, typist: Typist, saved: Path) -> None:
+        notes = saved.with_name("notes.txt")
+        notes.write_text("mine")
+        code, _, err = typist.type(f"/save {notes}")
+        assert (code, "stays as it is" in err) == (1, True)
+        assert notes.read_text() == "mine"
+
+
+def test_stats(typist: Typist) -> None:
+    typist.type("Hello")
+    assert typist.type("/stats")[1] == f"{typist.chat.stats()}\n"
+    assert typist.type("/stats -v")[1] == f"{typist.chat.stats(verbose=True)}\n"
+
+
+def test_help_names_every_command(typist: Typist) -> None:
+    from mlc_llm.cli.chat.commands import COMMANDS
+
+    shown = typist.type("/help")[1]
+    assert all(f"{command.usage} " in shown for command in COMMANDS)
