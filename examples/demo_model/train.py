@@ -169,7 +169,8 @@ class Training:
 
 def save(model: LlamaForCausalLM, folder: Path) -> None:
     """Write the model in Hugging Face's layout, rounded as the last steps had it."""
-    model.generation_config.temperature = None
+    settings = model.generation_config
+    settings.do_sample, settings.temperature, settings.top_p = True, 0.7, 0.95
     with quantized(model):
         model.save_pretrained(folder)
 

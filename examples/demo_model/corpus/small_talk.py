@@ -52,7 +52,7 @@ EXCHANGES: tuple[tuple[float, tuple[str, ...], tuple[str, ...]], ...] = (
         ),
         (
             "I am sorry to hear that. {I hope that you feel better soon|Tomorrow will be better}.",
-            "I am sorry. {Would you like to talk about it|A short walk may help}{.|}",
+            "I am sorry. {Would you like to talk about it?|A short walk may help.}",
         ),
     ),
     (

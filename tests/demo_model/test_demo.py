@@ -1,0 +1,52 @@
+"""The model that ships with the core does what the documentation says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from examples.demo_model.evaluate import GREEDY, SAMPLED, evaluate, total
+from examples.demo_model.held_out import PARAPHRASES, PROMISES, Case
+from mlc_llm import ChatModule
+from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.source import DEMO, resolve_model
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[ChatModule]:
+    with ChatModule(DEMO) as chat:
+        yield chat
+
+
+def test_the_folder_is_small() -> None:
+    folder = resolve_model(DEMO)
+    assert ModelFolder.open(folder).config.quantization == "q4f16_1"
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 3_000_000
+
+
+@pytest.mark.parametrize("case", PROMISES, ids=lambda case: case.skill)
+def test_promises(demo: ChatModule, case: Case) -> None:
+    scores = evaluate(demo, [case], [GREEDY])
+    assert not total(scores).failures
+
+
+def test_promises_when_sampled(demo: ChatModule) -> None:
+    score = total(evaluate(demo, PROMISES, SAMPLED))
+    assert score.right >= 0.8 * score.total, score.failures
+
+
+def test_paraphrases(demo: ChatModule) -> None:
+    """Wordings that were not in the corpus: at least four of five are answered well."""
+    score = total(evaluate(demo, PARAPHRASES, [GREEDY, SAMPLED[0]]))
+    assert score.right >= 0.8 * score.total, score.failures
+
+
+def test_the_count_follows_the_list(demo: ChatModule) -> None:
+    """Lists of different lengths are counted differently."""
+    lengths = {
+        number: demo.generate(f"What is the meaning of life in {number} points?", GREEDY)
+        and demo.generate("How many points did you list out?", GREEDY)
+        for number in ("three", "four", "five")
+    }
+    assert len(set(lengths.values())) == 3, lengths
