@@ -12,6 +12,7 @@ import click
 from mlc_llm.errors import MLCError
 
 if TYPE_CHECKING:
+    from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.config import ChatConfig
 
 A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
@@ -93,12 +94,12 @@ def command(
     ctx.exit(code)
 
 
-def _talk(session: Any, no_history: bool) -> int:
+def _talk(session: ChatSession, no_history: bool) -> int:
+    """Talk on the terminal; returns the exit code."""
     from mlc_llm.cli.chat.history_file import history_path
     from mlc_llm.cli.chat.reading import open_reader
 
-    code: int = session.talk(open_reader(None if no_history else history_path()))
-    return code
+    return session.talk(open_reader(None if no_history else history_path()))
 
 
 def _read_prompt() -> str:

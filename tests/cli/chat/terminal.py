@@ -17,7 +17,7 @@ from typing import Any
 
 import pyte
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds that a loaded machine may take for anything."""
 
 UP, ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB = "\x1b[A", "\x1b\r", "\x03", "\x04", "\r", "\t"
