@@ -54,6 +54,10 @@ def _adapter(device: str, index: int, adapter: Adapter) -> dict[str, Any]:
         "device": f"{device}:{index}",
         "name": adapter.name,
         "memory": adapter.memory,
+        "software": adapter.software,
+        "shares_memory": adapter.shares_memory,
+        "float16": adapter.float16,
+        "largest_tensor": adapter.largest_tensor,
         "details": dict(adapter.details),
     }
 

@@ -141,6 +141,6 @@ def check_record(record: LibraryRecord, request: LibraryRequest, device: Device)
     if kind != wanted_kind:
         return f"its target is of kind {kind!r}, not {wanted_kind!r}"
     try:
-        return device.mismatch(record)
+        return device.mismatch(record, request.target)
     except Exception as error:
         return f"the device {device.name!r} cannot judge it: {describe(error)}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.device import Adapter, Device
+from mlc_llm.plugin.device import Adapter, Availability, Device
 from mlc_llm.plugin.discovery import DEVICE
 from mlc_llm.plugin.probing import probe
 from mlc_llm.plugin.registry import Registry, State, default_registry
@@ -70,7 +71,9 @@ def choose_device(name: str = AUTO, registry: Registry | None = None) -> Choice:
         registry: where devices are looked up; by default among the installed plugins.
 
     Where ``auto`` passes over a device of higher priority, it logs why: as a warning when the
-    user can do something about it, else (the machine lacks the hardware) as information.
+    user can do something about it, else (the machine lacks the hardware) as information. It passes
+    over adapters that compute on the CPU in software, and takes one only where there is no other
+    device.
 
     Raises:
         DeviceError: the name is malformed or unknown, the device is not available, it has no
@@ -139,17 +142,38 @@ def _best(registry: Registry) -> Choice:
         except PluginError as error:
             considered.append(Considered(name, str(error), "`mlc_llm plugins` tells more."))
     devices.sort(key=lambda device: (-device.priority, device.name))
+    software: Choice | None = None
     for i, device in enumerate(devices):
         availability = probe(device.name, registry)
         if not availability.available:
             considered.append(Considered(device.name, availability.reason, availability.remedy))
             continue
-        for item in considered:
-            level = logging.WARNING if item.remedy else logging.INFO
-            logger.log(level, "Using the device %s, not %s", device.name, item)
+        hardware = [k for k, adapter in enumerate(availability.adapters) if not adapter.software]
+        if not hardware:
+            software = software or Choice(device, 0, availability.adapters[0])
+            considered.append(_software(device, availability))
+            continue
+        _log(device, considered)
         for other in devices[i + 1 :]:
             reason = f"{device.name} is available and has a higher priority"
             considered.append(Considered(other.name, reason))
-        return Choice(device, 0, availability.adapters[0], tuple(considered))
+        index = hardware[0]
+        return Choice(device, index, availability.adapters[index], tuple(considered))
+    if software is not None:
+        others = tuple(item for item in considered if item.name != software.device.name)
+        _log(software.device, others)
+        return replace(software, considered=others)
     reasons = "".join(f"\n  {item}" for item in considered) or " No device is installed."
     raise DeviceError(f"No device is available.{reasons}")
+
+
+def _software(device: Device, availability: Availability) -> Considered:
+    names = ", ".join(adapter.name for adapter in availability.adapters)
+    reason = f"{names} is no hardware of its own, but a driver that computes on the CPU"
+    return Considered(device.name, reason, availability.remedy)
+
+
+def _log(chosen: Device, passed_over: Iterable[Considered]) -> None:
+    for item in passed_over:
+        level = logging.WARNING if item.remedy else logging.INFO
+        logger.log(level, "Using the device %s, not %s", chosen.name, item)

@@ -30,11 +30,20 @@ class Adapter:
         name: what the driver calls it.
         memory: bytes of memory, or None when that is not known.
         details: anything else worth showing, such as the driver's version.
+        software: whether it is no hardware of its own but a driver that computes on the CPU;
+            ``auto`` then takes another device, the ``cpu`` at last.
+        shares_memory: whether its memory is the host's.
+        float16: whether it computes in float16; models with float16 weights are refused otherwise.
+        largest_tensor: bytes that one tensor may have, or None where there is no such limit.
     """
 
     name: str
     memory: int | None = None
     details: Mapping[str, str] = field(default_factory=dict)
+    software: bool = False
+    shares_memory: bool = False
+    float16: bool = True
+    largest_tensor: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,8 @@ class Availability:
     Args:
         adapters: what can be used, in the order of their indices; empty when nothing can.
         reason: why nothing can be used.
-        remedy: what the user can do about it.
+        remedy: what the user can do about it; beside adapters that are all software, what would
+            make a better one available.
     """
 
     adapters: tuple[Adapter, ...] = ()
@@ -63,7 +73,8 @@ class Device(ABC):
     interface_version: int = INTERFACE_VERSION
     name: str
     priority: int = 0
-    """``auto`` takes the available device of the highest priority."""
+    """``auto`` takes the available device of the highest priority whose adapters are not all
+    software."""
     probe_in_process: bool = False
     """Whether probing cannot crash or hang, so that no child process is needed for it."""
     can_sample: bool = False
@@ -126,13 +137,14 @@ class Device(ABC):
         """
         return []
 
-    def mismatch(self, record: LibraryRecord) -> str | None:
+    def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
         """Why a library cannot run on this machine, or None when it can.
 
         Architecture, shape, TVM's version, device and kind of target were compared before.
 
         Args:
             record: the library's record.
+            target: the TVM target of the adapter that is to run it, as :meth:`target` gives it.
 
         Returns:
             A clause such as ``"it needs the CPU features avx2, which this CPU does not have"``.

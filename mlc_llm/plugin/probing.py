@@ -8,6 +8,7 @@ and those of a device with a fingerprint also for later processes (:mod:`.probe_
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
@@ -160,7 +161,10 @@ def _probe_in_child(
     entry = registry.entry(DEVICE.word, name)
     # The child must find the plugin that is meant here, whatever else has its name.
     choice = None if entry.distribution == UNNAMED else f"{entry.distribution}:{name}"
-    changes = {} if choice is None else {PLUGINS_VARIABLE: choice}
+    # A probe has no use for TVM's compiler, whose import takes longer than most drivers.
+    changes: dict[str, str | None] = {"TVM_USE_RUNTIME_LIB": "1"}
+    if choice is not None:
+        changes[PLUGINS_VARIABLE] = choice
     try:
         command = python_command(__name__ if __name__ != "__main__" else _MODULE, name)
         outcome = run_child(command, python_environment(changes), timeout)
@@ -210,10 +214,11 @@ def _report_to_author() -> str:
 
 
 def _to_json(availability: Availability) -> dict[str, Any]:
+    names = [field.name for field in dataclasses.fields(Adapter)]
     return {
         "adapters": [
-            {"name": a.name, "memory": a.memory, "details": dict(a.details)}
-            for a in availability.adapters
+            {name: getattr(adapter, name) for name in names} | {"details": dict(adapter.details)}
+            for adapter in availability.adapters
         ],
         "reason": availability.reason,
         "remedy": availability.remedy,
@@ -222,19 +227,33 @@ def _to_json(availability: Availability) -> dict[str, Any]:
 
 def _from_json(data: Mapping[str, Any]) -> Availability:
     """Rebuild an answer; raises ``TypeError`` or ``KeyError`` where it is not what it must be."""
-    adapters = []
-    for item in data["adapters"]:
-        name, memory = item["name"], item["memory"]
-        if not isinstance(name, str) or not isinstance(memory, int | None):
-            raise TypeError(f"an adapter with name {name!r} and memory {memory!r}")
-        details = {str(key): str(value) for key, value in item["details"].items()}
-        adapters.append(Adapter(name, memory, details))
+    adapters = [_adapter_from_json(item) for item in data["adapters"]]
     reason, remedy = data["reason"], data["remedy"]
     if not isinstance(reason, str) or not isinstance(remedy, str):
         raise TypeError(f"the reason {reason!r} and the remedy {remedy!r}")
     if not adapters and not reason:
         reason = "it says that it cannot be used, and not why"
     return Availability(tuple(adapters), reason, remedy)
+
+
+def _adapter_from_json(item: Mapping[str, Any]) -> Adapter:
+    known = {field.name: item[field.name] for field in dataclasses.fields(Adapter)}
+    for name, kind in _ADAPTER_TYPES.items():
+        if not isinstance(known[name], kind):
+            raise TypeError(f"an adapter whose {name} is {known[name]!r}")
+    known["details"] = {str(key): str(value) for key, value in known["details"].items()}
+    return Adapter(**known)
+
+
+_ADAPTER_TYPES: Mapping[str, Any] = {
+    "name": str,
+    "memory": int | None,
+    "software": bool,
+    "shares_memory": bool,
+    "float16": bool,
+    "largest_tensor": int | None,
+}
+"""What arrives as it was sent; details become text."""
 
 
 _MODULE = "mlc_llm.plugin.probing"

@@ -139,13 +139,15 @@ class DeviceConformance(Suite):
         quantization = next(iter(self.tolerances))
         library = workbench.library(_folder(workbench, quantization), LLAMA, available)
         record = read_record(library)
-        reason = available.mismatch(record)
+        target = available.target()
+        reason = available.mismatch(record, target)
         assert reason is None, f"it refuses the library that it has just compiled: {reason}"
-        needed = available.required_features(available.target())
+        needed = available.required_features(target)
         assert sorted(record.cpu_features) == sorted(needed)
         if needed:
             features = [*needed, IMPOSSIBLE_FEATURE]
-            reason = available.mismatch(record.model_copy(update={"cpu_features": features}))
+            other = record.model_copy(update={"cpu_features": features})
+            reason = available.mismatch(other, target)
             assert reason, f"it accepts a library that needs {IMPOSSIBLE_FEATURE!r}"
             assert isinstance(reason, str), f"mismatch() returned {reason!r}"
 

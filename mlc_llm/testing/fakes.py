@@ -85,8 +85,8 @@ class FakeDevice(Device):
     def required_features(self, target: Mapping[str, Any]) -> list[str]:
         return self._cpu.required_features(target)
 
-    def mismatch(self, record: LibraryRecord) -> str | None:
-        return self._cpu.mismatch(record)
+    def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
+        return self._cpu.mismatch(record, target)
 
 
 class FakeProvider:

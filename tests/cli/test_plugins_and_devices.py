@@ -68,6 +68,10 @@ class TestDevices:
             "device": "fast:0",
             "name": "Card [1]",
             "memory": 3 * 2**30,
+            "software": False,
+            "shares_memory": False,
+            "float16": True,
+            "largest_tensor": None,
             "details": {"driver": "7"},
         }
         assert devices["sick"]["reason"] == "it has a cold"

@@ -143,7 +143,7 @@ class EndlessDevice(FakeDevice):
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> Any:
         return super().codegen(target, {})
 
-    def mismatch(self, record: Any) -> str | None:
+    def mismatch(self, record: Any, target: Any) -> str | None:
         return None
 
 

@@ -214,7 +214,7 @@ class TestCheck:
         cpu = type(registry.device("cpu"))
 
         class Upset(cpu):  # type: ignore[misc, valid-type]
-            def mismatch(self, record: LibraryRecord) -> str | None:
+            def mismatch(self, record: LibraryRecord, target: Any) -> str | None:
                 raise RuntimeError("upset")
 
         told = check_record(record, make_request(), Upset())

@@ -27,6 +27,11 @@ def fakes(site: Site, **probes: str) -> Registry:
 
 
 AVAILABLE = "return Availability((Adapter('card'), Adapter('second card')))"
+SOFTWARE = "return Availability((Adapter('painter', software=True),))"
+SOFTWARE_WITH_REMEDY = (
+    "return Availability((Adapter('painter', software=True),), remedy='install it')"
+)
+BOTH = "return Availability((Adapter('painter', software=True), Adapter('card')))"
 MALFORMED = ["", " ", "cpu:", ":0", "cpu:-1", "cpu:one", "cpu:0:0", "auto:1", "c pu", "cpu:1.0"]
 MALFORMED += ["cpu:9999999999", "cpu:٣"]
 
@@ -70,6 +75,35 @@ class TestAuto:
         assert choice.device.name == "cpu"
         assert "nowhere" in choice.considered[0].reason
         assert caplog.records[0].levelno == logging.WARNING
+
+    def test_software_is_passed_over_for_the_cpu(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "mlc_llm")
+        registry = fakes(site, soft=SOFTWARE, mended=SOFTWARE_WITH_REMEDY)
+        choice = choose_device("auto", registry)
+        assert choice.device.name == "cpu"
+        levels = {record.getMessage(): record.levelname for record in caplog.records}
+        told = "painter is no hardware of its own, but a driver that computes on the CPU."
+        assert levels == {
+            f"Using the device cpu, not soft: {told[0].upper()}{told[1:]}": "INFO",
+            f"Using the device cpu, not mended: P{told[1:]} Install it.": "WARNING",
+        }
+        assert str(choose_device("soft", registry)) == "soft:0"
+
+    def test_hardware_beside_software_is_taken(self, site: Site) -> None:
+        choice = choose_device("auto", fakes(site, soft=SOFTWARE, both=BOTH))
+        assert (str(choice), choice.adapter.name) == ("both:1", "card")
+
+    def test_software_is_better_than_nothing(
+        self, site: Site, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        site.install_device("cpu", REPAIRABLE, distribution="no-cpu")
+        site.install_device("soft", SOFTWARE, priority=300)
+        choice = choose_device("auto", Registry(allowed=["no-cpu", "fake-soft"]))
+        assert str(choice) == "soft:0"
+        assert [item.name for item in choice.considered] == ["cpu"]
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
 
     def test_nothing_available(self, site: Site) -> None:
         site.install_device("cpu", REPAIRABLE, distribution="no-cpu")

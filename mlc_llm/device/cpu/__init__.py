@@ -49,7 +49,7 @@ class CPUDevice(Device):
 
         return CPUCodegen(target, opt)
 
-    def mismatch(self, record: LibraryRecord) -> str | None:
+    def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
         missing = sorted(set(record.cpu_features) - host_features())
         if not missing:
             return None
