@@ -13,8 +13,10 @@ from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import LibraryRequest, ModelSpec
 from mlc_llm.plugin.choice import AUTO, Choice, choose_device
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization.requirement import require_float16
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.tensor_limit import require_parameters
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.source import resolve_model
@@ -73,13 +75,21 @@ def load_chat(
     named = model_lib or settings.overlay.model_lib
     library_file = Path(named).expanduser() if named else None
     chosen = _choose(device, library_file, registry)
+    # Before minutes are spent on compiling.
+    require_float16(folder.config.quantization, chosen)
+    require_parameters(folder, chosen.adapter)
     library = _resolve(folder, settings, chosen, library_file, registry)
     logger.info("Using library model: %s", library)
     engine = Engine(f"mlc_llm engine of {folder.path.name}")
     try:
         loaded = engine.call(
             lambda stop: LoadedModel.load(
-                library, folder, chosen.device.open(chosen.index), config=settings.file, stop=stop
+                library,
+                folder,
+                chosen.device.open(chosen.index),
+                adapter=chosen.adapter,
+                config=settings.file,
+                stop=stop,
             )
         )
     except BaseException:

@@ -9,6 +9,7 @@ from mlc_llm.compile.build import compile_library
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization.requirement import require_float16
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.source import resolve_model
 
@@ -35,6 +36,7 @@ def compile_model(
     folder = ModelFolder.open(resolve_model(str(model)))
     registry = default_registry()
     chosen = choose_device(device)
+    require_float16(folder.config.quantization, chosen)
     architecture = registry.architecture(folder.config.model_type)
     suffix = SUFFIXES.get(sys.platform, ".so")
     default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"

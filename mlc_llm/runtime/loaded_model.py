@@ -11,6 +11,7 @@ import numpy as np
 
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import GenerationError, PromptTooLongError, TokenizerError
+from mlc_llm.plugin import Adapter
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
@@ -18,6 +19,7 @@ from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
 from mlc_llm.runtime.statistics import Metrics
+from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
 
@@ -42,11 +44,13 @@ class LoadedModel:
         parameters: Any,
         vocab_size: int,
         device: tvm.runtime.Device,
+        adapter: Adapter,
     ) -> None:
         self.metadata = metadata
         self.metrics = Metrics()
         self.vocab_size = vocab_size
         self.device = device
+        self._adapter = adapter
         self._functions = functions
         self._parameters = parameters
         self._tokens: list[int] = []
@@ -61,6 +65,7 @@ class LoadedModel:
         folder: ModelFolder,
         device: tvm.runtime.Device,
         *,
+        adapter: Adapter | None = None,
         config: ModelFile | None = None,
         stop: Stop | None = None,
     ) -> Self:
@@ -70,6 +75,7 @@ class LoadedModel:
             library: the compiled library.
             folder: the model folder.
             device: where the model runs.
+            adapter: what the device's plugin says of it; None where nothing is known.
             config: the folder's configuration with the user's overlay; None for the folder's own.
             stop: looked at between the steps.
 
@@ -77,18 +83,20 @@ class LoadedModel:
             LibraryError: the library cannot be opened or is not one of ours.
             ModelFolderError: the weights do not fit the library.
             ConfigError: the window's size is missing or contradicts itself.
-            DeviceError: there is not enough memory.
+            DeviceError: there is not enough memory, or a tensor is too large for the adapter.
         """
         config = config or folder.config
+        adapter = adapter or Adapter(str(device))
         compiled = CompiledLibrary(library, device)
         metadata = compiled.metadata
         check_parameters(metadata, folder)
         window = Window.choose(config, metadata)
-        _require_memory(metadata, window, folder, device)
+        require_parameters(folder, adapter)
+        _require_memory(metadata, window, folder, device, adapter)
         functions = {name: compiled.function(name) for name in _FUNCTIONS}
         parameters = load_parameters(compiled, folder, device, stop or Stop())
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
-        model = cls(functions, metadata, parameters, vocab_size, device)
+        model = cls(functions, metadata, parameters, vocab_size, device, adapter)
         model.resize(window)
         return model
 
@@ -96,10 +104,11 @@ class LoadedModel:
         """Make a new, empty KV cache of other sizes; if that fails, the old one stays.
 
         Raises:
-            DeviceError: there is not enough memory.
+            DeviceError: there is not enough memory, or a tensor is too large for the adapter.
         """
         need = memory.estimate(self.metadata, window, 0, 0)
-        memory.require(need, _available_memory(self.device), window)
+        require_kv_cache(self.metadata, window, need, self._adapter)
+        memory.require(need, _available_memory(self.device, self._adapter), window)
         create = self._functions["create_tir_paged_kv_cache"]
         self._cache = KVCache(create, window, self.metadata.kv_cache.page_size)
         self.window = window
@@ -294,15 +303,23 @@ def _explained(name: str) -> Iterator[None]:
 
 
 def _require_memory(
-    metadata: LibraryMetadata, window: Window, folder: ModelFolder, device: tvm.runtime.Device
+    metadata: LibraryMetadata,
+    window: Window,
+    folder: ModelFolder,
+    device: tvm.runtime.Device,
+    adapter: Adapter,
 ) -> None:
     largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
     need = memory.estimate(metadata, window, folder.total_bytes, largest)
-    memory.require(need, _available_memory(device), window)
+    require_kv_cache(metadata, window, need, adapter)
+    memory.require(need, _available_memory(device, adapter), window)
 
 
-def _available_memory(device: tvm.runtime.Device) -> int | None:
+def _available_memory(device: tvm.runtime.Device, adapter: Adapter) -> int | None:
+    """Bytes that the adapter has left, as far as TVM knows, else all that it has."""
     if device.dlpack_device_type() == _HOST_DEVICE_TYPE:
         return memory.available_memory()
-    available: int | None = device.available_global_memory
-    return available
+    limits: list[int | None] = [device.available_global_memory or adapter.memory]
+    if adapter.shares_memory:
+        limits.append(memory.available_memory())
+    return min((limit for limit in limits if limit is not None), default=None)

@@ -94,13 +94,14 @@ def require(need: MemoryEstimate, available: int | None, window: Window) -> None
     else:
         remedy = f"It fits with ChatConfig(context_window_size={fitting})."
     raise DeviceError(
-        f"The model needs about {_gib(need.total)} of memory and {_gib(available)} are available: "
-        f"weights {_gib(need.weights)}, KV cache {_gib(need.kv_cache)} for {window.size} tokens, "
-        f"workspace {_gib(need.workspace)}. {remedy}"
+        f"The model needs about {readable(need.total)} of memory and {readable(available)} are "
+        f"available: weights {readable(need.weights)}, KV cache {readable(need.kv_cache)} for "
+        f"{window.size} tokens, workspace {readable(need.workspace)}. {remedy}"
     )
 
 
-def _gib(size: int) -> str:
+def readable(size: int) -> str:
+    """A number of bytes for people."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlc_llm.plugin import Adapter
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
@@ -31,15 +32,15 @@ def sliding_toy_path(toy_path: Path) -> Path:
 
 @pytest.fixture
 def load(tmp_path: Path, toy_path: Path, sliding_toy_path: Path) -> Loader:
-    """Load the toy in this thread; keywords override its ``mlc-chat-config.json``."""
+    """Load the toy in this thread, for an adapter; keywords override its configuration."""
 
-    def make(**config: Any) -> LoadedModel:
+    def make(adapter: Adapter | None = None, **config: Any) -> LoadedModel:
         import tvm
 
         slides = config.get("sliding_window_size", -1) > 0
         folder = ModelFolder.open(toy_library.write_folder(tmp_path / "model", **config))
         library = sliding_toy_path if slides else toy_path
-        return LoadedModel.load(library, folder, tvm.cpu())
+        return LoadedModel.load(library, folder, tvm.cpu(), adapter=adapter)
 
     return make
 

@@ -1,0 +1,81 @@
+"""Adapters that cannot hold tensors of any size."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mlc_llm.errors import DeviceError
+from mlc_llm.plugin import Adapter
+from mlc_llm.runtime import loaded_model, memory
+from mlc_llm.runtime.tensor_limit import require_parameters
+from mlc_llm.weights.folder import ModelFolder
+
+from . import toy_library
+from .conftest import Loader
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ModelFolder:
+    return ModelFolder.open(toy_library.write_folder(tmp_path / "model"))
+
+
+def largest(folder: ModelFolder) -> int:
+    return max(tensor.nbytes for tensor in folder.manifest.tensors.values())
+
+
+def test_a_parameter_may_have_as_much_as_the_adapter_takes(folder: ModelFolder) -> None:
+    for limit in (None, largest(folder)):
+        require_parameters(folder, Adapter("card", largest_tensor=limit))
+
+
+def test_a_parameter_that_is_too_large_is_named_with_both_sizes(
+    load: Loader, folder: ModelFolder
+) -> None:
+    size = largest(folder)
+    adapter = Adapter("card", largest_tensor=size - 1)
+    sizes = f"has {memory.readable(size)}, and one tensor may have {memory.readable(size - 1)}"
+    with pytest.raises(DeviceError, match=re.escape(sizes) + " on card") as caught:
+        load(adapter)
+    names = [name for name, item in folder.manifest.tensors.items() if item.nbytes == size]
+    assert any(name in str(caught.value) for name in names)
+
+
+def test_the_window_that_is_said_to_fit_fits_and_not_much_more_does(load: Loader) -> None:
+    adapter = Adapter("card", largest_tensor=64 << 10)
+    with pytest.raises(DeviceError, match=r"Keys and values of one layer need") as caught:
+        load(adapter, context_window_size=1 << 20)
+    found = re.search(r"context_window_size=(\d+)\)", str(caught.value))
+    assert found
+    fitting = int(found[1])
+    assert load(adapter, context_window_size=fitting).window.size == fitting
+    with pytest.raises(DeviceError, match="of one layer"):
+        load(adapter, context_window_size=fitting + 128)
+
+
+def test_a_window_is_checked_when_it_is_changed(load: Loader) -> None:
+    model = load(Adapter("card", largest_tensor=64 << 10), context_window_size=64)
+    with pytest.raises(DeviceError, match="of one layer"):
+        model.resize(model.window.__class__(1 << 20, 64))
+    assert model.window.size == 64
+
+
+@pytest.mark.parametrize(
+    ("left", "adapter", "expected"),
+    [
+        (5, Adapter("a", memory=9), 5),
+        (None, Adapter("a", memory=9), 9),
+        (None, Adapter("a", memory=9, shares_memory=True), 7),
+        (None, Adapter("a", shares_memory=True), 7),
+        (None, Adapter("a"), None),
+    ],
+)
+def test_what_counts_as_available(
+    monkeypatch: pytest.MonkeyPatch, left: int | None, adapter: Adapter, expected: int | None
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 7)
+    handle = SimpleNamespace(dlpack_device_type=lambda: 7, available_global_memory=left)
+    assert loaded_model._available_memory(handle, adapter) == expected
