@@ -1,4 +1,4 @@
-"""Fixtures that the whole test suite shares: test data, isolated caches, random checkpoints."""
+"""Fixtures that all tests share: data, isolated caches, random checkpoints, compiled models."""
 
 from __future__ import annotations
 
