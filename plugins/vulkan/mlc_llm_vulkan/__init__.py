@@ -1,77 +1,44 @@
-"""The vulkan device: GPUs of any vendor.
+"""The vulkan device: GPUs of any vendor, on the stock TVM wheel.
 
-This version finds the GPUs and says what is missing to use them; it does not compile for them
-yet. The Vulkan loader is asked through ctypes; numbers and layouts below are those of vulkan.h.
+======================= ======================================================================
+module                  says
+======================= ======================================================================
+:mod:`.loader`          what the system's Vulkan loader has, or why it has nothing
+:mod:`.parts`           whether TVM, wgpu-native and the native library are there and fit
+:mod:`.adapters`        which adapters the native library can use
+:mod:`.target`          what code is compiled for, and which libraries an adapter takes
+:mod:`.fingerprint`     what all of that depends on
+:mod:`.backend`         brings ``tvm.device("vulkan")``, when TVM is imported
+:mod:`.codegen`         the compiler half
+======================= ======================================================================
 """
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
-import os
-import platform
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen
+from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord
 from mlc_llm.plugin.choice import sentence
-from mlc_llm.plugin.fingerprint import describe_files, library_files
 from mlc_llm.plugin.probing import probe
+from mlc_llm_vulkan.adapters import NativeAdapter
+from mlc_llm_vulkan.fingerprint import fingerprint
+from mlc_llm_vulkan.loader import (
+    DRIVER_REMEDY,
+    has_gpu,
+    open_loader,
+    physical_devices,
+    require_version,
+)
+from mlc_llm_vulkan.parts import native_adapters, require_stock_tvm, require_wgpu
+from mlc_llm_vulkan.target import mismatch, target_of
+from mlc_llm_vulkan.unavailable import Unavailable
 
 if TYPE_CHECKING:
     import tvm
 
-STRUCTURE_TYPE_INSTANCE_CREATE_INFO = 1
-ERROR_INCOMPATIBLE_DRIVER = -9
-DEVICE_TYPE_CPU = 4
-PROPERTIES_BYTES = 1024
-"""Enough for ``VkPhysicalDeviceProperties``, of 824 bytes."""
-
-ICD_FOLDERS = ("/etc", "/usr/share", "/usr/local/share", "/usr/local/etc", "~/.local/share")
-"""Where the loader looks for ``vulkan/icd.d``, which lists the drivers."""
-
-DRIVER_REMEDY = (
-    "Install your GPU's Vulkan driver (on Debian and Ubuntu, for AMD and Intel: apt-get install "
-    "mesa-vulkan-drivers libvulkan1)."
-)
-
-
-class InstanceCreateInfo(ctypes.Structure):
-    """``VkInstanceCreateInfo``."""
-
-    _fields_ = (
-        ("type", ctypes.c_int),
-        ("next", ctypes.c_void_p),
-        ("flags", ctypes.c_uint32),
-        ("application", ctypes.c_void_p),
-        ("layer_count", ctypes.c_uint32),
-        ("layers", ctypes.c_void_p),
-        ("extension_count", ctypes.c_uint32),
-        ("extensions", ctypes.c_void_p),
-    )
-
-
-class PropertiesHead(ctypes.Structure):
-    """The first fields of ``VkPhysicalDeviceProperties``."""
-
-    _fields_ = (
-        ("api_version", ctypes.c_uint32),
-        ("driver_version", ctypes.c_uint32),
-        ("vendor", ctypes.c_uint32),
-        ("device", ctypes.c_uint32),
-        ("type", ctypes.c_int),
-        ("name", ctypes.c_char * 256),
-    )
-
-
-class Unavailable(Exception):
-    """Why the GPUs cannot be used, and what to do about it (empty: nothing)."""
-
-    def __init__(self, reason: str, remedy: str = "") -> None:
-        super().__init__(reason)
-        self.availability = Availability(reason=reason, remedy=remedy)
+__all__ = ["DEVICE", "VulkanDevice"]
 
 
 class VulkanDevice(Device):
@@ -82,116 +49,62 @@ class VulkanDevice(Device):
 
     def probe(self) -> Availability:
         try:
-            found = ", ".join(gpu.name for gpu in find_gpus(open_loader()))
-            require_tvm_runtime(found)
+            physical = physical_devices(open_loader())
+            require_version(physical)
+            require_stock_tvm()
+            require_wgpu()
+            adapters = tuple(adapter.described(physical) for adapter in native_adapters())
+            if not adapters:
+                found = ", ".join(device.name for device in physical)
+                raise Unavailable(f"wgpu-native cannot use what Vulkan finds: {found}")
         except Unavailable as error:
             return error.availability
-        return Availability(
-            reason=f"this version of mlc-llm-vulkan finds {found}, but does not compile for it yet",
-            remedy="Use the cpu device, or a later version of mlc-llm-vulkan.",
-        )
+        # A GPU whose driver is missing: something can be done about it.
+        mendable = has_gpu() and all(adapter.software for adapter in adapters)
+        return Availability(adapters, remedy=DRIVER_REMEDY if mendable else "")
 
     def fingerprint(self) -> str:
-        return f"{platform.system()}\n{describe_files(driver_files())}"
+        return fingerprint()
 
     def open(self, index: int) -> tvm.runtime.Device:
-        self._refuse()
+        self._adapter(index)
+        import tvm
+
+        handle = tvm.device("vulkan", index)
+        if not handle.exist:
+            raise DeviceError(
+                f"The device 'vulkan:{index}' was found, and cannot be opened. Check the driver "
+                "with `vulkaninfo`; another program may have all of the device's memory."
+            )
+        return handle
 
     def target(self, index: int = 0) -> dict[str, Any]:
-        self._refuse()
+        return target_of(self._adapter(index))
 
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
-        self._refuse()
+        from mlc_llm_vulkan.codegen import VulkanCodegen
 
-    def _refuse(self) -> NoReturn:
+        return VulkanCodegen(target, opt)
+
+    def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
+        return mismatch(record, target)
+
+    def _adapter(self, index: int) -> NativeAdapter:
+        """The adapter of an index, found in this process once a child has found it safe."""
         answer = probe(self.name)
-        why = sentence(answer.reason, answer.remedy)
-        raise DeviceError(f"The device 'vulkan' is not available. {why}")
-
-
-def open_loader() -> ctypes.CDLL:
-    """Open the Vulkan loader."""
-    system = platform.system()
-    if system == "Darwin":
-        raise Unavailable("macOS has no Vulkan of its own; its GPUs are the metal device's")
-    library = "vulkan-1.dll" if system == "Windows" else "libvulkan.so.1"
-    try:
-        return ctypes.CDLL(library)
-    except OSError as error:
-        if system == "Linux" and not has_gpu():
-            raise Unavailable(
-                f"Linux has no GPU here, and there is no Vulkan loader ({library})"
-            ) from None
-        raise Unavailable(f"the Vulkan loader cannot be opened ({error})", DRIVER_REMEDY) from None
-
-
-def has_gpu() -> bool:
-    """Whether Linux has a device file of a GPU: a render node, NVIDIA's, or WSL's."""
-    device_files = Path("/dev")
-    return any(
-        any(device_files.glob(pattern)) for pattern in ("dri/renderD*", "nvidia[0-9]*", "dxg")
-    )
-
-
-def driver_files() -> Iterator[Path]:
-    """Files by which a change of the loader, its drivers, or the GPUs that are there is noticed."""
-    if platform.system() == "Windows":
-        yield Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "vulkan-1.dll"
-        return
-    yield from Path("/dev").glob("nvidia*")
-    yield from Path("/dev/dri").glob("*")
-    yield from (Path("/dev/dxg"), Path("/proc/driver/nvidia/version"))
-    for folder in ICD_FOLDERS:
-        yield from Path(folder).expanduser().glob("vulkan/icd.d/*.json")
-    yield from library_files("libvulkan.so.1")
-
-
-def find_gpus(loader: ctypes.CDLL) -> list[Adapter]:
-    """Create an instance and describe its physical devices, software ones left out."""
-    info = InstanceCreateInfo(type=STRUCTURE_TYPE_INSTANCE_CREATE_INFO)
-    instance = ctypes.c_void_p()
-    status = loader.vkCreateInstance(ctypes.byref(info), None, ctypes.byref(instance))
-    if status == ERROR_INCOMPATIBLE_DRIVER:
-        raise Unavailable("there is a Vulkan loader, but no driver for it", DRIVER_REMEDY)
-    if status:
-        raise Unavailable(f"Vulkan cannot be initialised (VkResult {status})", DRIVER_REMEDY)
-    try:
-        count = ctypes.c_uint32()
-        loader.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), None)
-        handles = (ctypes.c_void_p * count.value)()
-        loader.vkEnumeratePhysicalDevices(instance, ctypes.byref(count), handles)
-        devices = [properties(loader, handle) for handle in handles[: count.value]]
-    finally:
-        loader.vkDestroyInstance(instance, None)
-    gpus = [device for device in devices if device.type != DEVICE_TYPE_CPU]
-    if not gpus:
-        software = ", ".join(text(device) for device in devices)
-        said = f" but the software driver {software}" if software else ""
-        raise Unavailable(f"Vulkan finds no GPU{said}", DRIVER_REMEDY if has_gpu() else "")
-    return [Adapter(text(gpu)) for gpu in gpus]
-
-
-def properties(loader: ctypes.CDLL, handle: int | None) -> PropertiesHead:
-    """What the driver says of a physical device."""
-    buffer = ctypes.create_string_buffer(PROPERTIES_BYTES)
-    loader.vkGetPhysicalDeviceProperties(ctypes.c_void_p(handle), buffer)
-    return PropertiesHead.from_buffer_copy(buffer)
-
-
-def text(device: PropertiesHead) -> str:
-    return bytes(device.name).decode("utf-8", "replace")
-
-
-def require_tvm_runtime(found: str) -> None:
-    """Check that the installed TVM has a Vulkan runtime; TVM is not imported."""
-    spec = importlib.util.find_spec("tvm")
-    folders = (spec.submodule_search_locations or []) if spec else []
-    if not any(any(Path(folder).glob("lib/*tvm_runtime_vulkan.*")) for folder in folders):
-        raise Unavailable(
-            f"Vulkan finds {found}, but apache-tvm's wheels have no Vulkan runtime, and this "
-            "version of mlc-llm-vulkan does not bring one yet",
-            "Use the cpu device, or a later version of mlc-llm-vulkan.",
-        )
+        adapters: list[NativeAdapter] = []
+        if answer.available:
+            try:
+                adapters = native_adapters()
+            except Unavailable as error:
+                answer = error.availability
+        if not answer.available:
+            why = sentence(answer.reason, answer.remedy)
+            raise DeviceError(f"The device 'vulkan' is not available. {why}")
+        if not 0 <= index < len(adapters):
+            there = ", ".join(f"vulkan:{i} ({a.name})" for i, a in enumerate(adapters))
+            raise DeviceError(f"There is no device 'vulkan:{index}'. There is: {there}.")
+        return adapters[index]
 
 
 DEVICE = VulkanDevice()

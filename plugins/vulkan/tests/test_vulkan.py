@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import mlc_llm_vulkan
 import pytest
+from mlc_llm_vulkan import loader, parts
+from mlc_llm_vulkan.loader import PhysicalDevice
+from mlc_llm_vulkan.unavailable import Unavailable
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability, Device
@@ -33,14 +37,25 @@ int vkEnumeratePhysicalDevices(void *instance, uint32_t *count, void **devices) 
     return 0;
 }
 void vkGetPhysicalDeviceProperties(void *device, char *properties) {
-    uint32_t head[5] = {0x403000, 1, 0x1002, 7, TYPE};
+    uint32_t head[5] = {VERSION, 1, 0x1002, 7, 2};
     memset(properties, 0, 824);
     memcpy(properties, head, sizeof head);
     snprintf(properties + sizeof head, 256, "Stub %d", (int)(intptr_t)device);
 }
+void vkGetPhysicalDeviceMemoryProperties(void *device, char *properties) {
+    /* The types, then heaps of 16 bytes: the host's, the device's own, its window to the host. */
+    uint32_t count = 3, own = 1;
+    uint64_t sizes[3] = {1ull << 36, 3ull << 30, 1 << 28};
+    memset(properties, 0, 520);
+    memcpy(properties + 260, &count, 4);
+    for (int i = 0; i < 3; ++i) {
+        memcpy(properties + 264 + 16 * i, &sizes[i], 8);
+        if (i > 0) memcpy(properties + 264 + 16 * i + 8, &own, 4);
+    }
+}
 """
 
-Install = Callable[..., None]
+Install = Callable[..., Path]
 
 needs_stub = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("cc") is None, reason="the stub is built with cc"
@@ -52,12 +67,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Build a stub loader, and let child processes find it first."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
 
-    def build(init: int = 0, count: int = 1, kind: int = 2) -> None:
+    def build(init: int = 0, count: int = 1, version: int = 0x403001) -> Path:
         source, library = tmp_path / "loader.c", tmp_path / "libvulkan.so.1"
         source.write_text(LOADER)
-        values = [f"-DINIT={init}", f"-DCOUNT={count}", f"-DTYPE={kind}"]
+        values = [f"-DINIT={init}", f"-DCOUNT={count}", f"-DVERSION={version}"]
         command = ["cc", "-shared", "-fPIC", *values, str(source), "-o", str(library)]
         subprocess.run(command, check=True)
+        return library
 
     return build
 
@@ -74,22 +90,22 @@ def test_it_is_a_device() -> None:
     assert not device.probe_in_process
 
 
-def test_it_is_never_available_without_a_reason() -> None:
-    availability = probed()
-    assert not availability.available
-    assert availability.reason
-
-
-def test_using_it_raises_the_same_reason() -> None:
-    reason = probe("vulkan").reason
-    for use in (
-        lambda: mlc_llm_vulkan.DEVICE.open(0),
-        mlc_llm_vulkan.DEVICE.target,
-        lambda: mlc_llm_vulkan.DEVICE.codegen({}, {}),
-    ):
-        with pytest.raises(DeviceError) as caught:
-            use()
-        assert reason[1:] in str(caught.value)
+@needs_stub
+def test_using_it_raises_the_reason_why_it_is_not_available(install: Install) -> None:
+    install(init=-9)
+    code = (
+        "import mlc_llm_vulkan\n"
+        "for use in (mlc_llm_vulkan.DEVICE.open, mlc_llm_vulkan.DEVICE.target):\n"
+        "    try:\n"
+        "        use(0)\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    assert len(lines) == 2, result.stderr
+    for line in lines:
+        assert line.startswith("DeviceError The device 'vulkan' is not available. There is a Vul")
 
 
 def test_macos(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +120,7 @@ def test_no_loader(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
 
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("ctypes.CDLL", no_library)
-    monkeypatch.setattr(mlc_llm_vulkan, "has_gpu", lambda: gpu)
+    monkeypatch.setattr(loader, "has_gpu", lambda: gpu)
     availability = mlc_llm_vulkan.DEVICE.probe()
     if gpu:
         assert "loader cannot be opened (no such library)" in availability.reason
@@ -120,35 +136,105 @@ def test_no_loader(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     [
         ({"init": -9}, "a Vulkan loader, but no driver"),
         ({"init": -4}, "cannot be initialised (VkResult -4)"),
-        ({"count": 0}, "Vulkan finds no GPU"),
-        ({"kind": 4}, "Vulkan finds no GPU but the software driver Stub 1"),
+        ({"count": 0}, "Vulkan's drivers find no device"),
+        (
+            {"count": 2, "version": 0x400123},
+            "Vulkan 1.1 is needed, and the drivers are older (Stub 1: 1.0.291, Stub 2: 1.0.291)",
+        ),
     ],
 )
 def test_a_driver_that_cannot_serve(install: Install, values: dict[str, int], reason: str) -> None:
     install(**values)
-    assert reason in probed().reason
+    assert probed().reason == reason or reason in probed().reason
 
 
 @needs_stub
-def test_the_missing_runtime(install: Install) -> None:
-    install(count=2)
-    reason = probed().reason
-    assert "Vulkan finds Stub 1, Stub 2, but apache-tvm's wheels have no Vulkan runtime" in reason
+def test_what_the_loader_says_of_a_device(install: Install) -> None:
+    found = loader.physical_devices(ctypes.CDLL(str(install())))
+    assert found == [PhysicalDevice("Stub 1", 0x1002, 7, (1, 3, 1), 3 << 30)]
+    loader.require_version(found)
 
 
 @needs_stub
-def test_a_tvm_with_vulkan(install: Install, tmp_path: Path) -> None:
+def test_a_device_that_wgpu_cannot_use(install: Install, vulkan: Availability) -> None:
+    """The stub has none of what a real loader has beside it."""
+    install()
+    assert "wgpu-native cannot use what Vulkan finds: Stub 1" in probed().reason
+
+
+@needs_stub
+def test_a_tvm_with_vulkan(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     install()
     library = tmp_path / "tvm" / "lib" / "libtvm_runtime_vulkan.so"
     library.parent.mkdir(parents=True)
     library.touch()
     (tmp_path / "tvm" / "__init__.py").touch()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(tmp_path))
-        assert "does not compile for it yet" in probed().reason
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "the installed TVM has a Vulkan of its own" in probed().reason
+
+
+class TestWgpu:
+    """The package wgpu, in a site of its own."""
+
+    @pytest.fixture(autouse=True)
+    def site(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = tmp_path
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        self.write("mlc_llm_vulkan", "9.0", "Requires-Dist: mlc-llm\nRequires-Dist: wgpu==1.2.3\n")
+
+    def write(self, name: str, version: str, more: str = "") -> None:
+        info = self.folder / f"{name}-{version}.dist-info"
+        info.mkdir()
+        head = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+        (info / "METADATA").write_text(head + more)
+
+    def reason(self) -> Availability:
+        with pytest.raises(Unavailable) as caught:
+            parts.require_wgpu()
+        return caught.value.availability
+
+    def test_missing(self) -> None:
+        answer = self.reason()
+        assert "wgpu, which it runs on, is not installed" in answer.reason
+        assert answer.remedy == "Install it: python -m pip install wgpu==1.2.3"
+
+    def test_another_version(self) -> None:
+        self.write("wgpu", "1.2.4")
+        answer = self.reason()
+        assert "wgpu is version 1.2.4, and mlc-llm-vulkan is built for 1.2.3" in answer.reason
+        assert answer.remedy == "Install it: python -m pip install wgpu==1.2.3"
+
+    def test_no_library_in_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.write("wgpu", "1.2.3")
+        monkeypatch.delitem(sys.modules, "wgpu", raising=False)
+        assert "has no wgpu-native library" in self.reason().reason
+        (self.folder / "wgpu" / "resources").mkdir(parents=True)
+        (self.folder / "wgpu" / "__init__.py").touch()
+        (self.folder / "wgpu" / "resources" / "libwgpu_native-release.so").touch()
+        parts.require_wgpu()
+
+
+def test_the_native_library_is_missing(
+    tmp_path: Path, vulkan: Availability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TVM that is told to load no backends."""
+    monkeypatch.setenv("TVM_DEVICE_BACKEND_AUTOLOAD", "0")
+    answer = probed()
+    assert "native library is not loaded" in answer.reason
+    assert "--force-reinstall mlc-llm-vulkan" in answer.remedy
+
+
+def test_an_index_that_does_not_exist(vulkan: Availability) -> None:
+    count = len(vulkan.adapters)
+    with pytest.raises(DeviceError, match=rf"no device 'vulkan:{count}'\. There is: vulkan:0 \("):
+        mlc_llm_vulkan.DEVICE.target(count)
+    with pytest.raises(DeviceError, match="There is: vulkan:0"):
+        mlc_llm_vulkan.DEVICE.open(-1)
 
 
 def test_its_answer_is_kept_as_long_as_nothing_changed() -> None:
     fingerprint = mlc_llm_vulkan.DEVICE.fingerprint()
-    assert fingerprint
+    assert "mlc_llm_vulkan/__init__.py" in fingerprint.replace("\\", "/")
     assert fingerprint == mlc_llm_vulkan.DEVICE.fingerprint()
