@@ -19,7 +19,9 @@ STAMPS := $(VENV)/.stamps
 PEER_VENV := $(BENCH)/venv
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CORE := -e plugins/templates -e .
-PLUGINS := $(foreach name,templates cuda vulkan metal,-e plugins/$(name))
+PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
+# This one has C++ in it, so that it is built anew when that changes.
+VULKAN := $(wildcard $(addprefix plugins/vulkan/,pyproject.toml CMakeLists.txt *.py src/*))
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
@@ -47,7 +49,7 @@ chat:
 	@$(MAKE) --no-print-directory --silent $(STAMPS)/core
 	@$(BIN)/mlc_llm chat $${MODEL:+"$$MODEL"} $(ARGS)
 
-test: $(STAMPS)/test
+test: $(STAMPS)/test $(STAMPS)/vulkan
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(STAMPS)/lint
@@ -102,6 +104,13 @@ $(STAMPS)/test: $(STAMPS)/venv $(PROJECTS)
 	@echo "Installing mlc_llm, its plugins and the test tools into $(VENV)." >&2
 	@$(PIP) $(PLUGINS) -e '.[test,docs]' >&2
 	@touch $@
+
+# Where it cannot be built, everything else is there, and its tests are left out. It is tried again.
+$(STAMPS)/vulkan: $(STAMPS)/core $(VULKAN)
+	@echo "Building mlc-llm-vulkan into $(VENV); this takes a minute." >&2
+	@if $(PIP) -e plugins/vulkan >&2; then touch $@; else \
+	  echo "mlc-llm-vulkan could not be built, as said above; everything else is installed." >&2; \
+	  echo "It needs a C++17 compiler; on Debian and Ubuntu: apt-get install g++" >&2; fi
 
 $(STAMPS)/lint: $(STAMPS)/venv $(PROJECTS)
 	@$(PIP) $(PLUGINS) -e '.[lint]' >&2

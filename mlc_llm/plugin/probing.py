@@ -161,8 +161,8 @@ def _probe_in_child(
     entry = registry.entry(DEVICE.word, name)
     # The child must find the plugin that is meant here, whatever else has its name.
     choice = None if entry.distribution == UNNAMED else f"{entry.distribution}:{name}"
-    # A probe has no use for TVM's compiler, whose import takes longer than most drivers.
-    changes: dict[str, str | None] = {"TVM_USE_RUNTIME_LIB": "1"}
+    # A probe has no use for TVM's compiler or for torch, which take longer than any driver.
+    changes = {"TVM_USE_RUNTIME_LIB": "1", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
     if choice is not None:
         changes[PLUGINS_VARIABLE] = choice
     try:

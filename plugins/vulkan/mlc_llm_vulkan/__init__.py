@@ -3,6 +3,7 @@
 ======================= ======================================================================
 module                  says
 ======================= ======================================================================
+:mod:`.device`          the device as mlc_llm's plugins are
 :mod:`.loader`          what the system's Vulkan loader has, or why it has nothing
 :mod:`.parts`           whether TVM, wgpu-native and the native library are there and fit
 :mod:`.adapters`        which adapters the native library can use
@@ -11,100 +12,23 @@ module                  says
 :mod:`.backend`         brings ``tvm.device("vulkan")``, when TVM is imported
 :mod:`.codegen`         the compiler half
 ======================= ======================================================================
+
+``import tvm`` imports this package, so nothing is imported here before it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord
-from mlc_llm.plugin.choice import sentence
-from mlc_llm.plugin.probing import probe
-from mlc_llm_vulkan.adapters import NativeAdapter
-from mlc_llm_vulkan.fingerprint import fingerprint
-from mlc_llm_vulkan.loader import (
-    DRIVER_REMEDY,
-    has_gpu,
-    open_loader,
-    physical_devices,
-    require_version,
-)
-from mlc_llm_vulkan.parts import native_adapters, require_stock_tvm, require_wgpu
-from mlc_llm_vulkan.target import mismatch, target_of
-from mlc_llm_vulkan.unavailable import Unavailable
-
 if TYPE_CHECKING:
-    import tvm
+    from mlc_llm_vulkan.device import DEVICE
 
-__all__ = ["DEVICE", "VulkanDevice"]
-
-
-class VulkanDevice(Device):
-    """GPUs through Vulkan."""
-
-    name = "vulkan"
-    priority = 100
-
-    def probe(self) -> Availability:
-        try:
-            physical = physical_devices(open_loader())
-            require_version(physical)
-            require_stock_tvm()
-            require_wgpu()
-            adapters = tuple(adapter.described(physical) for adapter in native_adapters())
-            if not adapters:
-                found = ", ".join(device.name for device in physical)
-                raise Unavailable(f"wgpu-native cannot use what Vulkan finds: {found}")
-        except Unavailable as error:
-            return error.availability
-        # A GPU whose driver is missing: something can be done about it.
-        mendable = has_gpu() and all(adapter.software for adapter in adapters)
-        return Availability(adapters, remedy=DRIVER_REMEDY if mendable else "")
-
-    def fingerprint(self) -> str:
-        return fingerprint()
-
-    def open(self, index: int) -> tvm.runtime.Device:
-        self._adapter(index)
-        import tvm
-
-        handle = tvm.device("vulkan", index)
-        if not handle.exist:
-            raise DeviceError(
-                f"The device 'vulkan:{index}' was found, and cannot be opened. Check the driver "
-                "with `vulkaninfo`; another program may have all of the device's memory."
-            )
-        return handle
-
-    def target(self, index: int = 0) -> dict[str, Any]:
-        return target_of(self._adapter(index))
-
-    def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
-        from mlc_llm_vulkan.codegen import VulkanCodegen
-
-        return VulkanCodegen(target, opt)
-
-    def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
-        return mismatch(record, target)
-
-    def _adapter(self, index: int) -> NativeAdapter:
-        """The adapter of an index, found in this process once a child has found it safe."""
-        answer = probe(self.name)
-        adapters: list[NativeAdapter] = []
-        if answer.available:
-            try:
-                adapters = native_adapters()
-            except Unavailable as error:
-                answer = error.availability
-        if not answer.available:
-            why = sentence(answer.reason, answer.remedy)
-            raise DeviceError(f"The device 'vulkan' is not available. {why}")
-        if not 0 <= index < len(adapters):
-            there = ", ".join(f"vulkan:{i} ({a.name})" for i, a in enumerate(adapters))
-            raise DeviceError(f"There is no device 'vulkan:{index}'. There is: {there}.")
-        return adapters[index]
+__all__ = ["DEVICE"]
 
 
-DEVICE = VulkanDevice()
+def __getattr__(name: str) -> Any:
+    if name == "DEVICE":
+        from mlc_llm_vulkan.device import DEVICE
+
+        return DEVICE
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

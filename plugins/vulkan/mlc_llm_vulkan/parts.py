@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlc_llm_vulkan import backend
 from mlc_llm_vulkan.adapters import NativeAdapter, parse_adapters
 from mlc_llm_vulkan.unavailable import Unavailable
 
 DISTRIBUTION = "mlc-llm-vulkan"
+AUTOLOAD_VARIABLE = "TVM_DEVICE_BACKEND_AUTOLOAD"
 REINSTALL = f"Reinstall it: python -m pip install --force-reinstall {DISTRIBUTION}"
 
 
@@ -70,8 +73,15 @@ def native_adapters() -> list[NativeAdapter]:
     from tvm_ffi import get_global_func
 
     find = get_global_func("mlc_llm_vulkan.adapters", allow_missing=True)
+    if find is None and os.environ.get(AUTOLOAD_VARIABLE) == "0":
+        raise Unavailable(
+            f"{AUTOLOAD_VARIABLE}=0 keeps TVM from loading backends such as this one",
+            f"Unset {AUTOLOAD_VARIABLE}.",
+        )
     if find is None:
-        raise Unavailable("mlc-llm-vulkan's native library is not loaded", REINSTALL)
+        raise Unavailable(
+            f"TVM could not load it ({backend.problem or 'no reason given'})", REINSTALL
+        )
     try:
         return parse_adapters(find())
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import subprocess
 import sys
@@ -216,14 +217,24 @@ class TestWgpu:
         parts.require_wgpu()
 
 
-def test_the_native_library_is_missing(
-    tmp_path: Path, vulkan: Availability, monkeypatch: pytest.MonkeyPatch
+def test_a_tvm_that_is_told_to_load_no_backends(
+    vulkan: Availability, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A TVM that is told to load no backends."""
     monkeypatch.setenv("TVM_DEVICE_BACKEND_AUTOLOAD", "0")
     answer = probed()
-    assert "native library is not loaded" in answer.reason
-    assert "--force-reinstall mlc-llm-vulkan" in answer.remedy
+    assert "AUTOLOAD=0 keeps TVM from loading backends" in answer.reason
+    assert answer.remedy == "Unset TVM_DEVICE_BACKEND_AUTOLOAD."
+
+
+def test_importing_tvm_imports_nothing_of_mlc_llm() -> None:
+    code = (
+        "import sys, tvm\n"
+        "print([name for name in sys.modules if name.split('.')[0] in ('mlc_llm', 'wgpu')])"
+    )
+    variables = {**os.environ, "TVM_USE_RUNTIME_LIB": "1", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, env=variables)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
 
 
 def test_an_index_that_does_not_exist(vulkan: Availability) -> None:
@@ -236,5 +247,5 @@ def test_an_index_that_does_not_exist(vulkan: Availability) -> None:
 
 def test_its_answer_is_kept_as_long_as_nothing_changed() -> None:
     fingerprint = mlc_llm_vulkan.DEVICE.fingerprint()
-    assert "mlc_llm_vulkan/__init__.py" in fingerprint.replace("\\", "/")
+    assert "mlc_llm_vulkan/device.py" in fingerprint.replace("\\", "/")
     assert fingerprint == mlc_llm_vulkan.DEVICE.fingerprint()
