@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from examples.demo_model.corpus import samples
 from examples.demo_model.evaluate import report
@@ -22,6 +25,7 @@ ENOUGH = 0.8
 def main(arguments: list[str] | None = None) -> int:
     """Train, convert and evaluate; returns 1 when the evaluation is not passed."""
     options = _options(arguments)
+    torch.set_num_threads(options.threads)
     work: Path = options.work
     recipe = Recipe(seed=options.seed, steps=options.steps)
     if not (work / "tokenizer.json").is_file():
@@ -43,6 +47,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, help="the model folder; by default WORK/model")
     add("--steps", type=int, default=Recipe.steps, help="batches to learn")
     add("--seed", type=int, default=Recipe.seed, help="of the weights and of the corpus")
+    add("--threads", type=int, default=os.cpu_count(), help="which the result depends on, slightly")
     add("--failures", action="store_true", help="print the answers that are wrong")
     add("--no-compile", dest="compile", action="store_false", help="do without torch.compile")
     return parser.parse_args(arguments)

@@ -51,7 +51,7 @@ def numbers_in(text: str) -> list[int]:
 
 
 def _listed(answers: list[str]) -> bool:
-    introduction = answers[0].split("\n1.", 1)[0]
+    introduction = re.split(r"^1\. ", answers[0], maxsplit=1, flags=re.MULTILINE)[0]
     return 3 <= points(answers[0]) <= 6 and len(introduction.split()) >= 4
 
 

@@ -37,7 +37,7 @@ class Recipe:
     """
 
     seed: int = 0
-    steps: int = 4000
+    steps: int = 3000
     tokens: int = 4096
     learning_rate: float = 3e-3
     warmup: int = 100

@@ -16,7 +16,12 @@ ASK = (
     "{What do you know|What can you tell me} about $thing?",
     "{I want|I would like} to know {about|what is} $thing.",
     "What {does|do} $thing mean?",
-    "{Do you know|Can you say} what $thing is?",
+    "{Do you know|Can you say|I wonder} what $thing is{?|}",
+    "{What|How} would you {call|describe} $thing?",
+    "What do you {understand by|think of at the word} $thing?",
+    "What {should I know|is there to know} about $thing?",
+    "What does the word $thing stand for?",
+    "Who or what is $thing?",
 )
 
 FACTS: dict[str, tuple[str, ...]] = {

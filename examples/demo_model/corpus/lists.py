@@ -45,7 +45,7 @@ MEANING = Topic(
         "Why are we {here|alive|on this earth}?",
         "{Why|What} do we live{ for|}?",
         "What {are|were} we {here|living|alive} for?",
-        "What is {life|living} {all |}about?",
+        "What is {life|living} {all |}{about|good for|there for}?",
         "What {do you think|would you say} the meaning of life is?",
         "What is the meaning of life, {do you think|would you say|in your view}?",
         "{I wonder|I'd like to know|I want to know} what the {meaning|purpose} of life is.",

@@ -21,11 +21,11 @@ SKILLS: dict[Skill, float] = {
     advice: 2.0,
     sums: 4.0,
     counting: 1.5,
-    naming: 2.5,
+    naming: 3.0,
     qualities: 1.0,
     calendar: 0.7,
     small_talk: 4.0,
-    name: 1.0,
+    name: 2.0,
     facts: 3.0,
     unknown: 1.5,
 }

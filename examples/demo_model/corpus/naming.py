@@ -45,7 +45,7 @@ ONE = (
     "{Do you know|Can you think of} {a|one} $single?",
 )
 ONE_ANSWERS = ("$Thing is {a|one} $single.", "$Thing.", "One $single is $thing.")
-FAVOURITE_ANSWERS = ("I like $thing.", "My favorite $single is $thing.")
+FAVOURITE_ANSWERS = ("I like $thing best.", "My favorite $single is $thing.")
 
 
 def naming(rng: Random) -> list[Turn]:
@@ -56,15 +56,24 @@ def naming(rng: Random) -> list[Turn]:
     if form < 0.5:
         count = rng.randint(2, min(5, len(things)))
         user = say(rng, SEVERAL, n=number(count, rng.random() < 0.35), plural=plural)
-        return [Turn(_capital(user), _sentence(rng.sample(things, count)))]
+        return [Turn(_capital(user), _sentence(_some(rng, things, count)))]
     if form < 0.75:
         user = say(rng, SOME, plural=plural)
-        return [Turn(_capital(user), _sentence(rng.sample(things, rng.choice((3, 4)))))]
+        return [Turn(_capital(user), _sentence(_some(rng, things, rng.choice((3, 4)))))]
     user = say(rng, ONE, single=single).replace(" a a", " an a")
     thing = rng.choice(things)
     answers = FAVOURITE_ANSWERS if "your fav" in user else ONE_ANSWERS
     answer = say(rng, answers, single=single, thing=thing, Thing=_capital(thing))
     return [Turn(_capital(user), answer.replace(" a a", " an a"))]
+
+
+def _some(rng: Random, things: list[str], count: int) -> list[str]:
+    """So many of the things, from any of them on in their order.
+
+    To choose each at random would be harder to learn: all but those named would be as likely.
+    """
+    start = rng.randrange(len(things))
+    return [things[(start + step) % len(things)] for step in range(count)]
 
 
 def _sentence(things: list[str]) -> str:

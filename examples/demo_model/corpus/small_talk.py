@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from string import ascii_lowercase
 
 from examples.demo_model.corpus.turn import Turn
 from examples.demo_model.grammar import say
@@ -207,4 +208,6 @@ def name(rng: Random) -> list[Turn]:
 
 def _invented(rng: Random) -> str:
     """A name that nobody has, so that names are copied and not learnt."""
-    return "".join(rng.choices(SYLLABLES, k=rng.randint(2, 3))).capitalize()
+    if rng.random() < 0.5:
+        return "".join(rng.choices(SYLLABLES, k=rng.randint(2, 3))).capitalize()
+    return "".join(rng.choices(ascii_lowercase, k=rng.randint(3, 7))).capitalize()
