@@ -72,6 +72,10 @@ def native_adapters() -> list[NativeAdapter]:
     import tvm  # noqa: F401
     from tvm_ffi import get_global_func
 
+    if not os.environ.get("XDG_RUNTIME_DIR"):
+        # Mesa's layer that asks the desktop for its GPU says on stderr that there is no desktop.
+        os.environ.setdefault("NODEVICE_SELECT", "1")
+
     find = get_global_func("mlc_llm_vulkan.adapters", allow_missing=True)
     if find is None and os.environ.get(AUTOLOAD_VARIABLE) == "0":
         raise Unavailable(
