@@ -43,7 +43,7 @@ def compile_library(
     """
     compiler = find_compiler()
     module = lower(spec, architecture, device, target)
-    codegen_target = tvm.target.Target(dict(target))
+    codegen_target = _with_host(target)
     executable = relax.build(module, target=codegen_target, relax_pipeline=None)
     _link(executable, compiler, output)
 
@@ -70,8 +70,15 @@ def lower(
             "_record": record(spec, device, target).embedded(),
         },
     )
-    with tvm.target.Target(dict(target)):
+    with _with_host(target):
         return pipeline(codegen)(module)
+
+
+def _with_host(target: Mapping[str, Any]) -> tvm.target.Target:
+    """The target; the code around a GPU's kernels runs on any CPU of this architecture."""
+    if target["kind"] == "llvm":
+        return tvm.target.Target(dict(target))
+    return tvm.target.Target(dict(target), host={"kind": "llvm"})
 
 
 def _link(executable: relax.VMExecutable, compiler: str, output: Path) -> None:

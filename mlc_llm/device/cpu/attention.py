@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from mlc_llm.compile.rope import inverse_frequencies
 from mlc_llm.device.cpu.kernels import attention, kv_cache
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.rope import inverse_frequencies, split_rotary
+from mlc_llm.device.cpu.kernels.rope import split_rotary
 from mlc_llm.plugin import AttentionKernels, ModelConfig
 
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mlc_llm.compile.rope import inverse_frequencies
 from mlc_llm.device.cpu.kernels.activation import silu_mul
 from mlc_llm.device.cpu.kernels.norm import add_rms_norm, rms_norm
-from mlc_llm.device.cpu.kernels.rope import inverse_frequencies, split_rotary
+from mlc_llm.device.cpu.kernels.rope import split_rotary
 
 LLAMA3 = {
     "rope_type": "llama3",

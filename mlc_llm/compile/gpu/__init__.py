@@ -1,0 +1,19 @@
+"""What the plugins of GPUs share: the compiler half of a device, for any GPU that TVM generates for.
+
+Nothing here knows a particular device. A plugin's codegen derives from or calls
+:class:`~mlc_llm.compile.gpu.codegen.GPUCodegen` with the :class:`~mlc_llm.compile.gpu.facts.GPUFacts`
+of its target.
+
+How models run:
+
+- Activations have the model's dtype; sums are float32 everywhere.
+- Quantised weights stay in the packed layout of the model folder, which the kernels read as it is:
+  neighbouring threads read neighbouring words of a row. Nothing is repacked at load, and a weight
+  never stands in memory as floats.
+- One row of activations takes a kernel that reads the weight once (GEMV); more rows take one that
+  works on tiles in the workgroup's memory.
+- Attention is one kernel body for decode, paged and ragged prefill. Sliding windows and attention
+  sinks are masks by position, as on the CPU.
+- Indices are int32, flags are int32, and nothing is a bool or int8 tensor: the shading languages'
+  least common ground. Kernels use no subgroup operations.
+"""

@@ -1,0 +1,171 @@
+"""The vocabulary that the GPU kernels are written in: launches, memories, loops, reductions.
+
+Everything here is called while a `kernel(...)` block is open and emits TIR into it. One `kernel` is
+one launch: a grid of workgroups of threads. Sizes and indices are int32, because shading languages
+have no int64 everywhere; a tensor has fewer than 2^31 elements. A value that is used twice must be
+bound (`bind`), else its whole expression is emitted twice.
+
+Three memories: tensors, which all threads see; `shared`, which the threads of a workgroup see, after
+a `barrier`; `registers`, which are a thread's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from tvm.script.ir_builder import IRBuilder
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import IntImm
+
+# TVM's expressions, buffers and frames overload the operators at run time: no static type says so.
+Expr: TypeAlias = Any
+Buffer: TypeAlias = Any
+Frame: TypeAlias = Any
+
+bind = T.bind
+
+
+@contextmanager
+def kernel(name: str) -> Iterator[IRBuilder]:
+    """Open a PrimFunc called `name`; `.get()` on what it yields returns it once the block closed.
+
+    The attributes say that buffers do not overlap, and tell the passes to leave the loops alone.
+    """
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
+        yield builder
+
+
+def i32(value: Expr) -> Expr:
+    """`value` as an int32 expression."""
+    return IntImm("int32", value) if isinstance(value, int) else T.Cast("int32", value)
+
+
+def f32(value: Expr) -> Expr:
+    """`value` as a float32 expression."""
+    return T.float32(value) if isinstance(value, int | float) else T.Cast("float32", value)
+
+
+def size(known: int | None = None) -> Expr:
+    """A dimension: the constant when it is known, else a new int32 variable."""
+    return i32(known) if known is not None else T.int32()
+
+
+def argument(
+    name: str, shape: Sequence[Expr], dtype: str = "float32", view: bool = False
+) -> Buffer:
+    """A tensor argument. `view` admits a tensor that starts inside its storage."""
+    handle = T.arg(name, T.handle())
+    offset = T.int32() if view else None
+    sizes = tuple(i32(s) if isinstance(s, int) else s for s in shape)
+    return T.match_buffer(handle, sizes, dtype, elem_offset=offset)
+
+
+@contextmanager
+def launch(blocks: Sequence[Expr], threads: int) -> Iterator[tuple[list[Expr], Expr]]:
+    """The grid: yields the workgroup's indices, in the order of `blocks`, and the thread's."""
+    with T.launch_thread("blockIdx.x", blocks[0]) as first:
+        if len(blocks) == 1:
+            with T.launch_thread("threadIdx.x", i32(threads)) as thread:
+                yield [first], thread
+        else:
+            with (
+                T.launch_thread("blockIdx.y", blocks[1]) as second,
+                T.launch_thread("threadIdx.x", i32(threads)) as thread,
+            ):
+                yield [first, second], thread
+
+
+def shared(shape: Sequence[int], dtype: str = "float32") -> Buffer:
+    """Memory of the workgroup."""
+    return T.alloc_buffer(tuple(i32(s) for s in shape), dtype, scope="shared")
+
+
+def registers(shape: Sequence[int], dtype: str = "float32") -> Buffer:
+    """Memory of the thread."""
+    return T.alloc_buffer(tuple(i32(s) for s in shape), dtype, scope="local")
+
+
+def barrier() -> None:
+    """All threads of the workgroup come here, and see what was written before."""
+    T.evaluate(T.tvm_storage_sync("shared"))
+
+
+def store(buffer: Buffer, index: Sequence[Expr], value: Expr) -> None:
+    """Write a value, converted to the buffer's dtype."""
+    if str(value.ty) != str(buffer.dtype):
+        value = T.Cast(buffer.dtype, value)
+    T.buffer_store(buffer, value, list(index))
+
+
+def load_f32(buffer: Buffer, index: Sequence[Expr]) -> Expr:
+    """An element as float32."""
+    value = buffer[tuple(index)]
+    return value if str(buffer.dtype) == "float32" else T.Cast("float32", value)
+
+
+def fill(buffer: Buffer, value: float) -> None:
+    """Set all elements of a thread's own vector."""
+    with unrolled(int(buffer.shape[0])) as i:
+        store(buffer, (i,), f32(value))
+
+
+def serial(extent: Expr) -> Frame:
+    """A loop over 0 .. extent - 1."""
+    return T.serial(i32(0), i32(extent) if isinstance(extent, int) else extent)
+
+
+def unrolled(extent: int) -> Frame:
+    """A loop over 0 .. extent - 1 that is written out, so that registers are indexed by constants."""
+    return T.unroll(i32(0), i32(extent))
+
+
+@contextmanager
+def strided(begin: Expr, end: Expr, step: int) -> Iterator[Expr]:
+    """A loop over begin, begin + step, ... below `end`: a thread's share of a range."""
+    with T.serial(i32(0), ceil_div(T.max(end - begin, i32(0)), step)) as turn:
+        yield bind(begin + turn * i32(step))
+
+
+@contextmanager
+def when(condition: Expr) -> Iterator[None]:
+    """A block that runs only if `condition` holds. It must not write to shared memory."""
+    with T.If(condition), T.Then():
+        yield
+
+
+def ceil_div(a: Expr, b: int) -> Expr:
+    """a / b rounded up, for a >= 0."""
+    return T.truncdiv(a + i32(b - 1), i32(b))
+
+
+def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[..., Expr]) -> None:
+    """Combine each register over all threads; afterwards every thread has the results.
+
+    In rounds, in each of which a thread takes the values of three others (at last perhaps of one).
+    All threads do the same: TVM puts its own barriers between writes and reads under a condition,
+    and refuses to.
+
+    Args:
+        values: registers (n,).
+        scratch: shared memory (n, threads), threads a power of two.
+        thread: the thread's index.
+        combine: of two values.
+    """
+    count, threads = (int(s) for s in scratch.shape)
+    rows = [i32(i) for i in range(count)]
+    stride = 1
+    while stride < threads:
+        ways = min(4, threads // stride)
+        for i in rows:
+            store(scratch, (i, thread), values[i])
+        barrier()
+        for i in rows:
+            others = [scratch[i, T.bitwise_xor(thread, i32(w * stride))] for w in range(1, ways)]
+            store(values, (i,), functools.reduce(combine, others, values[i]))
+        barrier()
+        stride *= ways
