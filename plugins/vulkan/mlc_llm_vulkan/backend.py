@@ -85,7 +85,9 @@ def find_wgpu() -> Path:
     name = WGPU_LIBRARIES.get(sys.platform, ELF_WGPU_LIBRARY)
     path = Path(spec.origin).parent / "resources" / name
     if not path.is_file():
-        raise BackendError(f"the package wgpu has no {path.name} in {path.parent}; install it again")
+        raise BackendError(
+            f"the package wgpu has no {path.name} in {path.parent}; install it again"
+        )
     return path
 
 
