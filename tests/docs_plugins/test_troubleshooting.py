@@ -23,6 +23,7 @@ PLACEHOLDERS = (
 REVIEWED = (
     # Contradictions that only a mistake inside of mlc_llm can cause.
     "unreachable: the generations never end",
+    "module NAME has no attribute NAME",
     "m must be 1 or None (any number of rows), not N",
     "activations must be 'a16' or 'a8', not VALUE",
     "N inverse frequencies are needed, not M",

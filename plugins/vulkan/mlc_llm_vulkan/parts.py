@@ -84,7 +84,7 @@ def native_adapters() -> list[NativeAdapter]:
         )
     if find is None:
         raise Unavailable(
-            f"TVM could not load it ({backend.problem or 'no reason given'})", REINSTALL
+            f"TVM could not load its library ({backend.problem or 'no reason given'})", REINSTALL
         )
     try:
         return parse_adapters(find())
