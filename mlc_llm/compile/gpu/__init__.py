@@ -1,8 +1,8 @@
-"""What the plugins of GPUs share: the compiler half of a device, for any GPU that TVM generates for.
+"""What the plugins of GPUs share: the compiler half of a device, for any GPU.
 
-Nothing here knows a particular device. A plugin's codegen derives from or calls
-:class:`~mlc_llm.compile.gpu.codegen.GPUCodegen` with the :class:`~mlc_llm.compile.gpu.facts.GPUFacts`
-of its target.
+Nothing here knows a particular device. A plugin's codegen derives from
+:class:`~mlc_llm.compile.gpu.codegen.GPUCodegen`, which takes the limits of the target
+(:class:`~mlc_llm.compile.gpu.facts.GPUFacts`).
 
 How models run:
 

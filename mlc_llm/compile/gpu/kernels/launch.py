@@ -5,8 +5,8 @@ one launch: a grid of workgroups of threads. Sizes and indices are int32, becaus
 have no int64 everywhere; a tensor has fewer than 2^31 elements. A value that is used twice must be
 bound (`bind`), else its whole expression is emitted twice.
 
-Three memories: tensors, which all threads see; `shared`, which the threads of a workgroup see, after
-a `barrier`; `registers`, which are a thread's own.
+Three memories: tensors, which all threads see; `shared`, which the threads of a workgroup see,
+after a `barrier`; `registers`, which are a thread's own.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def serial(extent: Expr) -> Frame:
 
 
 def unrolled(extent: int) -> Frame:
-    """A loop over 0 .. extent - 1 that is written out, so that registers are indexed by constants."""
+    """A loop over 0 .. extent - 1 that is written out: registers are indexed by constants."""
     return T.unroll(i32(0), i32(extent))
 
 

@@ -5,8 +5,9 @@ For pair i of a head (elements i and i + d/2) at position p:
     out[i]       = x[i] * cos(p f_i) - x[i + d/2] * sin(p f_i)
     out[i + d/2] = x[i + d/2] * cos(p f_i) + x[i] * sin(p f_i)
 
-with the inverse frequencies f_i of `mlc_llm.compile.rope`. The angle is the float32 product of p and
-f_i. It is brought into one turn before sin and cos are taken, which GPUs compute well only there.
+with the inverse frequencies f_i of `mlc_llm.compile.rope`. The angle is the float32 product of p
+and f_i. It is brought into one turn before sin and cos are taken, which GPUs compute well only
+there.
 """
 
 from __future__ import annotations
