@@ -1,0 +1,132 @@
+"""The vulkan device as a user meets it: listed, diagnosed, chatted with, and refusing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from mlc_llm_vulkan.target import target_of
+
+from mlc_llm import ChatConfig, ChatModule
+from mlc_llm.errors import DeviceError
+from mlc_llm.plugin import Availability
+from mlc_llm.plugin.choice import choose_device
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+QUESTION = "What is one plus one?"
+CHAT = """
+import sys
+from mlc_llm import ChatModule, GenerationConfig
+
+with ChatModule("demo", device=sys.argv[1]) as cm:
+    greedy = GenerationConfig(temperature=0)
+    for prompt in ("What is one plus one?", "Tell me about cats."):
+        print(cm.generate(prompt, greedy))
+"""
+
+
+@pytest.fixture
+def run(vulkan: Availability) -> Run:
+    """Run Python in a child with TVM's runtime alone, as the command does for a chat."""
+
+    def child(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1", **variables}
+        environment.pop("MLC_LLM_DEVICE", None)
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+    return child
+
+
+def test_devices_lists_the_adapters_with_their_limits(run: Run, vulkan: Availability) -> None:
+    result = run("-m", "mlc_llm", "devices")
+    assert (result.returncode, result.stderr) == (0, "")
+    for index, adapter in enumerate(vulkan.adapters):
+        (row,) = [line for line in result.stdout.splitlines() if f"vulkan:{index} " in line]
+        assert adapter.name in row
+        for detail in ("type", "driver", "Vulkan 1.", "float16", "shared memory", "largest tensor"):
+            assert f" {detail}" in row.replace("(", " ")
+
+
+def test_devices_as_json(run: Run, vulkan: Availability) -> None:
+    data = json.loads(run("-m", "mlc_llm", "devices", "--json").stdout)
+    (device,) = [device for device in data["devices"] if device["name"] == "vulkan"]
+    for listed, adapter in zip(device["adapters"], vulkan.adapters, strict=True):
+        assert listed["memory"] == adapter.memory
+        assert listed["memory"] is None or listed["memory"] > 1 << 27
+        assert listed["largest_tensor"] == adapter.largest_tensor
+        assert listed["largest_tensor"] >= 1 << 27  # what Vulkan demands of every driver
+        assert listed["software"] == adapter.software
+    hardware = [not adapter.software for adapter in vulkan.adapters]
+    if not any(hardware):
+        assert not str(data["auto"]).startswith("vulkan")
+
+
+def test_hardware_comes_before_software(vulkan: Availability) -> None:
+    software = [adapter.software for adapter in vulkan.adapters]
+    assert software == sorted(software)
+
+
+def test_doctor_names_the_adapters(run: Run, vulkan: Availability) -> None:
+    result = run("-m", "mlc_llm", "doctor", "--json")
+    findings = json.loads(result.stdout)
+    findings = findings if isinstance(findings, list) else findings["findings"]
+    (found,) = [f for f in findings if (f["area"], f["name"]) == ("devices", "vulkan")]
+    assert (found["status"], vulkan.adapters[0].name in found["detail"]) == ("ok", True)
+
+
+def test_a_chat_says_what_the_cpu_says(run: Run) -> None:
+    answers = {}
+    for device in ("cpu", "vulkan:0"):
+        result = run("-c", CHAT, device)
+        assert (result.returncode, result.stderr) == (0, "")
+        answers[device] = result.stdout
+    assert len(answers["cpu"].split()) > 5
+    assert answers["vulkan:0"] == answers["cpu"]
+
+
+def test_the_command(run: Run) -> None:
+    """It prints the answer and nothing else; which device it took, it says on stderr."""
+    arguments = ["chat", "--prompt", QUESTION, "--temperature", "0", "--device"]
+    said = {device: run("-m", "mlc_llm", *arguments, device) for device in ("cpu", "vulkan")}
+    assert said["vulkan"].stdout == said["cpu"].stdout
+    assert said["vulkan"].stdout.strip()
+
+
+def test_a_window_beyond_the_largest_tensor_is_refused(vulkan: Availability) -> None:
+    limit = vulkan.adapters[0].largest_tensor
+    assert limit is not None
+    window = limit  # at a byte a token, and tokens have more
+    with pytest.raises(DeviceError, match=rf"Keys and values of one layer .* {window} tokens"):
+        ChatModule("demo", "vulkan", ChatConfig(context_window_size=window))
+
+
+def test_float16_is_refused_before_anything_is_compiled(
+    vulkan: Availability, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter without float16, stood in for by this one's answer."""
+    from dataclasses import replace
+
+    from mlc_llm.chat import loading
+
+    def without(*arguments: Any) -> Any:
+        choice = choose_device("vulkan")
+        return replace(choice, adapter=replace(choice.adapter, float16=False))
+
+    monkeypatch.setattr(loading, "choose_device", without)
+    monkeypatch.setattr(loading, "_resolve", lambda *arguments: pytest.fail("it looked for code"))
+    with pytest.raises(DeviceError, match=r"q4f16_1 computes in float16.*q0f32 or q4f32_1"):
+        ChatModule("demo", "vulkan")
+
+
+def test_its_own_target_is_one_of_the_classes(vulkan: Availability) -> None:
+    from mlc_llm_vulkan.parts import native_adapters
+
+    for index, adapter in enumerate(native_adapters()):
+        assert choose_device(f"vulkan:{index}").device.target(index) == target_of(adapter)
