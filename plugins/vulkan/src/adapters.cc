@@ -1,5 +1,6 @@
 #include "adapters.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
@@ -100,6 +101,9 @@ std::vector<Adapter> FindAdapters() {
     std::vector<WGPUAdapter> handles(wgpu.InstanceEnumerateAdapters(instance, &options, nullptr));
     handles.resize(wgpu.InstanceEnumerateAdapters(instance, &options, handles.data()));
     for (const WGPUAdapter handle : handles) adapters.push_back(Describe(handle));
+    // Those that compute on the CPU come last, so that index 0 is a GPU where there is one.
+    std::stable_partition(adapters.begin(), adapters.end(),
+                          [](const Adapter& adapter) { return adapter.type != "cpu"; });
     return adapters;
   });
 }
