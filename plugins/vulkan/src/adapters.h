@@ -37,7 +37,7 @@ struct Adapter {
 void SetWgpuPath(const std::string& path);
 
 /*!
- * \brief The adapters that the Vulkan loader knows, in its order. Found once; no device is opened.
+ * \brief The adapters that the Vulkan loader knows, GPUs first. Found once; no device is opened.
  *
  * The list is empty where there is no loader or no driver.
  *

@@ -18,7 +18,7 @@ std::atomic<uint64_t> next_number{1};
 }  // namespace
 
 WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usage,
-                        const char* purpose) {
+                        const std::string& purpose) {
   WGPUBufferDescriptor descriptor{};
   descriptor.usage = usage;
   descriptor.size = size;
@@ -30,7 +30,7 @@ WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usa
   return handle;
 }
 
-Buffer* AllocateBuffer(const Device& device, uint64_t size) {
+Buffer* AllocateBuffer(const Device& device, uint64_t size, uint64_t in_use) {
   const uint64_t most = AlignDown(device.limits().maxBufferSize, kRoomAlignment);
   if (size > most) {
     throw Error(ErrorKind::kMemory,
@@ -41,9 +41,10 @@ Buffer* AllocateBuffer(const Device& device, uint64_t size) {
   buffer->number = next_number++;
   buffer->size = size;
   buffer->room = size == 0 ? kRoomAlignment : AlignUp(size, kRoomAlignment);
-  buffer->handle = CreateBuffer(
-      device, buffer->room,
-      WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst, "a tensor");
+  buffer->handle =
+      CreateBuffer(device, buffer->room,
+                   WGPUBufferUsage_Storage | WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst,
+                   Concat("a tensor, beside the ", in_use, " in use,"));
   return buffer.release();
 }
 

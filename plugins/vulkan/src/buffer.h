@@ -6,6 +6,7 @@
 #define MLC_LLM_VULKAN_BUFFER_H_
 
 #include <cstdint>
+#include <string>
 
 #include "device.h"
 
@@ -28,15 +29,16 @@ struct Buffer {
  * \throws Error There is no memory for it.
  */
 WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usage,
-                        const char* purpose);
+                        const std::string& purpose);
 
 /*!
  * \brief Make a buffer that kernels and copies can use.
  * \param device The device, which is not lost.
  * \param size Bytes; 0 is allowed.
+ * \param in_use Bytes that are allocated already, for errors.
  * \throws Error It is larger than the device's buffers can be, or there is no memory for it.
  */
-Buffer* AllocateBuffer(const Device& device, uint64_t size);
+Buffer* AllocateBuffer(const Device& device, uint64_t size, uint64_t in_use);
 
 /*! \brief Release a buffer. wgpu-native keeps it while submitted commands use it. */
 void FreeBuffer(Buffer* buffer);

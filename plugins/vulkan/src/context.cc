@@ -59,7 +59,7 @@ Context::Context(int index)
 Buffer* Context::Allocate(uint64_t size) {
   std::lock_guard<std::mutex> lock(mutex_);
   device_.RequireAlive();
-  Buffer* const buffer = AllocateBuffer(device_, size);
+  Buffer* const buffer = AllocateBuffer(device_, size, bytes_live_);
   ++buffers_live_;
   bytes_live_ += buffer->room;
   return buffer;
