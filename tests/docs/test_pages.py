@@ -35,6 +35,7 @@ NOT_RUN = {
             "template": set(),
         }.items()
     },
+    "vulkan.md": {"installs the package", "needs a Vulkan driver"},
     "terminal.md": {"asks for turns on a terminal"},
 }
 """The blocks that are left out, by their reasons. A new one is entered here, so that it is seen."""
