@@ -195,6 +195,7 @@ class TestPlugins:
             (Availability((Adapter("card"),)), "ok"),
             (Availability(reason="there is no card"), "absent"),
             (Availability(reason="the driver is old", remedy="Update it."), "broken"),
+            (Availability((Adapter("painter", software=True),), remedy="get one"), "warning"),
         ],
     )
     def test_devices(self, availability: Availability, status: str) -> None:

@@ -70,7 +70,9 @@ def device_finding(name: str, availability: Availability) -> Finding:
     """What a device answered."""
     if availability.available:
         adapters = ", ".join(adapter.name for adapter in availability.adapters)
-        return Finding("devices", name, Status.OK, adapters)
+        # There is software in place of hardware, and something to do about it.
+        status = Status.WARNING if availability.remedy else Status.OK
+        return Finding("devices", name, status, adapters, availability.remedy)
     status = Status.BROKEN if availability.remedy else Status.ABSENT
     return Finding("devices", name, status, availability.reason, availability.remedy)
 

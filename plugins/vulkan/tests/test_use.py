@@ -78,7 +78,9 @@ def test_doctor_names_the_adapters(run: Run, vulkan: Availability) -> None:
     findings = json.loads(result.stdout)
     findings = findings if isinstance(findings, list) else findings["findings"]
     (found,) = [f for f in findings if (f["area"], f["name"]) == ("devices", "vulkan")]
-    assert (found["status"], vulkan.adapters[0].name in found["detail"]) == ("ok", True)
+    # A warning where a GPU lacks its driver, and software stands in for it.
+    assert found["status"] == ("warning" if vulkan.remedy else "ok")
+    assert vulkan.adapters[0].name in found["detail"]
 
 
 def test_a_chat_says_what_the_cpu_says(run: Run) -> None:
