@@ -15,13 +15,14 @@ from pathlib import Path
 
 from mlc_llm.errors import MLCError
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.child import exit_with_parent
+from mlc_llm.plugin.child import exit_with_parent, hidden
 from mlc_llm.plugin.registry import default_registry
 
 
 def run(job: Path) -> None:
     """Compile what the job file says."""
-    from mlc_llm.compile.build import compile_library
+    with hidden("torch"):
+        from mlc_llm.compile.build import compile_library
 
     data = json.loads(job.read_text(encoding="utf-8"))
     spec = ModelSpec.model_validate(data["spec"])

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -134,6 +134,26 @@ def exit_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@contextlib.contextmanager
+def hidden(module: str) -> Iterator[None]:
+    """Let a module look as if it were not installed, unless it is imported already.
+
+    ``import tvm`` takes two seconds more where torch is installed, which it then imports, and of
+    which children of ours have no use.
+
+    Args:
+        module: its name.
+    """
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.child import Outcome, python_command, python_environment, run_child
+from mlc_llm.plugin.child import (
+    Outcome,
+    hidden,
+    python_command,
+    python_environment,
+    run_child,
+)
 from mlc_llm.plugin.probing import probe, probe_all
 from mlc_llm.plugin.registry import Registry, State
 
@@ -262,3 +269,20 @@ class TestChild:
         unknown = python_command("mlc_llm.plugin.probing", "nope")
         done = subprocess.run(unknown, env=python_environment({}), capture_output=True, check=True)
         assert "Unknown device 'nope'" in json.loads(done.stdout)["reason"]
+
+
+class TestHidden:
+    def test_a_hidden_module_cannot_be_imported_meanwhile(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "heavy_module.py").write_text("")
+        monkeypatch.syspath_prepend(tmp_path)
+        with hidden("heavy_module"), pytest.raises(ImportError):
+            importlib.import_module("heavy_module")
+        module = importlib.import_module("heavy_module")
+        monkeypatch.delitem(sys.modules, "heavy_module")
+        assert module.__file__ == str(tmp_path / "heavy_module.py")
+
+    def test_one_that_is_imported_stays(self) -> None:
+        with hidden("json"):
+            assert sys.modules["json"] is json
