@@ -33,6 +33,7 @@ WGPUInstance CreateInstance() {
   extras.backends = WGPUInstanceBackend_Vulkan;
   extras.flags = WGPUInstanceFlag_DiscardHalLabels;
   if (ValidationWanted()) {
+    // wgpu-native listens to the layer only with the flag for debugging.
     extras.flags |= WGPUInstanceFlag_Validation | WGPUInstanceFlag_Debug;
     wgpu.SetLogCallback(PrintMessage, nullptr);
     wgpu.SetLogLevel(WGPULogLevel_Warn);

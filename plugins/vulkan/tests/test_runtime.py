@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -479,11 +479,10 @@ def test_backend_leaves_tvm_with_its_own_vulkan_alone() -> None:
 
 
 @pytest.fixture
-def no_problem(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlc_llm_vulkan import backend
 
     monkeypatch.setattr(backend, "problem", "")
-    yield
 
 
 @pytest.mark.usefixtures("no_problem")
