@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -23,8 +23,16 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line("mlc-llm-vulkan is not installed: its tests are left out.")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def patient_probes() -> Iterator[None]:
+    """Machines that run tests may be slow, and the children of a probe import torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLC_LLM_PROBE_TIMEOUT", "120")
+        yield
+
+
 @pytest.fixture(scope="session")
-def vulkan(lacks: Callable[[str], NoReturn]) -> Availability:
+def vulkan(patient_probes: None, lacks: Callable[[str], NoReturn]) -> Availability:
     """What the vulkan device answers; skips (in CI: fails) where it is not available."""
     answer = probe("vulkan")
     if not answer.available:
