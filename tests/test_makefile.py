@@ -75,6 +75,24 @@ def test_missing_python_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "venv").exists()
 
 
+def test_a_vulkan_plugin_that_cannot_be_built_stops_nothing(tmp_path: Path) -> None:
+    """It is said, and tried again the next time."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "no compiler: $*" >&2\nexit 1\n')
+    python.chmod(0o755)
+    stamps = venv / ".stamps"
+    stamps.mkdir()
+    for stamp in ("venv", "core"):
+        (stamps / stamp).touch()
+    result = make(f"VENV={venv}", str(stamps / "vulkan"))
+    assert result.returncode == 0, result.stderr
+    assert "no compiler: -m pip install" in result.stderr
+    assert "mlc-llm-vulkan could not be built, as said above" in result.stderr
+    assert not (stamps / "vulkan").exists()
+
+
 @pytest.mark.parametrize(
     ("fails", "message"),
     [
