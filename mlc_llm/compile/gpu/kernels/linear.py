@@ -137,7 +137,7 @@ def matmul(weight: Weight, outputs: int | None, dtype: str, out_dtype: str) -> P
 def _copy_inputs(
     x: Buffer, tile: Buffer, row: Expr, rows: Expr, begin: Expr, columns: int, thread: Expr
 ) -> None:
-    """x[row + i, begin + k] to tile[k, i], 0 past the ends; neighbouring threads, neighbouring k."""
+    """x[row + i, begin + k] to tile[k, i], 0 past the ends; neighbouring threads take one row."""
     with serial(TILE * DEPTH // TILE_THREADS) as turn:
         place = bind(turn * i32(TILE_THREADS) + thread)
         i, k = T.truncdiv(place, i32(DEPTH)), T.truncmod(place, i32(DEPTH))

@@ -1,0 +1,211 @@
+"""Whole models, compiled to WGSL without a GPU: what shading languages forbid is not in it."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import tvm
+from tvm import relax
+
+from mlc_llm.compile.build import lower
+from mlc_llm.compile.gpu.codegen import GPUCodegen
+from mlc_llm.compile.gpu.facts import GPUFacts
+from mlc_llm.errors import ConfigError
+from mlc_llm.model.llama import LLAMA
+from mlc_llm.model.mistral import MISTRAL
+from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpec
+from mlc_llm.quantization import QUANTIZATIONS
+
+LIMITS = {"max_num_threads": 128, "max_shared_memory_per_block": 16384}
+"""The least that Vulkan demands of every driver."""
+
+TARGET = {"kind": "webgpu", "target_device_type": 7, **LIMITS}
+BUFFERS = 10
+"""Most tensors of a kernel: those of the paged prefill with a sliding window."""
+
+KV_CACHE = {
+    "kv_cache_compact_kv_copy",
+    "kv_cache_copy_single_page",
+    "kv_cache_debug_get_kv",
+    "kv_cache_decode",
+    "kv_cache_merge_state",
+    "kv_cache_prefill",
+    "kv_cache_prefill_ragged",
+    "kv_cache_split_rotary",
+    "kv_cache_transpose_append",
+}
+WIDTH = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
+
+
+class Compiling(Device):
+    """A device that is only compiled for."""
+
+    name = "wgsl"
+
+    def probe(self) -> Availability:
+        return Availability((Adapter("none"),))
+
+    def open(self, index: int) -> tvm.runtime.Device:
+        raise NotImplementedError
+
+    def target(self, index: int = 0) -> dict[str, Any]:
+        return dict(TARGET)
+
+    def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> GPUCodegen:
+        return GPUCodegen(GPUFacts.of(target), opt)
+
+
+SMALL = {
+    "hidden_size": 68,  # rows end in the middle of a word and of a group of codes
+    "intermediate_size": 100,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "rms_norm_eps": 1e-5,
+    "head_dim": 24,
+    "vocab_size": 300,
+    "context_window_size": 64,
+}
+
+MODELS: dict[str, tuple[Architecture, dict[str, Any]]] = {
+    "llama": (LLAMA, SMALL),
+    "llama, tied, wide heads": (LLAMA, {**SMALL, "tie_word_embeddings": True, "head_dim": 256}),
+    "mistral": (MISTRAL, {**SMALL, "sliding_window_size": 21, "attention_sink_size": 4}),
+}
+CASES = [
+    *(("llama", quantization) for quantization in QUANTIZATIONS),
+    ("llama, tied, wide heads", "q4f16_1"),
+    ("mistral", "q4f32_1"),
+]
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel's WGSL."""
+
+    name: str
+    source: str
+
+    @property
+    def buffers(self) -> list[str]:
+        """The element types of its tensors."""
+        return re.findall(r"var<storage, \w+> \w+ : array<(\w+)>;", self.source)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes of its workgroup memory."""
+        found = re.findall(r"var<workgroup> \w+ : array<(\w+), (\d+)>;", self.source)
+        return sum(WIDTH[dtype] * int(count) for dtype, count in found)
+
+    @property
+    def threads(self) -> int:
+        """Threads of its workgroup."""
+        (sizes,) = re.findall(r"@workgroup_size\((\d+), (\d+), (\d+)\)", self.source)
+        return math.prod(map(int, sizes))
+
+
+@functools.cache
+def lowered(name: str, quantization: str) -> tvm.IRModule:
+    """The module of a model, all passes run."""
+    architecture, fields = MODELS[name]
+    shape = architecture.config(fields).shape()
+    spec = ModelSpec(architecture=architecture.name, shape=shape, quantization=quantization)
+    return lower(spec, architecture, Compiling(), TARGET)
+
+
+@functools.cache
+def kernels(name: str, quantization: str) -> list[Kernel]:
+    """All kernels of a model."""
+    target = tvm.target.Target(TARGET, host={"kind": "llvm"})
+    built = relax.build(lowered(name, quantization), target=target, relax_pipeline=None)
+    (host,) = built.mod.imports
+    (device,) = host.imports
+    parts = re.split(r"// Function: (\w+)\n", device.inspect_source())[1:]
+    sources = dict(zip(parts[::2], parts[1::2], strict=True))
+    return [Kernel(name, source) for name, source in sources.items() if "@compute" in source]
+
+
+@pytest.mark.parametrize(("name", "quantization"), CASES)
+def test_kernels_keep_to_what_shading_languages_have(name: str, quantization: str) -> None:
+    float16 = "f16" in quantization
+    for kernel in kernels(name, quantization):
+        assert set(kernel.buffers) <= {"f32", "i32", "u32", *(["f16"] if float16 else [])}
+        assert not re.search(r"\b[iu](64|8)\b|\bbool\b|subgroup", kernel.source), kernel.name
+        assert float16 or "f16" not in kernel.source, kernel.name
+
+
+@pytest.mark.parametrize(("name", "quantization"), CASES)
+def test_kernels_keep_to_the_limits(name: str, quantization: str) -> None:
+    for kernel in kernels(name, quantization):
+        assert 1 <= len(kernel.buffers) <= BUFFERS, kernel.name
+        assert kernel.shared_bytes <= LIMITS["max_shared_memory_per_block"], kernel.name
+        assert kernel.threads <= LIMITS["max_num_threads"], kernel.name
+
+
+def test_only_windows_need_more_than_eight_buffers() -> None:
+    """WebGPU's default is eight; without a window, positions are not read."""
+    assert max(len(kernel.buffers) for kernel in kernels("llama", "q4f16_1")) == 8
+
+
+def test_every_kernel_of_the_cache_is_there() -> None:
+    names = {kernel.name.removesuffix("_kernel") for kernel in kernels("llama", "q4f16_1")}
+    assert names >= KV_CACHE
+
+
+@pytest.mark.parametrize("quantization", ["q4f16_1", "q4f32_1"])
+def test_no_quantised_weight_becomes_a_tensor_of_floats(quantization: str) -> None:
+    """Codes are read as stored by the kernels that multiply, and by nothing else."""
+    readers = {kernel.name for kernel in kernels("llama", quantization) if "u32" in kernel.buffers}
+    assert readers
+    assert all(re.match("(gemv|matmul|embedding)", name) for name in readers)
+
+
+def calls(name: str, quantization: str, function: str) -> Counter[str]:
+    """How often a function of the library calls what, without numbers in names."""
+    found: Counter[str] = Counter()
+
+    def visit(node: object) -> None:
+        if isinstance(node, relax.Call) and isinstance(node.op, tvm.ir.GlobalVar):
+            found[re.sub(r"\d+$", "", node.op.name_hint)] += 1
+
+    relax.analysis.post_order_visit(lowered(name, quantization)[function], visit)
+    return found
+
+
+def test_one_row_is_multiplied_by_the_kernel_for_one_row() -> None:
+    decode, prefill = (calls("llama", "q4f16_1", name) for name in ("decode", "prefill"))
+    linears = 4 * SMALL["num_hidden_layers"]
+    assert decode["gemv"] == linears + 1
+    assert "matmul" not in decode
+    assert prefill["matmul"] == linears
+    assert prefill["gemv"] == 1  # the last token's logits
+
+
+def test_parameters_are_taken_as_stored() -> None:
+    from mlc_llm.quantization.modules import quantize_model
+    from mlc_llm.quantization.scheme import scheme
+
+    stored = quantize_model(LLAMA.module(LLAMA.config(SMALL), "float16"), scheme("q4f16_1"))
+    names = [name for name, _ in stored.named_parameters()]
+    _, steps = GPUCodegen(GPUFacts(), {}).lower(stored)
+    assert all(step.kernel is None and step.inputs == step.outputs for step in steps)
+    assert sorted(step.inputs[0] for step in steps) == sorted(names)
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(ConfigError, match="activations"):
+        GPUCodegen(GPUFacts(), {"activations": "a8"})
+
+
+def test_limits_are_read_from_the_target() -> None:
+    assert GPUFacts.of(TARGET) == GPUFacts(threads=128, shared_memory=16384)
+    cuda = {"kind": "cuda", "max_threads_per_block": 1024, "max_shared_memory_per_block": 49152}
+    assert GPUFacts.of(cuda) == GPUFacts(threads=1024, shared_memory=49152)
+    assert GPUFacts.of({"kind": "webgpu"}) == GPUFacts()
