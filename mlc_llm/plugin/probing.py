@@ -23,6 +23,7 @@ from mlc_llm.errors import DeviceError, PluginError
 from mlc_llm.plugin.child import (
     Outcome,
     exit_with_parent,
+    hidden,
     python_command,
     python_environment,
     run_child,
@@ -161,8 +162,8 @@ def _probe_in_child(
     entry = registry.entry(DEVICE.word, name)
     # The child must find the plugin that is meant here, whatever else has its name.
     choice = None if entry.distribution == UNNAMED else f"{entry.distribution}:{name}"
-    # A probe has no use for TVM's compiler or for torch, which take longer than any driver.
-    changes = {"TVM_USE_RUNTIME_LIB": "1", "TVM_FFI_DISABLE_TORCH_C_DLPACK": "1"}
+    # A probe has no use for TVM's compiler, whose import takes longer than most drivers.
+    changes = {"TVM_USE_RUNTIME_LIB": "1"}
     if choice is not None:
         changes[PLUGINS_VARIABLE] = choice
     try:
@@ -268,7 +269,8 @@ def main(arguments: list[str]) -> None:
     with os.fdopen(os.dup(1), "w", encoding="utf-8") as answer:
         os.dup2(2, 1)
         try:
-            availability = probe_here(default_registry().device(arguments[0]))
+            with hidden("torch"):
+                availability = probe_here(default_registry().device(arguments[0]))
         except (DeviceError, PluginError) as error:
             availability = Availability(reason=str(error))
         json.dump(_to_json(availability), answer)
