@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
+import numpy as np
 from tvm.script.ir_builder import IRBuilder
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import IntImm
@@ -46,8 +47,17 @@ def i32(value: Expr) -> Expr:
 
 
 def f32(value: Expr) -> Expr:
-    """`value` as a float32 expression."""
-    return T.float32(value) if isinstance(value, int | float) else T.Cast("float32", value)
+    """`value` as a float32 expression.
+
+    Constants are exact. TVM's generator for WGSL prints seven digits, which many numbers exceed;
+    those are given by their bits.
+    """
+    if not isinstance(value, int | float):
+        return T.Cast("float32", value)
+    constant = np.float32(value)
+    if np.float32(f"{constant:.6e}") == constant:
+        return T.float32(float(constant))
+    return T.reinterpret("float32", T.uint32(int(constant.view(np.uint32))))
 
 
 def size(known: int | None = None) -> Expr:
