@@ -7,11 +7,9 @@
 
 #include <tvm/ffi/error.h>
 
-#include <exception>
 #include <utility>
 
 #include "errors.h"
-#include "panic_guard.h"
 
 namespace mlc_llm_vulkan {
 
@@ -31,7 +29,7 @@ inline const char* PythonName(ErrorKind kind) {
 template <typename Call>
 auto AtBoundary(Call&& call) -> decltype(call()) {
   try {
-    return Guarded("working", std::forward<Call>(call));
+    return std::forward<Call>(call)();
   } catch (const Error& error) {
     throw tvm::ffi::Error(PythonName(error.kind()), error.what(), "");
   }

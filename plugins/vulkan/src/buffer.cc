@@ -17,24 +17,24 @@ std::atomic<uint64_t> next_number{1};
 
 }  // namespace
 
-WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usage,
+WGPUBuffer CreateBuffer(Device* device, uint64_t size, WGPUBufferUsage usage,
                         const std::string& purpose) {
   WGPUBufferDescriptor descriptor{};
   descriptor.usage = usage;
   descriptor.size = size;
   ErrorScope scope;
   const WGPUBuffer handle = Guarded(
-      "allocating memory", [&] { return wgpu.DeviceCreateBuffer(device.handle(), &descriptor); });
+      "allocating memory", [&] { return wgpu.DeviceCreateBuffer(device->handle(), &descriptor); });
   if (scope.failed() && handle != nullptr) wgpu.BufferRelease(handle);
-  device.Check(scope, Concat(size, " bytes for ", purpose, " cannot be allocated"));
+  device->Check(scope, Concat(size, " bytes for ", purpose, " cannot be allocated"));
   return handle;
 }
 
-Buffer* AllocateBuffer(const Device& device, uint64_t size, uint64_t in_use) {
-  const uint64_t most = AlignDown(device.limits().maxBufferSize, kRoomAlignment);
+Buffer* AllocateBuffer(Device* device, uint64_t size, uint64_t in_use) {
+  const uint64_t most = AlignDown(device->limits().maxBufferSize, kRoomAlignment);
   if (size > most) {
     throw Error(ErrorKind::kMemory,
-                Concat(device.title(), " has no buffers larger than ", most,
+                Concat(device->title(), " has no buffers larger than ", most,
                        " bytes, and a tensor of ", size, " bytes was asked for."));
   }
   auto buffer = std::make_unique<Buffer>();

@@ -28,7 +28,7 @@ struct Buffer {
  * \param purpose What it is for, in errors.
  * \throws Error There is no memory for it.
  */
-WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usage,
+WGPUBuffer CreateBuffer(Device* device, uint64_t size, WGPUBufferUsage usage,
                         const std::string& purpose);
 
 /*!
@@ -38,7 +38,7 @@ WGPUBuffer CreateBuffer(const Device& device, uint64_t size, WGPUBufferUsage usa
  * \param in_use Bytes that are allocated already, for errors.
  * \throws Error It is larger than the device's buffers can be, or there is no memory for it.
  */
-Buffer* AllocateBuffer(const Device& device, uint64_t size, uint64_t in_use);
+Buffer* AllocateBuffer(Device* device, uint64_t size, uint64_t in_use);
 
 /*! \brief Release a buffer. wgpu-native keeps it while submitted commands use it. */
 void FreeBuffer(Buffer* buffer);

@@ -59,7 +59,7 @@ Context::Context(int index)
 Buffer* Context::Allocate(uint64_t size) {
   std::lock_guard<std::mutex> lock(mutex_);
   device_.RequireAlive();
-  Buffer* const buffer = AllocateBuffer(device_, size, bytes_live_);
+  Buffer* const buffer = AllocateBuffer(&device_, size, bytes_live_);
   ++buffers_live_;
   bytes_live_ += buffer->room;
   return buffer;
@@ -69,6 +69,8 @@ void Context::Free(Buffer* buffer) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   --buffers_live_;
   bytes_live_ -= buffer->room;
+  // After a panic nothing may be called, and the memory is lost with the process.
+  if (WgpuHasPanicked()) return;
   try {
     bind_groups_.ForgetBuffer(buffer->number);
     FreeBuffer(buffer);
@@ -98,10 +100,8 @@ void Context::Run(const Launch& launch) {
   device_.RequireAlive();
   const WGPUComputePipeline pipeline = launch.pipeline->handle();
   const WGPUBindGroup group = BindGroupFor(launch);
-  Guarded("recording a launch", [&] {
-    const uint32_t offset = recorder_.KeepUniforms(launch.uniforms);
-    recorder_.Dispatch(pipeline, group, offset, launch.grid);
-  });
+  const uint32_t offset = recorder_.KeepUniforms(launch.uniforms);
+  recorder_.Dispatch(pipeline, group, offset, launch.grid);
 }
 
 void Context::Synchronize() {
@@ -115,9 +115,9 @@ void Context::Synchronize() {
   device_.Wait(nullptr);
 }
 
-void Context::Destroy() {
+void Context::Destroy(bool in_submission) {
   std::lock_guard<std::mutex> lock(mutex_);
-  device_.Destroy();
+  device_.Destroy(in_submission);
 }
 
 WGPUBindGroup Context::BindGroupFor(const Launch& launch) {

@@ -67,8 +67,8 @@ class Context {
   /*! \brief Wait until all that was recorded is done. */
   void Synchronize();
 
-  /*! \brief Give the device up, as a loss does: every later call throws. */
-  void Destroy();
+  /*! \brief Give the device up, as a loss does: every later call throws. See Device::Destroy. */
+  void Destroy(bool in_submission);
 
   /*! \brief Counts of what was done, as a JSON object. */
   std::string StatsJson();

@@ -3,10 +3,11 @@
 #include <utility>
 #include <vector>
 
-#include "panic_guard.h"
-
 namespace mlc_llm_vulkan {
 namespace {
+
+/*! \brief How wgpu-native's errors say that the device is lost. */
+constexpr char kDeviceLost[] = "device is lost";
 
 /*! \brief What requesting a device answers. */
 struct Answer {
@@ -70,9 +71,13 @@ Device::Device(int index)
   queue_ = wgpu.DeviceGetQueue(handle_);
 }
 
-void Device::Check(const ErrorScope& scope, const std::string& what) const {
+void Device::Check(const ErrorScope& scope, const std::string& what) {
   if (!scope.failed()) return;
   RequireAlive();
+  if (scope.message().find(kDeviceLost) != std::string::npos) {
+    MarkLost(scope.message());
+    ThrowLost();
+  }
   const ErrorKind kind = scope.out_of_memory() ? ErrorKind::kMemory : ErrorKind::kRuntime;
   throw Error(kind, Concat(what, " on ", title_, ": ", scope.message()));
 }
@@ -88,14 +93,18 @@ void Device::Wait(const WGPUSubmissionIndex* submission) {
   RequireAlive();
 }
 
-void Device::Destroy() {
-  MarkLost("it was given up");
+void Device::Destroy(bool in_submission) {
+  RequireAlive();
+  heeds_callback_ = !in_submission;
+  if (!in_submission) MarkLost("it was given up");
   wgpu.DeviceDestroy(handle_);
+  if (in_submission) Submit(nullptr);
 }
 
 void Device::OnLost(WGPUDevice const*, WGPUDeviceLostReason, WGPUStringView message, void* self,
                     void*) {
-  static_cast<Device*>(self)->MarkLost(ToString(message));
+  auto* const device = static_cast<Device*>(self);
+  if (device->heeds_callback_) device->MarkLost(ToString(message));
 }
 
 void Device::MarkLost(const std::string& reason) {
@@ -109,16 +118,16 @@ void Device::MarkLost(const std::string& reason) {
 void Device::ThrowLost() const {
   std::lock_guard<std::mutex> lock(reason_mutex_);
   throw Error(ErrorKind::kRuntime,
-              Concat(title_, " is lost (", reason_,
+              Concat(title_, " is lost (", reason_.empty() ? "wgpu-native has failed" : reason_,
                      "), and with it all that was in its memory. Start the program again; when it "
                      "happens again, update the driver or use less of the device's memory."));
 }
 
 template <typename Call>
-auto Device::OnQueue(const char* what, Call&& call) -> decltype(call()) {
+auto Device::OnQueue(const char* what, Call call) -> decltype(call()) {
   RequireAlive();
   try {
-    return Guarded(what, std::forward<Call>(call));
+    return Guarded(what, call);
   } catch (const Error& error) {
     // wgpu-native panics here only when the device cannot go on.
     MarkLost(error.what());

@@ -12,6 +12,7 @@
 #include "adapters.h"
 #include "error_scope.h"
 #include "errors.h"
+#include "panic_guard.h"
 #include "wgpu_api.h"
 
 namespace mlc_llm_vulkan {
@@ -38,16 +39,16 @@ class Device {
 
   /*! \brief Throw when the device is lost. Call this before any other call of wgpu-native. */
   void RequireAlive() const {
-    if (lost_.load(std::memory_order_acquire)) ThrowLost();
+    if (lost()) ThrowLost();
   }
-  bool lost() const { return lost_.load(std::memory_order_acquire); }
+  bool lost() const { return lost_.load(std::memory_order_acquire) || WgpuHasPanicked(); }
 
   /*!
    * \brief Throw when a scope has caught an error.
    * \param scope The scope around the calls.
    * \param what What failed, such as `The kernel add cannot be compiled`.
    */
-  void Check(const ErrorScope& scope, const std::string& what) const;
+  void Check(const ErrorScope& scope, const std::string& what);
 
   /*!
    * \brief Hand commands to the queue.
@@ -62,8 +63,12 @@ class Device {
    */
   void Wait(const WGPUSubmissionIndex* submission);
 
-  /*! \brief Give the device up, as a loss does. */
-  void Destroy();
+  /*!
+   * \brief Give the device up, as a loss does.
+   * \param in_submission Whether the loss is to be found out while commands are handed over, where
+   * wgpu-native panics; this then throws.
+   */
+  void Destroy(bool in_submission);
 
  private:
   static void OnLost(WGPUDevice const* device, WGPUDeviceLostReason reason, WGPUStringView message,
@@ -71,13 +76,14 @@ class Device {
   void MarkLost(const std::string& reason);
   [[noreturn]] void ThrowLost() const;
   template <typename Call>
-  auto OnQueue(const char* what, Call&& call) -> decltype(call());
+  auto OnQueue(const char* what, Call call) -> decltype(call());
 
   const Adapter& adapter_;
   std::string title_;
   WGPUDevice handle_ = nullptr;
   WGPUQueue queue_ = nullptr;
   std::atomic<bool> lost_{false};
+  std::atomic<bool> heeds_callback_{true};
   mutable std::mutex reason_mutex_;
   std::string reason_;
 };

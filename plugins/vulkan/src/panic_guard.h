@@ -2,41 +2,50 @@
  * \file panic_guard.h
  * \brief Turns panics of wgpu-native into errors.
  *
- * wgpu-native reports most errors to callbacks, but panics for some, such as a device that is lost
- * while a submission is handed over. Its functions let a panic unwind into their caller.
+ * wgpu-native reports most errors to callbacks, but panics for some, above all when the driver says
+ * that the device is lost while commands are handed over. A panic would end the process as soon as
+ * it unwound wgpu-native's own function. So it is caught before that: the system's unwinder first
+ * searches for a handler without unwinding anything, and the guard leaves during that search.
+ *
+ * What wgpu-native held then, such as locks, it holds for good. So no call is made after a panic.
  */
 #ifndef MLC_LLM_VULKAN_PANIC_GUARD_H_
 #define MLC_LLM_VULKAN_PANIC_GUARD_H_
 
-#include <exception>
-#include <utility>
-
-#include "errors.h"
+#include <type_traits>
 
 namespace mlc_llm_vulkan {
 
-/*!
- * \brief Let go of the panic that is being handled, inside `catch (...)`.
- *
- * Rust ends the process when another language's handler frees its panic. So it is not freed: a few
- * hundred bytes are lost.
- */
-void DisownPanic();
+/*! \brief Whether wgpu-native has panicked, and must not be called any more. */
+bool WgpuHasPanicked();
 
 /*!
- * \brief Call wgpu-native, and throw an Error when it panics.
- * \param what What was being done, for the error.
- * \param call The call.
+ * \brief Call a function that calls wgpu-native and nothing else with an effect.
+ *
+ * In a panic the function's own objects are not destroyed. On platforms other than Linux and the
+ * like (ELF) on x86-64 and AArch64, a panic still ends the process.
+ *
+ * \param what What is being done, for the error.
+ * \throws Error wgpu-native panics, or has panicked before.
+ */
+void CallGuarded(const char* what, void (*function)(void*), void* argument);
+
+/*!
+ * \brief Call wgpu-native as CallGuarded does.
+ * \param what What is being done, for the error.
+ * \param call The calls; what it returns is returned.
  */
 template <typename Call>
-auto Guarded(const char* what, Call&& call) -> decltype(call()) {
-  try {
-    return std::forward<Call>(call)();
-  } catch (const std::exception&) {
-    throw;
-  } catch (...) {
-    DisownPanic();
-    throw Error(ErrorKind::kRuntime, Concat("wgpu-native failed while ", what, '.'));
+auto Guarded(const char* what, Call call) -> decltype(call()) {
+  using Result = decltype(call());
+  if constexpr (std::is_void_v<Result>) {
+    CallGuarded(
+        what, [](void* argument) { (*static_cast<Call*>(argument))(); }, &call);
+  } else {
+    Result result{};
+    auto keep = [&] { result = call(); };
+    Guarded(what, keep);
+    return result;
   }
 }
 

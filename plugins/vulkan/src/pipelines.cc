@@ -27,7 +27,7 @@ std::string AcceptedWgsl(const std::string& wgsl) {
 }  // namespace
 
 Pipeline::~Pipeline() {
-  if (handle_ != nullptr) wgpu.ComputePipelineRelease(handle_);
+  if (handle_ != nullptr && !WgpuHasPanicked()) wgpu.ComputePipelineRelease(handle_);
 }
 
 std::unique_ptr<Pipeline> PipelineCompiler::Compile(const KernelSource& kernel) {

@@ -52,7 +52,7 @@ class Pipeline {
 /*! \brief The compiler of one device. Thread-safe. */
 class PipelineCompiler {
  public:
-  explicit PipelineCompiler(const Device* device) : device_(device) {}
+  explicit PipelineCompiler(Device* device) : device_(device) {}
   PipelineCompiler(const PipelineCompiler&) = delete;
   PipelineCompiler& operator=(const PipelineCompiler&) = delete;
 
@@ -70,7 +70,7 @@ class PipelineCompiler {
   Layout CreateLayout(const LaunchSpec& spec) const;
   WGPUShaderModule CreateShader(const KernelSource& kernel) const;
 
-  const Device* device_;
+  Device* device_;
   std::atomic<uint64_t> compiled_{0};
   std::mutex mutex_;
   /*! By a flag for each buffer, and the number of scalars. Addresses in a map stay. */

@@ -22,7 +22,7 @@ Recorder::Recorder(Device* device)
     : device_(device),
       ring_(kUniformBytes,
             std::max<uint32_t>(device->limits().minUniformBufferOffsetAlignment, 16)),
-      uniform_buffer_(CreateBuffer(*device, kUniformBytes,
+      uniform_buffer_(CreateBuffer(device, kUniformBytes,
                                    WGPUBufferUsage_Uniform | WGPUBufferUsage_CopyDst,
                                    "the scalars of launches")),
       uniforms_(kUniformBytes),
@@ -45,9 +45,11 @@ uint32_t Recorder::KeepUniforms(const std::vector<uint32_t>& words) {
 void Recorder::Dispatch(WGPUComputePipeline pipeline, WGPUBindGroup group, uint32_t uniform_offset,
                         const Grid& grid) {
   BeginPass();
-  wgpu.ComputePassEncoderSetPipeline(pass_, pipeline);
-  wgpu.ComputePassEncoderSetBindGroup(pass_, 0, group, 1, &uniform_offset);
-  wgpu.ComputePassEncoderDispatchWorkgroups(pass_, grid.x, grid.y, grid.z);
+  Guarded("recording a launch", [&] {
+    wgpu.ComputePassEncoderSetPipeline(pass_, pipeline);
+    wgpu.ComputePassEncoderSetBindGroup(pass_, 0, group, 1, &uniform_offset);
+    wgpu.ComputePassEncoderDispatchWorkgroups(pass_, grid.x, grid.y, grid.z);
+  });
   ++stats_.launches;
   if (++batched_launches_ >= batch_limit_) Flush();
 }
@@ -56,7 +58,9 @@ void Recorder::Copy(WGPUBuffer from, uint64_t from_offset, WGPUBuffer to, uint64
                     uint64_t size) {
   BeginEncoder();
   EndPass();
-  wgpu.CommandEncoderCopyBufferToBuffer(encoder_, from, from_offset, to, to_offset, size);
+  Guarded("recording a copy", [&] {
+    wgpu.CommandEncoderCopyBufferToBuffer(encoder_, from, from_offset, to, to_offset, size);
+  });
 }
 
 void Recorder::Flush() {
@@ -75,27 +79,34 @@ void Recorder::SubmitWrites() { last_submission_ = device_->Submit(nullptr); }
 
 void Recorder::BeginEncoder() {
   if (encoder_ == nullptr) {
-    encoder_ = wgpu.DeviceCreateCommandEncoder(device_->handle(), nullptr);
+    encoder_ = Guarded("recording commands",
+                       [&] { return wgpu.DeviceCreateCommandEncoder(device_->handle(), nullptr); });
   }
 }
 
 void Recorder::BeginPass() {
   BeginEncoder();
-  if (pass_ == nullptr) pass_ = wgpu.CommandEncoderBeginComputePass(encoder_, nullptr);
+  if (pass_ != nullptr) return;
+  pass_ = Guarded("recording launches",
+                  [&] { return wgpu.CommandEncoderBeginComputePass(encoder_, nullptr); });
 }
 
 void Recorder::EndPass() {
   if (pass_ == nullptr) return;
   const WGPUComputePassEncoder pass = std::exchange(pass_, nullptr);
-  wgpu.ComputePassEncoderEnd(pass);
-  wgpu.ComputePassEncoderRelease(pass);
+  Guarded("recording launches", [&] {
+    wgpu.ComputePassEncoderEnd(pass);
+    wgpu.ComputePassEncoderRelease(pass);
+  });
 }
 
 void Recorder::UploadUniforms() {
   const ByteRange batch = ring_.batch();
   if (batch.size() > 0) {
-    wgpu.QueueWriteBuffer(device_->queue(), uniform_buffer_, batch.begin,
-                          uniforms_.data() + batch.begin, batch.size());
+    Guarded("handing over scalars", [&] {
+      wgpu.QueueWriteBuffer(device_->queue(), uniform_buffer_, batch.begin,
+                            uniforms_.data() + batch.begin, batch.size());
+    });
   }
   ring_.EndBatch();
 }
@@ -103,8 +114,8 @@ void Recorder::UploadUniforms() {
 WGPUCommandBuffer Recorder::Finish() {
   ErrorScope scope;
   batched_launches_ = 0;
+  EndPass();
   const WGPUCommandBuffer commands = Guarded("recording commands", [&] {
-    EndPass();
     const WGPUCommandEncoder encoder = std::exchange(encoder_, nullptr);
     const WGPUCommandBuffer finished = wgpu.CommandEncoderFinish(encoder, nullptr);
     wgpu.CommandEncoderRelease(encoder);

@@ -43,8 +43,9 @@ void Register() {
              return AtBoundary([&] { return ffi::String(Context::Get(index).StatsJson()); });
            })
       .def("mlc_llm_vulkan.build", BuildModule)
-      .def("mlc_llm_vulkan.give_up",
-           [](int index) { AtBoundary([&] { Context::Get(index).Destroy(); }); });
+      .def("mlc_llm_vulkan.give_up", [](int index, bool in_submission) {
+        AtBoundary([&] { Context::Get(index).Destroy(in_submission); });
+      });
 }
 
 }  // namespace

@@ -125,9 +125,11 @@ void Transfer::ReadStaging(uint64_t mapped, uint64_t skipped, uint8_t* to, uint6
     throw Error(ErrorKind::kRuntime,
                 Concat(size, " bytes cannot be downloaded from ", device_->title(), '.'));
   }
-  const void* const data = wgpu.BufferGetConstMappedRange(staging_, 0, static_cast<size_t>(mapped));
+  const void* const data = Guarded("mapping memory", [&] {
+    return wgpu.BufferGetConstMappedRange(staging_, 0, static_cast<size_t>(mapped));
+  });
   std::memcpy(to, static_cast<const uint8_t*>(data) + skipped, static_cast<size_t>(size));
-  wgpu.BufferUnmap(staging_);
+  Guarded("unmapping memory", [&] { wgpu.BufferUnmap(staging_); });
 }
 
 void Transfer::RequireStaging(uint64_t size) {
@@ -136,7 +138,7 @@ void Transfer::RequireStaging(uint64_t size) {
   staging_size_ = 0;
   uint64_t rounded = kSmallestStaging;
   while (rounded < size) rounded *= 2;
-  staging_ = CreateBuffer(*device_, rounded, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst,
+  staging_ = CreateBuffer(device_, rounded, WGPUBufferUsage_MapRead | WGPUBufferUsage_CopyDst,
                           "downloads");
   staging_size_ = rounded;
 }
@@ -163,7 +165,7 @@ void Transfer::Copy(const Buffer& from, uint64_t from_offset, const Buffer& to, 
 void Transfer::CopyWithin(const Buffer& buffer, uint64_t from_offset, uint64_t to_offset,
                           uint64_t size) {
   const WGPUBuffer between = CreateBuffer(
-      *device_, size, WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst, "a copy within a tensor");
+      device_, size, WGPUBufferUsage_CopySrc | WGPUBufferUsage_CopyDst, "a copy within a tensor");
   recorder_->Copy(buffer.handle, from_offset, between, 0, size);
   recorder_->Copy(between, 0, buffer.handle, to_offset, size);
   wgpu.BufferRelease(between);

@@ -410,26 +410,33 @@ def run_child(code: str) -> str:
     return done.stdout
 
 
-def test_lost_device_says_so_and_ends_nothing() -> None:
+@pytest.mark.parametrize(
+    ("in_submission", "reason"),
+    [(False, "it was given up"), (True, "wgpu-native failed while handing over commands")],
+)
+def test_lost_device_says_so_and_ends_nothing(in_submission: bool, reason: str) -> None:
+    """Also when wgpu-native finds the loss out as it hands over commands, where it panics."""
     output = run_child(
-        """
+        f"""
 import numpy as np, tvm
 device = tvm.device("vulkan")
 tensor = tvm.runtime.tensor(np.arange(8, dtype="float32"), device)
-tvm.get_global_func("mlc_llm_vulkan.give_up")(0)
-for call in (tensor.numpy, device.sync, lambda: tensor.copyfrom(np.zeros(8, "float32")),
+give_up = tvm.get_global_func("mlc_llm_vulkan.give_up")
+for call in (lambda: give_up(0, {in_submission}), tensor.numpy, device.sync,
+             lambda: tensor.copyfrom(np.zeros(8, "float32")),
              lambda: tvm.runtime.empty((4,), "float32", device),
              lambda: tvm.runtime.empty((8,), "float32", tvm.cpu()).copyto(tensor)):
     try:
         call()
         print("no error")
     except RuntimeError as error:
-        print("is lost (it was given up)" in str(error))
+        print("is lost ({reason}" in str(error))
 del tensor
 print("end")
 """
     )
-    assert output.split() == ["True"] * 5 + ["end"]
+    first = "True" if in_submission else "no error"
+    assert output.splitlines() == [first, *["True"] * 5, "end"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")
