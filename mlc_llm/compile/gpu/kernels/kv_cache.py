@@ -109,9 +109,10 @@ def copy_single_page(num_kv_heads: int, head_dim: int, dtype: str, threads: int)
     """
     with kernel("kv_cache_copy_single_page") as built:
         pages = _pages(num_kv_heads, head_dim, dtype)
-        source = i32(T.arg("source", T.int64()))
-        target = i32(T.arg("target", T.int64()))
-        length = i32(T.arg("length", T.int64()))
+        # Scalars keep their names in the shader, where `target` is a reserved word.
+        source = i32(T.arg("source_page", T.int64()))
+        target = i32(T.arg("target_page", T.int64()))
+        length = i32(T.arg("slots", T.int64()))
         with _elements(num_kv_heads, head_dim, length, threads) as (place, h, i):
             for which in (0, 1):
                 value = pages[source, i32(which), h, place, i]
