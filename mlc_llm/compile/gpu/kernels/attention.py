@@ -72,7 +72,7 @@ from .launch import (
 LOWEST = -5e4  # the maximum before any key; no score is as low
 HIDDEN = -1e30  # the score of a key that is not seen
 LOG2E = math.log2(math.e)
-MOST_ROWS = 16
+MOST_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -190,20 +190,22 @@ def _attend(
     rows, threads = tile.rows, tile.threads
     q, scores = shared((rows, tile.head_dim)), shared((rows, threads))
     top, norm, score = (registers((rows,)) for _ in range(3))
+    first, end = (registers((rows,), "int32") for _ in range(2))
     out = registers((rows * tile.elements,))
     fill(top, LOWEST)
     fill(norm, 0.0)
     fill(out, 0.0)
     _copy_queries(queries, q, tile, sm_scale, thread)
     barrier()
-    last = queries.index(i32(rows - 1))
-    end = bind(mask.end(source.length, queries.count, last))
-    begin = bind(
-        T.Select(queries.exists(i32(0)), mask.start(queries.b, queries.token(i32(0))), end)
-    )
-    with serial(ceil_div(T.max(end - begin, i32(0)), threads)) as step:
+    with unrolled(rows) as r:
+        store(first, (r,), mask.first(queries.b, queries.token(r)))
+        store(end, (r,), mask.end(source.length, queries.count, queries.index(r)))
+    stop = bind(end[i32(rows - 1)])
+    start = i32(0) if mask.has_sink else first[i32(0)]
+    begin = bind(T.Select(queries.exists(i32(0)), start, stop))
+    with serial(ceil_div(T.max(stop - begin, i32(0)), threads)) as step:
         chunk = bind(begin + step * i32(threads))
-        _scores(queries, source, mask, q, score, bind(chunk + thread))
+        _scores(source, mask, q, score, (first, end), queries.b, bind(chunk + thread))
         _softmax(top, norm, score, scores, out, tile, thread)
         _accumulate(source, scores, out, tile, chunk, thread)
         barrier()
@@ -220,9 +222,16 @@ def _copy_queries(queries: _Queries, q: Buffer, tile: Tile, sm_scale: Expr, thre
 
 
 def _scores(
-    queries: _Queries, source: Source, mask: Visibility, q: Buffer, score: Buffer, key: Expr
+    source: Source,
+    mask: Visibility,
+    q: Buffer,
+    score: Buffer,
+    bounds: tuple[Buffer, Buffer],
+    b: Expr,
+    key: Expr,
 ) -> None:
-    """The scores of one key with all rows."""
+    """The scores of one key with all rows, which see the keys within their bounds."""
+    first, end = bounds
     rows, head_dim = (int(s) for s in q.shape)
     # Past the end the last key is read again; no query sees it there.
     place = source.find(bind(T.min(key, source.length - i32(1))))
@@ -232,8 +241,7 @@ def _scores(
         with unrolled(rows) as r:
             store(score, (r,), score[r] + q[r, i] * k)
     with unrolled(rows) as r:
-        end = bind(mask.end(source.length, queries.count, queries.index(r)))
-        seen = mask.sees(queries.b, queries.token(r), key, end)
+        seen = mask.sees(b, key, first[r], end[r])
         store(score, (r,), T.Select(seen, score[r], f32(HIDDEN)))
 
 

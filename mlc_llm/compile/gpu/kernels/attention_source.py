@@ -123,16 +123,16 @@ class Visibility:
         limit = T.min(T.max(keys - queries + i + i32(1), i32(0)), keys)
         return T.Select(self.causal > i32(0), limit, keys)
 
-    def start(self, b: Expr, query: Expr) -> Expr:
-        """Where to begin for a query and those after it: no key before it is seen."""
-        return i32(0) if self.sink > 0 else self.first(b, query)
+    @property
+    def has_sink(self) -> bool:
+        """Whether keys before the window may be seen."""
+        return self.window is not None and self.sink > 0
 
-    def sees(self, b: Expr, query: Expr, key: Expr, end: Expr) -> Expr:
-        """Whether a query sees a key, of which those from `end` on are hidden."""
-        seen = key < end
+    def sees(self, b: Expr, key: Expr, first: Expr, end: Expr) -> Expr:
+        """Whether a query whose window begins at key `first`, and ends before `end`, sees a key."""
         if self.window is None:
-            return seen
-        in_window = key >= self.first(b, query)
-        if self.sink > 0:
+            return key < end
+        in_window = key >= first
+        if self.has_sink:
             in_window = T.Or(in_window, key < i32(self.sink) - self.offset[b])
-        return T.And(seen, in_window)
+        return T.And(key < end, in_window)
