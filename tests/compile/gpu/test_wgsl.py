@@ -41,6 +41,17 @@ KV_CACHE = {
     "kv_cache_split_rotary",
     "kv_cache_transpose_append",
 }
+RESERVED = set(
+    "active asm attribute auto await class common delete do enum explicit export extends extern "
+    "external fallthrough filter final finally from get goto groupshared handle import in inline "
+    "inout instance interface layout lowp macro match meta mod module move mut mutable namespace "
+    "new nil null of operator out package partition pass patch pixelfragment precise precision "
+    "private protected pub public readonly ref register resource restrict self set shared sizeof "
+    "smooth snorm static std super target template this throw trait try type typedef typename "
+    "union unless unsafe use using varying virtual volatile where with writeonly yield".split()
+)
+"""Words that WGSL keeps for itself, those among them that an argument may be called."""
+
 WIDTH = {"f32": 4, "i32": 4, "u32": 4, "f16": 2}
 
 
@@ -139,6 +150,14 @@ def test_kernels_keep_to_what_shading_languages_have(name: str, quantization: st
         assert set(kernel.buffers) <= {"f32", "i32", "u32", *(["f16"] if float16 else [])}
         assert not re.search(r"\b[iu](64|8)\b|\bbool\b|subgroup", kernel.source), kernel.name
         assert float16 or "f16" not in kernel.source, kernel.name
+
+
+@pytest.mark.parametrize(("name", "quantization"), CASES)
+def test_no_name_is_a_reserved_word(name: str, quantization: str) -> None:
+    for kernel in kernels(name, quantization):
+        names = set(re.findall(r"\b([A-Za-z_]\w*) ?:", kernel.source))
+        assert names
+        assert not names & RESERVED, kernel.name
 
 
 @pytest.mark.parametrize(("name", "quantization"), CASES)
