@@ -22,6 +22,21 @@ OpenContexts& Opened() {
   return *opened;
 }
 
+/*! \brief Refuse a launch that reads and writes one tensor by two arguments, as WebGPU does. */
+void RefuseAliases(const Launch& launch) {
+  const std::vector<bool>& writable = launch.kernel->spec.writable;
+  for (size_t i = 0; i < launch.buffers.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (launch.buffers[i] != launch.buffers[j] || writable[i] == writable[j]) continue;
+      throw Error(
+          ErrorKind::kValue,
+          Concat("Tensors ", j, " and ", i, " of the kernel ", launch.kernel->name,
+                 " are the same, and it reads one and writes the other; on Vulkan they must "
+                 "be two."));
+    }
+  }
+}
+
 }  // namespace
 
 Context* Context::Find(int index) {
@@ -132,6 +147,7 @@ WGPUBindGroup Context::BindGroupFor(const Launch& launch) {
 }
 
 WGPUBindGroup Context::CreateBindGroup(const Launch& launch) {
+  RefuseAliases(launch);
   const uint64_t most = device_.limits().maxStorageBufferBindingSize;
   const Layout& layout = launch.pipeline->layout();
   std::vector<WGPUBindGroupEntry> entries(launch.buffers.size() + 1, WGPUBindGroupEntry{});

@@ -329,6 +329,13 @@ def test_tensor_larger_than_kernels_reach(device: Any, kernels: Any) -> None:
         kernels["add_integer"](A, C, size, 0)
 
 
+def test_kernel_that_reads_and_writes_one_tensor(device: Any, kernels: Any) -> None:
+    A = tvm.runtime.tensor(np.zeros(16, "int32"), device)
+    with pytest.raises(ValueError, match="Tensors 0 and 1 of the kernel add_integer_kernel are"):
+        kernels["add_integer"](A, A, 16, 1)
+    np.testing.assert_array_equal(A.numpy(), np.zeros(16))
+
+
 def payload(wgsl: str, tags: list[str], name: str = "broken") -> bytes:
     """A library's kernels, as TVM's code generator writes them, with one kernel."""
 
