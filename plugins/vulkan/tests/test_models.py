@@ -139,7 +139,7 @@ def test_sinks_stay_in_sight(make_checkpoint: Any, load: Load) -> None:
 def test_an_odd_geometry(make_checkpoint: Any, load: Load) -> None:
     """Groups of three heads, wide ones; rows that end within a word; scaled RoPE."""
     geometry = {
-        "hidden_size": 100,
+        "hidden_size": 102,
         "num_attention_heads": 3,
         "num_key_value_heads": 1,
         "head_dim": 80,
