@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -32,9 +32,9 @@ def patient_probes() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def vulkan(patient_probes: None, lacks: Callable[[str], NoReturn]) -> Availability:
-    """What the vulkan device answers; skips (in CI: fails) where it is not available."""
+def vulkan(patient_probes: None) -> Availability:
+    """What the vulkan device answers; skips, in CI too, where the system has no driver for it."""
     answer = probe("vulkan")
     if not answer.available:
-        lacks(f"the device 'vulkan' is not available: {answer.reason}")
+        pytest.skip(f"the device 'vulkan' is not available: {answer.reason}")
     return answer
