@@ -141,7 +141,7 @@ def hidden(module: str) -> Iterator[None]:
     """Let a module look as if it were not installed, unless it is imported already.
 
     ``import tvm`` takes two seconds more where torch is installed, which it then imports, and of
-    which children of ours have no use.
+    which our own programs have no use.
 
     Args:
         module: its name.

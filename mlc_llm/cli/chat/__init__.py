@@ -68,6 +68,7 @@ def command(
     from mlc_llm.cli.chat.commands import OpenChat
     from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.config import GenerationConfig
+    from mlc_llm.plugin.child import hidden
     from mlc_llm.weights.source import DEMO, resolve_model
 
     if model is None:
@@ -79,6 +80,9 @@ def command(
         )
     # A download shows its progress here, which it does not in a program that uses ChatModule.
     folder = str(resolve_model(model, progress=True))
+    with hidden("torch"):
+        # TVM's base, which otherwise imports torch where that is installed.
+        import tvm_ffi  # noqa: F401
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
