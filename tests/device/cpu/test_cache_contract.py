@@ -8,8 +8,9 @@ import tvm
 import tvm_ffi
 from tvm.runtime import ShapeTuple
 
+from mlc_llm.compile.rope import inverse_frequencies
 from mlc_llm.device.cpu.kernels import attention, kv_cache
-from mlc_llm.device.cpu.kernels.rope import inverse_frequencies, split_rotary
+from mlc_llm.device.cpu.kernels.rope import split_rotary
 
 HQ, HKV, D, LAYERS = 4, 2, 32, 2
 FREQUENCIES = inverse_frequencies(D, 10000.0)
