@@ -118,4 +118,4 @@ def _line(scores: dict[str, Score]) -> str:
 def _ask(chat: ChatModule, case: Case, config: GenerationConfig) -> list[str]:
     conversation = ConvConfig(system_message=case.system) if case.template != "LM" else ConvConfig()
     chat.reset_chat(ChatConfig(conv_template=case.template, conv_config=conversation))
-    return [chat.generate(text, config) for text in case.says]
+    return [str(chat.generate(text, config)) for text in case.says]
