@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ class TestGranite(ArchitectureConformance):
         )
 
     @pytest.fixture
-    def reference(self, checkpoint: Path):
+    def reference(self, checkpoint: Path) -> Callable[[Sequence[int]], np.ndarray]:
         model = transformers.AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32)
 
         def logits(token_ids: Sequence[int]) -> np.ndarray:
