@@ -14,7 +14,6 @@ import hypothesis
 import pytest
 
 DATA_VARIABLE = "MLC_LLM_TEST_DATA"
-SPECIAL_TOKENS = ("<unk>", "<s>", "</s>")
 
 # Shared machines make single examples slow now and then; that is no failure.
 hypothesis.settings.register_profile("mlc_llm", deadline=None)
@@ -169,6 +168,8 @@ def _save_random_model(
         model = model.to(getattr(torch, dtype))
         model.config.dtype = getattr(torch, dtype)
         model.save_pretrained(folder, max_shard_size=max_shard_size)
+    from mlc_llm.testing.model_folder import write_byte_tokenizer
+
     write_byte_tokenizer(folder / "tokenizer.json", fields["vocab_size"])
 
 
@@ -182,28 +183,6 @@ def _import_reference() -> tuple[Any, Any]:
         except ImportError as error:
             lacking(f"transformers and torch are the reference here, and one is missing: {error}")
     return transformers, torch
-
-
-def write_byte_tokenizer(path: Path, vocab_size: int) -> None:
-    """Write a ``tokenizer.json`` that gives every byte a token of its own.
-
-    The ids are: 0 ``<unk>``, 1 ``<s>``, 2 ``</s>``, 3 to 258 the bytes, then fillers that no text
-    encodes to.
-    """
-    import tokenizers
-
-    tokens = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))]
-    assert vocab_size >= len(tokens), f"vocab_size must be at least {len(tokens)}"
-    tokens += [f"<filler {index}>" for index in range(vocab_size - len(tokens))]
-    vocab = {token: index for index, token in enumerate(tokens)}
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab=vocab, merges=[], unk_token="<unk>", byte_fallback=True)
-    )
-    tokenizer.decoder = tokenizers.decoders.Sequence(
-        [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
-    )
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
-    tokenizer.save(str(path))
 
 
 @pytest.fixture(scope="session")

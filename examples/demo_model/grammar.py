@@ -35,11 +35,6 @@ def say(rng: Random, patterns: str | Sequence[str], **slots: object) -> str:
     return Template(text).substitute(slots) if "$" in text else text
 
 
-def variants(pattern: str) -> int:
-    """Return how many ways the pattern can be expanded in."""
-    return _count(_parse(pattern))
-
-
 def _expand(nodes: tuple[object, ...], rng: Random) -> str:
     parts = []
     for node in nodes:
@@ -48,14 +43,6 @@ def _expand(nodes: tuple[object, ...], rng: Random) -> str:
         else:
             parts.append(str(node))
     return "".join(parts)
-
-
-def _count(nodes: tuple[object, ...]) -> int:
-    total = 1
-    for node in nodes:
-        if isinstance(node, Choice):
-            total *= sum(_count(alternative) for alternative in node)
-    return total
 
 
 @cache
