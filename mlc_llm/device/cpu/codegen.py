@@ -19,9 +19,10 @@ from mlc_llm.device.cpu.schedule import ScheduleElementwise
 from mlc_llm.errors import ConfigError, unknown
 from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
 
-OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("a16", "a8")}
+OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("a16", "a8", "mixed")}
 """Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs where
-the CPU has integer dot products: to 16 bits (a16) or to 8 (a8, faster and coarser)."""
+the CPU has integer dot products: to 16 bits (a16), to 8 (a8, faster and coarser), or to 8 where
+many tokens pass at once and to 16 for a single one (mixed)."""
 
 
 class CPUCodegen:

@@ -71,11 +71,17 @@ class PackedQ4(nn.Module):
             x.dtype,
             out_dtype,
             self.isa,
-            self.activations,
+            self._rounding(x),
         )
         width = self.codes.shape[0] * ROWS if self.rows is None else self.rows
         args = [x, self.codes, self.scales]
         return call(kernel, "q4_linear", args, (x.shape[0], width), out_dtype)
+
+    def _rounding(self, x: nn.Tensor) -> str:
+        """How activations are rounded; a single token waits for the weights anyway."""
+        if self.activations == "mixed":
+            return "a16" if single(x) else "a8"
+        return self.activations
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = q4_embedding(self.columns, self.scale_dtype, ACTIVATION)
