@@ -205,7 +205,7 @@ class ChatModule:
             chat_config: is laid over the model's own configuration afresh; None keeps what is in
                 force. The sizes of the window and of a prefill chunk stay unless it sets them;
                 what is compiled into the library (``opt``, ``sliding_window_size``,
-                ``attention_sink_size``) and ``model_lib`` cannot be changed.
+                ``attention_sink_size``), ``model_lib`` and ``num_threads`` cannot be changed.
 
         Raises:
             ConfigError: it sets what cannot be changed; nothing was reset.

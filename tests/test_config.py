@@ -71,6 +71,7 @@ CHAT: dict[str, Any] = {
     "prefill_chunk_size": 128,
     "attention_sink_size": 4,
     "max_batch_size": 2,
+    "num_threads": 3,
     "opt": "activations=a8",
 }
 CONV: dict[str, Any] = {
@@ -321,6 +322,7 @@ RANGES = {
     "prefill_chunk_size": ("a whole number of at least 1, or -1 for no limit", [-1, 1], [0, -2]),
     "attention_sink_size": ("a whole number of at least -1", [-1, 0, 4], [-2]),
     "max_batch_size": ("a whole number of at least 1", [1], [0]),
+    "num_threads": ("a whole number of at least 1 and at most 1024", [1, 1024], [0, -1, 1025]),
 }
 NO_NUMBERS = [True, False, "1", b"1", math.nan, math.inf, -math.inf, [], {}, 1j]
 RANGED = [

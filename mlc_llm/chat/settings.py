@@ -24,6 +24,7 @@ _LENGTHS = ("mean_gen_len", "max_gen_len")
 LOAD_TIME = (
     "model_lib",
     "opt",
+    "num_threads",
     "context_window_size",
     "sliding_window_size",
     "prefill_chunk_size",
@@ -32,8 +33,8 @@ LOAD_TIME = (
 """Fields that were settled when the model was loaded, and stay when a chat is reset."""
 
 
-_COMPILED_IN = ("model_lib", "opt", "sliding_window_size", "attention_sink_size")
-"""Those among them that only another library can change."""
+_SETTLED = ("model_lib", "opt", "num_threads", "sliding_window_size", "attention_sink_size")
+"""Those among them that only another load can change."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ChatSettings:
         if not isinstance(change, ChatConfig):
             raise ConfigError(f"A chat is reset to a ChatConfig or ConvConfig; given: {change!r}.")
         wanted = change.overrides()
-        for name in _COMPILED_IN:
+        for name in _SETTLED:
             here = getattr(self.overlay, name)
             if wanted.get(name) is not None and wanted[name] != here:
                 raise ConfigError(

@@ -19,6 +19,7 @@ from mlc_llm.config.numbers import (
     RepetitionPenalty,
     Sink,
     Temperature,
+    Threads,
     TopP,
     Window,
 )
@@ -54,6 +55,7 @@ class ModelFile(BaseModel):
     tensor_parallel_shards: int = 1
     pipeline_parallel_stages: int = 1
     max_batch_size: Count = 1
+    num_threads: Threads | None = None
     temperature: Temperature = 1.0
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0

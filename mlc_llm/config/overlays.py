@@ -20,6 +20,7 @@ from mlc_llm.config.numbers import (
     RepetitionPenalty,
     Sink,
     Temperature,
+    Threads,
     TokenId,
     TokenIdKey,
     TopP,
@@ -168,6 +169,7 @@ class ChatConfig(Overlay):
         prefill_chunk_size: most tokens that one prefill step takes.
         attention_sink_size: first tokens that a sliding window keeps; -1 for the model's own.
         max_batch_size: most sequences that are generated at once.
+        num_threads: threads of the CPU; by default see :mod:`mlc_llm.runtime.threads`.
         opt: compilation options, such as ``"activations=a8"``.
     """
 
@@ -193,6 +195,7 @@ class ChatConfig(Overlay):
     prefill_chunk_size: Window | None = None
     attention_sink_size: Sink | None = None
     max_batch_size: Count | None = None
+    num_threads: Threads | None = None
     opt: str | None = None
 
     @field_validator("conv_template", mode="before")
