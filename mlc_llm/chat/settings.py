@@ -11,6 +11,7 @@ from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.plugin.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
+from mlc_llm.runtime.threads import thread_count
 
 _SAMPLING = (
     "temperature",
@@ -105,7 +106,8 @@ class ChatSettings:
         known = ChatConfig.model_fields.keys() & type(self.file).model_fields.keys()
         values: dict[str, Any] = {name: getattr(self.file, name) for name in known}
         values |= {k: v for k, v in self.overlay.overrides().items() if v is not None}
-        return ChatConfig(**{**values, "model_lib": model_lib})
+        threads = thread_count(self.file.num_threads).count
+        return ChatConfig(**{**values, "model_lib": model_lib, "num_threads": threads})
 
     def sampling(self, generation: GenerationConfig) -> SamplingSettings:
         """How tokens are chosen."""

@@ -20,6 +20,7 @@ from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
+from mlc_llm.runtime.threads import use_threads
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
 
@@ -56,6 +57,7 @@ class LoadedModel:
         self._tokens: list[int] = []
         self._logits: np.ndarray | None = None
         self._cache: KVCache
+        self.library: CompiledLibrary
         self.window: Window
 
     @classmethod
@@ -87,6 +89,7 @@ class LoadedModel:
         """
         config = config or folder.config
         adapter = adapter or Adapter(str(device))
+        use_threads(config.num_threads)
         compiled = CompiledLibrary(library, device)
         metadata = compiled.metadata
         check_parameters(metadata, folder)
@@ -97,6 +100,7 @@ class LoadedModel:
         parameters = load_parameters(compiled, folder, device, stop or Stop())
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
         model = cls(functions, metadata, parameters, vocab_size, device, adapter)
+        model.library = compiled
         model.resize(window)
         return model
 
@@ -225,7 +229,7 @@ class LoadedModel:
         self._parameters = None
         self._functions.clear()
         self._logits = None
-        del self._cache
+        del self._cache, self.library
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
+from mlc_llm.config import ModelFile
 from mlc_llm.errors import (
     ConfigError,
     DeviceError,
@@ -16,6 +17,9 @@ from mlc_llm.errors import (
     ModelNotFoundError,
     TemplateError,
 )
+from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.registry import default_registry
+from mlc_llm.runtime.threads import thread_count
 
 from .conftest import CHAT, Loader
 
@@ -42,6 +46,28 @@ def test_what_is_used_is_logged(
     assert f"Using model folder: {folder}" in messages
     assert f"Using mlc chat config: {folder / 'mlc-chat-config.json'}" in messages
     assert f"Using library model: {library}" in messages
+
+
+def test_the_number_of_threads(load: Loader, chat: ChatModule) -> None:
+    """It is the chat's own, stays when the chat is reset, and changes no answer."""
+    other = load(conv_template=CHAT, num_threads=1)
+    assert other.generate("Hello") == chat.generate("Hello")
+    assert (other.chat_config.num_threads, chat.chat_config.num_threads) == (
+        1,
+        thread_count().count,
+    )
+    other.reset_chat(ChatConfig(temperature=0.5))
+    assert other.chat_config.num_threads == 1
+
+
+def test_a_library_serves_any_number_of_threads(folder: Path) -> None:
+    config, registry = ModelFile.load(folder / "mlc-chat-config.json"), default_registry()
+    architecture = registry.architecture(config.model_type)
+    one, two = (
+        ModelSpec.of(config.model_copy(update={"num_threads": count}), architecture, "")
+        for count in (None, 2)
+    )
+    assert one == two
 
 
 def test_the_users_objects_are_not_changed(load: Loader) -> None:
@@ -92,6 +118,7 @@ def test_a_reset_that_fails_changes_nothing(chat: ChatModule) -> None:
         (ChatConfig(sliding_window_size=8), ConfigError),
         (ChatConfig(model_lib="other.so"), ConfigError),
         (ChatConfig(opt="x=y"), ConfigError),
+        (ChatConfig(num_threads=1023), ConfigError),
     ):
         with pytest.raises(error):
             chat.reset_chat(wrong)

@@ -21,6 +21,7 @@ from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import Adapter, Availability
 from mlc_llm.plugin.child import Outcome
 from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.runtime.threads import thread_count
 
 CLI = Callable[..., Any]
 
@@ -116,6 +117,15 @@ class TestPython:
             monkeypatch.setenv("OMP_NUM_THREADS", value)
         (finding,) = python.check_threads()
         assert finding.status == status
+
+    def test_a_models_own_threads_come_first(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TVM_NUM_THREADS", "none")
+        few, many = (
+            python.threads_finding("model", "threads", thread_count(count)) for count in (1, 1024)
+        )
+        assert (few.status, few.detail.split(";")[0]) == (Status.OK, "num_threads=1")
+        assert many.status is Status.WARNING
+        assert "num_threads=1024" in many.detail
 
 
 class TestToolchain:

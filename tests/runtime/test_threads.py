@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,11 +46,26 @@ def test_the_users_omp_variable_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("clean")
-def test_threads_are_not_bound_beyond_the_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_usable_cpus", lambda: {1})
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+def test_threads_are_bound_only_if_the_user_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     threads.configure_threads()
     assert os.environ["TVM_BIND_THREADS"] == "0"
+    monkeypatch.setenv("TVM_BIND_THREADS", "1")
+    threads.configure_threads()
+    assert os.environ["TVM_BIND_THREADS"] == "1"
+
+
+@pytest.mark.usefixtures("clean")
+def test_the_first_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores = threads.physical_cores()
+    assert threads.thread_count() == threads.ThreadCount(cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads.thread_count() == threads.ThreadCount(5, "OMP_NUM_THREADS")
+    monkeypatch.setenv("TVM_NUM_THREADS", "7")
+    assert threads.thread_count() == threads.ThreadCount(7, "TVM_NUM_THREADS")
+    assert threads.thread_count(3) == threads.ThreadCount(3, "num_threads")
+    for wrong in ("", "none", "0", "-2"):
+        monkeypatch.setenv("TVM_NUM_THREADS", wrong)
+        assert threads.thread_count() == threads.ThreadCount(1, "TVM_NUM_THREADS")
 
 
 def test_siblings_and_quotas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +81,65 @@ def test_siblings_and_quotas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for text, cores in (("max 100000", 4), ("250000 100000", 2), ("1000 100000", 1), ("x", 4)):
         (tmp_path / "cpu.max").write_text(text)
         assert threads.physical_cores() == cores
+
+
+WORKERS = """
+import json, os, sys
+from pathlib import Path
+from mlc_llm.runtime.engine import Engine
+from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.weights.folder import ModelFolder
+
+def tasks():
+    return len(os.listdir("/proc/self/task"))
+
+def load(config):
+    import tvm
+    model = LoadedModel.load(Path(sys.argv[1]), folder, tvm.cpu(), config=config)
+    model.feed([1, 2, 3])
+    return tvm.get_global_func("runtime.NumThreads")()
+
+folder = ModelFolder.open(sys.argv[2])
+found = []
+for count in json.loads(sys.argv[3]):
+    engine = Engine()
+    engine.call(lambda stop: __import__("tvm"))
+    before = tasks()
+    config = folder.config.model_copy(update={"num_threads": count})
+    found.append([engine.call(lambda stop: load(config)), tasks() - before])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
+def test_models_of_one_process_have_their_own_numbers(tmp_path: Path, toy_path: Path) -> None:
+    """The calling thread computes as well, so there is one worker less than threads."""
+    folder = toy_library.write_folder(tmp_path / "model")
+    counts = [3, 1, None, 2]
+    result = subprocess.run(
+        [sys.executable, "-c", WORKERS, str(toy_path), str(folder), json.dumps(counts)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TVM_USE_RUNTIME_LIB": "1", "TVM_NUM_THREADS": "4"},
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    used, workers = zip(*json.loads(result.stdout), strict=True)
+    assert workers == (2, 0, 3, 1)
+    # Without a setting, TVM uses no more of its workers than the machine has CPUs.
+    assert (used[0], used[1], used[3]) == (3, 1, 2)
+
+
+def test_more_threads_than_cpus_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(threads, "_usable_cpus", lambda: {0})
+    for count in (None, 1, 2):
+        with caplog.at_level(logging.WARNING, "mlc_llm"):
+            thread = threading.Thread(target=threads.use_threads, args=(count,))
+            thread.start()
+            thread.join()
+    assert [record.args for record in caplog.records] == [(2, 1)]
 
 
 def test_only_tvms_runtime_is_needed(tmp_path: Path, toy_path: Path) -> None:

@@ -30,6 +30,7 @@ A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
 @click.option("--repetition-penalty", type=float, help="Above 1 makes repetitions rarer.")
 @click.option("--max-gen-len", type=int, help="Most tokens of one answer.")
 @click.option("--seed", type=int, help="Makes sampling reproducible.")
+@click.option("--threads", type=int, help="Threads of the CPU; by default its physical cores.")
 @click.option("--opt", help="Compilation options, such as activations=a8.")
 @click.option(
     "--allow-prebuilt",
@@ -47,6 +48,7 @@ def command(
     conv_template: str | None,
     system: str | None,
     prompt: str | None,
+    threads: int | None,
     opt: str | None,
     allow_prebuilt: bool,
     no_history: bool,
@@ -86,7 +88,7 @@ def command(
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
-    config = _chat_config(conv_template, system, opt)
+    config = _chat_config(conv_template, system, threads, opt)
     with ChatModule(folder, device, config, library) as chat:
         session = ChatSession(OpenChat(chat, model, config), generation)
         if prompt is not None:
@@ -117,7 +119,9 @@ def _read_prompt() -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _chat_config(conv_template: str | None, system: str | None, opt: str | None) -> ChatConfig:
+def _chat_config(
+    conv_template: str | None, system: str | None, threads: int | None, opt: str | None
+) -> ChatConfig:
     """What the options override of the model's own configuration."""
     from mlc_llm.config import ChatConfig, ConvConfig
 
@@ -126,6 +130,8 @@ def _chat_config(conv_template: str | None, system: str | None, opt: str | None)
         config.conv_template = conv_template
     if system is not None:
         config.conv_config = ConvConfig(system_message=system)
+    if threads is not None:
+        config.num_threads = threads
     if opt is not None:
         config.opt = opt
     return config

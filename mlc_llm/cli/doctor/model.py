@@ -7,12 +7,14 @@ from pathlib import Path
 
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.cli.doctor.finding import Finding, Status
+from mlc_llm.cli.doctor.python import threads_finding
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import HubError, MLCError
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
 from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.runtime.threads import thread_count
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.hub import HubReference
@@ -44,6 +46,8 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
         yield finding
         yield _template(folder, tokenizer, registry)
         yield _library(folder, registry)
+        if (threads := folder.config.num_threads) is not None:
+            yield threads_finding("model", "threads", thread_count(threads))
 
 
 def local_folder(model: str, online: bool) -> Path:

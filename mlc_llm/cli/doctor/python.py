@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.errors import PluginError
 from mlc_llm.plugin.child import python_command
-from mlc_llm.runtime.threads import physical_cores
+from mlc_llm.runtime.threads import VARIABLES, ThreadCount, physical_cores, thread_count
 from mlc_llm.version import __version__
 
 OLDEST_PYTHON = (3, 11)
@@ -74,24 +74,25 @@ def check_version(name: str, wanted: str) -> Finding:
 
 
 def check_threads() -> Iterator[Finding]:
-    """How many threads the CPU device uses."""
-    cores = physical_cores()
-    # TVM reads the first of these that is set.
-    variable = next((n for n in ("TVM_NUM_THREADS", "OMP_NUM_THREADS") if n in os.environ), None)
-    if variable is None:
+    """How many threads the CPU device uses for a model that has no setting of its own."""
+    yield threads_finding("threads", "cpu", thread_count())
+
+
+def threads_finding(area: str, name: str, threads: ThreadCount) -> Finding:
+    """What a number of threads is worth here."""
+    cores, origin = physical_cores(), threads.origin
+    if not origin:
         detail = f"{cores}, one for each physical core that this process may use"
-        yield Finding("threads", "cpu", Status.OK, detail)
-        return
-    text = os.environ[variable]
+        return Finding(area, name, Status.OK, detail)
+    text = os.environ[origin] if origin in VARIABLES else str(threads.count)
     if not text.isdecimal() or not int(text):
-        detail = f"{variable} is {text!r}, not a number of threads"
-        yield Finding("threads", "cpu", Status.BROKEN, detail, f"Unset {variable}.")
-    elif int(text) > cores:
-        detail = f"{variable}={text}, and there are {cores} physical cores to use"
-        remedy = f"Unset {variable}, or set it to {cores}: more threads than cores are slower."
-        yield Finding("threads", "cpu", Status.WARNING, detail, remedy)
-    else:
-        yield Finding("threads", "cpu", Status.OK, f"{variable}={text}; physical cores: {cores}")
+        detail = f"{origin} is {text!r}, not a number of threads"
+        return Finding(area, name, Status.BROKEN, detail, f"Unset {origin}.")
+    if threads.count > cores:
+        detail = f"{origin}={text}, and there are {cores} physical cores to use"
+        remedy = f"Unset {origin}, or set it to {cores}: more threads than cores are slower."
+        return Finding(area, name, Status.WARNING, detail, remedy)
+    return Finding(area, name, Status.OK, f"{origin}={text}; physical cores: {cores}")
 
 
 def _pip(*arguments: str) -> str:

@@ -58,6 +58,17 @@ def test_a_wrong_command_line(mlc_llm: CLI) -> None:
     assert "--prompt" in result.stderr
 
 
+def test_threads(mlc_llm: CLI, options: Any) -> None:
+    answers = {
+        threads: mlc_llm(*options, *SHORT, "--threads", threads, "--prompt", "Hello")
+        for threads in ("1", "2", "0")
+    }
+    assert answers["1"].returncode == 0, answers["1"].stderr
+    assert answers["1"].stdout == answers["2"].stdout
+    assert answers["0"].returncode == 1
+    assert "num_threads is to be a whole number of at least 1" in answers["0"].stderr
+
+
 def test_without_a_model(mlc_llm: CLI, options: Any, tmp_path: Path) -> None:
     """The name demo is taken; a folder of that name in the working folder is preferred."""
     (tmp_path / "demo").symlink_to(options[1])
