@@ -22,6 +22,7 @@ from mlc_llm.version import __version__
 ERROR, INTERRUPTED = 1, 130
 
 COMMANDS = {
+    "bench": "Measure how fast a model is, and where its time goes.",
     "chat": "Chat with a model.",
     "compile": "Compile a model's library to a file.",
     "convert_weight": "Convert a Hugging Face model's weights to a model folder.",

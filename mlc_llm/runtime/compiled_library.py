@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,3 +50,18 @@ class CompiledLibrary:
                 f"The library {self.path} lacks the function {name!r}: it was not compiled by "
                 "this version of mlc_llm. Compile it again, or leave model_lib out."
             ) from None
+
+    @contextmanager
+    def instrumented(self, instrument: Callable[..., int]) -> Iterator[None]:
+        """Show ``instrument`` every call that the virtual machine makes in the ``with`` block.
+
+        Args:
+            instrument: is called before and after each one with ``(function, name, before,
+                result, *arguments)``, as TVM's ``VirtualMachine.set_instrument`` says. When it
+                returns 1 before a call, that call is left out, and so is the call after it.
+        """
+        self._vm.set_instrument(instrument)
+        try:
+            yield
+        finally:
+            self._vm.set_instrument(None)

@@ -32,6 +32,7 @@ REVIEWED = (
     "The model has no logits: nothing was fed since the last change.",
     "Logits of shape VALUE cannot be sampled from.",
     "a block of VALUE, not VALUE",
+    "the size of the type VALUE is not known",
     "N bytes for the shape VALUE",
     "NAME quantises matrices; this has the shape VALUE.",
     "Codes and scales are matrices of one height",

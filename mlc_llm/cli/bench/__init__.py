@@ -1,0 +1,193 @@
+"""``mlc_llm bench``: how fast a model is here, and where its time goes.
+
+From Python: :func:`~mlc_llm.cli.bench.loading.open_chat` loads a model,
+:func:`~mlc_llm.cli.bench.measurement.measure` measures it, and
+:func:`~mlc_llm.cli.bench.profiling.profile` takes its time apart.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.cli.bench.peaks import Peaks
+    from mlc_llm.cli.bench.settings import BenchSettings
+    from mlc_llm.config import ChatConfig
+
+logger = logging.getLogger("mlc_llm")
+
+PICTURES = (".svg", ".png")
+
+
+class WholeNumber(click.ParamType):
+    """A whole number that is not less than another one.
+
+    Args:
+        least: the smallest that is taken.
+    """
+
+    name = "number"
+
+    def __init__(self, least: int) -> None:
+        self.least = least
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; what is none, or too small, fails."""
+        try:
+            number = int(value)
+        except ValueError:
+            number = None
+        if number is None or number < self.least:
+            self.fail(f"{value} is not a whole number from {self.least}.", param, ctx)
+        return number
+
+
+class PictureFile(click.Path):
+    """The path of a picture, whose ending says of which kind it is."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; another ending fails."""
+        if Path(value).suffix.lower() not in PICTURES:
+            self.fail(f"{value} does not end with {' or '.join(PICTURES)}.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+@click.command(name="bench")
+@click.argument("model", required=False)
+@click.option("--device", default="auto", show_default=True, help="NAME or NAME:INDEX.")
+@click.option("--model-lib", help="A compiled library; by default one is found or compiled.")
+@click.option("--opt", help="Compilation options, such as activations=a8.")
+@click.option(
+    "--allow-prebuilt",
+    is_flag=True,
+    help="Open library files that lie beside the weights or under dist/.",
+)
+@click.option(
+    "--prompt-length",
+    type=WholeNumber(1),
+    default=128,
+    show_default=True,
+    help="Tokens of a prefill.",
+)
+@click.option(
+    "--generate-length",
+    type=WholeNumber(1),
+    default=128,
+    show_default=True,
+    help="Tokens that are generated, one a step.",
+)
+@click.option(
+    "--context",
+    type=WholeNumber(0),
+    default=0,
+    show_default=True,
+    help="Tokens in the KV cache before what is measured.",
+)
+@click.option("--threads", type=WholeNumber(1), help="Threads of the CPU; by default its cores.")
+@click.option(
+    "--repeat",
+    type=WholeNumber(1),
+    default=5,
+    show_default=True,
+    help="How often each is measured.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, with every single value.")
+@click.option("--profile", "profiled", is_flag=True, help="Show the time of each kernel, too.")
+@click.option("--picture", type=PictureFile(), help="Draw the profile, as .svg or .png.")
+def command(
+    model: str | None,
+    device: str,
+    model_lib: str | None,
+    opt: str | None,
+    allow_prebuilt: bool,
+    threads: int | None,
+    as_json: bool,
+    profiled: bool,
+    picture: Path | None,
+    **sizes: int,
+) -> None:
+    """Measure how fast MODEL is: a model folder, HF://org/name, or "demo" when none is named.
+
+    Prefill and decode are measured with random tokens after one warm-up. Shown are medians, and the
+    least and the most of all repeats.
+    """
+    # As in a chat, TVM's runtime is all that is needed.
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
+    if allow_prebuilt:
+        os.environ["MLC_LLM_ALLOW_PREBUILT"] = "1"
+    if picture is not None:
+        from mlc_llm.cli.bench.picture import require_matplotlib
+
+        require_matplotlib()
+    from mlc_llm.cli.bench.loading import open_chat
+    from mlc_llm.cli.bench.settings import BenchSettings
+    from mlc_llm.plugin.child import hidden
+    from mlc_llm.weights.source import DEMO, resolve_model
+
+    settings = BenchSettings(**sizes)
+    folder = str(resolve_model(model or DEMO, progress=True))
+    with hidden("torch"):
+        # TVM's base, which otherwise imports torch where that is installed.
+        import tvm_ffi  # noqa: F401
+    library = str(Path(model_lib).expanduser()) if model_lib else None
+    with open_chat(folder, device, _chat_config(threads, opt), library) as chat:
+        _report(chat, settings, as_json, profiled or picture is not None, picture)
+
+
+def _chat_config(threads: int | None, opt: str | None) -> ChatConfig:
+    from mlc_llm.config import ChatConfig
+
+    config = ChatConfig()
+    if threads is not None:
+        config.num_threads = threads
+    if opt is not None:
+        config.opt = opt
+    return config
+
+
+def _report(
+    chat: LoadedChat, settings: BenchSettings, as_json: bool, profiled: bool, picture: Path | None
+) -> None:
+    """Measure, and write what was asked for."""
+    from mlc_llm.cli.bench.document import document, model_settings
+    from mlc_llm.cli.bench.measurement import measure
+    from mlc_llm.cli.bench.profiling import profile
+    from mlc_llm.cli.bench.tables import headline, show_measurement, show_profile
+
+    measurement = measure(chat, settings)
+    found = profile(chat, settings, _peaks(chat)) if profiled else None
+    if as_json:
+        click.echo(json.dumps(document(chat, measurement, found), indent=2))
+    else:
+        click.echo(headline(model_settings(chat), settings))
+        show_measurement(measurement)
+        if found is not None:
+            show_profile(found)
+    if picture is not None and found is not None:
+        from mlc_llm.cli.bench.picture import draw
+
+        draw(found, headline(model_settings(chat), settings), picture)
+
+
+def _peaks(chat: LoadedChat) -> Peaks | None:
+    """The machine's peaks, or None with the reason on stderr."""
+    from mlc_llm.cli.bench.peaks import measure_peaks
+    from mlc_llm.errors import CompileError
+
+    try:
+        return measure_peaks(chat)
+    except (CompileError, OSError) as error:
+        logger.warning("The profile is not compared with this machine's peaks: %s", error)
+        return None

@@ -1,0 +1,170 @@
+"""What a kernel has to do at least: the bytes that it moves and the operations that it computes.
+
+Both follow from the shapes of its arguments, and are the same for every device and layout:
+
+    bytes        each argument is read or written once; of a table of embeddings, the rows asked
+                 for; of the KV cache, the keys and values that any query sees
+    operations   a multiplication and an addition are two
+
+    matrix product   x (m, k), y (m, n)          2 m n k
+    attention        d numbers a head            4 d for each query head and key that it sees
+    normalisation    x (m, k)                    4 m k: square, sum, two products
+    SwiGLU           y (m, k)                    5 m k: the exponential counts as one
+
+Other kernels only move data, or compute what is not known here: they have no operations. What a
+kernel does beyond this (unpacking, rounding, reading twice) makes it look slower, not busier.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mlc_llm.runtime.metadata import LibraryMetadata
+from mlc_llm.runtime.profile import KernelCall, TensorShape
+
+_BITS = re.compile(r"(\d+)(?:x(\d+))?")
+_PRODUCTS = ("linear", "matmul", "gemv")
+_ROWS_OF_TABLES = ("embedding", "take", "last_token", "rows_at")
+
+
+class Arithmetic(StrEnum):
+    """What a kernel's multiplications are done in, where the CPU can."""
+
+    FLOAT = "float32"
+    INTEGER = "int8"
+
+
+@dataclass(frozen=True)
+class Work:
+    """The least that a call has to do.
+
+    Args:
+        kernel: what it is called in tables: its name, and the shape of a weight.
+        bytes: moved between the kernel and the memory.
+        operations: computed; None where they are not known.
+        arithmetic: which of the machine's peaks bounds the operations.
+    """
+
+    kernel: str
+    bytes: float
+    operations: float | None
+    arithmetic: Arithmetic = Arithmetic.FLOAT
+
+
+@dataclass(frozen=True)
+class WorkModel:
+    """The work of the kernels of one model.
+
+    Args:
+        metadata: what the library says of itself.
+        vocab_size: tokens of the vocabulary.
+    """
+
+    metadata: LibraryMetadata
+    vocab_size: int
+
+    def of(self, call: KernelCall) -> Work:
+        """The work of one call."""
+        if call.is_attention:
+            return self._attention(call)
+        name = base_name(call.name)
+        if any(word in name for word in _PRODUCTS) and len(call.tensors) > 2:
+            return _product(name, call.tensors)
+        if any(word in name for word in _ROWS_OF_TABLES):
+            return self._rows(name, call.tensors)
+        return Work(name, _bytes(call.tensors), _elementwise_operations(name, call.tensors[-1]))
+
+    def _rows(self, name: str, tensors: tuple[TensorShape, ...]) -> Work:
+        """Rows of a table of embeddings, or of the activations, are looked up."""
+        *inputs, output = tensors
+        moved = _bytes([output])
+        indices = [tensor for tensor in inputs if tensor.dtype.startswith("int")]
+        tables = [tensor for tensor in inputs if tensor not in indices]
+        rows = output.elements // output.shape[-1]
+        if "embedding" in name:
+            moved += _bytes(tables) * rows / self.vocab_size
+        else:
+            moved *= 2
+        return Work(name, moved + _bytes(indices), None)
+
+    def _attention(self, call: KernelCall) -> Work:
+        """One layer's attention, with the rotation and the cache's new keys and values."""
+        cache = self.metadata.kv_cache
+        queries = call.tensors[-1].shape[0]
+        window, sink = self._window()
+        seen = sum(visible(call.context + i, window, sink) for i in range(queries))
+        held = held_keys(call.context, window, sink)
+        per_token = 2 * cache.num_key_value_heads * cache.head_dim * bits(cache.dtype) / 8
+        return Work(
+            "attention",
+            _bytes(call.tensors) + per_token * (queries + held),
+            4 * cache.head_dim * cache.num_attention_heads * seen,
+        )
+
+    def _window(self) -> tuple[int | None, int]:
+        """The sliding window, None for none, and the sink in tokens."""
+        size, sink = self.metadata.sliding_window_size, self.metadata.attention_sink_size
+        return (size if size > 0 else None), max(0, sink)
+
+
+def base_name(name: str) -> str:
+    """A kernel's name without the number that tells it from others of that name."""
+    return name.rstrip("0123456789") or name
+
+
+def visible(position: int, window: int | None, sink: int) -> int:
+    """How many keys the query at a position sees, its own included."""
+    keys = position + 1
+    if window is None or keys <= window:
+        return keys
+    return window + min(sink, keys - window)
+
+
+def held_keys(context: int, window: int | None, sink: int) -> int:
+    """How many keys, of those in the cache before, any query of a pass sees."""
+    if window is None or context < window:
+        return context
+    # The first query, at the position ``context``, sees the most of them.
+    return visible(context, window, sink) - 1
+
+
+def bits(dtype: str) -> int:
+    """The bits of one element: ``float16`` has 16, ``float32x4`` has 128.
+
+    Raises:
+        ValueError: the type's name does not tell.
+    """
+    if dtype == "bool":
+        return 8
+    match = _BITS.search(dtype)
+    if match is None:
+        raise ValueError(f"the size of the type {dtype!r} is not known")
+    return int(match[1]) * int(match[2] or 1)
+
+
+def _product(name: str, tensors: tuple[TensorShape, ...]) -> Work:
+    """y (m, n) = x (m, k) times a weight, which lies in the tensors between."""
+    x, *weights, y = tensors
+    rows, columns = y.shape[-1], x.shape[-1]
+    quantized = any(tensor.dtype.startswith(("uint", "int")) for tensor in weights)
+    return Work(
+        f"{name} {rows} x {columns}",
+        _bytes(tensors),
+        2 * y.elements * columns,
+        Arithmetic.INTEGER if quantized else Arithmetic.FLOAT,
+    )
+
+
+def _elementwise_operations(name: str, output: TensorShape) -> float | None:
+    if "rms_norm" in name:
+        return 4 * output.elements
+    if "silu_mul" in name:
+        return 5 * output.elements
+    return None
+
+
+def _bytes(tensors: Iterable[TensorShape]) -> float:
+    return sum(tensor.elements * bits(tensor.dtype) / 8 for tensor in tensors)
