@@ -8,6 +8,7 @@ import tvm
 from tvm import relax, tirx
 from tvm.ir.transform import Pass, Sequential
 
+from mlc_llm.compile.sharing import ShareViews
 from mlc_llm.plugin import DeviceCodegen
 
 
@@ -43,12 +44,12 @@ def _dataflow() -> Sequence[Pass]:
 
 
 def _memory() -> Sequence[Pass]:
-    """Buffers share storage where their lives do not meet."""
-    return [
-        relax.transform.StaticPlanBlockMemory(),
-        relax.transform.LowerAllocTensor(),
-        relax.transform.KillAfterLastUse(),
-    ]
+    """Buffers share storage where their lives do not meet.
+
+    Nothing is killed before a function returns: the plan uses all storage again, and to empty a
+    register costs the virtual machine an instruction.
+    """
+    return [relax.transform.StaticPlanBlockMemory(), relax.transform.LowerAllocTensor()]
 
 
 def _machine() -> Sequence[Pass]:
@@ -56,6 +57,8 @@ def _machine() -> Sequence[Pass]:
     return [
         relax.transform.LowerRuntimeBuiltin(),
         relax.transform.ComputePrimValue(),
+        ShareViews(),
+        relax.transform.CanonicalizeBindings(),
         relax.transform.VMShapeLower(),
         relax.transform.AttachGlobalSymbol(),
     ]

@@ -1,0 +1,37 @@
+"""What the virtual machine does for a layer besides calling its kernels."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from tvm import relax
+from tvm.relax.vm_build import _vmcodegen
+
+from mlc_llm.compile.build import lower
+from mlc_llm.device.cpu import CPU
+from mlc_llm.model.llama import LLAMA
+
+from .test_build import spec
+
+
+def calls(function: str, layers: int) -> Counter[str]:
+    """How often each name is called in the bytecode of one function of a model."""
+    module = lower(spec(num_hidden_layers=layers), LLAMA, CPU, CPU.target())
+    builder = relax.ExecBuilder()
+    _vmcodegen(builder, module, exec_mode="bytecode")
+    text = builder.get().as_text()
+    body = text[text.index(f"@{function}:") :].split("\n\n")[0]
+    return Counter(re.findall(r"^  call +(\S+) ", body, re.MULTILINE))
+
+
+def test_a_layer_costs_its_kernels_and_its_parameters() -> None:
+    for function in ("decode", "prefill"):
+        four, seven = calls(function, 4), calls(function, 7)
+        more = {name: count - four[name] for name, count in seven.items() if count > four[name]}
+        attention = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
+        assert more.pop(attention) == 3
+        # Codes and scales of four matrices, and the weights of two norms.
+        assert more.pop("vm.builtin.tuple_getitem") == 3 * 10
+        assert not any(name.startswith("vm.builtin.") for name in more), more
+        assert sum(more.values()) <= 3 * 9  # the kernels
