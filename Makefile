@@ -8,15 +8,18 @@ VENV ?= .venv
 # The build of torch that the tests compare with. For a CPU build where PyPI has only CUDA's:
 #   make reference TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
 TORCH ?= torch==2.13.0
-# The implementation that the benchmarks compare with; llama-cpp-python is built from source.
-PEER ?= llama-cpp-python==0.3.36 gguf==0.19.0
+# The implementations that the benchmarks compare with, each in an environment of its own;
+# llama-cpp-python is built from source.
+LLAMA_CPP ?= llama-cpp-python==0.3.36 gguf==0.19.0
+OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
 BENCH ?= build/bench
 SHAPE ?= tinyllama-1.1b
 ARGS ?=
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
-PEER_VENV := $(BENCH)/venv
+LLAMA_CPP_VENV := $(BENCH)/venv-llama-cpp
+OPENVINO_VENV := $(BENCH)/venv-openvino
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
@@ -40,7 +43,7 @@ help:
 	@echo "make lint                   check style, types and import order"
 	@echo "make docs                   build the documentation into build/site"
 	@echo "make docs-serve             show it at http://127.0.0.1:8000 while you write"
-	@echo "make bench                  measure against llama.cpp (builds it once; takes minutes)"
+	@echo "make bench                  measure against llama.cpp and OpenVINO (installs them once)"
 	@echo "make clean                  remove what the targets above made"
 
 install: $(STAMPS)/core
@@ -62,11 +65,13 @@ lint: $(STAMPS)/lint
 	$(BIN)/mypy examples/plugins/*/*.py examples/plugins/*/mlc_llm_*/
 	$(BIN)/lint-imports
 
-bench: $(STAMPS)/core $(PEER_VENV)/.made
+bench: $(STAMPS)/core $(LLAMA_CPP_VENV)/.made $(OPENVINO_VENV)/.made
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.compile_time --shape $(SHAPE)
-	$(BIN)/python -m benchmarks.compare_llama_cpp --shape $(SHAPE) --work $(BENCH) \
-	  --peer-python $(PEER_VENV)/bin/python $(ARGS)
+	$(BIN)/python -m benchmarks.limits --shape $(SHAPE) --work $(BENCH)
+	$(BIN)/python -m benchmarks.compare --shape $(SHAPE) --work $(BENCH) \
+	  --llama-cpp-python $(LLAMA_CPP_VENV)/bin/python \
+	  --openvino-python $(OPENVINO_VENV)/bin/python $(ARGS)
 
 reference: $(STAMPS)/reference
 
@@ -127,10 +132,18 @@ $(STAMPS)/reference: $(STAMPS)/venv $(PROJECTS)
 	@$(PIP) -e plugins/templates -e '.[reference]' >&2
 	@touch $@
 
-# The environment of the implementation that we compare with.
+# The environments of the implementations that we compare with.
 
-$(PEER_VENV)/.made: $(STAMPS)/venv
-	@echo "Building $(PEER) in $(PEER_VENV); this takes some minutes, once." >&2
-	$(PYTHON) -m venv $(PEER_VENV)
-	@$(PEER_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(PEER) >&2
+$(LLAMA_CPP_VENV)/.made: $(STAMPS)/venv
+	@echo "Building $(LLAMA_CPP) in $(LLAMA_CPP_VENV); this takes some minutes, once." >&2
+	$(PYTHON) -m venv $(LLAMA_CPP_VENV)
+	@$(LLAMA_CPP_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(LLAMA_CPP) >&2
+	@touch $@
+
+# The exporter traces the model with torch.
+$(OPENVINO_VENV)/.made: $(STAMPS)/venv
+	@echo "Installing $(OPENVINO) into $(OPENVINO_VENV), once." >&2
+	$(PYTHON) -m venv $(OPENVINO_VENV)
+	@$(OPENVINO_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(TORCH) >&2
+	@$(OPENVINO_VENV)/bin/python -m pip install --disable-pip-version-check --quiet $(OPENVINO) >&2
 	@touch $@

@@ -1,4 +1,4 @@
-"""The side of llama.cpp: a child process of ``compare_llama_cpp``, through llama-cpp-python."""
+"""The side of llama.cpp: a child process of ``compare``, through llama-cpp-python."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from benchmarks.protocol import serve
+from benchmarks.protocol import serve, tokens
 
 
 class LlamaCpp:
@@ -47,16 +47,18 @@ class LlamaCpp:
         pointer = llama_cpp.llama_get_logits_ith(self.model.ctx, -1)
         return np.ctypeslib.as_array(pointer, shape=(self.model.n_vocab(),))
 
-    def prefill(self, tokens: list[int]) -> float:
+    def prefill(self, text: str) -> float:
+        ids = tokens(text)
         self.model.reset()
         begin = time.perf_counter()
-        self.model.eval(tokens)
+        self.model.eval(ids)
         self._logits().argmax()
         seconds = time.perf_counter() - begin
-        self.held = list(tokens)
+        self.held = ids
         return seconds
 
-    def decode(self, context: list[int], steps: int) -> float:
+    def decode(self, text: str, steps: int) -> float:
+        context = tokens(text)
         if self.held[: len(context)] == context:
             self.model.n_tokens = len(context)
         else:
@@ -72,7 +74,7 @@ class LlamaCpp:
             self.model.eval([token])
             token = int(self._logits().argmax())
         seconds = time.perf_counter() - begin
-        self.held = list(context)
+        self.held = context
         return seconds
 
 

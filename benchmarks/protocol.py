@@ -13,31 +13,51 @@ from typing import Any, Protocol
 
 import numpy as np
 
-VOCABULARY_USED = 30000
-"""Prompts use token ids below this, which every shape has."""
+from benchmarks.byte_tokenizer import byte_token
+
+PRINTABLE = (33, 127)
+"""Prompts are characters from this range, so that they are tokens and text alike."""
 
 
 class Side(Protocol):
-    """One implementation under measurement. Its model stays loaded between requests."""
+    """One implementation under measurement. Its model stays loaded between requests.
+
+    Prompts come as the text and are tokens by :func:`tokens`, the same for all sides.
+    """
 
     def about(self) -> dict[str, Any]:
         """Versions and settings, for the report."""
 
-    def prefill(self, tokens: list[int]) -> float:
-        """Seconds to take ``tokens`` into an empty KV cache and have the last one's logits."""
+    def prefill(self, text: str) -> float:
+        """Seconds from an empty KV cache to the first token that follows ``text``."""
 
-    def decode(self, context: list[int], steps: int) -> float:
-        """Seconds to generate ``steps`` tokens greedily, one at a time, after ``context``.
+    def decode(self, text: str, steps: int) -> float:
+        """Seconds to generate ``steps`` tokens greedily, one at a time, after ``text``.
 
-        Taking the context in is not counted. The KV cache of the context may be kept for the
-        next request.
+        Taking the text in is not counted, and neither is the first token, which it gives. The KV
+        cache of the text may be kept for the next request.
         """
 
 
-def prompt(length: int) -> list[int]:
-    """The same random token ids for both sides; a shorter prompt is the start of a longer one."""
-    ids = np.random.default_rng(7).integers(3, VOCABULARY_USED, 16384)
-    return [int(token) for token in ids[:length]]
+def prompt(length: int, variant: int = 0) -> str:
+    """Random text that is ``length`` tokens.
+
+    A shorter prompt is the start of a longer one of the same variant. Two variants differ from
+    their first character on, which leaves nothing to a cache of prompts.
+
+    Args:
+        length: how many tokens, at least 1.
+        variant: which of several prompts, below the number of printable characters.
+    """
+    first, end = PRINTABLE
+    codes = np.random.default_rng([7, variant]).integers(first, end, length, dtype=np.uint8)
+    codes[0] = first + variant
+    return codes.tobytes().decode("ascii")
+
+
+def tokens(text: str) -> list[int]:
+    """The token ids of a prompt."""
+    return [byte_token(code) for code in text.encode("ascii")]
 
 
 def serve(side: Side) -> None:
@@ -53,7 +73,8 @@ def serve(side: Side) -> None:
     answer({"ready": side.about()})
     for line in sys.stdin:
         request = json.loads(line)
+        text = prompt(request["tokens"], request["variant"])
         if request["measure"] == "prefill":
-            answer({"seconds": side.prefill(prompt(request["tokens"]))})
+            answer({"seconds": side.prefill(text)})
         else:
-            answer({"seconds": side.decode(prompt(request["context"]), request["steps"])})
+            answer({"seconds": side.decode(text, request["steps"])})

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tokenizers
 
+from benchmarks.byte_tokenizer import BOS, write_tokenizer
 from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.quantization.scheme import Scheme, scheme
+from mlc_llm.quantization.scheme import QUANTIZATIONS, Scheme, scheme
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
 
@@ -29,13 +29,11 @@ WEIGHT_STD = 0.02
 CODE_STD = 4.3
 """Standard deviation of a uniform code between 0 and 14."""
 
-SPECIAL_TOKENS = ["<unk>", "<s>", "</s>"]
-
 
 def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
     """The content of ``mlc-chat-config.json``."""
-    return {
-        "model_type": "llama",
+    config: dict[str, Any] = {
+        "model_type": shape.model_type,
         "quantization": quantization,
         "model_config": {
             "hidden_size": shape.hidden,
@@ -54,13 +52,18 @@ def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
         "prefill_chunk_size": min(shape.context, 2048),
         "tokenizer_files": ["tokenizer.json"],
         "conv_template": "LM",
-        "bos_token_id": 1,
-        "eos_token_id": 2,
+        # No token ends an answer, so that each is as long as it is asked to be.
+        "bos_token_id": BOS,
     }
+    if shape.sliding_window is not None:
+        for part in (config, config["model_config"]):
+            part["sliding_window_size"] = shape.sliding_window
+            part["attention_sink_size"] = 0
+    return config
 
 
 def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
-    """Name, rows and columns of every quantised matrix, in the model's order."""
+    """Name, rows and columns of every matrix, in the model's order."""
     attention = shape.heads * shape.head_dim
     fused = attention + 2 * shape.kv_heads * shape.head_dim
     yield "model.embed_tokens", shape.vocab, shape.hidden
@@ -88,50 +91,44 @@ def random_codes(rng: np.random.Generator, kind: Scheme, rows: int, columns: int
     return packed.view(np.uint32)
 
 
+def write_matrix(
+    writer: ShardWriter, rng: np.random.Generator, kind: Scheme, name: str, rows: int, columns: int
+) -> None:
+    """Write a random matrix: its codes and scales, or its values where it is not quantised."""
+    if kind.kind == "none":
+        values = rng.standard_normal((rows, columns), np.float32) * np.float32(WEIGHT_STD)
+        values = values.astype(kind.model_dtype, copy=False)
+        writer.add(f"{name}.weight", values.shape, kind.model_dtype, [values])
+        return
+    codes = random_codes(rng, kind, rows, columns)
+    writer.add(f"{name}.q_weight", codes.shape, "uint32", [codes])
+    scales = rng.uniform(0.5, 1.5, (rows, kind.groups(columns))) * (WEIGHT_STD / CODE_STD)
+    scales = scales.astype(kind.model_dtype)
+    writer.add(f"{name}.q_scale", scales.shape, kind.model_dtype, [scales])
+
+
 def write_tensors(writer: ShardWriter, shape: LlamaShape, kind: Scheme, seed: int) -> None:
     """Write every parameter, one tensor in memory at a time."""
     rng = np.random.default_rng(seed)
     for name, rows, columns in matrices(shape):
-        codes = random_codes(rng, kind, rows, columns)
-        writer.add(f"{name}.q_weight", codes.shape, "uint32", [codes])
-        scales = rng.uniform(0.5, 1.5, (rows, kind.groups(columns))) * (WEIGHT_STD / CODE_STD)
-        scales = scales.astype(kind.model_dtype)
-        writer.add(f"{name}.q_scale", scales.shape, kind.model_dtype, [scales])
+        write_matrix(writer, rng, kind, name, rows, columns)
     for name in norms(shape):
         ones = np.ones(shape.hidden, kind.model_dtype)
         writer.add(name, ones.shape, kind.model_dtype, [ones])
 
 
-def write_tokenizer(path: Path, vocab: int) -> None:
-    """Write a ``tokenizer.json``: three special tokens, a token a byte, fillers."""
-    tokens = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokens += [f"<filler {index}>" for index in range(vocab - len(tokens))]
-    model = tokenizers.models.BPE(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=[],
-        unk_token="<unk>",
-        byte_fallback=True,
-    )
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.decoder = tokenizers.decoders.Sequence(
-        [tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()]
-    )
-    tokenizer.add_special_tokens(SPECIAL_TOKENS)
-    tokenizer.save(str(path))
-
-
 def write_random_model(
-    name: str, output: Path, quantization: str = "q4f16_1", seed: int = 0
+    shape: LlamaShape, output: Path, quantization: str = "q4f16_1", seed: int = 0
 ) -> Path:
     """Write the folder and return its path; it appears only when it is complete.
 
     Args:
-        name: a shape's name in :data:`~benchmarks.shapes.SHAPES`.
+        shape: the model's shape.
         output: the folder, which must not exist.
-        quantization: a quantisation with 4 bits.
+        quantization: 4 bits in groups, or none.
         seed: of the random weights.
     """
-    shape, kind = SHAPES[name], scheme(quantization)
+    kind = scheme(quantization)
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
@@ -153,12 +150,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=sorted(SHAPES))
     parser.add_argument("output", type=Path)
-    parser.add_argument("--quantization", choices=["q4f16_1", "q4f32_1"], default="q4f16_1")
+    parser.add_argument("--quantization", choices=sorted(QUANTIZATIONS), default="q4f16_1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(
         write_random_model(
-            arguments.shape, arguments.output, arguments.quantization, arguments.seed
+            SHAPES[arguments.shape], arguments.output, arguments.quantization, arguments.seed
         )
     )
 

@@ -63,7 +63,7 @@ def main() -> None:
     report("mlc_llm --help", [python, "-m", "mlc_llm", "--help"], arguments.rounds)
     report("mlc_llm devices", [python, "-m", "mlc_llm", "devices"], arguments.rounds)
     with tempfile.TemporaryDirectory() as folder:
-        model = write_random_model(arguments.shape, Path(folder) / "model")
+        model = write_random_model(SHAPES[arguments.shape], Path(folder) / "model")
         report(
             f"first token, {arguments.shape}, cached",
             [python, "-c", FIRST_TOKEN, str(model)],

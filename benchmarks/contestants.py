@@ -1,0 +1,142 @@
+"""The sides of the comparison: the model that each needs, and the child process that it runs in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.child import ROOT, Child
+
+WEIGHTS = ("q4", "f16", "f32")
+"""Kinds of weights: 4 bits in groups, or float16 and float32 as they are."""
+
+MLC_QUANTIZATION = {"q4": "q4f16_1", "f16": "q0f16", "f32": "q0f32"}
+GGUF_TYPE = {"q4": "q4_0", "f16": "f16", "f32": "f32"}
+TORCH_DTYPE = {"f16": "bfloat16", "f32": "float32"}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all sides of a run have in common.
+
+    Args:
+        shape: the models' shape.
+        weights: one of :data:`WEIGHTS`.
+        threads: threads of each side.
+        room: tokens that a KV cache must hold.
+        work: the folder of the models.
+        opt: compilation options of mlc_llm.
+        flash_attention: whether llama.cpp uses it.
+        llama_cpp_python: an interpreter with llama_cpp and gguf.
+        openvino_python: an interpreter with openvino_genai and optimum-intel.
+        openvino_properties: of OpenVINO's pipeline.
+    """
+
+    shape: str
+    weights: str
+    threads: int
+    room: int
+    work: Path
+    opt: str = ""
+    flash_attention: bool = False
+    llama_cpp_python: str = sys.executable
+    openvino_python: str = sys.executable
+    openvino_properties: dict[str, str] = field(default_factory=dict)
+
+    def model(self, kind: str) -> Path:
+        """Where a side's model is kept."""
+        return self.work.resolve() / f"{self.shape}-{kind}"
+
+
+def prepare(output: Path, python: str, script: str, *arguments: str) -> Path:
+    """Make a model with ``benchmarks.SCRIPT`` unless an earlier run made it."""
+    if not output.exists():
+        print(f"Writing {output}", file=sys.stderr)
+        command = [python, "-m", f"benchmarks.{script}", *arguments]
+        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return output
+
+
+def mlc(setup: Setup) -> list[str]:
+    """The command of mlc_llm's side."""
+    quantization = MLC_QUANTIZATION[setup.weights]
+    folder = setup.model(quantization)
+    wanted = (setup.shape, str(folder), "--quantization", quantization)
+    prepare(folder, sys.executable, "random_model", *wanted)
+    command = [sys.executable, "-m", "benchmarks.mlc_side", str(folder)]
+    return [*command, "--context", str(setup.room), *(["--opt", setup.opt] if setup.opt else [])]
+
+
+def llama_cpp(setup: Setup) -> list[str]:
+    """The command of llama.cpp's side."""
+    kind = GGUF_TYPE[setup.weights]
+    file = setup.model(f"{kind}.gguf")
+    wanted = (setup.shape, str(file), "--type", kind)
+    prepare(file, setup.llama_cpp_python, "random_gguf", *wanted)
+    command = [setup.llama_cpp_python, "-m", "benchmarks.llama_cpp_side", str(file)]
+    command += ["--context", str(setup.room)]
+    return [*command, *(["--flash-attention"] if setup.flash_attention else [])]
+
+
+def openvino(group: int, activations: int) -> Callable[[Setup], list[str]]:
+    """The command of OpenVINO's side.
+
+    Args:
+        group: weights that share a scale.
+        activations: activations that share a scale when they are rounded to int8; the CPU plugin's
+            default is 32, whatever the weights' groups.
+    """
+
+    def command(setup: Setup) -> list[str]:
+        folder = setup.model(f"ov-g{group}")
+        wanted = (setup.shape, str(folder), "--group", str(group))
+        prepare(folder, setup.openvino_python, "random_openvino", *wanted)
+        properties = {
+            # Where the CPU has bfloat16 instructions the default is bfloat16, which is slower
+            # without AMX.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(activations),
+            **setup.openvino_properties,
+        }
+        side = [setup.openvino_python, "-m", "benchmarks.openvino_side", str(folder)]
+        return [*side, "--properties", json.dumps(properties)]
+
+    return command
+
+
+def transformers(setup: Setup) -> list[str]:
+    """The command of transformers' side, which is in our own environment."""
+    command = [sys.executable, "-m", "benchmarks.transformers_side", setup.shape]
+    return [*command, "--dtype", TORCH_DTYPE[setup.weights]]
+
+
+SIDES: dict[str, Callable[[Setup], list[str]]] = {
+    "mlc_llm": mlc,
+    "llama.cpp": llama_cpp,
+    "openvino-genai, g32": openvino(32, 32),
+    "openvino-genai, g128": openvino(128, 32),
+    "openvino-genai, g128a128": openvino(128, 128),
+    "transformers": transformers,
+}
+"""The sides by name; what follows a comma is a variant, of which the fastest one counts.
+
+OpenVINO's variants are the size of the weights' groups and, where it is not the plugin's default
+of 32, that of the activations' groups.
+"""
+
+
+def default_sides(weights: str) -> tuple[str, ...]:
+    """The sides that are compared with such weights."""
+    if weights != "q4":
+        return ("mlc_llm", "llama.cpp", "transformers")
+    return tuple(name for name in SIDES if name != "transformers")
+
+
+def start(name: str, setup: Setup) -> Child:
+    """Start a side; its model, which is made first if need be, is loaded when this returns."""
+    command = SIDES[name](setup)
+    return Child([*command, "--threads", str(setup.threads)], setup.threads)
