@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tvm
 from tvm import relax, tirx
@@ -69,11 +69,15 @@ def _step(
 def add_repacking(
     module: tvm.IRModule, steps: Sequence[Repack]
 ) -> tuple[tvm.IRModule, list[dict[str, object]]]:
-    """Add one function for each different repacking kernel.
+    """Add two functions for each different repacking kernel.
+
+    ``repack_N`` takes stored parameters and then the tensors that it fills; ``repack_N_shapes``
+    takes the stored parameters and returns the shapes that those tensors are to have.
 
     Returns:
         The module, and the steps as they stand in the library's metadata: the function's name (or
-        None), the stored parameters that it takes and the model's parameters that it gives.
+        None), the stored parameters that it takes, and the model's parameters that it makes with
+        their dtypes.
     """
     builder = relax.BlockBuilder(module)
     names: dict[tirx.PrimFunc, str] = {}
@@ -82,26 +86,38 @@ def add_repacking(
         if step.kernel is not None and step.kernel not in names:
             names[step.kernel] = f"repack_{len(names)}"
             _add_repack(builder, names[step.kernel], step.kernel, len(step.inputs))
-        function = names.get(step.kernel) if step.kernel is not None else None
-        described.append(
-            {"function": function, "inputs": list(step.inputs), "outputs": list(step.outputs)}
-        )
+        described.append(_described(step, names))
     return builder.finalize(), described
 
 
+def _described(step: Repack, names: Mapping[tirx.PrimFunc, str]) -> dict[str, object]:
+    """A step as it stands in the metadata."""
+    inputs, outputs = list(step.inputs), list(step.outputs)
+    if step.kernel is None:
+        return {"function": None, "inputs": inputs, "outputs": outputs, "dtypes": []}
+    made = [str(parameter.ty.dtype) for parameter in step.kernel.params[len(inputs) :]]
+    function = names[step.kernel]
+    return {"function": function, "inputs": inputs, "outputs": outputs, "dtypes": made}
+
+
 def _add_repack(builder: relax.BlockBuilder, name: str, kernel: tirx.PrimFunc, taken: int) -> None:
-    """A Relax function that calls ``kernel``, whose first ``taken`` buffers are its inputs."""
-    buffers = [parameter.ty for parameter in kernel.params]
-    inputs = [
-        relax.Var(f"stored_{index}", _tensor_type(buffer))
-        for index, buffer in enumerate(buffers[:taken])
-    ]
-    outputs = [_tensor_type(buffer) for buffer in buffers[taken:]]
-    with builder.function(name, inputs):
+    """The two functions of ``kernel``, whose first ``taken`` buffers are its inputs."""
+    types = [_tensor_type(parameter.ty) for parameter in kernel.params]
+    given, made = types[:taken], types[taken:]
+    with builder.function(f"{name}_shapes", _variables(given)):
+        builder.emit_func_output(relax.Tuple([kind.shape for kind in made]))
+    tensors = _variables(types)
+    with builder.function(name, tensors):
         with builder.dataflow():
             variable = add_kernel(builder, kernel, f"{name}_kernel")
-            packed = builder.emit_output(relax.call_tir(variable, inputs, outputs))
+            places = list(range(taken, len(types)))
+            filled = relax.op.call_tir_inplace(variable, relax.Tuple(tensors), places, made)
+            packed = builder.emit_output(filled)
         builder.emit_func_output(packed)
+
+
+def _variables(types: Sequence[relax.TensorType]) -> list[relax.Var]:
+    return [relax.Var(f"tensor_{index}", kind) for index, kind in enumerate(types)]
 
 
 def _tensor_type(buffer: tirx.BufferType) -> relax.TensorType:

@@ -23,9 +23,12 @@ class RepackStep(BaseModel):
     """How some stored tensors become what the kernels read.
 
     Args:
-        function: the library's function; None passes one tensor through as it is.
-        inputs: names of stored tensors, the function's arguments.
-        outputs: names of the tensors that it returns.
+        function: the library's function; None passes one tensor through as it is. It takes the
+            stored tensors and then those that it fills. A function of the same name and
+            ``_shapes`` takes the stored ones and returns the shapes of the others.
+        inputs: names of the stored tensors.
+        outputs: names of the tensors that are made of them.
+        dtypes: their dtypes; none where there is no function.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -33,6 +36,7 @@ class RepackStep(BaseModel):
     function: str | None
     inputs: list[str]
     outputs: list[str]
+    dtypes: list[str] = []
 
 
 class KVCacheGeometry(BaseModel):

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mlc_llm.errors import LibraryError, ModelFolderError
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.metadata import LibraryMetadata, Parameter
+from mlc_llm.runtime.metadata import LibraryMetadata, Parameter, RepackStep
+from mlc_llm.runtime.weight_memory import WeightMemory, weight_memory
 from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def load_parameters(
 ) -> Any:
     """Upload the parameters, repacked for the kernels; runs in the engine thread.
 
-    Each stored tensor is released as soon as what is made of it exists, so that the peak is all
+    Each stored tensor is let go of as soon as what is made of it exists, so that the peak is all
     of the result and one step's inputs.
 
     Args:
@@ -100,36 +101,37 @@ def load_parameters(
         The array of tensors that the library's functions take as ``params``.
 
     Raises:
-        LibraryError: a repacking function is missing or does not return what it should.
+        LibraryError: a repacking function is missing, or does not say what it makes.
         ModelFolderError: a tensor cannot be read.
     """
     import tvm_ffi
 
+    memory = weight_memory(device)
     parameters: list[Any] = []
     for step in library.metadata.repack:
         stop.check()
-        inputs = [_upload(folder, name, device) for name in step.inputs]
-        outputs = inputs if step.function is None else _repack(library, step.function, inputs)
-        if len(outputs) != len(step.outputs):
-            raise LibraryError(
-                f"The library's function {step.function!r} made {len(outputs)} tensors of "
-                f"{', '.join(step.inputs)}, not {len(step.outputs)}. Compile the library again."
-            )
-        parameters.extend(outputs)
+        stored = [folder.read(name) for name in step.inputs]
+        if step.function is None:
+            parameters += map(memory.keep, stored)
+        else:
+            parameters += _repacked(library, step, list(map(memory.lend, stored)), memory)
+        del stored
+        for name in step.inputs:
+            folder.forget(name)
     device.sync()
     return tvm_ffi.convert(parameters)
 
 
-def _upload(folder: ModelFolder, name: str, device: tvm.runtime.Device) -> Any:
-    from tvm.runtime import empty
-
-    view = folder.read(name)
-    record = folder.manifest.tensors[name]
-    return empty(record.shape, record.dtype, device).copyfrom(view)
-
-
-def _repack(library: CompiledLibrary, function: str, inputs: list[Any]) -> list[Any]:
-    from tvm.runtime import Tensor
-
-    result = library.function(function)(*inputs)
-    return [result] if isinstance(result, Tensor) else list(result)
+def _repacked(
+    library: CompiledLibrary, step: RepackStep, stored: list[Any], memory: WeightMemory
+) -> list[Any]:
+    """What a step makes of its inputs."""
+    shapes = library.function(f"{step.function}_shapes")(*stored)
+    if not len(shapes) == len(step.dtypes) == len(step.outputs):
+        raise LibraryError(
+            f"The library's function {step.function!r} makes {len(shapes)} tensors of "
+            f"{', '.join(step.inputs)}, not {len(step.outputs)}. Compile the library again."
+        )
+    made = [memory.empty(shape, dtype) for shape, dtype in zip(shapes, step.dtypes, strict=True)]
+    library.function(str(step.function))(*stored, *made)
+    return made

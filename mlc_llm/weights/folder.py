@@ -69,6 +69,10 @@ class ModelFolder:
             raise ModelFolderError(f"{self.path} has no tensor {name!r}.")
         return self._shards.read(record)
 
+    def forget(self, name: str) -> None:
+        """Let go of the memory that reading a tensor took; it can be read again."""
+        self._shards.forget(self.manifest.tensors[name])
+
     def verify(self, advance: Callable[[int], None] | None = None) -> None:
         """Check the MD5 checksum of every shard.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,18 @@ class Shards:
         array = array.reshape(record.shape)
         array.flags.writeable = False
         return array
+
+    def forget(self, record: TensorRecord) -> None:
+        """Let go of the pages of a tensor, where the system can; reading it again maps them anew.
+
+        The file stays in the system's cache, but does not count as this process's memory any more.
+        """
+        with self._lock:
+            array = self._maps.get(record.shard)
+        mapped = None if array is None else array.base
+        if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            begin = record.offset // mmap.PAGESIZE * mmap.PAGESIZE
+            mapped.madvise(mmap.MADV_DONTNEED, begin, record.offset + record.nbytes - begin)
 
     def close(self) -> None:
         """Let go of the maps; each goes when the last view of it does."""

@@ -71,6 +71,7 @@ def metadata() -> dict[str, Any]:
                 "function": None if name == "embed.weight" else "transpose",
                 "inputs": [name],
                 "outputs": [name],
+                "dtypes": [] if name == "embed.weight" else ["float32"],
             }
             for name in parameter_shapes()
         ],
@@ -184,14 +185,31 @@ def compile_toy(path: Path) -> Path:
     builder = relax.BlockBuilder(module)
     with builder.function("_metadata", params=[]):
         builder.emit_func_output(tvm.ir.StringImm(json.dumps(metadata())))
-    stored = relax.Var("stored", relax.TensorType([tvm.tirx.Var("n", "int64"), HIDDEN], "float32"))
-    with builder.function("transpose", [stored]):
-        with builder.dataflow():
-            turned = builder.emit_output(relax.op.permute_dims(stored))
-        builder.emit_func_output(turned)
+    _add_transpose(builder)
     executable = relax.build(builder.finalize(), target=target)
     executable.export_library(str(path))
     return path
+
+
+def _add_transpose(builder: Any) -> None:
+    """The repacking function, and the one that says the shape of what it makes."""
+    import tvm
+    from tvm import relax
+
+    rows = tvm.tirx.Var("n", "int64")
+    source = tvm.te.placeholder((rows, HIDDEN), "float32", "source")
+    turned = tvm.te.compute((HIDDEN, rows), lambda i, j: source[j, i], "turned")
+    kernel = builder.add_func(tvm.te.create_prim_func([source, turned]), "transpose_kernel")
+    given = relax.TensorType([rows, HIDDEN], "float32")
+    made = relax.TensorType([HIDDEN, rows], "float32")
+    with builder.function("transpose_shapes", [relax.Var("stored", given)]):
+        builder.emit_func_output(relax.Tuple([made.shape]))
+    tensors = [relax.Var("stored", given), relax.Var("packed", made)]
+    with builder.function("transpose", tensors):
+        with builder.dataflow():
+            filled = relax.op.call_tir_inplace(kernel, relax.Tuple(tensors), [1], [made])
+            packed = builder.emit_output(filled)
+        builder.emit_func_output(packed)
 
 
 def write_folder(path: Path, **config: Any) -> Path:
