@@ -1,17 +1,21 @@
 """How long each kernel of a loaded model takes.
 
-TVM's virtual machine shows every call that it makes to an instrument. The instrument here makes the
-calls of kernels itself, with a clock around them, so that what it costs stays outside the times: a
-call from Python adds less than a microsecond to a kernel's time. Everything between the kernels is
-slower while it looks on; take that from passes that nobody looks at.
+TVM's virtual machine shows every call that it makes to an instrument, which is slow in Python: the
+kernels come so far apart that the processor cools down between them, and they take half as long
+again. So the instrument only collects the kernels of a pass. At the last one it runs all of them
+again, one right after the other, with a clock around each. They read and write what they did
+before, in the same order, so that the pass gives the same result.
+
+A call from Python adds less than a microsecond to a kernel's time.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlc_llm.runtime.loaded_model import LoadedModel
@@ -24,6 +28,7 @@ BUILTIN = "vm.builtin."
 
 _LEAVE_OUT, _GO_ON = 1, 0
 _HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
+_WARM_UP_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class KernelCall:
 def record_kernels(model: LoadedModel) -> Iterator[list[KernelCall]]:
     """Record the kernels that the model runs in the ``with`` block; in the engine's thread.
 
-    On a device that computes while the host goes on, each call is waited for.
+    Their times are those of kernels that come far apart; :func:`time_kernels` has better ones.
 
     Args:
         model: the model.
@@ -80,12 +85,95 @@ def record_kernels(model: LoadedModel) -> Iterator[list[KernelCall]]:
     Yields:
         The calls so far, in their order.
     """
+    calls: list[KernelCall] = []
+    clock = _Clock(model)
+
+    def record(call: KernelCall, run: Callable[[], object]) -> None:
+        calls.append(replace(call, seconds=clock.time(run)))
+
+    with _observed(model, record):
+        yield calls
+
+
+def time_kernels(
+    model: LoadedModel, run: Callable[[], object], repeat: int
+) -> list[list[KernelCall]]:
+    """Time the kernels of one step; in the engine's thread.
+
+    Args:
+        model: the model.
+        run: the step: one pass, or the passes of several chunks. It is done twice, and must do the
+            same both times.
+        repeat: how often the kernels are timed.
+
+    Returns:
+        The calls of the step, in their order, as often as they were timed.
+    """
+    with record_kernels(model) as recorded:
+        run()
+    passes = itertools.groupby(recorded, key=lambda call: call.context)
+    ends = set(itertools.accumulate(len([*calls]) for _, calls in passes))
+    clock, seen = _Clock(model), itertools.count(1)
+    steps: list[list[KernelCall]] = [[] for _ in range(repeat)]
+    held: list[tuple[KernelCall, Callable[[], object]]] = []
+
+    def collect(call: KernelCall, kernel: Callable[[], object]) -> None:
+        kernel()
+        held.append((call, kernel))
+        # While the pass is not over, the KV cache still expects these tokens.
+        if next(seen) in ends:
+            clock.replay(held, steps)
+            held.clear()
+
+    with _observed(model, collect):
+        run()
+    return steps
+
+
+class _Clock:
+    """Times functions; on a device that computes while the host goes on, it waits for them."""
+
+    def __init__(self, model: LoadedModel) -> None:
+        on_host = model.device.dlpack_device_type() == _HOST_DEVICE_TYPE
+        self._wait: Callable[[], object] = _nothing if on_host else model.device.sync
+
+    def time(self, run: Callable[[], object]) -> float:
+        """Run, and return the seconds that it took."""
+        self._wait()
+        begin = time.perf_counter()
+        run()
+        self._wait()
+        return time.perf_counter() - begin
+
+    def replay(
+        self,
+        kernels: Sequence[tuple[KernelCall, Callable[[], object]]],
+        steps: Sequence[list[KernelCall]],
+    ) -> None:
+        """Run the kernels until the processor is warm, then once for each step, which they join."""
+        begin = time.perf_counter()
+        while time.perf_counter() - begin < _WARM_UP_SECONDS:
+            for _, kernel in kernels:
+                kernel()
+        for step in steps:
+            seconds = [self.time(kernel) for _, kernel in kernels]
+            step += [
+                replace(call, seconds=one) for (call, _), one in zip(kernels, seconds, strict=True)
+            ]
+
+
+@contextmanager
+def _observed(
+    model: LoadedModel, observe: Callable[[KernelCall, Callable[[], object]], None]
+) -> Iterator[None]:
+    """Let ``observe`` do the calls of kernels in the ``with`` block.
+
+    Args:
+        model: the model.
+        observe: gets a call that took no time yet, and what does it.
+    """
     from tvm.runtime import Tensor
     from tvm_ffi import Function
-
-    calls: list[KernelCall] = []
-    on_host = model.device.dlpack_device_type() == _HOST_DEVICE_TYPE
-    wait = _nothing if on_host else model.device.sync
 
     def instrument(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
         if not before or not isinstance(function, Function):
@@ -99,16 +187,11 @@ def record_kernels(model: LoadedModel) -> Iterator[list[KernelCall]]:
         )
         if _only_sizes(tensors):
             return _GO_ON
-        wait()
-        begin = time.perf_counter()
-        function(*arguments)
-        wait()
-        seconds = time.perf_counter() - begin
-        calls.append(KernelCall(name, tensors, model.length, seconds))
+        observe(KernelCall(name, tensors, model.length, 0.0), lambda: function(*arguments))
         return _LEAVE_OUT
 
     with model.library.instrumented(instrument):
-        yield calls
+        yield
 
 
 def _only_sizes(tensors: tuple[TensorShape, ...]) -> bool:

@@ -8,6 +8,7 @@ second over its operations a byte, below the roof that memory and arithmetic mak
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -216,31 +217,33 @@ def _draw_roofs(axes: Axes, peaks: Peaks) -> None:
     """The memory's slope, and a ceiling for each kind of arithmetic."""
     left, right = axes.get_xlim()
     top = max(peaks.operations.values())
-    ridge = top / peaks.read
-    axes.plot([left, ridge], [left * peaks.read / 1e9, top / 1e9], color=_INK, linewidth=1.4)
+    across, up = [left, top / peaks.read], [left * peaks.read / 1e9, top / 1e9]
+    axes.plot(across, up, color=_INK, linewidth=1.4)
     for arithmetic, value in peaks.operations.items():
         unit = "GFLOP/s" if arithmetic is Arithmetic.FLOAT else "GOP/s"
         axes.plot([value / peaks.read, right], [value / 1e9] * 2, color=_INK, linewidth=1.4)
         axes.annotate(
-            f"{arithmetic}: {value / 1e9:.0f} {unit}",
+            f"{arithmetic}\n{value / 1e9:.0f} {unit}",
             (right, value / 1e9),
-            xytext=(-2, 4),
+            xytext=(5, 0),
             textcoords="offset points",
-            ha="right",
+            va="center",
             color=_INK,
         )
-    _label_slope(axes, peaks, left)
+    _label_slope(axes, peaks)
 
 
-def _label_slope(axes: Axes, peaks: Peaks, left: float) -> None:
-    """Write the read bandwidth along the memory's slope."""
-    bottom = axes.get_ylim()[0]
-    start = max(left, 1.2 * bottom * 1e9 / peaks.read)
+def _label_slope(axes: Axes, peaks: Peaks) -> None:
+    """Write the read bandwidth along the memory's slope, where that enters the picture."""
+    left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
+    x = 1.3 * max(left, bottom * 1e9 / peaks.read)
+    y = x * peaks.read / 1e9
     axes.text(
-        start,
-        start * peaks.read / 1e9 * 1.25,
-        f"reading: {peaks.read / 1e9:.1f} GB/s",
-        rotation=45,
+        x,
+        1.2 * y,
+        f"memory: {peaks.read / 1e9:.1f} GB/s",
+        # Along the line, on which both grow by the same factor.
+        rotation=math.degrees(math.atan2(y, x)),
         rotation_mode="anchor",
         transform_rotates_text=True,
     )

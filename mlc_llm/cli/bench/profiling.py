@@ -1,15 +1,14 @@
 """Where the time of a prefill and of a decode step goes: kernel by kernel, and what is left.
 
-Passes that are looked at and passes that are not take turns. The first give the kernels' times, the
-second the whole step's; what the kernels do not account for is the virtual machine, Python, and the
-choice of the token.
+Steps whose kernels are timed and whole steps take turns; what the kernels do not account for is the
+virtual machine, Python, and the choice of the token.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,9 +18,9 @@ from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.settings import BenchSettings
 from mlc_llm.cli.bench.work import Arithmetic, Work, WorkModel
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.profile import KernelCall, record_kernels
+from mlc_llm.runtime.profile import KernelCall, time_kernels
 
-WARM_UP_STEPS = 4
+WARM_UP_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -62,8 +61,8 @@ class PhaseProfile:
     Args:
         name: ``prefill`` or ``decode``.
         tokens: that pass in one step.
-        steps: how many were looked at, and as many that were not.
-        seconds: of a step that is not looked at; the median.
+        steps: how many were timed as a whole; the kernels were timed as often.
+        seconds: of a whole step; the median.
         kernels: the kernels, the longest first.
     """
 
@@ -98,8 +97,8 @@ def profile(
 
     Args:
         chat: the loaded model.
-        settings: the sizes; there are ``repeat`` prefills and ``generate_length`` decode steps, of
-            which every other one is looked at.
+        settings: the sizes; ``repeat`` prefills and about ``generate_length`` decode steps are
+            timed.
         peaks: the machine's; see :func:`~mlc_llm.cli.bench.peaks.measure_peaks`.
 
     Raises:
@@ -111,7 +110,7 @@ def profile(
 
 
 class _Steps(NamedTuple):
-    """Seconds of the steps that nobody looked at, and the kernel calls of the others."""
+    """Seconds of whole steps, and the kernel calls of the others."""
 
     seconds: list[float]
     calls: list[list[KernelCall]]
@@ -121,33 +120,26 @@ def _phases(chat: LoadedChat, settings: BenchSettings, stop: Stop) -> tuple[Phas
     model = chat.model
     passes = Passes(model, settings, stop)
     work = WorkModel(model.metadata, model.vocab_size)
-
+    found = {"prefill": _Steps([], []), "decode": _Steps([], [])}
+    run = {
+        "prefill": lambda: passes.prefill().first_token,
+        "decode": lambda: passes.decode(1),
+    }
     passes.prefill()
-    prefill = _take_turns(chat, settings.repeat, lambda: passes.prefill().first_token)
     passes.decode(min(WARM_UP_STEPS, settings.generate_length))
-    turns = max(1, settings.generate_length // 2)
-    decode = _take_turns(chat, turns, lambda: passes.decode(1))
+    at_once = {"prefill": 1, "decode": max(1, settings.generate_length // settings.repeat)}
+    for _ in range(settings.repeat):
+        for name, steps in found.items():
+            steps.calls.extend(time_kernels(model, run[name], at_once[name]))
+            steps.seconds.extend(run[name]() for _ in range(at_once[name]))
     model.reset()
-    return (
-        _phase("prefill", settings.prompt_length, prefill, work),
-        _phase("decode", 1, decode, work),
-    )
-
-
-def _take_turns(chat: LoadedChat, count: int, step: Callable[[], float]) -> _Steps:
-    """Run ``step`` twice as often, looking at every other one."""
-    found = _Steps([], [])
-    for _ in range(count):
-        found.seconds.append(step())
-        with record_kernels(chat.model) as calls:
-            step()
-        found.calls.append(calls)
-    return found
+    tokens = {"prefill": settings.prompt_length, "decode": 1}
+    return tuple(_phase(name, tokens[name], steps, work) for name, steps in found.items())
 
 
 def _phase(name: str, tokens: int, steps: _Steps, work: WorkModel) -> PhaseProfile:
     rows = kernel_rows(steps.calls, work)
-    return PhaseProfile(name, tokens, len(steps.calls), statistics.median(steps.seconds), rows)
+    return PhaseProfile(name, tokens, len(steps.seconds), statistics.median(steps.seconds), rows)
 
 
 def kernel_rows(steps: Sequence[Sequence[KernelCall]], work: WorkModel) -> tuple[KernelRow, ...]:

@@ -48,7 +48,7 @@ def test_an_svg(peaks: Peaks | None, tmp_path: Path) -> None:
     texts = ["".join(element.itertext()).strip() for element in root.iter() if element.text]
     for text in ("a model, cpu:0", "q4_linear 64 x 32  (4)", "add  (8)", "1 other kernels"):
         assert text in texts
-    assert ("int8: 1400 GOP/s" in texts) == (peaks is not None)
+    assert ("int8" in texts) == (peaks is not None)
 
 
 def test_an_svg_is_the_same_each_time(tmp_path: Path) -> None:

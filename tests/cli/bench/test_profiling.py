@@ -12,7 +12,9 @@ from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.profiling import PhaseProfile, Profile, kernel_rows, profile
 from mlc_llm.cli.bench.settings import BenchSettings
 from mlc_llm.cli.bench.work import Arithmetic, WorkModel
-from mlc_llm.runtime.profile import KernelCall, TensorShape, record_kernels
+from mlc_llm.runtime.profile import KernelCall, TensorShape, record_kernels, time_kernels
+
+from .conftest import CHUNK
 
 TOKENS = 12
 PEAKS = Peaks(1e10, {Arithmetic.FLOAT: 1e11})
@@ -27,7 +29,7 @@ def found(chat: LoadedChat) -> Profile:
 def test_the_phases(found: Profile) -> None:
     assert found.peaks is PEAKS
     described = [(phase.name, phase.tokens, phase.steps) for phase in found.phases]
-    assert described == [("prefill", TOKENS, 2), ("decode", 1, 3)]
+    assert described == [("prefill", TOKENS, 2), ("decode", 1, 6)]
 
 
 def test_the_rows_add_up(found: Profile) -> None:
@@ -112,6 +114,33 @@ def test_a_pass_gives_the_same_logits_whether_it_is_looked_at_or_not(chat: Loade
     plain, recorded, count, later = chat.engine.call(logits)
     np.testing.assert_array_equal(plain, recorded)
     assert 0 < count == later
+
+
+def test_timing_kernels_changes_no_result(chat: LoadedChat) -> None:
+    """Not the logits, nor what is in the KV cache; also where a prompt has several chunks."""
+    ids = [token % chat.model.vocab_size for token in range(5, 5 + 2 * CHUNK + 3)]
+    steps: list[list[KernelCall]] = []
+
+    def logits(_: object) -> list[np.ndarray]:
+        model = chat.model
+        found = [model.feed(ids).copy(), model.decode(7).copy()]
+        model.reset()
+
+        def step() -> None:
+            model.reset()
+            found.append(model.feed(ids).copy())
+
+        steps.extend(time_kernels(model, step, 3))
+        return [*found, model.decode(7).copy()]
+
+    prefill, decode, *recorded, after = chat.engine.call(logits)
+    assert len(recorded) == 2
+    for one in recorded:
+        np.testing.assert_array_equal(one, prefill)
+    np.testing.assert_array_equal(after, decode)
+    assert [{call.context for call in step} for step in steps] == [{0, CHUNK, 2 * CHUNK}] * 3
+    assert len({len(step) for step in steps}) == 1
+    assert all(call.seconds > 0 for step in steps for call in step)
 
 
 def test_a_row_has_the_median_of_its_steps(chat: LoadedChat) -> None:
