@@ -81,7 +81,8 @@ class HostMemory:
             return self.keep(array)
         # DLPack does not export what is read-only; kernels do not write to their inputs.
         memory = (ctypes.c_uint8 * array.nbytes).from_address(array.ctypes.data)
-        return from_dlpack(np.frombuffer(memory, array.dtype).reshape(array.shape))
+        writable = np.ctypeslib.as_array(memory)
+        return from_dlpack(writable.view(array.dtype).reshape(array.shape))
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         if self._used + size > self._slab.size:
