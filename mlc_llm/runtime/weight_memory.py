@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import mmap
+import sys
 from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
@@ -115,7 +116,10 @@ class DeviceMemory:
 
 def _slab(size: int) -> npt.NDArray[np.uint8]:
     """Fresh memory, which lives as long as a view of it."""
-    mapped = mmap.mmap(-1, size)
+    if sys.platform == "win32":
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+    # Shared memory, Python's default, has huge pages on few systems.
+    mapped = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # A kernel may be built without huge pages.
             mapped.madvise(mmap.MADV_HUGEPAGE)
