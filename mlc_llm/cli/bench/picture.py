@@ -103,7 +103,8 @@ def _bars(phase: PhaseProfile) -> list[_Bar]:
     short = [row for row in phase.kernels if row not in long]
     bars = [_Bar(f"{row.kernel}  ({row.calls})", row.seconds, row) for row in long]
     if short:
-        bars.append(_Bar(f"{len(short)} other kernels", sum(row.seconds for row in short)))
+        name = f"{len(short)} other kernel{'s' if len(short) > 1 else ''}"
+        bars.append(_Bar(name, sum(row.seconds for row in short)))
     return [*bars, _Bar(OUTSIDE, phase.outside)]
 
 
@@ -209,7 +210,7 @@ def _set_limits(axes: Axes, points: Sequence[_Point], peaks: Peaks | None) -> No
     up = [point.speed / 1e9 for point in points] or [1.0]
     if peaks is not None:
         up = [*up, *(value / 1e9 for value in peaks.operations.values())]
-    axes.set_xlim(min(across) / 6, max(across) * 12)
+    axes.set_xlim(min(across) / 14, max(across) * 40)
     axes.set_ylim(min(up) / 3, max(up) * 2.5)
 
 
@@ -234,14 +235,14 @@ def _draw_roofs(axes: Axes, peaks: Peaks) -> None:
 
 
 def _label_slope(axes: Axes, peaks: Peaks) -> None:
-    """Write the read bandwidth along the memory's slope, where that enters the picture."""
-    left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
-    x = 1.3 * max(left, bottom * 1e9 / peaks.read)
+    """Write the read bandwidth along the memory's slope, up to its end."""
+    x = 0.9 * max(peaks.operations.values()) / peaks.read
     y = x * peaks.read / 1e9
     axes.text(
         x,
-        1.2 * y,
+        1.15 * y,
         f"memory: {peaks.read / 1e9:.1f} GB/s",
+        ha="right",
         # Along the line, on which both grow by the same factor.
         rotation=math.degrees(math.atan2(y, x)),
         rotation_mode="anchor",
@@ -268,6 +269,7 @@ def _draw_labels(axes: Axes, points: Sequence[_Point], color: str, on_the_left: 
             va="center",
             color=color,
             fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6},
             zorder=4,
         )

@@ -32,9 +32,18 @@ def headline(model: Mapping[str, Any], settings: BenchSettings) -> str:
         settings: the sizes.
     """
     threads = f"{model['threads']} thread{'s' if model['threads'] > 1 else ''}"
-    parts = [Path(model["folder"]).name, model["quantization"], model["device"], threads]
-    parts += [model["opt"]] * bool(model["opt"])
-    return ", ".join([*parts, f"context {settings.context}", f"{settings.repeat} repeats"])
+    name, quantization = Path(model["folder"]).name, model["quantization"]
+    repeats = f"{settings.repeat} repeat{'s' if settings.repeat > 1 else ''}"
+    parts = [
+        name,
+        "" if quantization in name else quantization,
+        model["device"],
+        threads,
+        model["opt"],
+        f"context {settings.context}",
+        repeats,
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def show_measurement(measurement: Measurement) -> None:

@@ -25,7 +25,7 @@ def test_the_table_is_all_of_stdout(mlc_llm: CLI, model: Path, library: Path) ->
     result = mlc_llm("bench", model, *options, *SIZES)
     assert result.returncode == 0, result.stderr
     title, header, *rows = result.stdout.splitlines()
-    assert title == f"{model.name}, q4f16_1, cpu:0, 1 thread, context 3, 2 repeats"
+    assert title == f"{model.name}, cpu:0, 1 thread, context 3, 2 repeats"
     assert header.split() == ["median", "least", "most"]
     assert [row[: row.index("  ")] for row in rows] == [
         "prefill of 8, tok/s",

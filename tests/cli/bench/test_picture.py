@@ -46,7 +46,7 @@ def test_an_svg(peaks: Peaks | None, tmp_path: Path) -> None:
     root = ElementTree.parse(path).getroot()
     assert root.tag.endswith("svg")
     texts = ["".join(element.itertext()).strip() for element in root.iter() if element.text]
-    for text in ("a model, cpu:0", "q4_linear 64 x 32  (4)", "add  (8)", "1 other kernels"):
+    for text in ("a model, cpu:0", "q4_linear 64 x 32  (4)", "add  (8)", "1 other kernel"):
         assert text in texts
     assert ("int8" in texts) == (peaks is not None)
 
