@@ -48,19 +48,26 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> int:
+        """Let the child end, as it does when its stdin closes; returns its exit code."""
         assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
+        return self.process.returncode
 
     def _receive(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            sys.exit(f"A side ended with code {self.process.wait()}: {' '.join(self.command)}")
+            sys.exit(f"A side ended with code {self._end()}: {' '.join(self.command)}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

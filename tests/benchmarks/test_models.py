@@ -1,0 +1,84 @@
+"""The random models: their sizes, and what reading a token's weights costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from benchmarks import random_checkpoint, random_model
+from benchmarks.limits import skeleton, token_bytes
+from benchmarks.shapes import SHAPES
+from mlc_llm.quantization.scheme import scheme
+from mlc_llm.weights.folder import ModelFolder
+
+TINY = skeleton(SHAPES["smollm2-135m"])
+
+
+def test_the_shapes_have_the_sizes_that_their_names_say() -> None:
+    # The checkpoints' own counts: 1,100,048,384, 6,738,415,616 and 7,241,732,096 parameters.
+    assert SHAPES["tinyllama-1.1b"].parameters == 1_100_048_384
+    assert SHAPES["llama-2-7b"].parameters == 6_738_415_616
+    assert SHAPES["mistral-7b-v0.1"].parameters == 7_241_732_096
+    # 134,515,008, and the head that the checkpoint shares with its embedding table.
+    assert SHAPES["smollm2-135m"].parameters == 134_515_008 + 49152 * 576
+
+
+def test_a_token_reads_codes_scales_and_its_context(tmp_path: Path) -> None:
+    """The bytes of the folder's matrices, without the embedding table."""
+    folder = random_model.write_random_model(TINY, tmp_path / "model")
+    tensors = ModelFolder.open(folder).manifest.tensors
+    read = [
+        tensor.nbytes
+        for name, tensor in tensors.items()
+        if ".q_" in name and "embed_tokens" not in name
+    ]
+    kind = scheme("q4f16_1")
+    assert token_bytes(TINY, kind, 0) == sum(read)
+    per_token = token_bytes(TINY, kind, 1) - token_bytes(TINY, kind, 0)
+    assert per_token == 2 * TINY.layers * TINY.kv_heads * TINY.head_dim * 2
+
+
+@pytest.mark.parametrize(("quantization", "width"), [("q0f32", 4), ("q0f16", 2)])
+def test_a_model_that_is_not_quantised(tmp_path: Path, quantization: str, width: int) -> None:
+    folder = ModelFolder.open(
+        random_model.write_random_model(TINY, tmp_path / "model", quantization)
+    )
+    assert sum(tensor.nbytes for tensor in folder.manifest.tensors.values()) == (
+        TINY.parameters * width
+    )
+    assert token_bytes(TINY, scheme(quantization), 0) == TINY.linear_parameters * width
+
+
+def test_a_sliding_window_is_in_both_configurations() -> None:
+    shape = SHAPES["mistral-7b-v0.1"]
+    ours = random_model.chat_config(shape, "q4f16_1")
+    assert (ours["model_type"], ours["sliding_window_size"]) == ("mistral", 4096)
+    theirs = random_checkpoint.hf_config(shape)
+    assert (theirs["architectures"], theirs["sliding_window"]) == (["MistralForCausalLM"], 4096)
+    assert "sliding_window" not in random_checkpoint.hf_config(SHAPES["llama-2-7b"])
+
+
+def test_a_checkpoint_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SHAPES, "tiny", TINY)
+    folder = random_checkpoint.write_random_checkpoint("tiny", tmp_path / "checkpoint")
+    index = json.loads((folder / random_checkpoint.INDEX_FILE).read_text())
+    tensors = {
+        name: tensor
+        for file in sorted(set(index["weight_map"].values()))
+        for name, tensor in load_file(folder / file).items()
+    }
+    assert tensors.keys() == index["weight_map"].keys()
+    assert sum(tensor.size for tensor in tensors.values()) == TINY.parameters
+    assert index["metadata"]["total_size"] == 2 * TINY.parameters
+    head = tensors["lm_head.weight"].astype(np.float32)
+    assert head.std() == pytest.approx(random_checkpoint.WEIGHT_STD, rel=0.05)
+    assert abs(head.mean()) < 0.1 * random_checkpoint.WEIGHT_STD
+    assert {file.name for file in folder.glob("*.json")} >= {
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
