@@ -33,7 +33,9 @@ class CompiledLibrary:
 
         self.path = path
         try:
-            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device)
+            # TVM's pool gives nothing back, and takes more for every new length of a prompt.
+            allocators = {tvm.cpu(): VirtualMachine.NAIVE_ALLOCATOR}
+            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device, allocators)
         except Exception as error:
             raise LibraryError(
                 f"The library {path} cannot be loaded: {error}\nDelete it or leave "
