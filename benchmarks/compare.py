@@ -108,7 +108,7 @@ def processor() -> str:
 
 def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], Results]:
     """Measure what was asked for: what the sides say of themselves, and the samples."""
-    names = arguments.sides or default_sides(arguments.weights)
+    names = arguments.sides or default_sides(arguments.shape, arguments.weights)
     texts = arguments.rows or default_rows(arguments.shape, arguments.weights)
     rows = [Row.parse(text, arguments.steps) for text in texts]
     setup = Setup(

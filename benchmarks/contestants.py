@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.child import ROOT, Child
+from benchmarks.shapes import SHAPES
 
 WEIGHTS = ("q4", "f16", "f32")
 """Kinds of weights: 4 bits in groups, or float16 and float32 as they are."""
@@ -117,10 +119,10 @@ def transformers(setup: Setup) -> list[str]:
 SIDES: dict[str, Callable[[Setup], list[str]]] = {
     "mlc_llm": mlc,
     "llama.cpp": llama_cpp,
+    "transformers": transformers,
     "openvino-genai, g32": openvino(32, 32),
     "openvino-genai, g128": openvino(128, 32),
     "openvino-genai, g128a128": openvino(128, 128),
-    "transformers": transformers,
 }
 """The sides by name; what follows a comma is a variant, of which the fastest one counts.
 
@@ -128,12 +130,24 @@ OpenVINO's variants are the size of the weights' groups and, where it is not the
 of 32, that of the activations' groups.
 """
 
+OPENVINO_GROUPS = {
+    "openvino-genai, g32": 32,
+    "openvino-genai, g128": 128,
+    "openvino-genai, g128a128": 128,
+}
+"""OpenVINO's sides, and how many weights share a scale there."""
 
-def default_sides(weights: str) -> tuple[str, ...]:
-    """The sides that are compared with such weights."""
+
+def default_sides(shape: str, weights: str) -> tuple[str, ...]:
+    """The sides that are compared with such weights, as far as they can have the shape.
+
+    OpenVINO's exporter refuses groups that do not divide the rows of every matrix.
+    """
     if weights != "q4":
         return ("mlc_llm", "llama.cpp", "transformers")
-    return tuple(name for name in SIDES if name != "transformers")
+    rows = math.gcd(SHAPES[shape].hidden, SHAPES[shape].ffn)
+    groups = (name for name, group in OPENVINO_GROUPS.items() if rows % group == 0)
+    return ("mlc_llm", "llama.cpp", *groups)
 
 
 def start(name: str, setup: Setup) -> Child:

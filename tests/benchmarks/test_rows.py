@@ -48,8 +48,15 @@ def test_every_shape_has_rows_within_its_context(shape: str, weights: str) -> No
 
 def test_the_sides_fit_the_weights() -> None:
     for weights in WEIGHTS:
-        sides = default_sides(weights)
+        sides = default_sides("tinyllama-1.1b", weights)
         assert set(sides) <= SIDES.keys()
         assert {"mlc_llm", "llama.cpp"} <= set(sides)
-    assert "transformers" in default_sides("f32")
-    assert not any(side.startswith("openvino") for side in default_sides("f16"))
+    assert "transformers" in default_sides("smollm2-135m", "f32")
+    assert not any(side.startswith("openvino") for side in default_sides("smollm2-135m", "f16"))
+
+
+def test_groups_divide_the_rows_of_every_matrix() -> None:
+    """SmolLM2's 576 columns are 18 groups of 32, and no whole number of groups of 128."""
+    assert "openvino-genai, g128" in default_sides("tinyllama-1.1b", "q4")
+    sides = default_sides("smollm2-135m", "q4")
+    assert [side for side in sides if side.startswith("openvino")] == ["openvino-genai, g32"]
