@@ -1,4 +1,4 @@
-"""Kernels are compiled for three instruction sets and called directly, without the VM."""
+"""Kernels are compiled for several instruction sets and called directly, without the VM."""
 
 from __future__ import annotations
 
@@ -13,12 +13,23 @@ from tvm.target.codegen import llvm_cpu_has_features
 
 from mlc_llm.device.cpu.kernels.isa import Isa
 
+# One for each row of the table in isa.py that an x86 CPU can run, the widest first.
 TARGETS = {
     "vnni512": Target({"kind": "llvm", "mcpu": "sapphirerapids"}),
+    "avx512": Target({"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["-prefer-256-bit"]}),
+    "avxvnni": Target({"kind": "llvm", "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}),
     "avx2": Target({"kind": "llvm", "mcpu": "haswell"}),
+    "sse": Target({"kind": "llvm", "mcpu": "x86-64-v2"}),
     "generic": Target({"kind": "llvm"}),
 }
-NEEDS = {"vnni512": ("avx512vnni", "avx512bw", "avx512fp16"), "avx2": ("avx2", "fma", "f16c")}
+NEEDS = {
+    "vnni512": ("avx512vnni", "avx512bw", "avx512fp16"),
+    "avx512": ("avx512bw", "avx512dq", "avx512vl"),
+    "avxvnni": ("avxvnni", "avx2", "fma", "f16c"),
+    "avx2": ("avx2", "fma", "f16c"),
+    "sse": ("sse4.2",),
+}
+WIDTHS = ("vnni512", "avx2", "generic")  # one of each vector width
 
 
 @dataclass
@@ -52,8 +63,14 @@ def _machine(name: str) -> Machine:
     return Machine(TARGETS[name], Isa.of(TARGETS[name]))
 
 
-@pytest.fixture(scope="session", params=list(TARGETS))
+@pytest.fixture(scope="session", params=WIDTHS)
 def machine(request: pytest.FixtureRequest) -> Machine:
+    """Every vector width in turn."""
+    return _machine(request.param)
+
+
+@pytest.fixture(scope="session", params=list(TARGETS))
+def every_machine(request: pytest.FixtureRequest) -> Machine:
     """Every instruction set in turn."""
     return _machine(request.param)
 

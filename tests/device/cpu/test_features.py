@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlc_llm.device.cpu import CPU
+from mlc_llm.device.cpu import CPU, features
 from mlc_llm.device.cpu.features import host_features, host_target, required_features
 from mlc_llm.errors import ConfigError, DeviceError
 from mlc_llm.plugin import LibraryRecord, ModelSpec
@@ -34,6 +34,7 @@ def test_a_library_for_another_cpu_names_what_is_missing() -> None:
     [
         ({"kind": "llvm", "mcpu": "x86-64", "mattr": []}, set()),
         ({"kind": "llvm", "mcpu": "x86-64-v3", "mattr": []}, {"avx2", "fma", "sse4.2"}),
+        ({"kind": "llvm", "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}, {"avxvnni", "avx2"}),
         ({"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["+avx512vnni"]}, {"avx512vnni", "avx2"}),
         ({"kind": "llvm", "mcpu": "generic", "mattr": ["+neon", "+dotprod"]}, {"dotprod"}),
     ],
@@ -52,10 +53,28 @@ def test_llvm_agrees_with_the_levels() -> None:
 
     from mlc_llm.device.cpu.features import X86_LEVELS
 
-    for level, features in X86_LEVELS:
+    for level, needed in X86_LEVELS:
         target = Target({"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu", "mcpu": level})
-        for feature in features:
+        for feature in needed:
             assert codegen.llvm_cpu_has_features(feature, target), (level, feature)
+
+
+@pytest.mark.parametrize(
+    ("flags", "level", "extensions"),
+    [
+        ("avx2 bmi bmi2 f16c fma sse4.2", "x86-64-v3", []),
+        ("avx2 bmi bmi2 f16c fma sse4.2 avxvnni", "x86-64-v3", ["+avxvnni"]),
+        ("ssse3 sse4.2 avx", "x86-64-v2", []),
+    ],
+)
+def test_the_target_of_another_x86(monkeypatch, flags, level, extensions) -> None:
+    monkeypatch.setattr(features, "is_x86", lambda: True)
+    monkeypatch.setattr(features, "host_features", lambda: frozenset(flags.split()))
+    target = host_target()
+    assert (target["mcpu"], target["mattr"]) == (level, extensions)
+    needed = required_features(target)
+    assert set(needed) >= {e.removeprefix("+") for e in extensions}
+    assert set(needed) <= set(flags.split())
 
 
 def test_there_is_one_cpu() -> None:

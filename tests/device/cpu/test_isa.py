@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import tvm
 from tvm.target import Target
@@ -9,23 +11,31 @@ from tvm.target import Target
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.kernels.q4_dot import CHUNK
 from mlc_llm.device.cpu.kernels.q4_linear import q4_linear
 
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
+DOTPROD = {**ARM, "mcpu": "generic", "mattr": ["+neon", "+dotprod"]}
+X86 = {"kind": "llvm", "mtriple": "x86_64-unknown-linux-gnu"}
 
 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
         ({"kind": "llvm"}, isa.GENERIC),
+        ({"kind": "llvm", "mtriple": "riscv64-unknown-linux-gnu"}, isa.GENERIC),
+        ({"kind": "llvm", "mcpu": "x86-64-v2"}, isa.SSE),
         ({"kind": "llvm", "mcpu": "haswell"}, isa.AVX2),
         ({"kind": "llvm", "mcpu": "x86-64", "mattr": ["+avx2", "+fma"]}, isa.AVX2),
+        ({"kind": "llvm", "mcpu": "alderlake"}, isa.AVXVNNI),
+        ({"kind": "llvm", "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}, isa.AVXVNNI),
         ({"kind": "llvm", "mcpu": "skylake-avx512"}, isa.AVX512),
         ({"kind": "llvm", "mcpu": "cascadelake"}, isa.VNNI512),
         ({"kind": "llvm", "mcpu": "sapphirerapids"}, isa.VNNI512),
         ({"kind": "llvm", "mcpu": "sapphirerapids", "mattr": ["-avx512vnni"]}, isa.AVX512),
         (ARM, isa.NEON),
-        ({"kind": "llvm", "mtriple": "arm64-apple-macosx11.0.0", "mcpu": "apple-m1"}, isa.NEON),
+        (DOTPROD, isa.DOTPROD),
+        ({"kind": "llvm", "mtriple": "arm64-apple-macosx11.0.0", "mcpu": "apple-m1"}, isa.DOTPROD),
     ],
     ids=str,
 )
@@ -33,11 +43,36 @@ def test_the_widest_that_every_such_cpu_runs(target, expected):
     assert Isa.of(Target(target)) == expected
 
 
-@pytest.mark.parametrize("m", [1, None])
-def test_linear_compiles_for_arm(m):
-    target = Target(ARM)
-    primfunc = q4_linear(64, 64, m, "float16", "float32", "float32", Isa.of(target))
-    assert "fmla" in tvm.compile(primfunc, target).mod.inspect_source("asm")
+def test_tiles_fill_chunks():
+    rows = [entry for entry in vars(isa).values() if isinstance(entry, Isa)]
+    assert len(rows) >= 8
+    for row in rows:
+        assert CHUNK % row.tile == 0
+        assert row.dot.lanes == row.lanes
+
+
+@pytest.mark.parametrize(("m", "activations"), [(1, "a16"), (None, "a8")])
+@pytest.mark.parametrize(
+    ("target", "instruction"),
+    [
+        (DOTPROD, r"sdot\s+v\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]"),  # by a lane, no copies
+        (ARM, r"smlal2\s+v\d+\.8h, v\d+\.16b, v\d+\.16b"),
+        ({**X86, "mcpu": "haswell"}, r"vpmaddubsw\s.*%ymm"),
+        ({**X86, "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}, r"vpdpbusd\s.*%ymm"),
+        ({**X86, "mcpu": "skylake-avx512"}, r"vpmaddubsw\s.*%zmm"),
+        ({**X86, "mcpu": "cascadelake"}, r"vpdpbusd\s.*%zmm"),
+        ({**X86, "mcpu": "x86-64-v2"}, r"pmaddubsw\s.*%xmm"),
+    ],
+    ids=["dotprod", "neon", "avx2", "avxvnni", "avx512", "vnni512", "sse"],
+)
+def test_linear_multiplies_with_the_instruction_of_the_table(target, instruction, m, activations):
+    target = Target(target)
+    row = Isa.of(target)
+    primfunc = q4_linear(64, 64, m, "float16", "float32", "float32", row, activations)
+    found = re.findall(instruction, tvm.compile(primfunc, target).mod.inspect_source("asm"))
+    # A step of the loop over groups: eight vectors of codes for every vector of rows and token.
+    vectors = max(2, 32 // row.lanes) if m == 1 else max(2, 16 // row.lanes)
+    assert len(found) >= 0.8 * 8 * vectors * (2 if m == 1 else row.tile)
 
 
 def test_attention_compiles_for_arm():

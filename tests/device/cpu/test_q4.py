@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from mlc_llm.device.cpu.kernels.embedding import q4_embedding
 from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
 
-# Steps between 0 and the largest activation of a group, as q4_vnni.py promises.
-LIMIT = {"a16": 32767, "a8": 127}
+# Steps between 0 and the largest activation of a group, as rounding.py promises.
+LIMIT = {"a16": 32512, "a8": 127}
 
 
 def error_bound(x, weight, limit):
     """Half a step of the rounded activations times the weights, and float32 roundings."""
     x, weight = np.abs(x).astype("float64"), np.abs(weight).astype("float64")
-    bound = 1e-6 * (x @ weight.T)
-    if limit:
-        groups = [slice(g, g + 32) for g in range(0, x.shape[1], 32)]
-        step = np.stack([x[:, g].max(1) / limit for g in groups], axis=1)
-        bound += 0.5001 * step @ np.stack([weight[:, g].sum(1) for g in groups])
-    return bound
+    groups = [slice(g, g + 32) for g in range(0, x.shape[1], 32)]
+    step = np.stack([x[:, g].max(1) / limit for g in groups], axis=1)
+    rounding = 0.5001 * step @ np.stack([weight[:, g].sum(1) for g in groups])
+    return rounding + 1e-6 * (x @ weight.T)
 
 
 def quantised(rng, n, k, scale_dtype):
@@ -52,11 +53,16 @@ def check_linear(machine, rng, n, k, m, scale="float16", x_dtype="float32", acti
     primfunc = q4_linear(n, k, rows, scale, x_dtype, "float32", machine.isa, activations)
     machine(primfunc, x, w, s, y)
     exact = x.astype("float64") @ weight.T.astype("float64")
-    bound = error_bound(x, weight, LIMIT[activations] if machine.isa.vnni512 else None)
+    bound = error_bound(x, weight, LIMIT[activations])
     np.testing.assert_array_less(np.abs(y - exact), bound)
 
 
-@pytest.mark.parametrize("m", [1, 2, 7, 8, 9, 33])
+@pytest.mark.parametrize(("activations", "m"), [("a16", 1), ("a8", 1), ("a8", 33)])
+def test_linear_on_every_instruction_set(every_machine, rng, activations, m):
+    check_linear(every_machine, rng, 64, 96, m, activations=activations)
+
+
+@pytest.mark.parametrize("m", [2, 7, 8, 9, 16, 17])
 def test_linear_any_number_of_tokens(machine, rng, m):
     check_linear(machine, rng, 64, 128, m)
 
@@ -65,6 +71,48 @@ def test_linear_any_number_of_tokens(machine, rng, m):
 @pytest.mark.parametrize("m", [1, 9])
 def test_linear_ragged_shapes(machine, rng, n, k, m):
     check_linear(machine, rng, n, k, m, scale="float32")
+
+
+# The largest sums there are, and those that bring the lower byte of two to its limits.
+EXTREMES = {"a8": (127, -127, 126, 1), "a16": (32512, -32512, 32384, -32384, 127, 128)}
+
+
+@given(
+    codes=arrays("uint8", (32, 32), elements=st.sampled_from([0, 1, 7, 14, 15]), fill=st.just(15)),
+    data=st.data(),
+)
+@settings(max_examples=20, deadline=None)
+@pytest.mark.parametrize("activations", ["a8", "a16"])
+def test_integer_sums_are_exact(every_machine, activations, codes, data):
+    """With activations that are integers already, nothing is rounded but the result."""
+    extremes = EXTREMES[activations]
+    x = data.draw(
+        arrays("float32", 32, elements=st.sampled_from(extremes), fill=st.just(extremes[0]))
+    )
+    x[0] = extremes[0]  # so that the scale is 1, but for the rounding of its reciprocal
+    words = codes.reshape(32, 4, 8).astype(np.uint32) << (4 * np.arange(8, dtype=np.uint32))
+    q_scale = np.full((32, 1), 0.25, "float16")
+    w, s = pack(every_machine, 32, 32, np.bitwise_or.reduce(words, axis=-1), q_scale)
+    y = np.full((1, 32), np.nan, "float32")
+    primfunc = q4_linear(32, 32, 1, "float16", "float32", "float32", every_machine.isa, activations)
+    every_machine(primfunc, x[None], w, s, y)
+    sums = (codes.astype("int64") - 7) @ x.astype("int64")
+    scale = np.float32(0.25) * (np.float32(extremes[0]) * np.float32(1 / extremes[0]))
+    np.testing.assert_array_equal(y[0], sums.astype("float32") * scale)
+
+
+def test_scales_of_every_kind(every_machine, rng):
+    """Float16 scales below the normal range and negative ones, converted as NumPy does."""
+    n, k = 32, 32
+    q_weight, q_scale, _ = quantised(rng, n, k, "float16")
+    factor = (-1.0) ** np.arange(n)[:, None] * 2.0 ** -(np.arange(n)[:, None] % 16)
+    q_scale = (q_scale * factor).astype("float16")
+    w, s = pack(every_machine, n, k, q_weight, q_scale)
+    y = np.full((1, n), np.nan, "float32")
+    primfunc = q4_linear(n, k, 1, "float16", "float32", "float32", every_machine.isa, "a8")
+    every_machine(primfunc, np.eye(1, k, dtype="float32"), w, s, y)
+    first = np.float32(q_weight[:, 0] & 15) - 7
+    np.testing.assert_allclose(y[0], first * q_scale[:, 0].astype("float32"), rtol=1e-6)
 
 
 @pytest.mark.parametrize("m", [1, 130])

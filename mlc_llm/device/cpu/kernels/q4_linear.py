@@ -15,9 +15,9 @@ blocks is even (`q4_blocks`): the kernels take two blocks at a time. Rows past n
 y[m, r] = sum over g of S[r, g] * (sum over k in g of code[r, k] * x[m, k] - 7 * sum of x in g):
 the offset of 7 starts the accumulator, it is never subtracted from a weight.
 
-Error: a few float32 roundings, below 1e-6 of sum |w| |x| (`q4_portable.py`), and where activations
-are rounded (`q4_vnni.py`) half a step of each group's: sum |w| times max |x| / 65534 with "a16",
-max |x| / 254 with "a8".
+Error: half a step of each group's rounded activations (`rounding.py`), which is sum |w| times
+max |x| / 65024 with "a16" and max |x| / 254 with "a8"; and float32 roundings, below 1e-6 of
+sum |w| |x|.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from tvm.tirx import PrimFunc
 
 from .blocks import ROWS, block_count, group_count
 from .isa import Isa
-from .q4_portable import q4_linear_portable
-from .q4_vnni import q4_linear_vnni
+from .q4_dot import q4_linear_dot
 from .vector import Expr, argument, bind, ceil_div, i64, kernel, parallel, serial, size, store
 
 # The number of blocks and of groups in the packed layout.
@@ -60,7 +59,7 @@ def q4_linear(
         x_dtype: dtype of x.
         out_dtype: dtype of y.
         isa: what the CPU offers.
-        activations: "a16" or "a8", how a CPU with int8 dot products rounds x; others do not round.
+        activations: "a16" or "a8", how x is rounded.
 
     Raises:
         ValueError: `m` or `activations` is none of these.
@@ -69,9 +68,7 @@ def q4_linear(
         raise ValueError(f"activations must be 'a16' or 'a8', not {activations!r}")
     if m not in (1, None):
         raise ValueError(f"m must be 1 or None (any number of rows), not {m!r}")
-    if isa.vnni512:
-        return q4_linear_vnni(n, k, m, scale_dtype, x_dtype, out_dtype, activations)
-    return q4_linear_portable(n, k, m, scale_dtype, x_dtype, out_dtype, isa)
+    return q4_linear_dot(n, k, m, scale_dtype, x_dtype, out_dtype, isa, activations)
 
 
 @cache

@@ -58,6 +58,19 @@ def parallel(extent: Expr) -> Frame:
     return T.parallel(i64(0), extent)
 
 
+_WORTH_A_LAUNCH = 8  # tokens; waking the threads takes about as long as copying a few
+
+
+def each_token(tokens: Expr, body: Callable[[Expr], None]) -> None:
+    """body(s) for every token s: over the threads where there are many, else in a plain loop."""
+    for loop, condition in (
+        (parallel, tokens >= _WORTH_A_LAUNCH),
+        (serial, tokens < _WORTH_A_LAUNCH),
+    ):
+        with when(condition), loop(tokens) as s:
+            body(s)
+
+
 @contextmanager
 def when(condition: Expr) -> Iterator[None]:
     """A block that runs only if `condition` holds."""
@@ -97,6 +110,20 @@ def load(buffer: Buffer, index: Sequence[Expr], lanes: int) -> Expr:
 def load_f32(buffer: Buffer, index: Sequence[Expr], lanes: int) -> Expr:
     """`lanes` consecutive elements from `index` on, as float32."""
     return convert(load(buffer, index, lanes), "float32", lanes, buffer.dtype)
+
+
+def load_half(buffer: Buffer, index: Sequence[Expr], lanes: int) -> Expr:
+    """`load_f32` of finite float16 in integer arithmetic, where no instruction converts them.
+
+    Exponent and fraction, shifted into place, are the value divided by 2^112.
+    """
+    bits = T.reinterpret(vtype("uint16", lanes), load(buffer, index, lanes))
+    bits = bind(T.Cast(vtype("uint32", lanes), bits))
+    shifted = T.shift_left(bits & splat(T.uint32(0x7FFF), lanes), splat(T.uint32(13), lanes))
+    small = T.reinterpret(vtype("float32", lanes), bind(shifted))
+    sign = T.shift_left(bits & splat(T.uint32(0x8000), lanes), splat(T.uint32(16), lanes))
+    magnitude = T.reinterpret(vtype("uint32", lanes), bind(small * splat(2.0**112, lanes)))
+    return T.reinterpret(vtype("float32", lanes), bind(magnitude | sign))
 
 
 def store(buffer: Buffer, index: Sequence[Expr], value: Expr, lanes: int) -> None:
@@ -152,12 +179,29 @@ def fold_sums(vectors: Sequence[Expr], lanes: int) -> Expr:
     return parts[0]
 
 
-class Accumulator:
-    """A float32 vector that a loop adds to; LLVM keeps it in a register."""
+def transpose(rows: Sequence[Expr]) -> list[Expr]:
+    """The columns of a square block: rows[i] is a float32 vector of len(rows) lanes, a power of two.
 
-    def __init__(self, lanes: int, value: Expr = 0.0) -> None:
+    Each step exchanges the off-diagonal blocks of half the size.
+    """
+    lanes, rows = len(rows), list(rows)
+    step = lanes // 2
+    while step:
+        low = [i if not i & step else lanes + i - step for i in range(lanes)]
+        high = [i + step if not i & step else lanes + i for i in range(lanes)]
+        for i in (i for i in range(lanes) if not i & step):
+            pair = [rows[i], rows[i + step]]
+            rows[i], rows[i + step] = (bind(T.Shuffle(pair, half)) for half in (low, high))
+        step //= 2
+    return rows
+
+
+class Accumulator:
+    """A vector that a loop adds to; LLVM keeps it in a register."""
+
+    def __init__(self, lanes: int, value: Expr = 0.0, dtype: str = "float32") -> None:
         self.lanes = lanes
-        self._cell = scratch((lanes,))
+        self._cell = scratch((lanes,), dtype)
         self.set(splat(value, lanes) if isinstance(value, float) else value)
 
     def get(self) -> Expr:
@@ -191,16 +235,21 @@ _EXP2 = (
 )
 
 
-def exp2_nonpositive(x: Expr, lanes: int) -> Expr:
-    """2^x for x <= 0, exactly 0 below 2^-126; relative error below 2e-7.
+_ROUND = 1.5 * 2.0**23  # added to a small float32, leaves the nearest integer in its low bits
 
-    x = n + t with n the nearest integer: 2^n goes into the exponent bits, 2^t is a polynomial.
+
+def exp2_nonpositive(x: Expr, lanes: int) -> Expr:
+    """2^x for x <= 0, exactly 0 from -127 down; relative error below 2e-7 where x >= -126.
+
+    x = n + t with n the nearest integer: 2^t is a polynomial, and n is added to its exponent.
     """
     x = bind(T.max(x, splat(-127.0, lanes)))
-    n = bind(T.Cast(vtype("int32", lanes), x - splat(0.5, lanes)))
-    t = bind(x - T.Cast(vtype("float32", lanes), n))
+    integers, floats = vtype("int32", lanes), vtype("float32", lanes)
+    # As bits, or TVM would take (x + c) - c for x.
+    rounded = bind(T.reinterpret(integers, x + splat(_ROUND, lanes)))
+    t = bind(x - (T.reinterpret(floats, rounded) - splat(_ROUND, lanes)))
     p = splat(_EXP2[0], lanes)
     for coefficient in _EXP2[1:]:
         p = bind(p * t + splat(coefficient, lanes))
-    bits = T.shift_left(n + splat(i32(127), lanes), splat(i32(23), lanes))
-    return bind(p * T.reinterpret(vtype("float32", lanes), bits))
+    exponent = T.shift_left(rounded, splat(i32(23), lanes))
+    return bind(T.reinterpret(floats, T.reinterpret(integers, p) + exponent))

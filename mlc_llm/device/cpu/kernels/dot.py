@@ -1,0 +1,116 @@
+"""Dot products of 4-bit codes and 8-bit activations, by the instructions that sum them.
+
+A vector of codes has 4 * `lanes` unsigned bytes, none above 15; a word of activations has 4 signed
+bytes and stands in every 32-bit lane. Lane i of the result takes the four products of lane i:
+
+    sum[i] += codes[4 i] * word[0] + ... + codes[4 i + 3] * word[3]
+
+A group of 32 weights is eight such vectors. What its sum is collected in differs (`sum`, `add`,
+`finish`), but everything is exact: a 16-bit sum holds at most 16 products, and 16 * 15 * 128 is
+below 2^15.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+
+from .vector import Accumulator, Expr, bind, splat, vtype
+
+
+@dataclass(frozen=True)
+class Dot(ABC):
+    """One way to sum products in vectors of `lanes` 32-bit lanes."""
+
+    lanes: int
+
+    @abstractmethod
+    def sum(self, start: Expr) -> Accumulator:
+        """What products are collected in; `start` (int32 lanes) may be in it already."""
+
+    @abstractmethod
+    def add(self, total: Accumulator, codes: Expr, word: Expr) -> None:
+        """Add the products of `codes` (bytes) and `word` (int32 lanes)."""
+
+    @abstractmethod
+    def finish(self, total: Expr, start: Expr) -> Expr:
+        """The int32 lanes of the sum, `start` included."""
+
+    def _bytes(self, words: Expr) -> Expr:
+        return T.reinterpret(vtype("int8", 4 * self.lanes), words)
+
+
+@dataclass(frozen=True)
+class FusedDot(Dot):
+    """An instruction that multiplies, sums four products and adds them to an int32 lane.
+
+    Args:
+        instruction: LLVM's name of it; it takes the sum, the codes and the activations.
+    """
+
+    instruction: str
+
+    def sum(self, start: Expr) -> Accumulator:
+        return Accumulator(self.lanes, start, "int32")
+
+    def add(self, total: Accumulator, codes: Expr, word: Expr) -> None:
+        dtype, operands = vtype("int32", self.lanes), map(self._bytes, (codes, word))
+        total.set(T.call_llvm_pure_intrin(dtype, self.instruction, total.get(), *operands))
+
+    def finish(self, total: Expr, start: Expr) -> Expr:
+        return total
+
+
+@dataclass(frozen=True)
+class PairDot(Dot):
+    """An instruction that sums two products into 16 bits; another adds pairs of sums at the end.
+
+    Args:
+        products: LLVM's name of the first: unsigned bytes times signed bytes.
+        widen: of the second: 16-bit pairs, multiplied and summed into 32 bits.
+    """
+
+    products: str
+    widen: str
+
+    def sum(self, start: Expr) -> Accumulator:
+        return Accumulator(2 * self.lanes, splat(T.int16(0), 2 * self.lanes), "int16")
+
+    def add(self, total: Accumulator, codes: Expr, word: Expr) -> None:
+        dtype, operands = vtype("int16", 2 * self.lanes), map(self._bytes, (codes, word))
+        total.add(T.call_llvm_pure_intrin(dtype, self.products, *operands))
+
+    def finish(self, total: Expr, start: Expr) -> Expr:
+        ones = splat(T.int16(1), 2 * self.lanes)
+        dtype = vtype("int32", self.lanes)
+        return bind(start + T.call_llvm_pure_intrin(dtype, self.widen, total, ones))
+
+
+@dataclass(frozen=True)
+class PlainDot(Dot):
+    """No instruction of its own: every product has its 16-bit sum, neighbours meet at the end.
+
+    LLVM makes widening multiply-adds of it where there are some (`smlal` on Arm).
+    """
+
+    def sum(self, start: Expr) -> Accumulator:
+        return Accumulator(4 * self.lanes, splat(T.int16(0), 4 * self.lanes), "int16")
+
+    def add(self, total: Accumulator, codes: Expr, word: Expr) -> None:
+        wide = vtype("int16", 4 * self.lanes)
+        a, b = (T.Cast(wide, self._bytes(v)) for v in (codes, word))
+        total.add(a * b)
+
+    def finish(self, total: Expr, start: Expr) -> Expr:
+        pairs = _neighbours(total, 4 * self.lanes)
+        fours = _neighbours(T.Cast(vtype("int32", 2 * self.lanes), pairs), 2 * self.lanes)
+        return bind(start + fours)
+
+
+def _neighbours(vector: Expr, lanes: int) -> Expr:
+    """The sums of lanes 0 and 1, 2 and 3, ..."""
+    vector = bind(vector)
+    even, odd = (T.Shuffle([vector], list(range(first, lanes, 2))) for first in (0, 1))
+    return bind(even + odd)
