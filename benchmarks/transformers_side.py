@@ -64,7 +64,8 @@ class Transformers:
             self._step(ids, cache)
             self.held = (text, cache)
         cache = self.held[1]
-        cache.crop(len(ids) - 1)
+        # Negative: how many tokens go.
+        cache.crop(len(ids) - 1 - cache.get_seq_length())
         token = self._step(ids[-1:], cache)
         begin = time.perf_counter()
         for _ in range(steps):
