@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
+import tvm
+from tvm.target import Target
 
 from mlc_llm.device.cpu.kernels.embedding import float_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
+from mlc_llm.device.cpu.kernels.isa import Isa
 
 
 def pack(machine, weight, symbolic=False):
@@ -32,10 +37,12 @@ def test_linear_any_number_of_tokens(machine, rng, m):
     check_linear(machine, rng, 64, 96, m)
 
 
-@pytest.mark.parametrize(("n", "k"), [(172, 64), (105, 90), (1, 3)])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(("n", "k"), [(172, 64), (105, 90), (31, 7), (33, 1), (1, 3)])
 @pytest.mark.parametrize("m", [1, 9])
-def test_linear_ragged_shapes(machine, rng, n, k, m):
-    check_linear(machine, rng, n, k, m)
+def test_linear_ragged_shapes(machine, rng, n, k, m, dtype):
+    """Rows that fill no block, no pair of blocks; columns that fill no step of the loop."""
+    check_linear(machine, rng, n, k, m, dtype)
 
 
 @pytest.mark.parametrize("m", [1, 9])
@@ -56,6 +63,23 @@ def test_linear_float16_output_and_symbolic_vocabulary(machine, rng, m):
     exact = x.astype("float32") @ weight.astype("float32").T
     np.testing.assert_allclose(y[:, :n], exact, atol=2e-2, rtol=2e-3)
     assert not y[:, n:].any(), "padded rows must give logits of 0"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("m", [2, 127, 128, 129, 257])
+def test_linear_around_a_chunk_of_tokens(best, rng, m, dtype):
+    check_linear(best, rng, 40, 52, m, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("m", [1, None])
+def test_linear_compiles_for_arm(m, dtype):
+    target = Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu"})
+    primfunc = float_linear(64, 64, m, dtype, "float32", "float32", Isa.of(target))
+    assembly = tvm.compile(primfunc, target).mod.inspect_source("asm")
+    assert "fmla" in assembly
+    assert ("fcvtl" in assembly) == (dtype == "float16"), "float16 is converted by vectors"
+    assert not re.search(r"\bbl\s+__extendhfsf2", assembly), "float16 is converted by a function"
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

@@ -3,20 +3,23 @@
 Stored: weight (n, k). Packed (once, at load): (blocks, k, 16), element [b, k, i] of row 16 * b + i,
 so that 16 rows are 16 lanes; blocks is even (`float_blocks`) and rows past n are zeros.
 
-One token: four interleaved sums a vector, added at the end. Many tokens: the packed blocks are the
-panels of `panel.py`. Error: float32 roundings of a sum of k products, about 1e-6 of sum |w| |x|.
+One token: two blocks at a time, with interleaved sums that are added at the end. Many tokens: the
+panels of `panel.py`, which are the packed blocks themselves, or a float32 copy of them where they
+are float16. Error: float32 roundings of a sum of k products, about 1e-6 of sum |w| |x|.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
+import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from .blocks import ROWS, block_count, copy_row, store_block
 from .isa import Isa
-from .panel import CHUNK, multiply, panel_blocks
+from .panel import CHUNK, multiply, multiply_panel, panel_blocks
 from .vector import (
     Accumulator,
     Buffer,
@@ -27,14 +30,20 @@ from .vector import (
     i64,
     kernel,
     load_f32,
+    load_half,
     parallel,
+    prefetch,
     scratch,
     serial,
     size,
     splat,
+    store_f32,
 )
 
-_CHAINS = 4  # independent sums, to hide the latency of a multiply-add
+_SUMS = 8  # independent sums of a token, to hide the latency of a multiply-add
+_STEP = 4  # columns that an iteration takes; a multiple of every number of chains
+_LINE = 64  # bytes of a cache line
+_AHEAD = 2048  # bytes from a load to its prefetch
 float_blocks = block_count  # the number of blocks in the packed layout
 
 
@@ -93,14 +102,13 @@ def float_linear(
         x = argument("x", (tokens, k), x_dtype)
         w = argument("w", (blocks, k, ROWS), weight_dtype)
         y = argument("y", (tokens, blocks * ROWS if n is None else n), out_dtype)
-        wide = panel_blocks(isa)
         if m == 1:
             row = scratch((1, k))
             copy_row(x, i64(0), k, row, i64(0), isa.lanes)
-            with parallel(T.truncdiv(blocks, i64(wide))) as p:
-                _one_token(row, w, y, bind(p * wide), n, isa)
+            with parallel(T.truncdiv(blocks, i64(2))) as pair:
+                _one_token(row, w, y, pair, n, isa)
         else:
-            rows = scratch((CHUNK, k))
+            wide, rows = panel_blocks(isa), scratch((CHUNK, k))
             with serial(ceil_div(tokens, CHUNK)) as chunk:
                 first = bind(chunk * CHUNK)
                 here = bind(T.min(tokens - first, i64(CHUNK)))
@@ -111,39 +119,72 @@ def float_linear(
     return built.get()
 
 
-def _weights(w: Buffer, block: Expr, k: Expr, v: int, lanes: int) -> Expr:
-    """Vector v of the weights at k, counted over consecutive blocks."""
-    per_block = ROWS // lanes
-    return load_f32(w, (block + v // per_block, k, i64(v % per_block * lanes)), lanes)
+def _weights(w: Buffer, block: Expr, k: Expr, v: int, isa: Isa) -> Expr:
+    """Vector v of a block's weights at k."""
+    by_hand = w.dtype == "float16" and not isa.half
+    return (load_half if by_hand else load_f32)(w, (block, k, i64(v * isa.lanes)), isa.lanes)
 
 
-def _one_token(x: Buffer, w: Buffer, y: Buffer, block: Expr, n: int | None, isa: Isa) -> None:
+def _one_token(x: Buffer, w: Buffer, y: Buffer, pair: Expr, n: int | None, isa: Isa) -> None:
+    """Two blocks of rows: two streams of weights keep more of the memory busy than one."""
     per_block, k = ROWS // isa.lanes, int(w.shape[1])
-    wide = panel_blocks(isa) * per_block
-    sums = [[Accumulator(isa.lanes) for _ in range(wide)] for _ in range(_CHAINS)]
+    chains = max(1, _SUMS // (2 * per_block))
+    blocks = [bind(pair * 2 + b) for b in range(2)]
+    sums = [
+        [[Accumulator(isa.lanes) for _ in range(chains)] for _ in range(per_block)] for _ in blocks
+    ]
 
     def multiply_add(at: Expr, chain: int) -> None:
         activation = bind(splat(x[i64(0), at], isa.lanes))
-        for v in range(wide):
-            sums[chain][v].add(_weights(w, block, at, v, isa.lanes) * activation)
+        for block, vectors in zip(blocks, sums, strict=True):
+            for v, vector in enumerate(vectors):
+                vector[chain].add(_weights(w, block, at, v, isa) * activation)
 
-    with serial(k // _CHAINS) as j:
-        for chain in range(_CHAINS):
-            multiply_add(j * _CHAINS + chain, chain)
-    for j in range(k - k % _CHAINS, k):
-        multiply_add(i64(j), j % _CHAINS)
-    for b in range(wide // per_block):
-        values = [
-            (sums[0][v].get() + sums[1][v].get()) + (sums[2][v].get() + sums[3][v].get())
-            for v in range(b * per_block, (b + 1) * per_block)
-        ]
-        store_block(y, i64(0), bind(block + b), values, n)
+    with serial(k // _STEP) as j:
+        for block in blocks:
+            _prefetch(w, block, j * _STEP)
+        for step in range(_STEP):
+            multiply_add(j * _STEP + step, step % chains)
+    for at in range(k - k % _STEP, k):
+        multiply_add(i64(at), at % chains)
+    for block, vectors in zip(blocks, sums, strict=True):
+        store_block(y, i64(0), block, [_total(vector) for vector in vectors], n)
+
+
+def _total(chains: Sequence[Accumulator]) -> Expr:
+    values = [chain.get() for chain in chains]
+    while len(values) > 1:
+        values = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def _prefetch(w: Buffer, block: Expr, k: Expr) -> None:
+    """Ask for what an iteration takes, some iterations ahead."""
+    width = np.dtype(w.dtype).itemsize
+    for byte in range(0, _STEP * ROWS * width, _LINE):
+        prefetch(w, (block, k, i64((_AHEAD + byte) // width)))
 
 
 def _many_tokens(
     x: Buffer, tokens: Expr, w: Buffer, y: Buffer, first: Expr, block: Expr, n: int | None, isa: Isa
 ) -> None:
-    def panel_row(k: Expr, v: int) -> Expr:
-        return _weights(w, block, k, v, isa.lanes)
+    if w.dtype == "float32":
 
-    multiply(panel_row, w.shape[1], x, tokens, y, first, block, n, isa)
+        def panel_row(k: Expr, v: int) -> Expr:
+            return _weights(w, block + v // per_block, k, v % per_block, isa)
+
+        per_block = ROWS // isa.lanes
+        multiply(panel_row, w.shape[1], x, tokens, y, first, block, n, isa)
+        return
+    panel = scratch((w.shape[1], panel_blocks(isa) * ROWS))
+    _widen(w, block, panel, isa)
+    multiply_panel(panel, x, tokens, y, first, block, n, isa)
+
+
+def _widen(w: Buffer, first: Expr, panel: Buffer, isa: Isa) -> None:
+    """Convert the blocks of a panel to float32, once for all tokens."""
+    with serial(panel.shape[0]) as k:
+        for b in range(int(panel.shape[1]) // ROWS):
+            for v in range(ROWS // isa.lanes):
+                at = (k, i64(b * ROWS + v * isa.lanes))
+                store_f32(panel, at, _weights(w, first + b, k, v, isa), isa.lanes)
