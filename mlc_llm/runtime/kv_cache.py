@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from mlc_llm.runtime.window import Window
@@ -34,7 +35,8 @@ class KVCache:
         self._pop = builtin("kv_state_popn")
         self._begin = builtin("kv_state_begin_forward")
         self._end = builtin("kv_state_end_forward")
-        self._shape = ShapeTuple
+        self._lengths = lru_cache(maxsize=64)(lambda count: ShapeTuple([count]))
+        self._sequences = ShapeTuple([_SEQUENCE])
         # The last one: TVM's own sliding window is off, whatever the model.
         sizes = (1, window.size, window.chunk, page_size, 0)
         self.state = create(*(ShapeTuple([size]) for size in sizes))
@@ -52,6 +54,6 @@ class KVCache:
     @contextmanager
     def forward(self, count: int) -> Iterator[Any]:
         """Announce that the pass inside the ``with`` block appends ``count`` tokens."""
-        self._begin(self.state, self._shape([_SEQUENCE]), self._shape([count]))
+        self._begin(self.state, self._sequences, self._lengths(count))
         yield self.state
         self._end(self.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,9 +19,11 @@ from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
+from mlc_llm.runtime.placement import on_host
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads
+from mlc_llm.runtime.token_input import TokenInput
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
 
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
     import tvm
 
 _FUNCTIONS = ("embed", "prefill", "decode", "create_tir_paged_kv_cache")
-_HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
 
 
 class LoadedModel:
@@ -47,6 +49,8 @@ class LoadedModel:
         device: tvm.runtime.Device,
         adapter: Adapter,
     ) -> None:
+        from tvm import get_global_func
+
         self.metadata = metadata
         self.metrics = Metrics()
         self.vocab_size = vocab_size
@@ -54,6 +58,9 @@ class LoadedModel:
         self._adapter = adapter
         self._functions = functions
         self._parameters = parameters
+        self._input = TokenInput(device)
+        self._reshape = get_global_func("vm.builtin.reshape")
+        self._on_host = on_host(device)
         self._tokens: list[int] = []
         self._logits: np.ndarray | None = None
         self._cache: KVCache
@@ -112,7 +119,7 @@ class LoadedModel:
         """
         need = memory.estimate(self.metadata, window, 0, 0)
         require_kv_cache(self.metadata, window, need, self._adapter)
-        memory.require(need, _available_memory(self.device, self._adapter), window)
+        memory.require(need, memory.available_on(self.device, self._adapter), window)
         create = self._functions["create_tir_paged_kv_cache"]
         self._cache = KVCache(create, window, self.metadata.kv_cache.page_size)
         self.window = window
@@ -242,17 +249,14 @@ class LoadedModel:
             return self._embed(ids).numpy().astype(np.float32)
 
     def _embed(self, ids: Sequence[int]) -> Any:
-        from tvm.runtime import tensor
-
-        array = tensor(np.asarray(ids, dtype=np.int32), self.device)
-        return self._functions["embed"](array, self._parameters)
+        return self._functions["embed"](self._input.tensor(ids), self._parameters)
 
     def _forward(self, name: str, ids: Sequence[int]) -> None:
         """One pass of ``prefill`` or ``decode`` over ``ids``."""
         try:
             with _explained(name):
                 embeddings = self._embed(ids)
-                embeddings = embeddings._create_view((1, *embeddings.shape))
+                embeddings = self._reshape(embeddings, _batch_of_one(*embeddings.shape))
                 with self._cache.forward(len(ids)) as state:
                     logits, _ = self._functions[name](embeddings, state, self._parameters)
                 self._logits = self._host_view(logits)
@@ -263,8 +267,7 @@ class LoadedModel:
 
     def _host_view(self, logits: Any) -> np.ndarray:
         """The last position's logits without the padding; not copied when they are on the host."""
-        on_host = self.device.dlpack_device_type() == _HOST_DEVICE_TYPE
-        array = np.from_dlpack(logits) if on_host else logits.numpy()
+        array = np.from_dlpack(logits) if self._on_host else logits.numpy()
         return array.reshape(-1)[: self.vocab_size]
 
     def _forget(self) -> None:
@@ -297,6 +300,14 @@ def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
     )
 
 
+@lru_cache(maxsize=64)
+def _batch_of_one(tokens: int, hidden: int) -> Any:
+    """The shape of one sequence's embeddings, as TVM's functions take it."""
+    from tvm.runtime import ShapeTuple
+
+    return ShapeTuple([1, tokens, hidden])
+
+
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
     """Turn what TVM raises into our error, which names the library's function."""
@@ -316,14 +327,4 @@ def _require_memory(
     largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
     need = memory.estimate(metadata, window, folder.total_bytes, largest)
     require_kv_cache(metadata, window, need, adapter)
-    memory.require(need, _available_memory(device, adapter), window)
-
-
-def _available_memory(device: tvm.runtime.Device, adapter: Adapter) -> int | None:
-    """Bytes that the adapter has left, as far as TVM knows, else all that it has."""
-    if device.dlpack_device_type() == _HOST_DEVICE_TYPE:
-        return memory.available_memory()
-    limits: list[int | None] = [device.available_global_memory or adapter.memory]
-    if adapter.shares_memory:
-        limits.append(memory.available_memory())
-    return min((limit for limit in limits if limit is not None), default=None)
+    memory.require(need, memory.available_on(device, adapter), window)

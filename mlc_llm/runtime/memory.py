@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlc_llm.errors import DeviceError
+from mlc_llm.plugin import Adapter
 from mlc_llm.runtime.metadata import LibraryMetadata
+from mlc_llm.runtime.placement import on_host
 from mlc_llm.runtime.window import Window
+
+if TYPE_CHECKING:
+    import tvm
 
 _DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _SLACK_PAGES = 1
@@ -103,6 +109,16 @@ def require(need: MemoryEstimate, available: int | None, window: Window) -> None
 def readable(size: int) -> str:
     """A number of bytes for people."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
+
+
+def available_on(device: tvm.runtime.Device, adapter: Adapter) -> int | None:
+    """Bytes that an adapter has left, as far as TVM knows, else all that it has."""
+    if on_host(device):
+        return available_memory()
+    limits: list[int | None] = [device.available_global_memory or adapter.memory]
+    if adapter.shares_memory:
+        limits.append(available_memory())
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def available_memory() -> int | None:

@@ -130,7 +130,8 @@ def _repacked(
     if not len(shapes) == len(step.dtypes) == len(step.outputs):
         raise LibraryError(
             f"The library's function {step.function!r} makes {len(shapes)} tensors of "
-            f"{', '.join(step.inputs)}, not {len(step.outputs)}. Compile the library again."
+            f"{', '.join(step.inputs)}, and its metadata lists {len(step.outputs)} of "
+            f"{len(step.dtypes)} dtypes. Compile the library again."
         )
     made = [memory.empty(shape, dtype) for shape, dtype in zip(shapes, step.dtypes, strict=True)]
     library.function(str(step.function))(*stored, *made)

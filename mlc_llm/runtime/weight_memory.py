@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from mlc_llm.runtime.placement import on_host
+
 if TYPE_CHECKING:
     import tvm
 
@@ -27,8 +29,6 @@ no memory."""
 
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector. TVM asks it of the tensors of others."""
-
-_HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
 
 
 class WeightMemory(Protocol):
@@ -51,8 +51,7 @@ class WeightMemory(Protocol):
 
 def weight_memory(device: tvm.runtime.Device) -> WeightMemory:
     """The memory of a device."""
-    on_host = device.dlpack_device_type() == _HOST_DEVICE_TYPE
-    return HostMemory() if on_host else DeviceMemory(device)
+    return HostMemory() if on_host(device) else DeviceMemory(device)
 
 
 class HostMemory:

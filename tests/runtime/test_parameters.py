@@ -121,6 +121,18 @@ def test_loading_releases_the_inputs(folder: Path, toy_path: Path) -> None:
     np.testing.assert_array_equal(model.feed([1, 2, 3]), before)
 
 
+def test_a_library_that_makes_something_else(folder: Path, toy_path: Path, tmp_path: Path) -> None:
+    import tvm
+
+    wrong = tmp_path / "wrong.so"
+    said = json.dumps(toy_library.metadata()["repack"][1]["dtypes"]).encode()
+    content = toy_path.read_bytes()
+    assert content.count(said) == 4
+    wrong.write_bytes(content.replace(said, said.replace(b'"float32"', b"         ")))
+    with pytest.raises(LibraryError, match=r"makes 1 tensors of layers.0.qkv.weight, .* 1 of 0 dtypes"):
+        LoadedModel.load(wrong, ModelFolder.open(folder), tvm.cpu())
+
+
 class TestWindow:
     def choose(self, metadata: LibraryMetadata, **config: Any) -> Window:
         base = {

@@ -10,7 +10,7 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter
-from mlc_llm.runtime import loaded_model, memory
+from mlc_llm.runtime import memory
 from mlc_llm.runtime.tensor_limit import require_parameters
 from mlc_llm.weights.folder import ModelFolder
 
@@ -78,4 +78,4 @@ def test_what_counts_as_available(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 7)
     handle = SimpleNamespace(dlpack_device_type=lambda: 7, available_global_memory=left)
-    assert loaded_model._available_memory(handle, adapter) == expected
+    assert memory.available_on(handle, adapter) == expected
