@@ -1,1 +1,1 @@
-"""Benchmarks: paired runs against llama.cpp, compile time and start-up time."""
+"""Benchmarks: paired runs against other projects, the limits, compile time and start-up time."""
