@@ -129,7 +129,7 @@ def test_a_library_that_makes_something_else(folder: Path, toy_path: Path, tmp_p
     content = toy_path.read_bytes()
     assert content.count(said) == 4
     wrong.write_bytes(content.replace(said, said.replace(b'"float32"', b"         ")))
-    with pytest.raises(LibraryError, match=r"makes 1 tensors of layers.0.qkv.weight, .* 1 of 0 dtypes"):
+    with pytest.raises(LibraryError, match=r"makes 1 tensors .* 1 of 0 dtypes"):
         LoadedModel.load(wrong, ModelFolder.open(folder), tvm.cpu())
 
 
