@@ -147,15 +147,26 @@ def bits(dtype: str) -> int:
 
 def _product(name: str, tensors: tuple[TensorShape, ...]) -> Work:
     """y (m, n) = x (m, k) times a weight, which lies in the tensors between."""
-    x, *weights, y = tensors
+    x, *between, y = tensors
     rows, columns = y.shape[-1], x.shape[-1]
-    quantized = any(tensor.dtype.startswith(("uint", "int")) for tensor in weights)
+    weight = max(between, key=lambda tensor: tensor.elements * bits(tensor.dtype))
+    quantized = weight.dtype.startswith(("uint", "int"))
+    if rows * columns > _most_values(weight):
+        # Gate and up projection lie side by side in x, and the kernel multiplies their product.
+        columns //= 2
     return Work(
         f"{name} {rows} x {columns}",
         _bytes(tensors),
         2 * y.elements * columns,
         Arithmetic.INTEGER if quantized else Arithmetic.FLOAT,
     )
+
+
+def _most_values(weight: TensorShape) -> float:
+    """How many values a weight holds at most: none has less than 3 bits."""
+    if not weight.dtype.startswith(("uint", "int")):
+        return weight.elements
+    return weight.elements * bits(weight.dtype) / 3
 
 
 def _elementwise_operations(name: str, output: TensorShape) -> float | None:

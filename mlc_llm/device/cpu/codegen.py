@@ -19,10 +19,11 @@ from mlc_llm.device.cpu.schedule import ScheduleElementwise
 from mlc_llm.errors import ConfigError, unknown
 from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
 
-OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("a16", "a8", "mixed")}
-"""Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs where
-the CPU has integer dot products: to 16 bits (a16), to 8 (a8, faster and coarser), or to 8 where
-many tokens pass at once and to 16 for a single one (mixed)."""
+OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("mixed", "a16", "a8")}
+"""Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs: to 8
+bits where many tokens pass at once and to 16 for a single one, which waits for the weights anyway
+(mixed), to 16 bits everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
+``docs/decisions.md`` has what each costs."""
 
 
 class CPUCodegen:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from tvm.relax.frontend import nn
 
 from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear, SiluAndMul
+from mlc_llm.device.cpu.deferred import DeferredRows, LinearInput
 from mlc_llm.device.cpu.kernels.activation import silu_mul
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.norm import rms_norm
+from mlc_llm.device.cpu.kernels.rows import GATED, RowsOf
 from mlc_llm.device.cpu.packed import ACTIVATION, PackedFloat, PackedQ4, call
 from mlc_llm.plugin import Repack
 
@@ -37,27 +39,36 @@ class CPUEmbedding(nn.Module):
 
 
 class CPURMSNorm(nn.Module):
-    """RMS normalisation over the last axis."""
+    """RMS normalisation over the last axis, deferred."""
 
     def __init__(self, norm: nn.RMSNorm, isa: Isa) -> None:
         self.weight, self.epsilon, self.isa = norm.weight, norm.epsilon, isa
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         columns = x.shape[1]
-        kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.isa)
-        return call(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
+
+        def alone() -> nn.Tensor:
+            kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.isa)
+            return call(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
+
+        rows = RowsOf("normed", self.epsilon, self.weight.dtype)
+        return DeferredRows(LinearInput(rows, (x, self.weight)), columns, alone)
 
 
 class CPUSiluAndMul(nn.Module):
-    """SwiGLU's product."""
+    """SwiGLU's product, deferred."""
 
     def __init__(self, isa: Isa) -> None:
         self.isa = isa
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         columns = x.shape[1] // 2
-        kernel = silu_mul(columns, x.dtype, self.isa)
-        return call(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
+
+        def alone() -> nn.Tensor:
+            kernel = silu_mul(columns, x.dtype, self.isa)
+            return call(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
+
+        return DeferredRows(LinearInput(GATED, (x,)), columns, alone)
 
 
 class Lowering(nn.Mutator):

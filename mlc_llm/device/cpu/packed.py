@@ -6,10 +6,13 @@ know, the number of blocks is symbolic and outputs are padded to whole blocks.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
+from mlc_llm.device.cpu.deferred import LinearInput, Product
 from mlc_llm.device.cpu.kernels.blocks import ROWS
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, q4_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
@@ -29,9 +32,38 @@ def call(
     return op.tensor_ir_op(private, name, args, nn.Tensor.placeholder(list(shape), dtype))
 
 
-def single(x: nn.Tensor) -> int | None:
-    """1 when ``x`` is known to hold one token, for which there are kernels of their own."""
-    return 1 if isinstance(x.shape[0], int) and x.shape[0] == 1 else None
+def single(tokens: object) -> int | None:
+    """1 for a single token, for which there are kernels of their own, else None."""
+    return 1 if isinstance(tokens, int) and tokens == 1 else None
+
+
+def _product(
+    name: str,
+    kernel: Callable[[LinearInput, bool], tirx.PrimFunc],
+    x: nn.Tensor,
+    weight: Sequence[nn.Tensor],
+    width: object,
+    dtype: str,
+) -> Product:
+    """A linear layer's result, which a kernel computes when it is known whether it is added to.
+
+    Args:
+        name: what the kernel is called.
+        kernel: gives it, for what is multiplied and whether there is a residual.
+        x: what is multiplied.
+        weight: the packed weight.
+        width: columns of the result.
+        dtype: of the result.
+    """
+    source = LinearInput.of(x)
+    shape = (source.tokens, width)
+
+    def compute(residual: nn.Tensor | None) -> nn.Tensor:
+        added = [] if residual is None else [residual]
+        args = [*source.arguments, *weight, *added]
+        return call(kernel(source, bool(added)), name, args, shape, dtype)
+
+    return Product(shape, dtype, compute)
 
 
 class PackedQ4(nn.Module):
@@ -63,24 +95,29 @@ class PackedQ4(nn.Module):
         )
 
     def linear(self, x: nn.Tensor, out_dtype: str) -> nn.Tensor:
-        kernel = q4_linear(
-            self.rows,
-            self.columns,
-            single(x),
-            self.scale_dtype,
-            x.dtype,
-            out_dtype,
-            self.isa,
-            self._rounding(x),
-        )
-        width = self.codes.shape[0] * ROWS if self.rows is None else self.rows
-        args = [x, self.codes, self.scales]
-        return call(kernel, "q4_linear", args, (x.shape[0], width), out_dtype)
+        """x @ weight.T; what is deferred of x is computed by the same kernel."""
 
-    def _rounding(self, x: nn.Tensor) -> str:
+        def kernel(source: LinearInput, residual: bool) -> tirx.PrimFunc:
+            return q4_linear(
+                self.rows,
+                self.columns,
+                single(source.tokens),
+                self.scale_dtype,
+                source.dtype,
+                out_dtype,
+                self.isa,
+                self._rounding(source.tokens),
+                source.rows,
+                residual,
+            )
+
+        width = self.codes.shape[0] * ROWS if self.rows is None else self.rows
+        return _product("q4_linear", kernel, x, [self.codes, self.scales], width, out_dtype)
+
+    def _rounding(self, tokens: object) -> str:
         """How activations are rounded; a single token waits for the weights anyway."""
         if self.activations == "mixed":
-            return "a16" if single(x) else "a8"
+            return "a16" if single(tokens) else "a8"
         return self.activations
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
@@ -103,11 +140,23 @@ class PackedFloat(nn.Module):
         return Repack((f"{name}.weight",), (f"{name}.{weight}.values",), kernel)
 
     def linear(self, x: nn.Tensor, out_dtype: str) -> nn.Tensor:
-        kernel = float_linear(
-            self.rows, self.columns, single(x), self.dtype, x.dtype, out_dtype, self.isa
-        )
+        """x @ weight.T; what is deferred of x is computed by the same kernel."""
+
+        def kernel(source: LinearInput, residual: bool) -> tirx.PrimFunc:
+            return float_linear(
+                self.rows,
+                self.columns,
+                single(source.tokens),
+                self.dtype,
+                source.dtype,
+                out_dtype,
+                self.isa,
+                source.rows,
+                residual,
+            )
+
         width = self.values.shape[0] * ROWS if self.rows is None else self.rows
-        return call(kernel, "float_linear", [x, self.values], (x.shape[0], width), out_dtype)
+        return _product("float_linear", kernel, x, [self.values], width, out_dtype)
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = float_embedding(self.columns, self.dtype, ACTIVATION)

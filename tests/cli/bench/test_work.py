@@ -58,6 +58,20 @@ def test_a_quantised_product() -> None:
     assert work.arithmetic is Arithmetic.INTEGER
 
 
+def test_a_product_of_gated_rows_with_a_residual() -> None:
+    tensors = [
+        ((5, 128), "float32"),
+        ((3, 2, 4, 64), "uint8"),
+        ((3, 2, 16), "float16"),
+        ((5, 48), "float32"),
+        ((5, 48), "float32"),
+    ]
+    work = work_model().of(call("q4_linear3", *tensors))
+    assert work.kernel == "q4_linear 48 x 64"
+    assert work.bytes == 5 * 128 * 4 + 48 * 64 // 2 + 48 * 2 * 2 + 2 * 5 * 48 * 4
+    assert work.operations == 2 * 5 * 48 * 64
+
+
 @pytest.mark.parametrize("name", ["float_linear", "matmul3", "gemv"])
 def test_a_float_product(name: str) -> None:
     tensors = (((5, 64), "float32"), ((3, 64, 16), "float16"), ((5, 48), "float16"))

@@ -41,8 +41,13 @@ def silu_mul(f: int, dtype: str, isa: Isa) -> PrimFunc:
         with parallel(rows) as m, serial(f // lanes) as j:
             gate = bind(load_f32(x, (m, j * lanes), lanes))
             up = load_f32(x, (m, j * lanes + f), lanes)
-            store_f32(y, (m, j * lanes), gate * logistic(gate, lanes) * up, lanes)
+            store_f32(y, (m, j * lanes), swiglu(gate, up, lanes), lanes)
     return built.get()
+
+
+def swiglu(gate: Expr, up: Expr, lanes: int) -> Expr:
+    """silu(gate) * up."""
+    return gate * logistic(gate, lanes) * up
 
 
 def logistic(x: Expr, lanes: int) -> Expr:

@@ -17,9 +17,11 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, block_count, copy_row, store_block
+from .blocks import ROWS, block_count
 from .isa import Isa
+from .output import Output
 from .panel import CHUNK, multiply, multiply_panel, panel_blocks
+from .rows import PLAIN, RowsOf
 from .vector import (
     Accumulator,
     Buffer,
@@ -76,11 +78,13 @@ def float_linear(
     x_dtype: str,
     out_dtype: str,
     isa: Isa,
+    rows: RowsOf = PLAIN,
+    residual: bool = False,
 ) -> PrimFunc:
-    """y = x @ weight.T.
+    """y = x @ weight.T, x being made of the first arguments, and a residual added.
 
-    Arguments of the kernel: x (m, k) `x_dtype`, packed (blocks, k, 16) `weight_dtype`, y (m, n)
-    `out_dtype`.
+    Arguments of the kernel: x `x_dtype` and what else `rows` takes, packed (blocks, k, 16)
+    `weight_dtype`, with `residual` one of y's shape and dtype, y (m, n) `out_dtype`.
 
     Args:
         n: rows of the weight; None when only the packed tensor knows: y is then (m, 16 * blocks).
@@ -90,6 +94,8 @@ def float_linear(
         x_dtype: dtype of x.
         out_dtype: dtype of y.
         isa: what the CPU offers.
+        rows: how the rows that are multiplied are made of x; see `rows.py`.
+        residual: whether y is the sum of the products and a residual, an argument before y.
 
     Raises:
         ValueError: `m` is neither 1 nor None.
@@ -99,23 +105,23 @@ def float_linear(
     with kernel("float_linear") as built:
         tokens = size(m)
         blocks = size(None if n is None else float_blocks(n))
-        x = argument("x", (tokens, k), x_dtype)
+        x = rows.arguments(tokens, k, x_dtype)
         w = argument("w", (blocks, k, ROWS), weight_dtype)
-        y = argument("y", (tokens, blocks * ROWS if n is None else n), out_dtype)
+        y = Output.arguments(tokens, blocks, n, out_dtype, residual)
         if m == 1:
             row = scratch((1, k))
-            copy_row(x, i64(0), k, row, i64(0), isa.lanes)
+            x.copy(i64(0), row, i64(0), isa.lanes)
             with parallel(T.truncdiv(blocks, i64(2))) as pair:
-                _one_token(row, w, y, pair, n, isa)
+                _one_token(row, w, y, pair, isa)
         else:
-            wide, rows = panel_blocks(isa), scratch((CHUNK, k))
+            wide, copied = panel_blocks(isa), scratch((CHUNK, k))
             with serial(ceil_div(tokens, CHUNK)) as chunk:
                 first = bind(chunk * CHUNK)
                 here = bind(T.min(tokens - first, i64(CHUNK)))
                 with parallel(here) as i:
-                    copy_row(x, first + i, k, rows, i, isa.lanes)
+                    x.copy(bind(first + i), copied, i, isa.lanes)
                 with parallel(T.truncdiv(blocks, i64(wide))) as p:
-                    _many_tokens(rows, here, w, y, first, bind(p * wide), n, isa)
+                    _many_tokens(copied, here, w, y, first, bind(p * wide), isa)
     return built.get()
 
 
@@ -125,7 +131,7 @@ def _weights(w: Buffer, block: Expr, k: Expr, v: int, isa: Isa) -> Expr:
     return (load_half if by_hand else load_f32)(w, (block, k, i64(v * isa.lanes)), isa.lanes)
 
 
-def _one_token(x: Buffer, w: Buffer, y: Buffer, pair: Expr, n: int | None, isa: Isa) -> None:
+def _one_token(x: Buffer, w: Buffer, y: Output, pair: Expr, isa: Isa) -> None:
     """Two blocks of rows: two streams of weights keep more of the memory busy than one."""
     per_block, k = ROWS // isa.lanes, int(w.shape[1])
     chains = max(1, _SUMS // (2 * per_block))
@@ -148,7 +154,7 @@ def _one_token(x: Buffer, w: Buffer, y: Buffer, pair: Expr, n: int | None, isa: 
     for at in range(k - k % _STEP, k):
         multiply_add(i64(at), at % chains)
     for block, vectors in zip(blocks, sums, strict=True):
-        store_block(y, i64(0), block, [_total(vector) for vector in vectors], n)
+        y.store(i64(0), block, [_total(vector) for vector in vectors])
 
 
 def _total(chains: Sequence[Accumulator]) -> Expr:
@@ -166,7 +172,7 @@ def _prefetch(w: Buffer, block: Expr, k: Expr) -> None:
 
 
 def _many_tokens(
-    x: Buffer, tokens: Expr, w: Buffer, y: Buffer, first: Expr, block: Expr, n: int | None, isa: Isa
+    x: Buffer, tokens: Expr, w: Buffer, y: Output, first: Expr, block: Expr, isa: Isa
 ) -> None:
     if w.dtype == "float32":
 
@@ -174,11 +180,11 @@ def _many_tokens(
             return _weights(w, block + v // per_block, k, v % per_block, isa)
 
         per_block = ROWS // isa.lanes
-        multiply(panel_row, w.shape[1], x, tokens, y, first, block, n, isa)
+        multiply(panel_row, w.shape[1], x, tokens, y, first, block, isa)
         return
     panel = scratch((w.shape[1], panel_blocks(isa) * ROWS))
     _widen(w, block, panel, isa)
-    multiply_panel(panel, x, tokens, y, first, block, n, isa)
+    multiply_panel(panel, x, tokens, y, first, block, isa)
 
 
 def _widen(w: Buffer, first: Expr, panel: Buffer, isa: Isa) -> None:

@@ -1,4 +1,4 @@
-"""Root-mean-square normalisation, alone or after the addition of a residual.
+"""Root-mean-square normalisation.
 
     y = x / sqrt(mean(x^2) + eps) * w
 
@@ -23,6 +23,7 @@ from .vector import (
     bind,
     f32,
     fold_sum,
+    i64,
     kernel,
     load_f32,
     parallel,
@@ -43,44 +44,21 @@ def rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> Pri
         w = argument("w", (k,), weight_dtype)
         y = argument("y", (rows, k), dtype)
         with parallel(rows) as m:
-            squares = Accumulator(lanes)
-            with serial(k // lanes) as j:
-                v = bind(load_f32(x, (m, j * lanes), lanes))
-                squares.add(v * v)
-            _scale(x, w, y, m, _factor(squares, k, eps), lanes)
+            _scale(x, w, y, m, rms_factor(x, m, k, eps, lanes), lanes)
     return built.get()
 
 
-@cache
-def add_rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> PrimFunc:
-    """sum = x + residual; y = the norm of sum.
-
-    Arguments of the kernel: x (m, k), residual (m, k), w (k,) `weight_dtype`, sum (m, k), y (m, k);
-    the rest `dtype`. The norm is of the sum as it is stored.
-    """
-    lanes = gcd(k, isa.lanes)
-    with kernel("add_rms_norm") as built:
-        rows = size()
-        x = argument("x", (rows, k), dtype)
-        residual = argument("residual", (rows, k), dtype)
-        w = argument("w", (k,), weight_dtype)
-        total = argument("sum", (rows, k), dtype)
-        y = argument("y", (rows, k), dtype)
-        with parallel(rows) as m:
-            squares = Accumulator(lanes)
-            with serial(k // lanes) as j:
-                at = (m, j * lanes)
-                store_f32(total, at, load_f32(x, at, lanes) + load_f32(residual, at, lanes), lanes)
-                v = bind(load_f32(total, at, lanes))
-                squares.add(v * v)
-            _scale(total, w, y, m, _factor(squares, k, eps), lanes)
-    return built.get()
-
-
-def _factor(squares: Accumulator, k: int, eps: float) -> Expr:
-    """1 / sqrt(mean + eps)."""
-    mean = fold_sum(squares.get(), squares.lanes) * f32(1.0 / k)
-    return bind(f32(1.0) / T.sqrt(mean + f32(eps)))
+def rms_factor(x: Buffer, row: Expr, k: int, eps: float, lanes: int) -> Expr:
+    """1 / sqrt(mean(x[row]^2) + eps)."""
+    squares = Accumulator(lanes)
+    with serial(k // lanes) as j:
+        v = bind(load_f32(x, (row, j * lanes), lanes))
+        squares.add(v * v)
+    total = fold_sum(squares.get(), lanes)
+    for j in range(k - k % lanes, k):
+        v = bind(load_f32(x, (row, i64(j)), 1))
+        total = bind(total + v * v)
+    return bind(f32(1.0) / T.sqrt(total * f32(1.0 / k) + f32(eps)))
 
 
 def _scale(x: Buffer, w: Buffer, y: Buffer, m: Expr, factor: Expr, lanes: int) -> None:

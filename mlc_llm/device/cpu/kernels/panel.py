@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .blocks import ROWS, store_block
+from .blocks import ROWS
 from .isa import Isa
+from .output import Output
 from .vector import Accumulator, Buffer, Expr, bind, ceil_div, i64, load_f32, serial, splat, when
 
 CHUNK = 128  # tokens taken at a time, so that their activations stay in the cache
@@ -31,10 +32,9 @@ def multiply_panel(
     panel: Buffer,
     x: Buffer,
     tokens: Expr,
-    y: Buffer,
+    y: Output,
     first: Expr,
     block: Expr,
-    n: int | None,
     isa: Isa,
 ) -> None:
     """y[first + i, 16 * block ...] = x[i] @ panel for i < tokens.
@@ -45,7 +45,7 @@ def multiply_panel(
     def panel_row(k: Expr, v: int) -> Expr:
         return load_f32(panel, (k, i64(v * isa.lanes)), isa.lanes)
 
-    multiply(panel_row, panel.shape[0], x, tokens, y, first, block, n, isa)
+    multiply(panel_row, panel.shape[0], x, tokens, y, first, block, isa)
 
 
 def multiply(
@@ -53,10 +53,9 @@ def multiply(
     k_extent: Expr,
     x: Buffer,
     tokens: Expr,
-    y: Buffer,
+    y: Output,
     first: Expr,
     block: Expr,
-    n: int | None,
     isa: Isa,
 ) -> None:
     """`multiply_panel` with vector v of row k of the panel given by a function."""
@@ -74,4 +73,4 @@ def multiply(
             with when(t * tile + m < tokens):
                 for b in range(panel_blocks(isa)):
                     values = [total.get() for total in sums[m][b * per_block : (b + 1) * per_block]]
-                    store_block(y, bind(first + t * tile + m), bind(block + b), values, n)
+                    y.store(bind(first + t * tile + m), bind(block + b), values)

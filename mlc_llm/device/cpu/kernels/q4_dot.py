@@ -20,9 +20,11 @@ from dataclasses import dataclass
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, block_count, group_count, store_block
+from .blocks import ROWS, block_count, group_count
 from .isa import Isa
+from .output import Output
 from .rounding import TERMS, Rounded
+from .rows import RowsOf
 from .vector import (
     Accumulator,
     Buffer,
@@ -90,6 +92,8 @@ def q4_linear_dot(
     out_dtype: str,
     isa: Isa,
     activations: str,
+    rows: RowsOf,
+    residual: bool,
 ) -> PrimFunc:
     """`q4_linear`, whose arguments these are."""
     groups, terms = group_count(k), TERMS[activations]
@@ -98,37 +102,36 @@ def q4_linear_dot(
     with kernel(f"q4_linear_{isa.name}_{activations}") as built:
         tokens = size(m)
         blocks = size(None if n is None else block_count(n))
-        x = argument("x", (tokens, k), x_dtype)
+        x = rows.arguments(tokens, k, x_dtype)
         w = argument("w", (blocks, groups, 4, 4 * ROWS), "uint8")
         s = argument("s", (blocks, groups, ROWS), scale_dtype)
-        y = argument("y", (tokens, blocks * ROWS if n is None else n), out_dtype)
+        y = Output.arguments(tokens, blocks, n, out_dtype, residual)
         weight, steps = _Weight(w, s, isa), T.truncdiv(blocks, i64(together))
         if m == 1:
             rounded = Rounded.allocate(1, 1, groups, terms, isa)
-            rounded.round_row(x, i64(0), i64(0), k)
+            rounded.round_row(x, i64(0), i64(0))
             with parallel(steps) as i:
-                _multiply(rounded, weight, y, i * together, together, i64(0), i64(0), n)
+                _multiply(rounded, weight, y, i * together, together, i64(0), i64(0))
         else:
             rounded = Rounded.allocate(CHUNK, isa.tile, groups, terms, isa)
             with serial(ceil_div(tokens, CHUNK)) as chunk:
                 first = bind(chunk * CHUNK)
                 here = bind(T.min(tokens - first, i64(CHUNK)))
                 with parallel(here) as row:
-                    rounded.round_row(x, first + row, row, k)
+                    rounded.round_row(x, bind(first + row), row)
                 with parallel(steps) as i, serial(ceil_div(here, isa.tile)) as t:
-                    _multiply(rounded, weight, y, i * together, together, t, first, n)
+                    _multiply(rounded, weight, y, i * together, together, t, first)
     return built.get()
 
 
 def _multiply(
     rounded: Rounded,
     weight: _Weight,
-    y: Buffer,
+    y: Output,
     block: Expr,
     together: int,
     t: Expr,
     first: Expr,
-    n: int | None,
 ) -> None:
     """Write tile t of the tokens from `first` on: the rows of the blocks from `block` on."""
     lanes, per_block = weight.isa.lanes, ROWS // weight.isa.lanes
@@ -147,10 +150,10 @@ def _multiply(
                 total.add(T.Cast(vtype("float32", lanes), dot) * (row_scale * scale))
     for m in range(rounded.tile):
         token = bind(first + t * rounded.tile + m)
-        with when(token < y.shape[0]):
+        with when(token < y.tokens):
             for i, b in enumerate(blocks):
                 values = [total.get() for total in sums[m][i * per_block : (i + 1) * per_block]]
-                store_block(y, token, b, values, n)
+                y.store(token, b, values)
 
 
 def _dots(

@@ -30,6 +30,7 @@ from tvm.tirx import PrimFunc
 from .blocks import ROWS, block_count, group_count
 from .isa import Isa
 from .q4_dot import q4_linear_dot
+from .rows import PLAIN, RowsOf
 from .vector import Expr, argument, bind, ceil_div, i64, kernel, parallel, serial, size, store
 
 # The number of blocks and of groups in the packed layout.
@@ -46,10 +47,13 @@ def q4_linear(
     out_dtype: str,
     isa: Isa,
     activations: str = "a16",
+    rows: RowsOf = PLAIN,
+    residual: bool = False,
 ) -> PrimFunc:
-    """y = x @ weight.T.
+    """y = x @ weight.T, x being made of the first arguments, and a residual added.
 
-    Arguments of the kernel: x (m, k) `x_dtype`, W, S `scale_dtype`, y (m, n) `out_dtype`.
+    Arguments of the kernel: x `x_dtype` and what else `rows` takes, W, S `scale_dtype`, with
+    `residual` one of y's shape and dtype, y (m, n) `out_dtype`.
 
     Args:
         n: rows of the weight; None when only the packed tensors know: y is then (m, 16 * blocks).
@@ -59,7 +63,9 @@ def q4_linear(
         x_dtype: dtype of x.
         out_dtype: dtype of y.
         isa: what the CPU offers.
-        activations: "a16" or "a8", how x is rounded.
+        activations: "a16" or "a8", how the rows are rounded.
+        rows: how the rows that are multiplied are made of x; see `rows.py`.
+        residual: whether y is the sum of the products and a residual, an argument before y.
 
     Raises:
         ValueError: `m` or `activations` is none of these.
@@ -68,7 +74,7 @@ def q4_linear(
         raise ValueError(f"activations must be 'a16' or 'a8', not {activations!r}")
     if m not in (1, None):
         raise ValueError(f"m must be 1 or None (any number of rows), not {m!r}")
-    return q4_linear_dot(n, k, m, scale_dtype, x_dtype, out_dtype, isa, activations)
+    return q4_linear_dot(n, k, m, scale_dtype, x_dtype, out_dtype, isa, activations, rows, residual)
 
 
 @cache

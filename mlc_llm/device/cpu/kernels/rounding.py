@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .blocks import GROUP, copy_row, group_count
+from .blocks import GROUP, group_count
 from .isa import Isa
+from .rows import Rows
 from .vector import (
     Buffer,
     Expr,
@@ -27,7 +28,6 @@ from .vector import (
     i32,
     i64,
     load,
-    load_f32,
     scratch,
     serial,
     splat,
@@ -62,17 +62,18 @@ class Rounded:
         values = scratch((*shape, terms, GROUP), "int8")
         return Rounded(tile, terms, isa, values, scratch(shape), scratch(shape, "int32"))
 
-    def round_row(self, x: Buffer, token: Expr, row: Expr, k: int) -> None:
-        """Round x[token, :k] as row `row`; what its last group lacks counts as 0."""
-        groups, lanes = group_count(k), self.isa.lanes
-        if k % GROUP:
+    def round_row(self, x: Rows, token: Expr, row: Expr) -> None:
+        """Round x[token] as row `row`; what its last group lacks counts as 0."""
+        groups, lanes = group_count(x.k), self.isa.lanes
+        if x.k % GROUP:
             padded = scratch((1, groups * GROUP))
-            copy_row(x, token, k, padded, i64(0), lanes)
-            x, token = padded, i64(0)
+            x.copy(token, padded, i64(0), lanes)
+            x, token = Rows.plain(padded), i64(0)
+        read = x.reader(token, lanes)
         t, m = bind(T.truncdiv(row, i64(self.tile))), bind(T.truncmod(row, i64(self.tile)))
         with serial(groups) as g:
             parts = range(0, GROUP, lanes)
-            self._put((t, g, m), [bind(load_f32(x, (token, g * GROUP + p), lanes)) for p in parts])
+            self._put((t, g, m), [bind(read(g * GROUP + p, lanes)) for p in parts])
 
     def _put(self, at: tuple[Expr, ...], x: Sequence[Expr]) -> None:
         lanes, limit = self.isa.lanes, _LIMIT[self.terms]
