@@ -12,6 +12,7 @@ from tvm import relax
 
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.compile.export import add_repacking, export_model
+from mlc_llm.compile.kernel_pipeline import kernel_pipeline
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
 from mlc_llm.compile.pipeline import pipeline
 from mlc_llm.config import parse_options
@@ -44,7 +45,12 @@ def compile_library(
     compiler = find_compiler()
     module = lower(spec, architecture, device, target)
     codegen_target = _with_host(target)
-    executable = relax.build(module, target=codegen_target, relax_pipeline=None)
+    executable = relax.build(
+        module,
+        target=codegen_target,
+        relax_pipeline=None,
+        tir_pipeline=kernel_pipeline(codegen_target),
+    )
     _link(executable, compiler, output)
 
 
