@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mlc_llm.compile.rope import inverse_frequencies
 from mlc_llm.device.cpu.kernels.activation import silu_mul
-from mlc_llm.device.cpu.kernels.norm import add_rms_norm, rms_norm
+from mlc_llm.device.cpu.kernels.norm import rms_norm
 from mlc_llm.device.cpu.kernels.rope import split_rotary
 
 LLAMA3 = {
@@ -36,17 +36,6 @@ def test_rms_norm(machine, rng, k, dtype, m):
     machine(rms_norm(k, 1e-5, dtype, dtype, machine.isa), x, w, y)
     tolerance = TOLERANCE[dtype]
     np.testing.assert_allclose(y, normal(x, w, 1e-5), rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_add_rms_norm(machine, rng, dtype):
-    x, residual = (rng.standard_normal((3, 88)).astype(dtype) for _ in range(2))
-    w = rng.standard_normal(88).astype("float32")
-    total, y = np.full((3, 88), np.nan, dtype), np.full((3, 88), np.nan, dtype)
-    machine(add_rms_norm(88, 1e-6, "float32", dtype, machine.isa), x, residual, w, total, y)
-    np.testing.assert_array_equal(total, x + residual)
-    tolerance = TOLERANCE[dtype]
-    np.testing.assert_allclose(y, normal(total, w, 1e-6), rtol=tolerance, atol=tolerance)
 
 
 def test_norm_of_zeros_is_zero(machine):
