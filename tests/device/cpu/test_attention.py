@@ -13,10 +13,12 @@ from mlc_llm.device.cpu.kernels.attention import (
     prefill_paged,
     prefill_ragged,
 )
+from mlc_llm.device.cpu.kernels.attention_decode import PIECE
 from mlc_llm.testing import paged_attention
 from mlc_llm.testing.paged_attention import PAGE, ROPE, Cache, attention
 
 LENGTHS = [1, 15, 16, 17, 31, 32, 33]
+AROUND_PIECES = [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE - 1, 2 * PIECE, 2 * PIECE + 1]
 
 
 def check_decode(machine, *arguments, **options):
@@ -46,19 +48,35 @@ def test_decode_around_a_page(machine, rng, dtype):
         check_decode(machine, rng, [length], (4, 2), 32, dtype)
 
 
+def test_decode_every_length_up_to_a_third_page(best, rng):
+    for length in range(2 * PAGE + 9):
+        check_decode(best, rng, [length], (3, 1), 16)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_decode_around_pieces(machine, rng, dtype):
+    for length in AROUND_PIECES:
+        check_decode(machine, rng, [length], (4, 2), 32, dtype)
+
+
+def test_decode_joins_the_pieces_of_each_sequence(machine, rng):
+    """Sequences of one piece and of several, in one batch."""
+    check_decode(machine, rng, [5 * PIECE + 3, 0, PIECE, 2 * PIECE + 1, 7], (8, 2), 16)
+
+
 def test_decode_batch_and_long_context(machine, rng):
     check_decode(machine, rng, [33, 0, 1, 200, 64], (10, 2), 80)
 
 
-HEADS = [(1, 1), (3, 1), (10, 2), (7, 1), (8, 1), (4, 4)]
+HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (10, 2), (6, 1), (7, 1), (8, 1), (9, 1), (4, 4)]
 
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_decode_groups(best, rng, heads):
-    check_decode(best, rng, [70], heads, 16)
+    check_decode(best, rng, [70, PIECE + 5], heads, 16)
 
 
-@pytest.mark.parametrize("d", [8, 16, 64, 80, 96, 128])
+@pytest.mark.parametrize("d", [8, 16, 40, 64, 80, 96, 128])
 def test_decode_head_dims(best, rng, d):
     check_decode(best, rng, [70], (6, 2), d)
 
@@ -66,6 +84,13 @@ def test_decode_head_dims(best, rng, d):
 @pytest.mark.parametrize(("window", "sink"), [(21, 0), (21, 4), (16, 16)])
 def test_decode_window_around_a_page(machine, rng, window, sink):
     check_decode(machine, rng, [*LENGTHS, 0, 57], (4, 2), 16, window=window, sink=sink)
+
+
+@pytest.mark.parametrize("window", [17, PIECE, PIECE + 100])
+@pytest.mark.parametrize("sink", [0, 4, PIECE, PIECE + 1])
+def test_decode_window_around_pieces(best, rng, window, sink):
+    lengths = [*AROUND_PIECES, 4 * PIECE + 9]
+    check_decode(best, rng, lengths, (4, 2), 16, window=window, sink=sink)
 
 
 @pytest.mark.parametrize("window", [1, 64, 65])
@@ -115,9 +140,19 @@ def test_ragged_prefill_groups(best, rng, heads):
     check_ragged(best, rng, [70], [70], heads, 16)
 
 
-@pytest.mark.parametrize("d", [8, 16, 64, 80, 96, 128])
+@pytest.mark.parametrize("d", [8, 16, 40, 64, 80, 96, 128])
 def test_ragged_prefill_head_dims(best, rng, d):
     check_ragged(best, rng, [33], [33], (6, 2), d)
+
+
+@pytest.mark.parametrize("d", [8, 40, 80])
+def test_paged_prefill_head_dims(best, rng, d):
+    check_paged(best, rng, [70, 3], [33, 1], (6, 2), d)
+
+
+@pytest.mark.parametrize(("window", "sink"), [(21, 4), (64, 70), (100, 0)])
+def test_paged_prefill_leaves_out_chunks_between_sink_and_window(best, rng, window, sink):
+    check_paged(best, rng, [300, 129], [150, 40], (4, 2), 16, window=window, sink=sink)
 
 
 @pytest.mark.parametrize("window", [1, 63, 64, 200])
@@ -176,7 +211,7 @@ def test_merge_with_nothing_changes_nothing(machine, rng, dtype):
 
 
 @given(
-    lengths=st.lists(st.tuples(st.integers(0, 90), st.integers(1, 40)), min_size=1, max_size=4),
+    lengths=st.lists(st.tuples(st.integers(0, 600), st.integers(1, 40)), min_size=1, max_size=4),
     seed=st.integers(0, 1 << 30),
 )
 @settings(

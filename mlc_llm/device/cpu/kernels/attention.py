@@ -25,21 +25,27 @@ from math import gcd
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .attention_decode import attend_one
+from .attention_decode import PIECE, attend_piece, write_piece
+from .attention_pieces import Pieces, join_pieces
 from .attention_prefill import attend_many
-from .attention_source import Mask, PagedKeys, RaggedKeys
+from .attention_source import Mask, PagedKeys, RaggedKeys, Spans
 from .isa import Isa
 from .vector import (
+    Expr,
     argument,
     bind,
+    exp2_nonpositive,
+    f32,
     i64,
     kernel,
     load_f32,
     parallel,
+    scratch,
     serial,
     size,
     splat,
     store_f32,
+    when,
 )
 
 
@@ -70,13 +76,32 @@ def decode(
         out = argument("out", (batch, num_q_heads, head_dim), dtype)
         lse = argument("lse", (batch, num_q_heads))
         sm_scale = _scalars()
-        with parallel(batch * num_kv_heads) as task:
-            b = bind(T.truncdiv(task, i64(num_kv_heads)))
-            h = bind(T.truncmod(task, i64(num_kv_heads)))
-            source = keys.of(b, h)
+        group, lanes = num_q_heads // num_kv_heads, gcd(head_dim, isa.lanes)
+
+        def spans(b: Expr) -> tuple[Mask, Expr, Spans]:
             mask = Mask(window, sink, k_offset[b])
-            group = num_q_heads // num_kv_heads
-            attend_one(q, source, mask, q_position[b], out, lse, b, h, group, sm_scale, isa)
+            first = mask.first(q_position[b])
+            return mask, first, mask.spans(first, keys.length(b), PIECE)
+
+        pieces = Pieces.count(batch, lambda b: spans(b)[2].count)
+        # Memory is allocated before the count is known: as many as the pages could make.
+        rows = batch + T.truncdiv(keys.values.shape[0] * i64(page_size), i64(PIECE))
+        parts = scratch((rows, num_q_heads, head_dim))
+        parts_lse = scratch((rows, num_q_heads))
+        with parallel(pieces.total * num_kv_heads) as task:
+            item = bind(T.truncdiv(task, i64(num_kv_heads)))
+            h = bind(T.truncmod(task, i64(num_kv_heads)))
+            b = pieces.sequence(item)
+            mask, first, of_b = spans(b)
+            begin = bind(of_b.first(item - pieces.starts[b]))
+            source = keys.of(b, h)
+            piece = attend_piece(q, b, h, group, source, mask, first, begin, sm_scale, isa)
+            with when(pieces.alone(b)):
+                write_piece(piece, out, lse, b, bind(h * group))
+            with when(T.Not(pieces.alone(b))):
+                write_piece(piece, parts, parts_lse, item, bind(h * group))
+        with when(pieces.several):
+            join_pieces(pieces, parts, parts_lse, out, lse, lanes)
     return built.get()
 
 
@@ -176,10 +201,16 @@ def merge_state(num_q_heads: int, head_dim: int, dtype: str) -> PrimFunc:
         other = argument("other", (tokens, num_q_heads, head_dim), dtype)
         other_lse = argument("other_lse", (tokens, num_q_heads))
         with parallel(tokens) as s, serial(num_q_heads) as h:
-            top = bind(T.max(lse[s, h], other_lse[s, h]))
-            mine, theirs = bind(T.exp2(lse[s, h] - top)), bind(T.exp2(other_lse[s, h] - top))
-            total = bind(mine + theirs)
-            weights = [bind(splat(bind(w / total), lanes)) for w in (mine, theirs)]
+            mine, theirs = bind(lse[s, h]), bind(other_lse[s, h])
+            top = bind(T.max(mine, theirs))
+            # Of the two weights 2^(lse - top), one is 1.
+            less = exp2_nonpositive(T.min(mine, theirs) - top, 1)
+            total = bind(f32(1) + less)
+            large, small = bind(f32(1) / total), bind(less / total)
+            weights = [
+                bind(splat(bind(T.Select(first, large, small)), lanes))
+                for first in (mine >= theirs, mine < theirs)
+            ]
             with serial(head_dim // lanes) as j:
                 at = (s, h, j * lanes)
                 a, b = load_f32(out, at, lanes), load_f32(other, at, lanes)

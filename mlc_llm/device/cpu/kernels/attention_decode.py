@@ -1,21 +1,26 @@
 """Attention of one token: the heads that share a key head against all keys. See `attention.py`.
 
-Keys go in chunks of 64, copied together as float32: scores of all heads, then one step of the
-running softmax, then the values.
+Keys go in pieces of 256, each a task of its own (flash-decoding), so that one sequence can feed
+many threads. A piece gives, for each of its query heads,
 
-    m' = max(m, scores)    c = 2^(m - m')    d = d c + sum 2^(s - m')    o = o c + sum 2^(s - m') v
+    m = max s    out = (sum 2^(s - m) v) / (sum 2^(s - m))    lse = m + log2(sum 2^(s - m))
 
+of its scores s = q . k: all scores, then the weights, then the values. Where a sequence has one
+piece, that is the result. Where it has more, `attention_pieces.py` joins them. The pieces are the
+same for any number of threads, and so is the result.
+
+Keys and values are read once, converted as they are loaded, while those two runs ahead come into
+the CPU's cache.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_source import KEY, VALUE, Mask, Source
+from .attention_source import HIDDEN, KEY, LOG2E, LOWEST, VALUE, Mask, PagedSource, Place
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -39,195 +44,239 @@ from .vector import (
     store_f32,
 )
 
-CHUNK = 64  # keys between two steps of the softmax
-TOGETHER = 4  # keys whose scores are summed across lanes together
-LOWEST = -5e4  # the maximum before any key; no score is as low
-HIDDEN = -1e30  # the score of a key that is not seen
-LOG2E = math.log2(math.e)
+PIECE = 256  # keys of a piece
+_AHEAD = 2  # runs of keys between what is read and what is prefetched
 
 
 @dataclass(frozen=True)
-class _State:
-    """What the loop over the keys carries, for each of the heads of a group."""
+class Piece:
+    """The query heads of one key head, and what they give over a piece of its keys."""
 
+    isa: Isa
     query: Buffer  # (heads, d), scaled
-    keys: Buffer  # (CHUNK, d)
-    values: Buffer  # (CHUNK, d)
-    scores: Buffer  # (heads, CHUNK)
+    scores: Buffer  # (heads, PIECE), then weights
     out: Buffer  # (heads, d)
-    top: Buffer  # (heads,) m
-    total: Buffer  # (heads,) d
+    total: Buffer  # (heads,) sum of the weights
+    lse: Buffer  # (heads,)
 
     @staticmethod
-    def allocate(heads: int, d: int) -> _State:
-        shapes = (
-            (heads, d),
-            (CHUNK, d),
-            (CHUNK, d),
-            (heads, CHUNK),
-            (heads, d),
-            (heads,),
-            (heads,),
-        )
-        return _State(*(scratch(shape) for shape in shapes))
+    def allocate(heads: int, d: int, isa: Isa) -> Piece:
+        shapes = ((heads, d), (heads, PIECE), (heads, d), (heads,), (heads,))
+        return Piece(isa, *(scratch(shape) for shape in shapes))
+
+    @property
+    def heads(self) -> int:
+        return int(self.query.shape[0])
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of a vector of a head's elements."""
+        return gcd(int(self.query.shape[1]), self.isa.lanes)
+
+    @property
+    def vectors(self) -> int:
+        """Vectors of a head."""
+        return int(self.query.shape[1]) // self.lanes
 
 
-def attend_one(
+def attend_piece(
     q: Buffer,
-    source: Source,
-    mask: Mask,
-    position: Expr,
-    out: Buffer,
-    lse: Buffer,
     b: Expr,
     h: Expr,
     group: int,
+    source: PagedSource,
+    mask: Mask,
+    seen_from: Expr,
+    begin: Expr,
     sm_scale: Expr,
     isa: Isa,
-) -> None:
-    """Emit out[b, j] and lse[b, j] for the `group` query heads j that share key head h.
+) -> Piece:
+    """Emit the attention of the query heads of key head h over the keys from `begin` on.
 
-    q, out (batch, hq, d); lse (batch, hq); `position` is the query's (int32).
+    q (batch, hq, d); `begin` a multiple of PIECE; `seen_from` the first key in the window (int32).
     """
-    d = int(q.shape[2])
-    lanes = gcd(d, isa.lanes)
-    state = _State.allocate(group, d)
-    _begin(state, q, b, h, sm_scale, lanes)
-    first = bind(mask.first(position))
-    skipped = i64(0) if mask.has_sink else bind(T.Cast("int64", T.truncdiv(first, CHUNK)))
-    with serial(T.max(ceil_div(source.length, CHUNK) - skipped, i64(0))) as chunk:
-        begin = bind((chunk + skipped) * CHUNK)
-        count = bind(T.min(source.length - begin, i64(CHUNK)))
-        blocks = bind(ceil_div(count, TOGETHER))
-        source.copy(begin, blocks * TOGETHER, state.keys, state.values, lanes)
-        _scores(state, source, begin + CHUNK, blocks, lanes, q.dtype)
-        with serial(group) as j:
-            _softmax_step(state, j, mask, first, begin, source.length, lanes, isa.lanes)
-        _add_values(state, count, isa)
-    _finish(state, out, lse, b, h, lanes)
-
-
-def _begin(state: _State, q: Buffer, b: Expr, h: Expr, sm_scale: Expr, lanes: int) -> None:
-    """The scaled queries; empty sums."""
-    group, d = (int(n) for n in state.query.shape)
+    piece = Piece.allocate(group, int(q.shape[2]), isa)
+    _load_query(piece, q, b, h, sm_scale)
+    end = bind(T.min(begin + PIECE, source.length))
+    if mask.window is not None and not mask.has_sink:
+        # The runs before the window are left out; what is left of its first run is masked.
+        first_run = T.truncdiv(T.Cast("int64", seen_from), i64(source.run))
+        begin = bind(T.max(begin, first_run * source.run))
+    count = bind(T.max(end - begin, i64(0)))
+    first_run = bind(T.truncdiv(begin, i64(source.run)))
+    _scores(piece, source, first_run, count)
     with serial(group) as j:
-        T.buffer_store(state.top, f32(LOWEST), [j])
-        T.buffer_store(state.total, f32(0), [j])
-        with serial(d // lanes) as i:
-            value = load_f32(q, (b, h * group + j, i * lanes), lanes)
-            scale = splat(sm_scale * f32(LOG2E), lanes)
-            store(state.query, (j, i * lanes), value * scale, lanes)
-            store(state.out, (j, i * lanes), splat(0.0, lanes), lanes)
+        _softmax(piece, j, mask, seen_from, begin, count)
+    _values(piece, source, first_run, count)
+    return piece
 
 
-def _scores(
-    state: _State, source: Source, next_chunk: Expr, blocks: Expr, lanes: int, dtype: str
-) -> None:
-    """scores[j, t] = query[j] . keys[t], four keys at a time.
-
-    Meanwhile the next chunk comes into the cache.
-    """
-    group, d = (int(n) for n in state.query.shape)
-    line = 64 // (2 if dtype == "float16" else 4)
-    with serial(blocks) as block:
-        t = bind(block * TOGETHER)
-        with serial(TOGETHER) as key:
-            place = source.find(bind(T.min(next_chunk + t + key, source.length - 1)))
-            with serial(-(-d // line)) as i:
-                for which in (KEY, VALUE):
-                    source.fetch(which, place, i * line)
-        with serial(group) as j:
-            dots = [Accumulator(lanes) for _ in range(TOGETHER)]
-            with serial(d // lanes) as i:
-                query = bind(load(state.query, (j, i * lanes), lanes))
-                for key, dot in enumerate(dots):
-                    dot.add(load(state.keys, (t + key, i * lanes), lanes) * query)
-            scores = fold_sums([dot.get() for dot in dots], lanes)
-            store(state.scores, (j, t), scores, TOGETHER)
-
-
-def _softmax_step(
-    state: _State,
-    j: Expr,
-    mask: Mask,
-    first: Expr,
-    begin: Expr,
-    length: Expr,
-    lanes: int,
-    wide: int,
-) -> None:
-    """Turn the scores of head j into weights, and scale what was summed before.
-
-    `lanes` are those of `out`, `wide` those of the scores.
-    """
-    old = bind(state.top[j])
-    top, total = Accumulator(wide, splat(old, wide)), Accumulator(wide)
-    with serial(CHUNK // wide) as i:
-        key = bind(T.ramp(T.Cast("int32", begin + i * wide), i32(1), wide))
-        seen = key < splat(T.Cast("int32", length), wide)
-        if mask.window is not None:
-            seen = T.And(seen, mask.sees(key, splat(first, wide), wide))
-        score = load(state.scores, (j, i * wide), wide)
-        score = bind(T.Select(seen, score, splat(HIDDEN, wide)))
-        store(state.scores, (j, i * wide), score, wide)
-        top.set(T.max(top.get(), score))
-    new = bind(fold_max(top.get(), wide))
-    T.buffer_store(state.top, new, [j])
-    with serial(CHUNK // wide) as i:
-        score = load(state.scores, (j, i * wide), wide)
-        weight = exp2_nonpositive(score - splat(new, wide), wide)
-        store(state.scores, (j, i * wide), weight, wide)
-        total.add(weight)
-    decay = bind(T.exp2(old - new))
-    T.buffer_store(state.total, state.total[j] * decay + fold_sum(total.get(), wide), [j])
-    with serial(int(state.out.shape[1]) // lanes) as i:
-        at = (j, i * lanes)
-        store(state.out, at, load(state.out, at, lanes) * splat(decay, lanes), lanes)
-
-
-def _add_values(state: _State, count: Expr, isa: Isa) -> None:
-    """out[j] += sum over t of weight[j, t] * values[t], a few heads at a time."""
-    group, d = (int(n) for n in state.out.shape)
-    lanes = gcd(d, isa.lanes)
-    for first_head, few, times in _few(group):
-        # As many vectors of a value as have room for the sums of a few heads in registers.
-        width = max(w for w in range(1, d // lanes + 1) if _fits(w, few, d // lanes, isa))
-        with serial(times) as block, serial(d // lanes // width) as part:
-            heads = [bind(block * few + first_head + j) for j in range(few)]
-            elements = [bind((part * width + i) * lanes) for i in range(width)]
-            sums = [
-                [Accumulator(lanes, load(state.out, (j, e), lanes)) for e in elements]
-                for j in heads
-            ]
-            with serial(count) as t:
-                value = [bind(load(state.values, (t, e), lanes)) for e in elements]
-                for j, row in zip(heads, sums, strict=True):
-                    weight = bind(splat(state.scores[j, t], lanes))
-                    for total, v in zip(row, value, strict=True):
-                        total.add(v * weight)
-            for j, row in zip(heads, sums, strict=True):
-                for e, total in zip(elements, row, strict=True):
-                    store(state.out, (j, e), total.get(), lanes)
-
-
-def _few(heads: int) -> list[tuple[int, int, int]]:
-    """The heads of a group, four at a time: (first, at a time, how many times)."""
-    rest = heads % 4
-    return [run for run in ((0, 4, heads // 4), (heads - rest, rest, 1)) if run[1] and run[2]]
-
-
-def _fits(width: int, few: int, vectors: int, isa: Isa) -> bool:
-    return vectors % width == 0 and (width == 1 or width * few <= isa.registers // 2)
-
-
-def _finish(state: _State, out: Buffer, lse: Buffer, b: Expr, h: Expr, lanes: int) -> None:
-    """Divide and write."""
-    group, d = (int(n) for n in state.out.shape)
-    with serial(group) as j:
-        head = bind(h * group + j)
+def write_piece(piece: Piece, out: Buffer, lse: Buffer, row: Expr, first_head: Expr) -> None:
+    """out[row, first_head + j] and lse[row, first_head + j] for every head j of the piece."""
+    lanes = piece.lanes
+    with serial(piece.heads) as j:
         # Without a visible key the sums are 0 and stay so.
-        total = bind(T.Select(state.total[j] > f32(0), state.total[j], f32(1)))
-        with serial(d // lanes) as i:
-            value = load(state.out, (j, i * lanes), lanes) / splat(total, lanes)
-            store_f32(out, (b, head, i * lanes), value, lanes)
-        T.buffer_store(lse, state.top[j] + T.log2(total), [b, head])
+        total = bind(T.Select(piece.total[j] > f32(0), piece.total[j], f32(1)))
+        share = bind(splat(bind(f32(1) / total), lanes))
+        with serial(piece.vectors) as i:
+            value = load(piece.out, (j, i * lanes), lanes) * share
+            store_f32(out, (row, first_head + j, i * lanes), value, lanes)
+        T.buffer_store(lse, piece.lse[j], [row, first_head + j])
+
+
+def _load_query(piece: Piece, q: Buffer, b: Expr, h: Expr, sm_scale: Expr) -> None:
+    """The scaled queries."""
+    lanes = piece.lanes
+    scale = bind(splat(bind(sm_scale * f32(LOG2E)), lanes))
+    with serial(piece.heads) as j, serial(piece.vectors) as i:
+        value = load_f32(q, (b, h * piece.heads + j, i * lanes), lanes)
+        store(piece.query, (j, i * lanes), value * scale, lanes)
+
+
+def _scores(piece: Piece, source: PagedSource, first_run: Expr, count: Expr) -> None:
+    """scores[j, t] = query[j] . key t, whole runs of keys; meanwhile, later keys are fetched."""
+    tile = piece.isa.registers // 2
+    together = min(source.run, tile // min(4, _power_of_two(piece.heads)))
+    runs = bind(ceil_div(count, source.run))
+    with serial(runs) as r:
+        place = source.find(bind(first_run + r))
+        # Past the keys of the piece come its values.
+        ahead = bind(r + _AHEAD)
+        ahead_which = bind(T.Select(ahead < runs, i64(KEY), i64(VALUE)))
+        ahead_run = bind(T.Select(ahead < runs, ahead, T.min(ahead - runs, runs - 1)))
+        ahead_place = source.find(bind(first_run + ahead_run))
+        with serial(source.run // together) as block:
+            key = bind(block * together)
+            for t in range(together):
+                _fetch(piece, source, ahead_which, ahead_place, key + t)
+            for first_head, heads, times in _blocks(piece.heads, min(4, tile)):
+                with serial(times) as j:
+                    head = bind(j * heads + first_head)
+                    at = bind(r * source.run + key)
+                    _score_tile(piece, source, place, key, together, head, heads, at)
+
+
+def _score_tile(
+    piece: Piece,
+    source: PagedSource,
+    place: Place,
+    key: Expr,
+    keys: int,
+    head: Expr,
+    heads: int,
+    at: Expr,
+) -> None:
+    """scores[head + j, at + t] = query[head + j] . key t for some heads and keys."""
+    lanes = piece.lanes
+    dots = [[Accumulator(lanes) for _ in range(keys)] for _ in range(heads)]
+    with serial(piece.vectors) as i:
+        element = bind(i * lanes)
+        vectors = [bind(source.load(KEY, place, key + t, element, lanes)) for t in range(keys)]
+        for j, row in enumerate(dots):
+            query = bind(load(piece.query, (head + j, element), lanes))
+            for dot, vector in zip(row, vectors, strict=True):
+                dot.add(vector * query)
+    width = min(keys, lanes)
+    rows = [row[t : t + width] for row in dots for t in range(0, keys, width)]
+    places = [(head + j, at + t) for j in range(heads) for t in range(0, keys, width)]
+    several = max(1, lanes // width)  # rows whose sums fill one vector
+    for i in range(0, len(rows), several):
+        part = rows[i : i + several]
+        sums = bind(fold_sums([dot.get() for row in part for dot in row], lanes))
+        for n, where in enumerate(places[i : i + several]):
+            one = T.Shuffle([sums], list(range(n * width, (n + 1) * width)))
+            store(piece.scores, where, one if len(part) > 1 else sums, width)
+
+
+def _softmax(piece: Piece, j: Expr, mask: Mask, seen_from: Expr, begin: Expr, count: Expr) -> None:
+    """Turn the scores of head j into weights."""
+    lanes = piece.isa.lanes
+    top, total = Accumulator(lanes, LOWEST), Accumulator(lanes)
+    vectors = bind(ceil_div(count, lanes))
+    with serial(vectors) as i:
+        index = bind(T.ramp(T.Cast("int32", i * lanes), i32(1), lanes))
+        seen = index < splat(T.Cast("int32", count), lanes)
+        if mask.window is not None:
+            key = bind(index + splat(T.Cast("int32", begin), lanes))
+            seen = T.And(seen, mask.sees(key, splat(seen_from, lanes), lanes))
+        score = load(piece.scores, (j, i * lanes), lanes)
+        score = bind(T.Select(seen, score, splat(HIDDEN, lanes)))
+        store(piece.scores, (j, i * lanes), score, lanes)
+        top.set(T.max(top.get(), score))
+    highest = bind(fold_max(top.get(), lanes))
+    with serial(vectors) as i:
+        score = load(piece.scores, (j, i * lanes), lanes)
+        weight = exp2_nonpositive(score - splat(highest, lanes), lanes)
+        store(piece.scores, (j, i * lanes), weight, lanes)
+        total.add(weight)
+    whole = bind(fold_sum(total.get(), lanes))
+    T.buffer_store(piece.total, whole, [j])
+    safe = T.Select(whole > f32(0), whole, f32(1))
+    T.buffer_store(piece.lse, highest + T.log2(safe), [j])
+
+
+def _values(piece: Piece, source: PagedSource, first_run: Expr, count: Expr) -> None:
+    """out[j] = sum over t of weight[j, t] * value t, some heads and vectors at a time."""
+    lanes, room = piece.lanes, piece.isa.registers // 2
+    for first_head, heads, times in _blocks(piece.heads, 8 if room >= 16 else 4):
+        width = max(w for w in range(1, piece.vectors + 1) if _fits(w, heads, piece.vectors, room))
+        with serial(times) as block, serial(piece.vectors // width) as part:
+            head = bind(block * heads + first_head)
+            elements = [bind((part * width + i) * lanes) for i in range(width)]
+            sums = [[Accumulator(lanes) for _ in range(width)] for _ in range(heads)]
+            _add_values(piece, source, first_run, count, head, elements, sums)
+            for j, row in enumerate(sums):
+                for element, total in zip(elements, row, strict=True):
+                    store(piece.out, (head + j, element), total.get(), lanes)
+
+
+def _add_values(
+    piece: Piece,
+    source: PagedSource,
+    first_run: Expr,
+    count: Expr,
+    head: Expr,
+    elements: list[Expr],
+    sums: list[list[Accumulator]],
+) -> None:
+    """sums[j][i] += weight[head + j, t] * value t[elements[i] ...]."""
+    runs = bind(ceil_div(count, source.run))
+    with serial(runs) as r:
+        place = source.find(bind(first_run + r))
+        ahead = source.find(bind(first_run + T.min(r + _AHEAD, runs - 1)))
+        with serial(T.min(count - r * source.run, i64(source.run))) as key:
+            for element in elements:
+                source.fetch(i64(VALUE), ahead, key, element)
+            values = [
+                bind(source.load(VALUE, place, key, element, piece.lanes)) for element in elements
+            ]
+            for j, row in enumerate(sums):
+                weight = bind(splat(piece.scores[head + j, r * source.run + key], piece.lanes))
+                for total, value in zip(row, values, strict=True):
+                    total.add(value * weight)
+
+
+def _fetch(piece: Piece, source: PagedSource, which: Expr, place: Place, key: Expr) -> None:
+    """Ask for all lines of a key or value."""
+    line = 64 // (2 if source.dtype == "float16" else 4)
+    for i in range(-(-int(piece.query.shape[1]) // line)):
+        source.fetch(which, place, key, i64(i * line))
+
+
+def _blocks(heads: int, most: int) -> list[tuple[int, int, int]]:
+    """The heads in blocks of a power of two, `most` or less: (first, at a time, how many times)."""
+    blocks, first = [], 0
+    while first < heads:
+        few = min(most, _power_of_two(heads - first))
+        blocks.append((first, few, (heads - first) // few))
+        first += few * blocks[-1][2]
+    return blocks
+
+
+def _power_of_two(n: int) -> int:
+    """The largest power of two that is not above n."""
+    return 1 << (n.bit_length() - 1)
+
+
+def _fits(width: int, heads: int, vectors: int, room: int) -> bool:
+    return vectors % width == 0 and (width == 1 or width * heads <= room)

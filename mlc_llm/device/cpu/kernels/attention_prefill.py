@@ -4,11 +4,17 @@ A tile has 64 rows: some tokens times the query heads that share a key head. It 
 so that rows are lanes; then no sum crosses lanes, and keys and values are read as they are stored:
 
     S^T (keys, rows) = K (keys, d) Q^T (d, rows)
-    O^T (d, rows) += V^T (d, keys) P^T (keys, rows)
+    O^T (d, rows) = O^T c + V^T (d, keys) P^T (keys, rows)
 
-Keys go in chunks of 64, copied once as float32; after each chunk one step of the running softmax,
-in which every lane is a row (the formula is in `attention_decode.py`). Tiles are independent. Later
-ones see more keys: pairs of an early and a late tile share the load between the threads.
+Keys go in chunks of 64, copied once a tile as float32. A tile is worked on in strips of a few
+vectors of rows, which fit into the first-level cache with a chunk; each strip sees only as much of
+a chunk as its last row does, and masks only where one of its rows sees less. After each chunk
+comes one step of the running softmax, in which every lane is a row:
+
+    m' = max(m, S)    c = 2^(m - m')    P = 2^(S - m')    total = total c + sum P
+
+Tiles are independent. Later ones see more keys: pairs of an early and a late tile share the load
+between the threads.
 """
 
 from __future__ import annotations
@@ -19,8 +25,8 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_decode import CHUNK, HIDDEN, LOG2E, LOWEST
-from .attention_source import Mask, PagedKeys, RaggedKeys, Source
+from .attention_rows import Rows, load_rows, write_rows
+from .attention_source import HIDDEN, KEY, LOWEST, VALUE, Mask, PagedKeys, RaggedKeys
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -29,7 +35,6 @@ from .vector import (
     bind,
     ceil_div,
     exp2_nonpositive,
-    f32,
     i64,
     load,
     parallel,
@@ -41,16 +46,17 @@ from .vector import (
 )
 
 ROWS = 64  # of a tile
-_ACROSS = 2  # vectors of rows in a register tile
+CHUNK = 64  # keys between two steps of the softmax
 
 
 @dataclass(frozen=True)
 class _Tile:
     """Working memory of one tile, float32 but for the limits."""
 
+    isa: Isa
     q: Buffer  # (d, ROWS), scaled
     out: Buffer  # (d, ROWS)
-    scores: Buffer  # (CHUNK, ROWS)
+    scores: Buffer  # (CHUNK, rows of a strip), then weights
     keys: Buffer  # (CHUNK, d)
     values: Buffer  # (CHUNK, d)
     top: Buffer  # (ROWS,) running maximum
@@ -59,10 +65,20 @@ class _Tile:
     last: Buffer  # (ROWS,) int32: one past the last
 
     @staticmethod
-    def allocate(d: int) -> _Tile:
-        floats = ((d, ROWS), (d, ROWS), (CHUNK, ROWS), (CHUNK, d), (CHUNK, d), (ROWS,), (ROWS,))
+    def allocate(d: int, isa: Isa) -> _Tile:
+        strip = _across(isa) * isa.lanes
+        shapes = ((d, ROWS), (d, ROWS), (CHUNK, strip), (CHUNK, d), (CHUNK, d), (ROWS,), (ROWS,))
         limits = (scratch((ROWS,), "int32") for _ in range(2))
-        return _Tile(*(scratch(shape) for shape in floats), *limits)
+        return _Tile(isa, *(scratch(shape) for shape in shapes), *limits)
+
+    @property
+    def d(self) -> int:
+        return int(self.q.shape[0])
+
+    @property
+    def strip(self) -> int:
+        """Rows of a strip."""
+        return int(self.scores.shape[1])
 
 
 def attend_many(
@@ -85,9 +101,9 @@ def attend_many(
         ValueError: more query heads share a key head than a tile has rows.
     """
     d, group = int(q.shape[2]), int(q.shape[1]) // keys.heads
-    per_tile = max(1, ROWS // group)
     if group > ROWS:
         raise ValueError(f"at most {ROWS} query heads may share a key head, not {group}")
+    per_tile = ROWS // group
     begin = bind(T.Cast("int64", q_indptr[b]))
     queries = bind(T.Cast("int64", q_indptr[b + 1]) - begin)
     tiles = bind(ceil_div(queries, per_tile))
@@ -97,73 +113,70 @@ def attend_many(
         # 0, last, 1, last - 1, ...
         half = bind(T.truncdiv(t, i64(2)))
         t = bind(T.Select(T.truncmod(t, i64(2)) == i64(0), half, tiles - 1 - half))
-        rows = _Rows(begin, queries, bind(t * per_tile), per_tile, group, h)
-        source, tile = keys.of(b, h), _Tile.allocate(d)
-        _begin(tile, rows, q, positions, source, mask, sm_scale)
-        first, end = rows.key_range(source, mask, positions)
-        with serial(T.max(ceil_div(end, CHUNK) - first, i64(0))) as c:
-            chunk = bind((c + first) * CHUNK)
-            source.copy(chunk, i64(CHUNK), tile.keys, tile.values, gcd(d, isa.lanes))
-            _scores(tile, isa)
-            with serial(ROWS // isa.lanes) as v:
-                _softmax_step(tile, mask, chunk, bind(v * isa.lanes), isa.lanes)
-            _add_values(tile, isa)
-        _finish(tile, rows, out, lse)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """Which token and head a row of the tile is."""
-
-    begin: Expr  # first token of the sequence
-    queries: Expr  # tokens of the sequence
-    token: Expr  # first token of the tile, counted from `begin`
-    tokens: int  # tokens of a whole tile
-    group: int  # heads of a token
-    h: Expr  # key head
-
-    def clamped(self, i: Expr) -> Expr:
-        """Token i of the tile, counted from `begin`; the last one for those that do not exist."""
-        return T.min(self.token + i, self.queries - 1)
-
-    def key_range(self, source: Source, mask: Mask, positions: Buffer) -> tuple[Expr, Expr]:
-        """First chunk and last key that any row sees."""
-        end = mask.last(source.length, self.queries, self.clamped(i64(self.tokens - 1)))
-        end = bind(T.min(end, source.length))
-        if mask.window is None or mask.has_sink:
-            return i64(0), end
-        first = T.Cast("int64", mask.first(positions[self.begin + self.token]))
-        return bind(T.truncdiv(first, i64(CHUNK))), end
+        rows = Rows(begin, queries, bind(t * per_tile), per_tile, group, h)
+        source, tile = keys.of(b, h), _Tile.allocate(d, isa)
+        load_rows(q, rows, sm_scale, tile.q, isa)
+        first, end = _begin(tile, rows, positions, source.length, mask)
+        spans = mask.spans(first, end, CHUNK)
+        with serial(spans.count) as c:
+            chunk = bind(spans.first(c))
+            count = bind(T.min(end - chunk, i64(CHUNK)))
+            lanes = gcd(d, isa.lanes)
+            source.copy(KEY, chunk, count, tile.keys, lanes)
+            source.copy(VALUE, chunk, count, tile.values, lanes)
+            with serial(ROWS // tile.strip) as strip:
+                _attend_chunk(tile, mask, chunk, bind(strip * tile.strip))
+        write_rows(rows, tile.out, tile.total, tile.top, out, lse, isa)
 
 
 def _begin(
-    tile: _Tile,
-    rows: _Rows,
-    q: Buffer,
-    positions: Buffer,
-    source: Source,
-    mask: Mask,
-    sm_scale: Expr,
-) -> None:
-    """The scaled queries, transposed; empty sums; each row's limits."""
-    d = int(q.shape[2])
-    scale = bind(sm_scale * f32(LOG2E))
+    tile: _Tile, rows: Rows, positions: Buffer, length: Expr, mask: Mask
+) -> tuple[Expr, Expr]:
+    """Empty sums and each row's limits; the first key in any row's window, and the last one's end.
+
+    Limits grow from row to row.
+    """
     with serial(ROWS) as r:
-        i = bind(rows.clamped(T.min(T.truncdiv(r, i64(rows.group)), i64(rows.tokens - 1))))
-        head = bind(rows.h * rows.group + T.truncmod(r, i64(rows.group)))
-        with serial(d) as e:
-            value = T.Cast("float32", q[rows.begin + i, head, e])
-            T.buffer_store(tile.q, value * scale, [e, r])
-            T.buffer_store(tile.out, f32(0), [e, r])
-        T.buffer_store(tile.top, f32(LOWEST), [r])
-        T.buffer_store(tile.total, f32(0), [r])
-        last = T.min(mask.last(source.length, rows.queries, i), source.length)
-        T.buffer_store(tile.first, mask.first(positions[rows.begin + i]), [r])
+        token = rows.token_of(r)
+        T.buffer_store(tile.top, LOWEST, [r])
+        T.buffer_store(tile.total, 0.0, [r])
+        T.buffer_store(tile.first, mask.first(positions[rows.begin + token]), [r])
+        last = T.max(mask.last(length, rows.queries, token), i64(0))
         T.buffer_store(tile.last, T.Cast("int32", last), [r])
+    lanes = tile.isa.lanes
+    with serial(tile.d) as e, serial(ROWS // lanes) as v:
+        store(tile.out, (e, v * lanes), splat(0.0, lanes), lanes)
+    return bind(tile.first[i64(0)]), bind(T.Cast("int64", tile.last[i64(ROWS - 1)]))
+
+
+def _attend_chunk(tile: _Tile, mask: Mask, chunk: Expr, row: Expr) -> None:
+    """The strip from `row` on against the chunk of keys from `chunk` on."""
+    last_row = bind(row + (tile.strip - 1))
+    end = T.Cast("int64", tile.last[last_row])
+    count = bind(T.min(end - chunk, i64(CHUNK)))
+    with when(count > 0):
+        _scores(tile, row, count)
+        hides = T.Cast("int64", tile.last[row]) < chunk + count
+        if mask.window is not None:
+            hides = T.Or(hides, T.Cast("int64", tile.first[last_row]) > chunk)
+        with when(hides):
+            _hide(tile, mask, chunk, row, count)
+        decays = _softmax_step(tile, row, count)
+        _add_values(tile, row, count, decays)
+
+
+def _across(isa: Isa) -> int:
+    """Vectors of rows in a register tile, and in a strip."""
+    return 4 if isa.lanes == 4 and isa.registers >= 32 else 2
+
+
+def _down(isa: Isa) -> int:
+    """Rows of a register tile: half of the registers hold sums."""
+    return isa.registers // 2 // _across(isa)
 
 
 def _product(
-    depth: int,
+    depth: Expr,
     left: Callable[[int, Expr], Expr],
     right: Callable[[Expr, int], Expr],
     sums: list[list[Accumulator]],
@@ -177,92 +190,78 @@ def _product(
                 total.add(vector * factor)
 
 
-def _down(isa: Isa) -> int:
-    """Rows of a register tile."""
-    return 8 if isa.registers >= 32 else 4
-
-
-def _scores(tile: _Tile, isa: Isa) -> None:
-    """scores = keys q."""
-    lanes, down = isa.lanes, _down(isa)
-    with serial(ROWS // (_ACROSS * lanes)) as across, serial(CHUNK // down) as block:
-        at = bind(across * (_ACROSS * lanes))
+def _scores(tile: _Tile, row: Expr, count: Expr) -> None:
+    """scores = keys q for the strip; past `count` there may be anything."""
+    lanes, across, down = tile.isa.lanes, _across(tile.isa), _down(tile.isa)
+    with serial(ceil_div(count, down)) as block:
         t = bind(block * down)
-        sums = [[Accumulator(lanes) for _ in range(_ACROSS)] for _ in range(down)]
+        sums = [[Accumulator(lanes) for _ in range(across)] for _ in range(down)]
         _product(
-            int(tile.q.shape[0]),
+            tile.d,
             lambda i, e: tile.keys[t + i, e],
-            lambda e, v: load(tile.q, (e, at + v * lanes), lanes),
+            lambda e, v: load(tile.q, (e, row + v * lanes), lanes),
             sums,
         )
-        for i, row in enumerate(sums):
-            for v, total in enumerate(row):
-                store(tile.scores, (t + i, at + v * lanes), total.get(), lanes)
+        for i, totals in enumerate(sums):
+            for v, total in enumerate(totals):
+                store(tile.scores, (t + i, i64(v * lanes)), total.get(), lanes)
 
 
-def _softmax_step(tile: _Tile, mask: Mask, chunk: Expr, at: Expr, lanes: int) -> None:
-    """Turn the scores of some rows into weights, and scale what was summed before."""
-    first = bind(load(tile.first, (at,), lanes))
-    last = bind(load(tile.last, (at,), lanes))
-    old = bind(load(tile.top, (at,), lanes))
-    top = Accumulator(lanes, old)
-    with serial(CHUNK) as t:
-        key = bind(splat(T.Cast("int32", chunk + t), lanes))
-        seen = key < last
-        if mask.window is not None:
-            seen = T.And(seen, mask.sees(key, first, lanes))
-        score = bind(T.Select(seen, load(tile.scores, (t, at), lanes), splat(HIDDEN, lanes)))
-        store(tile.scores, (t, at), score, lanes)
-        top.set(T.max(top.get(), score))
-    new = bind(top.get())
-    store(tile.top, (at,), new, lanes)
-    decay = exp2_nonpositive(old - new, lanes)
-    total = Accumulator(lanes, load(tile.total, (at,), lanes) * decay)
-    with serial(CHUNK) as t:
-        weight = exp2_nonpositive(load(tile.scores, (t, at), lanes) - new, lanes)
-        store(tile.scores, (t, at), weight, lanes)
-        total.add(weight)
-    store(tile.total, (at,), total.get(), lanes)
-    with serial(tile.out.shape[0]) as e:
-        store(tile.out, (e, at), load(tile.out, (e, at), lanes) * decay, lanes)
+def _hide(tile: _Tile, mask: Mask, chunk: Expr, row: Expr, count: Expr) -> None:
+    """Lower the scores of keys that a row does not see."""
+    lanes = tile.isa.lanes
+    with serial(_across(tile.isa)) as v:
+        first = bind(load(tile.first, (row + v * lanes,), lanes))
+        last = bind(load(tile.last, (row + v * lanes,), lanes))
+        with serial(count) as t:
+            key = bind(splat(T.Cast("int32", chunk + t), lanes))
+            seen = key < last
+            if mask.window is not None:
+                seen = T.And(seen, mask.sees(key, first, lanes))
+            score = load(tile.scores, (t, v * lanes), lanes)
+            store(tile.scores, (t, v * lanes), T.Select(seen, score, splat(HIDDEN, lanes)), lanes)
 
 
-def _add_values(tile: _Tile, isa: Isa) -> None:
-    """out += values^T scores."""
-    lanes, down = isa.lanes, _down(isa)
-    with (
-        serial(ROWS // (_ACROSS * lanes)) as across,
-        serial(int(tile.out.shape[0]) // down) as block,
-    ):
-        at = bind(across * (_ACROSS * lanes))
+def _softmax_step(tile: _Tile, row: Expr, count: Expr) -> list[Expr]:
+    """Turn the scores of the strip into weights; by what to multiply what was summed before."""
+    lanes, vectors = tile.isa.lanes, range(_across(tile.isa))
+    at = [bind(row + v * lanes) for v in vectors]
+    old = [bind(load(tile.top, (r,), lanes)) for r in at]
+    tops = [Accumulator(lanes, value) for value in old]
+    with serial(count) as t:
+        for v in vectors:
+            tops[v].set(T.max(tops[v].get(), load(tile.scores, (t, i64(v * lanes)), lanes)))
+    new = [bind(top.get()) for top in tops]
+    decays = [exp2_nonpositive(old[v] - new[v], lanes) for v in vectors]
+    totals = [Accumulator(lanes, load(tile.total, (at[v],), lanes) * decays[v]) for v in vectors]
+    with serial(count) as t:
+        for v in vectors:
+            place = (t, i64(v * lanes))
+            weight = exp2_nonpositive(load(tile.scores, place, lanes) - new[v], lanes)
+            store(tile.scores, place, weight, lanes)
+            totals[v].add(weight)
+    for v in vectors:
+        store(tile.top, (at[v],), new[v], lanes)
+        store(tile.total, (at[v],), totals[v].get(), lanes)
+    return decays
+
+
+def _add_values(tile: _Tile, row: Expr, count: Expr, decays: list[Expr]) -> None:
+    """out = out decay + values^T scores for the strip."""
+    lanes, across, down = tile.isa.lanes, _across(tile.isa), gcd(_down(tile.isa), tile.d)
+    with serial(tile.d // down) as block:
         e = bind(block * down)
+        places = [[(e + i, row + v * lanes) for v in range(across)] for i in range(down)]
         sums = [
-            [
-                Accumulator(lanes, load(tile.out, (e + i, at + v * lanes), lanes))
-                for v in range(_ACROSS)
-            ]
-            for i in range(down)
+            [Accumulator(lanes, load(tile.out, at, lanes) * decay) for at, decay in pairs]
+            for pairs in (zip(line, decays, strict=True) for line in places)
         ]
         _product(
-            CHUNK,
+            count,
             lambda i, t: tile.values[t, e + i],
-            lambda t, v: load(tile.scores, (t, at + v * lanes), lanes),
+            lambda t, v: load(tile.scores, (t, i64(v * lanes)), lanes),
             sums,
         )
-        for i, row in enumerate(sums):
-            for v, total in enumerate(row):
-                store(tile.out, (e + i, at + v * lanes), total.get(), lanes)
-
-
-def _finish(tile: _Tile, rows: _Rows, out: Buffer, lse: Buffer) -> None:
-    """Divide, transpose back, and write the rows that exist."""
-    with serial(rows.tokens) as i, when(rows.token + i < rows.queries), serial(rows.group) as j:
-        r = bind(i * rows.group + j)
-        token = bind(rows.begin + rows.token + i)
-        head = bind(rows.h * rows.group + j)
-        # Without a visible key the sums are 0 and stay so.
-        total = bind(T.Select(tile.total[r] > f32(0), tile.total[r], f32(1)))
-        with serial(tile.out.shape[0]) as e:
-            value = T.Cast(out.dtype, tile.out[e, r] / total)
-            T.buffer_store(out, value, [token, head, e])
-        T.buffer_store(lse, tile.top[r] + T.log2(total), [token, head])
+        for line, totals in zip(places, sums, strict=True):
+            for at, total in zip(line, totals, strict=True):
+                store(tile.out, at, total.get(), lanes)

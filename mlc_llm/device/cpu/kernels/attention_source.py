@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,6 +14,7 @@ from .vector import (
     Expr,
     argument,
     bind,
+    ceil_div,
     i32,
     i64,
     load_f32,
@@ -24,36 +26,38 @@ from .vector import (
 )
 
 KEY, VALUE = 0, 1
+RUN = 16  # keys that lie one after another, at most
+LOWEST = -5e4  # the maximum before any key; no score is as low
+HIDDEN = -1e30  # the score of a key that is not seen
+LOG2E = math.log2(math.e)
 Place: TypeAlias = tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
 class Source:
-    """The keys and values of one sequence and one head.
+    """The keys and values of one sequence and one head, in runs that lie one after another.
 
     Args:
         length: how many there are (int64).
-        find: key index -> where it is. Emits the look-up in the page table, once.
-        load: (which, where it is, element, lanes) -> float32 vector. `which` is KEY or VALUE.
-        fetch: (which, where it is, element): ask for it to be brought into the CPU's cache.
+        run: keys of a run.
+        find: number of a run -> where it is. Emits the look-up in the page table, once.
+        load: (which, where the run is, key of the run, element, lanes) -> float32 vector. `which`
+            is KEY or VALUE.
     """
 
     length: Expr
+    run: int
     find: Callable[[Expr], Place]
-    load: Callable[[int, Place, Expr, int], Expr]
-    fetch: Callable[[int, Place, Expr], None]
+    load: Callable[[int, Place, Expr, Expr, int], Expr]
 
-    def copy(self, first: Expr, count: Expr, keys: Buffer, values: Buffer, lanes: int) -> None:
-        """Keys and values first .. first + count - 1 as float32, (chunk, d) each.
-
-        Past the end the last one is repeated; no query sees it.
-        """
-        with serial(count) as t:
-            place = self.find(bind(T.min(first + t, self.length - 1)))
-            for which, copy in ((KEY, keys), (VALUE, values)):
-                with serial(int(copy.shape[1]) // lanes) as i:
-                    value = self.load(which, place, i * lanes, lanes)
-                    store(copy, (t, i * lanes), value, lanes)
+    def copy(self, which: int, first: Expr, count: Expr, out: Buffer, lanes: int) -> None:
+        """Keys or values from `first`, where a run begins, as float32 (count, d)."""
+        with serial(ceil_div(count, self.run)) as r:
+            place = self.find(bind(T.truncdiv(first, i64(self.run)) + r))
+            keys = bind(T.min(count - r * self.run, i64(self.run)))
+            with serial(keys) as key, serial(int(out.shape[1]) // lanes) as i:
+                value = self.load(which, place, key, i * lanes, lanes)
+                store(out, (r * self.run + key, i * lanes), value, lanes)
 
 
 @dataclass(frozen=True)
@@ -72,16 +76,27 @@ class RaggedKeys:
         first = bind(T.Cast("int64", self.indptr[b]))
         length = bind(T.Cast("int64", self.indptr[b + 1]) - first)
 
-        def find(j: Expr) -> Place:
-            return (bind(first + j),)
+        def find(run: Expr) -> Place:
+            return (bind(first + run * RUN),)
 
-        def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
-            return load_f32((self.k, self.v)[which], (*place, h, element), lanes)
+        def read(which: int, place: Place, key: Expr, element: Expr, lanes: int) -> Expr:
+            return load_f32((self.k, self.v)[which], (place[0] + key, h, element), lanes)
 
-        def fetch(which: int, place: Place, element: Expr) -> None:
-            prefetch((self.k, self.v)[which], (*place, h, element))
+        return Source(length, RUN, find, read)
 
-        return Source(length, find, read, fetch)
+
+@dataclass(frozen=True)
+class PagedSource(Source):
+    """A source in pages.
+
+    Args:
+        dtype: what keys and values are stored in.
+        fetch: (which, where the run is, key of the run, element): ask for it to be brought into
+            the CPU's cache. `which` may be an expression.
+    """
+
+    dtype: str
+    fetch: Callable[[Expr, Place, Expr, Expr], None]
 
 
 @dataclass(frozen=True)
@@ -108,26 +123,44 @@ class PagedKeys:
     def heads(self) -> int:
         return int(self.pages.shape[2])
 
-    def of(self, b: Expr, h: Expr) -> Source:
-        page_size = self.pages.shape[3]
-        first = bind(T.Cast("int64", self.indptr[b]))
-        pages = bind(T.Cast("int64", self.indptr[b + 1]) - first)
+    def length(self, b: Expr) -> Expr:
+        """How many keys sequence b has (int64)."""
+        pages = bind(T.Cast("int64", self.indptr[b + 1] - self.indptr[b]))
         last = bind(T.Cast("int64", self.length_info[b]))
-        length = bind(T.Select(pages > 0, (pages - 1) * page_size + last, i64(0)))
+        return bind(T.Select(pages > 0, (pages - 1) * self.pages.shape[3] + last, i64(0)))
 
-        def find(j: Expr) -> Place:
-            page = bind(T.Cast("int64", self.values[first + T.truncdiv(j, page_size)]))
-            return page, bind(T.truncmod(j, page_size))
+    def of(self, b: Expr, h: Expr) -> PagedSource:
+        page_size = int(self.pages.shape[3])
+        run = math.gcd(page_size, RUN)
+        first = bind(T.Cast("int64", self.indptr[b]))
 
-        def read(which: int, place: Place, element: Expr, lanes: int) -> Expr:
+        def find(r: Expr) -> Place:
+            page = self.values[first + T.truncdiv(r * run, i64(page_size))]
+            slot = T.truncmod(r * run, i64(page_size)) if run < page_size else i64(0)
+            return bind(T.Cast("int64", page)), slot
+
+        def read(which: int, place: Place, key: Expr, element: Expr, lanes: int) -> Expr:
             page, slot = place
-            return load_f32(self.pages, (page, i64(which), h, slot, element), lanes)
+            return load_f32(self.pages, (page, i64(which), h, slot + key, element), lanes)
 
-        def fetch(which: int, place: Place, element: Expr) -> None:
+        def fetch(which: Expr, place: Place, key: Expr, element: Expr) -> None:
             page, slot = place
-            prefetch(self.pages, (page, i64(which), h, slot, element))
+            prefetch(self.pages, (page, which, h, slot + key, element))
 
-        return Source(length, find, read, fetch)
+        return PagedSource(self.length(b), run, find, read, self.pages.dtype, fetch)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The spans of equally many keys that have a visible one.
+
+    Args:
+        count: how many (int64).
+        first: number of a span -> its first key (int64).
+    """
+
+    count: Expr
+    first: Callable[[Expr], Expr]
 
 
 @dataclass(frozen=True)
@@ -150,13 +183,29 @@ class Mask:
         """The first key, sink apart, that a query at this position sees (int32)."""
         if self.window is None:
             return i32(0)
-        return T.max(position - i32(self.window - 1) - self.offset, i32(0))
+        return bind(T.max(position - i32(self.window - 1) - self.offset, i32(0)))
 
     def last(self, keys: Expr, queries: Expr, i: Expr) -> Expr:
         """One past the last key that query i sees (int64)."""
         if self.causal is None:
             return keys
-        return T.Select(self.causal > 0, keys - queries + i + 1, keys)
+        return T.Select(self.causal > 0, T.min(keys - queries + i + 1, keys), keys)
+
+    def spans(self, first: Expr, end: Expr, keys: int) -> Spans:
+        """Those of the sink, and those from key `first` (int32) up to `end` (int64)."""
+        count = bind(ceil_div(T.max(end, i64(0)), keys))
+        if self.window is None:
+            return Spans(count, lambda i: i * keys)
+        sink = i64(0)
+        if self.has_sink:
+            sink_end = T.max(T.Cast("int64", self.sink_end()), i64(0))
+            sink = bind(T.min(ceil_div(sink_end, keys), count))
+        window = T.truncdiv(T.Cast("int64", first), i64(keys))
+        skipped = bind(T.max(T.min(window, count) - sink, i64(0)))
+        return Spans(
+            bind(count - skipped),
+            lambda i: (i + T.Select(i < sink, i64(0), skipped)) * keys,
+        )
 
     def sink_end(self) -> Expr:
         """One past the last key of the sink (int32)."""

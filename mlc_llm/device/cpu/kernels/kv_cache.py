@@ -18,6 +18,7 @@ from .vector import (
     Expr,
     argument,
     bind,
+    each_token,
     i64,
     kernel,
     load,
@@ -60,11 +61,15 @@ def transpose_append(num_kv_heads: int, head_dim: int, dtype: str, page_size: in
         k = argument("k", (tokens, num_kv_heads, head_dim), dtype)
         v = argument("v", (tokens, num_kv_heads, head_dim), dtype)
         position_map = argument("position_map", (tokens,), "int32", view=True)
-        with serial(tokens) as s, when(position_map[s] >= 0):
-            page, place = _slot(position_map[s], i64(page_size))
-            with serial(num_kv_heads) as h:
-                _copy(k, (s, h), pages, (page, i64(0), h, place), head_dim)
-                _copy(v, (s, h), pages, (page, i64(1), h, place), head_dim)
+
+        def append_token(s: Expr) -> None:
+            with when(position_map[s] >= 0):
+                page, place = _slot(position_map[s], i64(page_size))
+                with serial(num_kv_heads) as h:
+                    _copy(k, (s, h), pages, (page, i64(0), h, place), head_dim)
+                    _copy(v, (s, h), pages, (page, i64(1), h, place), head_dim)
+
+        each_token(tokens, append_token)
     return built.get()
 
 

@@ -6,8 +6,8 @@ For pair i of a head (elements i and i + d/2) at position p:
     out[i + d/2] = x[i + d/2] * cos(p f_i) + x[i] * sin(p f_i)
 
 with the inverse frequencies f_i of `mlc_llm.compile.rope`. The angle is the float32 product of p
-and f_i, and the rotation float32, as transformers does it; cos and sin are computed once for a
-token and serve all its heads.
+and f_i, and the rotation float32, as transformers does it; cos and sin (`sincos.py`) are computed
+once for a token and serve all its heads.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ from math import gcd
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from .sincos import sin_cos
 from .vector import (
     Buffer,
     Expr,
     argument,
     bind,
+    each_token,
     f32,
     i64,
     kernel,
     load,
     load_f32,
-    parallel,
     scratch,
     serial,
     size,
+    splat,
     store,
     store_f32,
     when,
@@ -75,7 +77,8 @@ def split_rotary(
         k = argument("k", (tokens, num_kv_heads, head_dim), dtype)
         v = argument("v", (tokens, num_kv_heads, head_dim), dtype)
         apply_rope = T.arg("apply_rope", T.int64())
-        with parallel(tokens) as s:
+
+        def rotate_token(s: Expr) -> None:
             cos, sin = scratch((head_dim // 2,)), scratch((head_dim // 2,))
             _angles(position_map[s], inv_freq, attention_factor, cos, sin)
             with when(apply_rope > 0):
@@ -85,6 +88,8 @@ def split_rotary(
                 _copy(qkv, q, s, 0)
                 _copy(qkv, k, s, num_q_heads)
             _copy(qkv, v, s, num_q_heads + num_kv_heads)
+
+        each_token(tokens, rotate_token)
     return built.get()
 
 
@@ -96,10 +101,13 @@ def _angles(
     for i, f in enumerate(inv_freq):
         T.buffer_store(frequency, f32(f), [i64(i)])
     position = bind(T.Cast("float32", position))
-    with serial(len(inv_freq)) as i:
-        angle = bind(position * frequency[i])
-        T.buffer_store(cos, T.cos(angle) * f32(factor), [i])
-        T.buffer_store(sin, T.sin(angle) * f32(factor), [i])
+    lanes = gcd(len(inv_freq), _MAX_LANES)
+    with serial(len(inv_freq) // lanes) as j:
+        i = bind(j * lanes)
+        angle = bind(splat(position, lanes) * load(frequency, (i,), lanes))
+        sine, cosine = sin_cos(angle, lanes)
+        store(cos, (i,), cosine * splat(factor, lanes), lanes)
+        store(sin, (i,), sine * splat(factor, lanes), lanes)
 
 
 def _rotate(qkv: Buffer, out: Buffer, s: Expr, first: int, cos: Buffer, sin: Buffer) -> None:

@@ -180,7 +180,7 @@ def fold_sums(vectors: Sequence[Expr], lanes: int) -> Expr:
 
 
 def transpose(rows: Sequence[Expr]) -> list[Expr]:
-    """The columns of a square block: rows[i] is a float32 vector of len(rows) lanes, a power of two.
+    """The columns of a square block, whose rows are vectors of len(rows) lanes, a power of two.
 
     Each step exchanges the off-diagonal blocks of half the size.
     """
