@@ -79,7 +79,8 @@ def test_the_other_kernels(found: Profile, model_config: dict[str, Any]) -> None
         rows = {row.kernel: row for row in phase.kernels}
         assert rows["attention"].calls == layers
         assert rows["attention"].operations == per_key * seen[phase.name]
-        assert sum(row.calls for row in phase.kernels if row.kernel == "rms_norm") >= 2 * layers
+        # The linear kernels compute the norms and add the residuals.
+        assert not any("norm" in kernel or "add" in kernel for kernel in rows)
         for row in phase.kernels:
             assert row.bandwidth == pytest.approx(row.bytes / row.seconds)
             speed = None if row.operations is None else row.operations / row.seconds
