@@ -26,6 +26,11 @@ DECODED = 4
 """Tokens that are decoded after a prompt."""
 
 
+_ACCURATE = {"cpu": "activations=a16"}
+"""Compilation options with which a device computes most exactly, where its defaults are others: it
+is compared with a reference, or is one."""
+
+
 class Workbench:
     """Converted, compiled and loaded small models in a temporary folder.
 
@@ -53,7 +58,7 @@ class Workbench:
     def request(self, folder: Path, architecture: Architecture, device: Device) -> LibraryRequest:
         """The request for a model folder's library."""
         config = ModelFolder.open(folder).config
-        spec = ModelSpec.of(config, architecture)
+        spec = ModelSpec.of(config, architecture, _ACCURATE.get(device.name, ""))
         return LibraryRequest(spec, device.name, device.target(), folder)
 
     def library(self, folder: Path, architecture: Architecture, device: Device) -> Path:

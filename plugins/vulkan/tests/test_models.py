@@ -56,7 +56,8 @@ def load(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Load:
     def library(folder: Path, device: Device) -> Path:
         config = ModelFolder.open(folder).config
         architecture = default_registry().architecture(config.model_type)
-        spec = ModelSpec.of(config, architecture)
+        # The CPU is the reference: as exact as it can be.
+        spec = ModelSpec.of(config, architecture, "activations=a16" if device is CPU else "")
         key = (device.name, spec.digest())
         if key not in built:
             built[key] = tmp_path_factory.mktemp("library") / f"{device.name}{LIBRARY_SUFFIX}"
