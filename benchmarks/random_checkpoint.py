@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.byte_tokenizer import BOS, EOS, SPECIAL_TOKENS, write_tokenizer
+from benchmarks.new_folder import new_folder
 from benchmarks.shapes import SHAPES, LlamaShape
 
 WEIGHT_STD = 0.02
@@ -111,19 +110,13 @@ def write_random_checkpoint(name: str, output: Path, seed: int = 0) -> Path:
         seed: of the random weights.
     """
     shape = SHAPES[name]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with new_folder(output) as partial:
         write_weights(partial, shape, seed)
         (partial / "config.json").write_text(json.dumps(hf_config(shape), indent=2))
         write_tokenizer(partial / "tokenizer.json", shape.vocab)
         names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
         (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return output
 
 

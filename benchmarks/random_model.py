@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.byte_tokenizer import BOS, write_tokenizer
+from benchmarks.new_folder import new_folder
 from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.quantization.scheme import QUANTIZATIONS, Scheme, scheme
@@ -129,9 +128,7 @@ def write_random_model(
         seed: of the random weights.
     """
     kind = scheme(quantization)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
-    try:
+    with new_folder(output) as partial:
         with ShardWriter(partial) as writer:
             write_tensors(writer, shape, kind, seed)
             manifest = writer.finish({"ParamSize": len(list(matrices(shape)))})
@@ -139,10 +136,6 @@ def write_random_model(
         config = json.dumps(chat_config(shape, quantization), indent=2)
         (partial / CHAT_CONFIG_FILE).write_text(config, encoding="utf-8")
         write_tokenizer(partial / "tokenizer.json", shape.vocab)
-        partial.rename(output)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return output
 
 

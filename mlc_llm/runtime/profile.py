@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.placement import on_host
 
 ATTENTION = "attention_kv_cache_attention"
 """What the names of the KV cache's own attention functions begin with, after ``BUILTIN``."""
@@ -27,7 +28,6 @@ BUILTIN = "vm.builtin."
 """What the names of TVM's own functions begin with. They make shapes, views and tensors."""
 
 _LEAVE_OUT, _GO_ON = 1, 0
-_HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
 _WARM_UP_SECONDS = 0.02
 _LEAST_SECONDS = 1e-8
 """What stands for the time of a kernel that takes less than can be told from nothing."""
@@ -139,8 +139,8 @@ class _Clock:
     """Times functions; on a device that computes while the host goes on, it waits for them."""
 
     def __init__(self, model: LoadedModel) -> None:
-        on_host = model.device.dlpack_device_type() == _HOST_DEVICE_TYPE
-        self._wait: Callable[[], object] = _nothing if on_host else model.device.sync
+        waits = not on_host(model.device)
+        self._wait: Callable[[], object] = model.device.sync if waits else _nothing
         self._overhead = 0.0
         self._overhead = min(map(self.time, [_idle_call()] * 1000))
 

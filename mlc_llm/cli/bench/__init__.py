@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -123,24 +122,18 @@ def command(
     Prefill and decode are measured with random tokens after one warm-up. Shown are medians, and the
     least and the most of all repeats.
     """
-    # As in a chat, TVM's runtime is all that is needed.
-    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    if allow_prebuilt:
-        os.environ["MLC_LLM_ALLOW_PREBUILT"] = "1"
     if picture is not None:
         from mlc_llm.cli.bench.picture import require_matplotlib
 
         require_matplotlib()
     from mlc_llm.cli.bench.loading import open_chat
     from mlc_llm.cli.bench.settings import BenchSettings
-    from mlc_llm.plugin.child import hidden
+    from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.weights.source import DEMO, resolve_model
 
     settings = BenchSettings(**sizes)
     folder = str(resolve_model(model or DEMO, progress=True))
-    with hidden("torch"):
-        # TVM's base, which otherwise imports torch where that is installed.
-        import tvm_ffi  # noqa: F401
+    prepare_to_run(allow_prebuilt)
     library = str(Path(model_lib).expanduser()) if model_lib else None
     with open_chat(folder, device, _chat_config(threads, opt), library) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,17 +59,13 @@ def command(
     and keys. When the input is no terminal, each of its lines is a turn, or a command if it begins
     with one; a space before the slash makes it a turn.
     """
-    # Chatting needs TVM's runtime alone; compilation happens in a child process.
-    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-    if allow_prebuilt:
-        os.environ["MLC_LLM_ALLOW_PREBUILT"] = "1"
     if prompt == "-":
         prompt = _read_prompt()
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.cli.chat.commands import OpenChat
     from mlc_llm.cli.chat.session import ChatSession
+    from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.config import GenerationConfig
-    from mlc_llm.plugin.child import hidden
     from mlc_llm.weights.source import DEMO, resolve_model
 
     if model is None:
@@ -82,9 +77,7 @@ def command(
         )
     # A download shows its progress here, which it does not in a program that uses ChatModule.
     folder = str(resolve_model(model, progress=True))
-    with hidden("torch"):
-        # TVM's base, which otherwise imports torch where that is installed.
-        import tvm_ffi  # noqa: F401
+    prepare_to_run(allow_prebuilt)
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None

@@ -28,6 +28,7 @@ from .vector import (
     i32,
     i64,
     load,
+    rounded_bits,
     scratch,
     serial,
     splat,
@@ -37,7 +38,7 @@ from .vector import (
 
 TERMS = {"a8": 1, "a16": 2}
 _LIMIT = {1: 127, 2: 127 * 256}
-_ROUNDER = 1.5 * 2**23  # added to a float below 2^22, it leaves the nearest integer in the low bits
+_ROUNDER_BITS = 0x4B400000  # of the float ROUNDER
 
 
 @dataclass(frozen=True)
@@ -115,5 +116,4 @@ class Rounded:
 
 def _nearest(x: Expr, lanes: int) -> Expr:
     """The nearest integers, as int32 lanes; abs(x) is below 2^22."""
-    bits = T.reinterpret(vtype("int32", lanes), bind(x + splat(_ROUNDER, lanes)))
-    return bits - splat(i32(0x4B400000), lanes)
+    return rounded_bits(x, lanes) - splat(i32(_ROUNDER_BITS), lanes)

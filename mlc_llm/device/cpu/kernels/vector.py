@@ -235,7 +235,16 @@ _EXP2 = (
 )
 
 
-_ROUND = 1.5 * 2.0**23  # added to a small float32, leaves the nearest integer in its low bits
+ROUNDER = 1.5 * 2.0**23  # added to a float32 below 2^22, leaves the nearest integer in its low bits
+
+
+def rounded_bits(x: Expr, lanes: int) -> Expr:
+    """The bits of x + ROUNDER, int32 lanes: the nearest integer stands in the low ones.
+
+    As bits, or TVM would take (x + c) - c for x.
+    """
+    shifted = bind(x + splat(ROUNDER, lanes))
+    return bind(T.reinterpret(vtype("int32", lanes), shifted))
 
 
 def exp2_nonpositive(x: Expr, lanes: int) -> Expr:
@@ -245,9 +254,8 @@ def exp2_nonpositive(x: Expr, lanes: int) -> Expr:
     """
     x = bind(T.max(x, splat(-127.0, lanes)))
     integers, floats = vtype("int32", lanes), vtype("float32", lanes)
-    # As bits, or TVM would take (x + c) - c for x.
-    rounded = bind(T.reinterpret(integers, x + splat(_ROUND, lanes)))
-    t = bind(x - (T.reinterpret(floats, rounded) - splat(_ROUND, lanes)))
+    rounded = rounded_bits(x, lanes)
+    t = bind(x - (T.reinterpret(floats, rounded) - splat(ROUNDER, lanes)))
     p = splat(_EXP2[0], lanes)
     for coefficient in _EXP2[1:]:
         p = bind(p * t + splat(coefficient, lanes))
