@@ -9,7 +9,8 @@ import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
 
-from mlc_llm.compile.kv_cache import SIZES, add_kernel, create_kv_cache
+from mlc_llm.compile.kernel_call import add_kernel
+from mlc_llm.compile.kv_cache import SIZES, create_kv_cache
 from mlc_llm.model.layers import KVCache
 from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
 

@@ -7,6 +7,7 @@ from tvm import relax, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn.llm.kv_cache import AttnKind, RopeMode
 
+from mlc_llm.compile.kernel_call import add_kernel
 from mlc_llm.plugin import AttentionKernels, ModelConfig
 
 PAGE_SIZE = 16
@@ -20,11 +21,6 @@ SIZES = (
     "support_sliding_window",
 )
 """The arguments of the creating function, each a shape of one number."""
-
-
-def add_kernel(builder: relax.BlockBuilder, kernel: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
-    """Add a kernel under a name that is made unique; kernels that are equal are added once."""
-    return builder.add_func(kernel.without_attr("global_symbol"), name)
 
 
 def create_kv_cache(

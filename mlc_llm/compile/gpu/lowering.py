@@ -7,7 +7,8 @@ from tvm.relax.frontend import nn
 from mlc_llm.compile.gpu.facts import GPUFacts
 from mlc_llm.compile.gpu.kernels.activation import silu_mul
 from mlc_llm.compile.gpu.kernels.norm import rms_norm
-from mlc_llm.compile.gpu.weights import Stored, call
+from mlc_llm.compile.gpu.weights import Stored
+from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear, SiluAndMul
 from mlc_llm.plugin import Repack
 
@@ -48,7 +49,7 @@ class GPURMSNorm(nn.Module):
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         columns = x.shape[1]
         kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.facts.wide)
-        return call(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
+        return call_kernel(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
 
 
 class GPUSiluAndMul(nn.Module):
@@ -60,7 +61,7 @@ class GPUSiluAndMul(nn.Module):
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         columns = x.shape[1] // 2
         kernel = silu_mul(columns, x.dtype, self.facts.light)
-        return call(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
+        return call_kernel(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
 
 
 class Lowering(nn.Mutator):

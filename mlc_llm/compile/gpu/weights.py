@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from tvm import tirx
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.gpu.facts import GPUFacts
 from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import gemv, matmul
 from mlc_llm.compile.gpu.kernels.weight import FloatWeight, Q4Weight, Weight
+from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear
 from mlc_llm.errors import CompileError
-
-
-def call(
-    kernel: tirx.PrimFunc, name: str, args: list[nn.Tensor], shape: tuple[object, ...], dtype: str
-) -> nn.Tensor:
-    """Emit a call of a kernel with one output of the given shape and dtype."""
-    private = kernel.without_attr("global_symbol")
-    return op.tensor_ir_op(private, name, args, nn.Tensor.placeholder(list(shape), dtype))
 
 
 class Stored:
@@ -69,10 +60,10 @@ class Stored:
             kernel = matmul(self.weight, known, x.dtype, out_dtype)
         name = str(kernel.attrs["global_symbol"])
         args = [x, *self.parameters.values()]
-        return call(kernel, name, args, (x.shape[0], self._rows), out_dtype)
+        return call_kernel(kernel, name, args, (x.shape[0], self._rows), out_dtype)
 
     def embedding(self, ids: nn.Tensor, dtype: str) -> nn.Tensor:
         """The rows that `ids` (n,) int32 names: (n, columns) in `dtype`."""
         kernel = embedding(self.weight, dtype, self.facts.light)
         args = [ids, *self.parameters.values()]
-        return call(kernel, "embedding", args, (ids.shape[0], self.weight.columns), dtype)
+        return call_kernel(kernel, "embedding", args, (ids.shape[0], self.weight.columns), dtype)

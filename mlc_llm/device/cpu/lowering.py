@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from tvm.relax.frontend import nn
 
+from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear, SiluAndMul
 from mlc_llm.device.cpu.deferred import DeferredRows, LinearInput
 from mlc_llm.device.cpu.kernels.activation import silu_mul
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.norm import rms_norm
 from mlc_llm.device.cpu.kernels.rows import GATED, RowsOf
-from mlc_llm.device.cpu.packed import ACTIVATION, PackedFloat, PackedQ4, call
+from mlc_llm.device.cpu.packed import ACTIVATION, PackedFloat, PackedQ4
 from mlc_llm.plugin import Repack
 
 
@@ -49,7 +50,7 @@ class CPURMSNorm(nn.Module):
 
         def alone() -> nn.Tensor:
             kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.isa)
-            return call(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
+            return call_kernel(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
 
         rows = RowsOf("normed", self.epsilon, self.weight.dtype)
         return DeferredRows(LinearInput(rows, (x, self.weight)), columns, alone)
@@ -66,7 +67,7 @@ class CPUSiluAndMul(nn.Module):
 
         def alone() -> nn.Tensor:
             kernel = silu_mul(columns, x.dtype, self.isa)
-            return call(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
+            return call_kernel(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
 
         return DeferredRows(LinearInput(GATED, (x,)), columns, alone)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 from tvm import tirx
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn import op
 
+from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.device.cpu.deferred import LinearInput, Product
 from mlc_llm.device.cpu.kernels.blocks import ROWS
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, q4_embedding
@@ -22,14 +22,6 @@ from mlc_llm.plugin import Repack
 
 VOCABULARY_BLOCKS = "vocab_blocks"
 ACTIVATION = "float32"
-
-
-def call(
-    kernel: tirx.PrimFunc, name: str, args: list[nn.Tensor], shape: tuple[object, ...], dtype: str
-) -> nn.Tensor:
-    """Emit a call of a kernel with one output of the given shape and dtype."""
-    private = kernel.without_attr("global_symbol")
-    return op.tensor_ir_op(private, name, args, nn.Tensor.placeholder(list(shape), dtype))
 
 
 def single(tokens: object) -> int | None:
@@ -61,7 +53,7 @@ def _product(
     def compute(residual: nn.Tensor | None) -> nn.Tensor:
         added = [] if residual is None else [residual]
         args = [*source.arguments, *weight, *added]
-        return call(kernel(source, bool(added)), name, args, shape, dtype)
+        return call_kernel(kernel(source, bool(added)), name, args, shape, dtype)
 
     return Product(shape, dtype, compute)
 
@@ -123,7 +115,9 @@ class PackedQ4(nn.Module):
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = q4_embedding(self.columns, self.scale_dtype, ACTIVATION)
         shape = (ids.shape[0], self.columns)
-        return call(kernel, "q4_embedding", [ids, self.codes, self.scales], shape, ACTIVATION)
+        return call_kernel(
+            kernel, "q4_embedding", [ids, self.codes, self.scales], shape, ACTIVATION
+        )
 
 
 class PackedFloat(nn.Module):
@@ -161,4 +155,4 @@ class PackedFloat(nn.Module):
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = float_embedding(self.columns, self.dtype, ACTIVATION)
         shape = (ids.shape[0], self.columns)
-        return call(kernel, "float_embedding", [ids, self.values], shape, ACTIVATION)
+        return call_kernel(kernel, "float_embedding", [ids, self.values], shape, ACTIVATION)

@@ -1,0 +1,43 @@
+"""How kernels enter the module that is being built, and how a model's layers call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import tvm
+from tvm import relax, tirx
+from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn.core import wrap_nested
+
+
+@lru_cache(maxsize=128)
+def add_kernel(builder: relax.BlockBuilder, kernel: tirx.PrimFunc, name: str) -> tvm.ir.GlobalVar:
+    """Add a kernel under a name that is made unique; kernels that are equal are added once.
+
+    TVM finds an equal one by the hash of the whole kernel, which takes as long as a pass over it.
+    A model calls the same kernel in each layer, so what was added is remembered.
+    """
+    return builder.add_func(kernel.without_attr("global_symbol"), name)
+
+
+def call_kernel(
+    kernel: tirx.PrimFunc, name: str, args: Sequence[nn.Tensor], shape: Sequence[Any], dtype: str
+) -> nn.Tensor:
+    """Emit a call of a kernel with one output.
+
+    Args:
+        kernel: takes the arguments' buffers and then the output's.
+        name: what it is called in the library.
+        args: the arguments.
+        shape: the output's shape.
+        dtype: the output's dtype.
+    """
+    builder = relax.BlockBuilder.current()
+    result = relax.call_tir(
+        add_kernel(builder, kernel, name),
+        [argument._expr for argument in args],
+        relax.TensorType(list(shape), dtype),
+    )
+    return wrap_nested(builder.emit(result), name=name)
