@@ -7,9 +7,8 @@
 ``load``       seconds to load a model whose files are in the page cache and whose library is
                compiled, and the most memory that took, against weights and KV cache.
 ``idle``       CPU seconds used in the second that begins 50 ms after a generation.
-``overhead``   what Python, the virtual machine and launches cost a token: the time of a model with
-               as many layers, in which there is next to nothing to compute, as a share of the
-               shape's own.
+``overhead``   what Python and the virtual machine cost a token: its time with a library whose
+               kernels do nothing, as a share of its time with the library proper.
 
     python -m benchmarks.limits --shape tinyllama-1.1b bandwidth
     python -m benchmarks.limits --shape llama-2-7b load
@@ -24,14 +23,14 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.child import ROOT
 from benchmarks.contestants import prepare
-from benchmarks.random_model import write_random_model
 from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.quantization.scheme import Scheme, scheme
 
@@ -139,27 +138,22 @@ def idle(task: Task) -> dict[str, Any]:
     return dict(task.run("idle"))
 
 
-def skeleton(shape: LlamaShape) -> LlamaShape:
-    """A shape with as many layers, each as small as it can be."""
-    return replace(shape, hidden=64, ffn=64, heads=1, kv_heads=1, head_dim=64, vocab=512)
-
-
 def overhead(task: Task) -> dict[str, Any]:
     """What a token costs besides its computation, as a share of its time."""
-    name = f"{task.model.name}-skeleton"
-    output = task.model.with_name(name)
-    if not output.exists():
-        write_random_model(skeleton(task.shape), output)
-    seconds = task.run("decode")["seconds_per_token"]
-    bare = replace(task, model=output)
-    times = {
-        "skeleton": bare.run("decode")["seconds_per_token"],
-        "skeleton_of_one_thread": replace(bare, threads=1).run("decode")["seconds_per_token"],
-    }
+    with tempfile.TemporaryDirectory() as folder:
+        library = str(Path(folder) / "empty.so")
+        _output([sys.executable, "-m", "benchmarks.empty_library", str(task.model), library])
+        runs = [
+            (
+                task.run("decode", "--model-lib", library)["seconds_per_token"],
+                task.run("decode")["seconds_per_token"],
+            )
+            for _ in range(task.rounds)
+        ]
     return {
-        "microseconds_per_token": seconds * 1e6,
-        **{f"{key}_microseconds_per_token": value * 1e6 for key, value in times.items()},
-        **{f"{key}_share": value / seconds for key, value in times.items()},
+        "microseconds_per_token": statistics.median(whole for _, whole in runs) * 1e6,
+        "without_kernels_microseconds_per_token": statistics.median(bare for bare, _ in runs) * 1e6,
+        "share": statistics.median(bare / whole for bare, whole in runs),
     }
 
 

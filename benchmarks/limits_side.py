@@ -33,7 +33,7 @@ def chat_of(arguments: argparse.Namespace) -> ChatModule:
         prefill_chunk_size=min(arguments.context, 2048),
         num_threads=arguments.threads,
     )
-    return ChatModule(str(arguments.model), "cpu", config)
+    return ChatModule(str(arguments.model), "cpu", config, arguments.model_lib)
 
 
 def memory() -> dict[str, int]:
@@ -88,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("measurement", choices=sorted(MEASUREMENTS))
     parser.add_argument("model", type=Path)
+    parser.add_argument("--model-lib", help="a compiled library; otherwise it is compiled")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--context", type=int, default=4096, help="size of the KV cache")
     parser.add_argument("--prompt", type=int, default=16)

@@ -43,7 +43,23 @@ def compile_library(
         ConfigError: a compilation option is unknown.
     """
     compiler = find_compiler()
-    module = lower(spec, architecture, device, target)
+    write_library(lower(spec, architecture, device, target), target, compiler, output)
+
+
+def write_library(
+    module: tvm.IRModule, target: Mapping[str, Any], compiler: str, output: Path
+) -> None:
+    """Generate code for a module that :func:`lower` made, and link it.
+
+    Args:
+        module: the module.
+        target: the TVM target that it was lowered for.
+        compiler: the C compiler, from :func:`find_compiler`.
+        output: the library's file.
+
+    Raises:
+        CompileError: linking failed.
+    """
     codegen_target = _with_host(target)
     executable = relax.build(
         module,

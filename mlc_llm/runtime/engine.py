@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
@@ -25,6 +26,12 @@ _WATCH_SECONDS = 1.0
 
 _JOIN_SECONDS = 10.0
 """How long ``close`` waits for a request that is running to stop."""
+
+_WAKE_SECONDS = 0.01
+"""How often a consumer is woken for new events, when they come faster than that."""
+
+_WAKES_AT_ONCE = 3
+"""How often it is woken at once when it was not for a while: prefill, first token, second token."""
 
 _END = object()
 
@@ -122,9 +129,10 @@ class Engine:
     def stream(self, produce: Callable[[Stop], Iterator[T]]) -> Generator[T, None, None]:
         """Run an iterator in the engine thread and pass on what it yields.
 
-        The engine runs ahead of the consumer. When the consumer stops early (its generator is
-        closed, or an exception goes through it), the producer is closed at its next step, and the
-        engine takes the next request.
+        The engine runs ahead of the consumer, who gets events that come in quick succession a few
+        at a time: to wake it takes a core from the model. When the consumer stops early (its
+        generator is closed, or an exception goes through it), the producer is closed at its next
+        step, and the engine takes the next request.
 
         Args:
             produce: makes the iterator, in the engine thread.
@@ -138,8 +146,8 @@ class Engine:
         request.future.add_done_callback(lambda _: events.put(_END))
         try:
             self._put(request)
-            while (event := self._receive(request, events)) is not _END:
-                yield event
+            while (batch := self._receive(request, events)) is not _END:
+                yield from batch
             self._wait(request)
         finally:
             request.future.cancel()
@@ -230,13 +238,37 @@ def _produce(
 ) -> None:
     """Put what the iterator yields into ``events`` until it ends or is asked to stop."""
     iterator = produce(stop)
+    pace = _Pace()
+    batch: list[T] = []
     try:
         for event in iterator:
-            events.put(event)
+            batch.append(event)
+            if pace.allows():
+                events.put(batch)
+                batch = []
             stop.check()
     finally:
+        events.put(batch)
         if isinstance(iterator, Generator):
             iterator.close()
+
+
+class _Pace:
+    """Says when to wake a consumer: every ``_WAKE_SECONDS``, and what was not used before."""
+
+    def __init__(self) -> None:
+        self._saved = float(_WAKES_AT_ONCE)
+        self._time = time.monotonic()
+
+    def allows(self) -> bool:
+        """Whether to wake it now."""
+        now = time.monotonic()
+        passed = (now - self._time) / _WAKE_SECONDS
+        self._saved, self._time = min(self._saved + passed, _WAKES_AT_ONCE), now
+        if self._saved < 1:
+            return False
+        self._saved -= 1
+        return True
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 from safetensors.numpy import load_file
 
 from benchmarks import random_checkpoint, random_model
-from benchmarks.limits import skeleton, token_bytes
+from benchmarks.limits import token_bytes
 from benchmarks.shapes import SHAPES
 from mlc_llm.quantization.scheme import scheme
 from mlc_llm.weights.folder import ModelFolder
 
-TINY = skeleton(SHAPES["smollm2-135m"])
+TINY = replace(
+    SHAPES["smollm2-135m"], hidden=64, ffn=64, heads=1, kv_heads=1, head_dim=64, vocab=512
+)
 
 
 def test_the_shapes_have_the_sizes_that_their_names_say() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime import engine as engine_module
-from mlc_llm.runtime.engine import Engine, Stop
+from mlc_llm.runtime.engine import Engine, Stop, _Pace
 
 
 def test_calls_return_and_raise(engine: Engine) -> None:
@@ -95,6 +95,31 @@ def test_streams_pass_events_and_errors(engine: Engine) -> None:
     assert list(engine.stream(lambda stop: iter(()))) == []
     with pytest.raises(KeyError):
         list(engine.stream(lambda stop: _raise(KeyError("no iterator"))))  # type: ignore[arg-type]
+
+
+def test_the_first_events_are_passed_on_at_once(engine: Engine) -> None:
+    """Those of the prompt and of the first token are not held back for the next one."""
+    received = threading.Event()
+
+    def events(stop: Stop) -> Iterator[int]:
+        yield from range(3)
+        yield 3 if received.wait(30) else -1
+
+    stream = engine.stream(events)
+    assert [next(stream) for _ in range(3)] == [0, 1, 2]
+    received.set()
+    assert list(stream) == [3]
+
+
+def test_a_consumer_is_not_woken_for_each_of_many_quick_events(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter([0.0, *(0.002 * number for number in range(1, 1001))])
+    monkeypatch.setattr("mlc_llm.runtime.engine.time.monotonic", lambda: next(clock))
+    pace = _Pace()
+    wakes = [pace.allows() for _ in range(1000)]
+    assert wakes[:3] == [True, True, True]
+    assert 200 <= sum(wakes) <= 203  # each 10 ms of 2 s, and what was saved up before
 
 
 def test_closing_a_stream_stops_the_producer(engine: Engine) -> None:

@@ -1,0 +1,54 @@
+"""A model library whose kernels do nothing, to measure what everything around them takes.
+
+The virtual machine makes the same calls with the same tensors as in the library proper, and the
+same weights are loaded. What is generated makes no sense.
+
+    python -m benchmarks.empty_library build/bench/smollm2-135m-q4f16_1 build/bench/empty.so
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import tvm
+from tvm import tirx
+
+from mlc_llm.compile.build import lower, write_library
+from mlc_llm.compile.compiler import find_compiler
+from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.registry import default_registry
+from mlc_llm.weights.folder import ModelFolder
+
+_NOTHING = tirx.Evaluate(tirx.IntImm("int32", 0))
+
+
+def without_kernels(module: tvm.IRModule) -> tvm.IRModule:
+    """The module with empty kernels; functions that compute shapes stay as they are."""
+    for variable, function in module.functions_items():
+        if isinstance(function, tirx.PrimFunc) and function.attrs.get("tirx.is_scheduled"):
+            module.update_func(variable, function.with_body(_NOTHING))
+    return module
+
+
+def compile_empty_library(model: Path, output: Path) -> None:
+    """Compile the CPU's library of a model folder with empty kernels."""
+    config = ModelFolder.open(model).config
+    registry = default_registry()
+    architecture = registry.architecture(config.model_type)
+    device = registry.device("cpu")
+    target = device.target()
+    module = lower(ModelSpec.of(config, architecture, ""), architecture, device, target)
+    write_library(without_kernels(module), target, find_compiler(), output)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("output", type=Path)
+    arguments = parser.parse_args()
+    compile_empty_library(arguments.model, arguments.output)
+
+
+if __name__ == "__main__":
+    main()
