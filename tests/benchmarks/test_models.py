@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from benchmarks import random_checkpoint, random_model
+from benchmarks import empty_library, random_checkpoint, random_model
 from benchmarks.limits import token_bytes
 from benchmarks.shapes import SHAPES
+from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
 from mlc_llm.quantization.scheme import scheme
 from mlc_llm.weights.folder import ModelFolder
 
@@ -85,3 +86,15 @@ def test_a_checkpoint_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "tokenizer.json",
         "tokenizer_config.json",
     }
+
+
+def test_a_library_without_kernels_still_makes_every_call(tmp_path: Path) -> None:
+    folder = random_model.write_random_model(TINY, tmp_path / "model")
+    empty_library.compile_empty_library(folder, tmp_path / "empty.so")
+    settings = ChatConfig(conv_template="LM", temperature=0.0, context_window_size=64)
+    endless = GenerationConfig(max_gen_len=12)
+    with ChatModule(str(folder), "cpu", settings, str(tmp_path / "empty.so")) as chat:
+        chat.reset_chat(ConvConfig(stop_token_ids=[]))
+        chat.generate("Hello", endless)
+        assert len(chat.results[0].token_ids) == 12
+        assert chat.metrics.decode.tokens == 11

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
+from mlc_llm.cli.bench.process_memory import resident_bytes
 from mlc_llm.errors import GenerationError
 
 from .conftest import Loader
@@ -56,6 +57,25 @@ class TestEnding:
         gc.collect()
         assert not engine.alive
         assert model() is None
+
+
+@pytest.mark.skipif(resident_bytes() is None, reason="only Linux tells how much memory is used")
+class TestMemory:
+    def test_prompts_of_ever_new_lengths_keep_no_memory(self, load: Loader) -> None:
+        """TVM's pool of memory would keep 80 MB here: what each of the lengths took."""
+        chat = load(max_gen_len=1)
+        chat.generate("a" * 500)
+        before = _resident()
+        for length in range(10, 490):
+            chat.generate("a" * length, stateless=True)
+            chat.generate("b", stateless=True)  # or the next prompt would share its beginning
+        assert _resident() - before < 30e6
+
+
+def _resident() -> int:
+    resident = resident_bytes()
+    assert resident is not None
+    return resident
 
 
 class TestHooks:
