@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -16,21 +14,17 @@ from mlc_llm.plugin import Adapter
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.metadata import LibraryMetadata
+from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
-from mlc_llm.runtime.placement import on_host
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads
-from mlc_llm.runtime.token_input import TokenInput
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
     import tvm
-
-_FUNCTIONS = ("embed", "prefill", "decode", "create_tir_paged_kv_cache")
 
 
 class LoadedModel:
@@ -42,30 +36,23 @@ class LoadedModel:
 
     def __init__(
         self,
-        functions: dict[str, Any],
-        metadata: LibraryMetadata,
-        parameters: Any,
+        library: CompiledLibrary,
+        functions: ModelFunctions,
+        window: Window,
         vocab_size: int,
         device: tvm.runtime.Device,
         adapter: Adapter,
     ) -> None:
-        from tvm import get_global_func
-
-        self.metadata = metadata
+        self.library = library
+        self.metadata = library.metadata
         self.metrics = Metrics()
         self.vocab_size = vocab_size
         self.device = device
         self._adapter = adapter
         self._functions = functions
-        self._parameters = parameters
-        self._input = TokenInput(device)
-        self._reshape = get_global_func("vm.builtin.reshape")
-        self._on_host = on_host(device)
         self._tokens: list[int] = []
         self._logits: np.ndarray | None = None
-        self._cache: KVCache
-        self.library: CompiledLibrary
-        self.window: Window
+        self.resize(window)
 
     @classmethod
     def load(
@@ -103,13 +90,10 @@ class LoadedModel:
         window = Window.choose(config, metadata)
         require_parameters(folder, adapter)
         _require_memory(metadata, window, folder, device, adapter)
-        functions = {name: compiled.function(name) for name in _FUNCTIONS}
         parameters = load_parameters(compiled, folder, device, stop or Stop())
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
-        model = cls(functions, metadata, parameters, vocab_size, device, adapter)
-        model.library = compiled
-        model.resize(window)
-        return model
+        functions = ModelFunctions(compiled, parameters, device, vocab_size)
+        return cls(compiled, functions, window, vocab_size, device, adapter)
 
     def resize(self, window: Window) -> None:
         """Make a new, empty KV cache of other sizes; if that fails, the old one stays.
@@ -120,8 +104,7 @@ class LoadedModel:
         need = memory.estimate(self.metadata, window, 0, 0)
         require_kv_cache(self.metadata, window, need, self._adapter)
         memory.require(need, memory.available_on(self.device, self._adapter), window)
-        create = self._functions["create_tir_paged_kv_cache"]
-        self._cache = KVCache(create, window, self.metadata.kv_cache.page_size)
+        self._cache = self._functions.create_cache(window)
         self.window = window
         self._forget()
 
@@ -233,10 +216,8 @@ class LoadedModel:
 
     def release(self) -> None:
         """Let go of the weights and the cache; the model cannot be used any more."""
-        self._parameters = None
-        self._functions.clear()
         self._logits = None
-        del self._cache, self.library
+        del self._functions, self._cache, self.library
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
@@ -245,30 +226,16 @@ class LoadedModel:
             TokenizerError: one of them is no token of this model.
         """
         self._check(ids, len(ids))
-        with _explained("embed"):
-            return self._embed(ids).numpy().astype(np.float32)
-
-    def _embed(self, ids: Sequence[int]) -> Any:
-        return self._functions["embed"](self._input.tensor(ids), self._parameters)
+        return self._functions.embed(ids)
 
     def _forward(self, name: str, ids: Sequence[int]) -> None:
         """One pass of ``prefill`` or ``decode`` over ``ids``."""
         try:
-            with _explained(name):
-                embeddings = self._embed(ids)
-                embeddings = self._reshape(embeddings, _batch_of_one(*embeddings.shape))
-                with self._cache.forward(len(ids)) as state:
-                    logits, _ = self._functions[name](embeddings, state, self._parameters)
-                self._logits = self._host_view(logits)
+            self._logits = self._functions.forward(name, ids, self._cache)
             self._tokens.extend(ids)
         except BaseException:
             self.reset()
             raise
-
-    def _host_view(self, logits: Any) -> np.ndarray:
-        """The last position's logits without the padding; not copied when they are on the host."""
-        array = np.from_dlpack(logits) if self._on_host else logits.numpy()
-        return array.reshape(-1)[: self.vocab_size]
 
     def _forget(self) -> None:
         self._tokens.clear()
@@ -298,23 +265,6 @@ def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
         (index for index, (left, right) in enumerate(pairs) if left != right),
         min(len(held), len(wanted)),
     )
-
-
-@lru_cache(maxsize=64)
-def _batch_of_one(tokens: int, hidden: int) -> Any:
-    """The shape of one sequence's embeddings, as TVM's functions take it."""
-    from tvm.runtime import ShapeTuple
-
-    return ShapeTuple([1, tokens, hidden])
-
-
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what TVM raises into our error, which names the library's function."""
-    try:
-        yield
-    except Exception as error:
-        raise GenerationError(f"The model's function {name!r} failed: {error}") from error
 
 
 def _require_memory(

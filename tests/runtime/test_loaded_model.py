@@ -130,16 +130,17 @@ def test_active_vocabulary_limits_the_logits(load: Loader) -> None:
 def test_a_failed_pass_leaves_the_model_usable(load: Loader) -> None:
     model, tokens = load(), ids(20)
     model.feed(tokens)
-    decode = model._functions["decode"]
+    functions = model._functions._functions
+    decode = functions["decode"]
 
     def broken(*arguments: object) -> None:
         decode(*arguments)
         raise RuntimeError("the device caught fire")
 
-    model._functions["decode"] = broken
+    functions["decode"] = broken
     with pytest.raises(GenerationError, match="'decode' failed: the device caught fire"):
         model.decode(3)
-    model._functions["decode"] = decode
+    functions["decode"] = decode
     assert model.length == 0
     assert_logits(model.feed(tokens), tokens)
     assert_logits(model.decode(3), [*tokens, 3])
