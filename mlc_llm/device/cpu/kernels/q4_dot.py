@@ -48,7 +48,7 @@ from .vector import (
 )
 
 CHUNK = 128  # tokens rounded at a time
-_PREFETCH = 1024  # bytes ahead
+_PREFETCH = 8  # groups of a block that are asked for ahead: 2 KB of codes
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,11 @@ class _Weight:
         return bind(widen(self.scales, at, self.isa.lanes))
 
     def prefetch(self, block: Expr, g: Expr) -> None:
-        """Ask for the codes that are read soon."""
+        """Ask for the codes and scales that are read soon."""
+        ahead = g + _PREFETCH
         for c in range(4):
-            prefetch(self.codes, (block, g, i64(c), i64(_PREFETCH)))
+            prefetch(self.codes, (block, ahead, i64(c), i64(0)))
+        prefetch(self.scales, (block, ahead, i64(0)))
 
 
 def q4_linear_dot(
