@@ -146,10 +146,11 @@ def bits(dtype: str) -> int:
 
 
 def _product(name: str, tensors: tuple[TensorShape, ...]) -> Work:
-    """y (m, n) = x (m, k) times a weight, which lies in the tensors between."""
+    """y (m, n) = x (m, k) times a weight, which lies in the tensors between, and a residual."""
     x, *between, y = tensors
     rows, columns = y.shape[-1], x.shape[-1]
-    weight = max(between, key=lambda tensor: tensor.elements * bits(tensor.dtype))
+    weights = between[:-1] if len(between) > 1 and between[-1] == y else between
+    weight = max(weights, key=lambda tensor: tensor.elements * bits(tensor.dtype))
     quantized = weight.dtype.startswith(("uint", "int"))
     if rows * columns > _most_values(weight):
         # Gate and up projection lie side by side in x, and the kernel multiplies their product.

@@ -72,6 +72,20 @@ def test_a_product_of_gated_rows_with_a_residual() -> None:
     assert work.operations == 2 * 5 * 48 * 64
 
 
+def test_a_residual_larger_than_the_weight() -> None:
+    tensors = [
+        ((500, 64), "float32"),
+        ((3, 2, 4, 64), "uint8"),
+        ((3, 2, 16), "float16"),
+        ((500, 48), "float32"),
+        ((500, 48), "float32"),
+    ]
+    work = work_model().of(call("q4_linear4", *tensors))
+    assert work.kernel == "q4_linear 48 x 64"
+    assert work.operations == 2 * 500 * 48 * 64
+    assert work.arithmetic is Arithmetic.INTEGER
+
+
 @pytest.mark.parametrize("name", ["float_linear", "matmul3", "gemv"])
 def test_a_float_product(name: str) -> None:
     tensors = (((5, 64), "float32"), ((3, 64, 16), "float16"), ((5, 48), "float16"))
