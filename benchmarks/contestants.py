@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.child import ROOT, Child
+from benchmarks.results import OURS, OURS_A16, REFERENCE
 from benchmarks.shapes import SHAPES
 
 WEIGHTS = ("q4", "f16", "f32")
@@ -63,14 +64,23 @@ def prepare(output: Path, python: str, script: str, *arguments: str) -> Path:
     return output
 
 
-def mlc(setup: Setup) -> list[str]:
-    """The command of mlc_llm's side."""
-    quantization = MLC_QUANTIZATION[setup.weights]
-    folder = setup.model(quantization)
-    wanted = (setup.shape, str(folder), "--quantization", quantization)
-    prepare(folder, sys.executable, "random_model", *wanted)
-    command = [sys.executable, "-m", "benchmarks.mlc_side", str(folder)]
-    return [*command, "--context", str(setup.room), *(["--opt", setup.opt] if setup.opt else [])]
+def mlc(opt: str = "") -> Callable[[Setup], list[str]]:
+    """The command of mlc_llm's side.
+
+    Args:
+        opt: compilation options, instead of the run's.
+    """
+
+    def command(setup: Setup) -> list[str]:
+        quantization = MLC_QUANTIZATION[setup.weights]
+        folder = setup.model(quantization)
+        wanted = (setup.shape, str(folder), "--quantization", quantization)
+        prepare(folder, sys.executable, "random_model", *wanted)
+        side = [sys.executable, "-m", "benchmarks.mlc_side", str(folder)]
+        options = opt or setup.opt
+        return [*side, "--context", str(setup.room), *(["--opt", options] if options else [])]
+
+    return command
 
 
 def llama_cpp(setup: Setup) -> list[str]:
@@ -117,8 +127,9 @@ def transformers(setup: Setup) -> list[str]:
 
 
 SIDES: dict[str, Callable[[Setup], list[str]]] = {
-    "mlc_llm": mlc,
-    "llama.cpp": llama_cpp,
+    OURS: mlc(),
+    OURS_A16: mlc("activations=a16"),
+    REFERENCE: llama_cpp,
     "transformers": transformers,
     "openvino-genai, g32": openvino(32, 32),
     "openvino-genai, g128": openvino(128, 32),
@@ -144,10 +155,10 @@ def default_sides(shape: str, weights: str) -> tuple[str, ...]:
     OpenVINO's exporter refuses groups that do not divide the rows of every matrix.
     """
     if weights != "q4":
-        return ("mlc_llm", "llama.cpp", "transformers")
+        return (OURS, REFERENCE, "transformers")
     rows = math.gcd(SHAPES[shape].hidden, SHAPES[shape].ffn)
     groups = (name for name, group in OPENVINO_GROUPS.items() if rows % group == 0)
-    return ("mlc_llm", "llama.cpp", *groups)
+    return (OURS, OURS_A16, REFERENCE, *groups)
 
 
 def start(name: str, setup: Setup) -> Child:

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 OURS = "mlc_llm"
+OURS_A16 = "mlc_llm a16"
+"""Ours with activations in 16 bits everywhere, which are more exact than anybody else's."""
+
 REFERENCE = "llama.cpp"
 
 
@@ -52,7 +55,7 @@ def best_of(row: RowSamples, name: str) -> str | None:
 
 def best_peer(row: RowSamples) -> str | None:
     """The fastest side that is not ours, or None where there is none."""
-    return fastest(row, [side for side in row if implementation(side) != OURS])
+    return fastest(row, [side for side in row if implementation(side) not in (OURS, OURS_A16)])
 
 
 def ratio(row: RowSamples, side: str | None) -> float | None:

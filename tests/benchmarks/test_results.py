@@ -20,6 +20,7 @@ from benchmarks.results import (
 def row() -> dict[str, Samples]:
     return {
         "mlc_llm": Samples([30.0, 40.0, 50.0]),
+        "mlc_llm a16": Samples([35.0, 36.0, 34.0]),
         "llama.cpp": Samples([20.0, 21.0, 10.0]),
         "openvino-genai, g32": Samples([16.0, 16.0, 99.0]),
         "openvino-genai, g128": Samples([32.0, 31.0, 33.0]),
@@ -52,7 +53,7 @@ def test_ratios_are_those_of_medians(row: dict[str, Samples]) -> None:
 
 def test_the_table_names_the_variant_and_the_best_peer(row: dict[str, Samples]) -> None:
     results = {"decode at 16": row}
-    assert implementations(results) == ["mlc_llm", "llama.cpp", "openvino-genai"]
+    assert implementations(results) == ["mlc_llm", "mlc_llm a16", "llama.cpp", "openvino-genai"]
     header, line = table(results)
     assert len(header) == len(line)
     cells = dict(zip(header, line, strict=True))
