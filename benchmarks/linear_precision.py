@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import tvm
 
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.features import host_target
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
@@ -77,7 +78,7 @@ class Layer:
             tvm.runtime.empty((*shape, 4, 64), "uint8"),
             tvm.runtime.empty((*shape, 16), "float16"),
         )
-        repack = tvm.compile(repack_q4(rows, columns, "float16"), self.target)
+        repack = compile_kernels(repack_q4(rows, columns, "float16"), self.target)
         stored_tensors = [tvm.runtime.tensor(array) for array in (codes, scales)]
         repack["repack_q4"](*stored_tensors, *self.packed)
 
@@ -93,7 +94,7 @@ class Layer:
             Isa.of(self.target),
             activations,
         )
-        built = tvm.compile(kernel, self.target)[kernel.attrs["global_symbol"]]
+        built = compile_kernels(kernel, self.target)[kernel.attrs["global_symbol"]]
         y = tvm.runtime.empty((len(x), self.rows), "float32")
         built(tvm.runtime.tensor(x), *self.packed, y)
         result: Floats = y.numpy()

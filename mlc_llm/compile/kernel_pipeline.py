@@ -73,3 +73,10 @@ register_tir_pipeline(CPU_KERNELS, _pipeline)
 def kernel_pipeline(target: tvm.target.Target) -> str:
     """The name of the pipeline for a target's kernels."""
     return CPU_KERNELS if target.kind.name == "llvm" else "default"
+
+
+def compile_kernels(
+    kernels: tirx.PrimFunc | tvm.IRModule, target: tvm.target.Target
+) -> tvm.runtime.Executable:
+    """Compile kernels by themselves, just as those of a library; they are called by their names."""
+    return tvm.compile(kernels, target, tir_pipeline=kernel_pipeline(target))

@@ -11,6 +11,7 @@ import tvm
 from tvm.target import Target
 from tvm.target.codegen import llvm_cpu_has_features
 
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels.isa import Isa
 
 # One for each row of the table in isa.py that an x86 CPU can run, the widest first.
@@ -44,7 +45,7 @@ class Machine:
         """Run; NumPy arrays are passed as tensors and take the results."""
         if primfunc not in self._built:
             name = primfunc.attrs["global_symbol"]
-            self._built[primfunc] = tvm.compile(primfunc, self.target)[name]
+            self._built[primfunc] = compile_kernels(primfunc, self.target)[name]
         passed = [
             tvm.runtime.tensor(np.ascontiguousarray(a)) if isinstance(a, np.ndarray) else a
             for a in arguments

@@ -8,6 +8,7 @@ import tvm
 import tvm_ffi
 from tvm.runtime import ShapeTuple
 
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.compile.rope import inverse_frequencies
 from mlc_llm.device.cpu.kernels import attention, kv_cache
 from mlc_llm.device.cpu.kernels.rope import split_rotary
@@ -25,7 +26,7 @@ def create(machine, window, sink):
     """A cache of two sequences, with every kernel compiled for `window` and `sink`."""
 
     def built(primfunc):
-        return tvm.compile(primfunc, machine.target)[primfunc.attrs["global_symbol"]]
+        return compile_kernels(primfunc, machine.target)[primfunc.attrs["global_symbol"]]
 
     heads = (HKV, HQ, D, "float32")
     options = {"isa": machine.isa, "window": window, "sink": sink}

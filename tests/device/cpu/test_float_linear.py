@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 import pytest
-import tvm
 from tvm.target import Target
 
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels.embedding import float_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
 from mlc_llm.device.cpu.kernels.isa import Isa
@@ -76,7 +76,7 @@ def test_linear_around_a_chunk_of_tokens(best, rng, m, dtype):
 def test_linear_compiles_for_arm(m, dtype):
     target = Target({"kind": "llvm", "mtriple": "aarch64-linux-gnu"})
     primfunc = float_linear(64, 64, m, dtype, "float32", "float32", Isa.of(target))
-    assembly = tvm.compile(primfunc, target).mod.inspect_source("asm")
+    assembly = compile_kernels(primfunc, target).mod.inspect_source("asm")
     assert "fmla" in assembly
     assert ("fcvtl" in assembly) == (dtype == "float16"), "float16 is converted by vectors"
     assert not re.search(r"\bbl\s+__extendhfsf2", assembly), "float16 is converted by a function"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-import tvm
 from tvm.target import Target
 
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
 from mlc_llm.device.cpu.kernels.isa import Isa
@@ -69,7 +69,7 @@ def test_linear_multiplies_with_the_instruction_of_the_table(target, instruction
     target = Target(target)
     row = Isa.of(target)
     primfunc = q4_linear(64, 64, m, "float16", "float32", "float32", row, activations)
-    found = re.findall(instruction, tvm.compile(primfunc, target).mod.inspect_source("asm"))
+    found = re.findall(instruction, compile_kernels(primfunc, target).mod.inspect_source("asm"))
     # A step of the loop over groups: eight vectors of codes for every vector of rows and token.
     vectors = max(2, 32 // row.lanes) if m == 1 else max(2, 16 // row.lanes)
     assert len(found) >= 0.8 * 8 * vectors * (2 if m == 1 else row.tile)
@@ -78,4 +78,4 @@ def test_linear_multiplies_with_the_instruction_of_the_table(target, instruction
 def test_attention_compiles_for_arm():
     target = Target(ARM)
     primfunc = decode(2, 4, 64, "float16", Isa.of(target))
-    assert "fmla" in tvm.compile(primfunc, target).mod.inspect_source("asm")
+    assert "fmla" in compile_kernels(primfunc, target).mod.inspect_source("asm")
