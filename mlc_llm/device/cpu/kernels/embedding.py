@@ -17,10 +17,10 @@ from .vector import (
     Expr,
     argument,
     bind,
+    each_token,
     i64,
     kernel,
     load,
-    parallel,
     serial,
     size,
     splat,
@@ -42,7 +42,8 @@ def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
         w = argument("w", (blocks, groups, 4, 64), "uint8")
         s = argument("s", (blocks, groups, ROWS), scale_dtype)
         out = argument("out", (tokens, k), out_dtype)
-        with parallel(tokens) as m:
+
+        def row(m: Expr) -> None:
             block, lane = _place(ids, m)
             with serial(whole) as g, serial(4) as c:
                 for half, values in enumerate(_four(w, s, block, g, c, lane)):
@@ -51,6 +52,8 @@ def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
                 half, c, i = j % GROUP // 16, j % 16 // 4, j % 4
                 values = bind(_four(w, s, block, i64(whole), i64(c), lane)[half])
                 T.buffer_store(out, T.Cast(out_dtype, T.Shuffle([values], [i])), [m, i64(j)])
+
+        each_token(tokens, row)
     return built.get()
 
 
@@ -66,10 +69,13 @@ def float_embedding(k: int, weight_dtype: str, out_dtype: str) -> PrimFunc:
         ids = argument("ids", (tokens,), "int32")
         packed = argument("packed", (blocks, k, ROWS), weight_dtype)
         out = argument("out", (tokens, k), out_dtype)
-        with parallel(tokens) as m:
+
+        def row(m: Expr) -> None:
             block, lane = _place(ids, m)
             with serial(k) as j:
                 T.buffer_store(out, T.Cast(out_dtype, packed[block, j, lane]), [m, j])
+
+        each_token(tokens, row)
     return built.get()
 
 
