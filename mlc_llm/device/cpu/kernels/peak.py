@@ -23,6 +23,7 @@ from tvm.target.codegen import llvm_cpu_has_features
 from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.compiler import find_compiler
+from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.features import host_target
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.vector import (
@@ -149,7 +150,7 @@ def kernels_for(target: tvm.target.Target) -> dict[str, PrimFunc]:
     return found
 
 
-def compile_kernels(output: Path) -> None:
+def compile_peak_kernels(output: Path) -> None:
     """Compile the kernels for this CPU into a shared library.
 
     Raises:
@@ -160,9 +161,9 @@ def compile_kernels(output: Path) -> None:
     module = tvm.IRModule(
         {name: one.with_attr("global_symbol", name) for name, one in kernels_for(target).items()}
     )
-    tvm.compile(module, target=target).export_library(str(output), cc=compiler)
+    compile_kernels(module, target).export_library(str(output), cc=compiler)
 
 
 if __name__ == "__main__":
     exit_with_parent()
-    compile_kernels(Path(sys.argv[1]))
+    compile_peak_kernels(Path(sys.argv[1]))
