@@ -49,11 +49,12 @@ class ProbedModel:
         compiled = CompiledLibrary(library, tvm.cpu())
         window = Window.choose(folder.config, compiled.metadata)
         self.vocab_size, self.context = folder.config.vocab_size, window.size
-        self._parameters = load_parameters(compiled, folder, tvm.cpu(), Stop())
+        parameters = load_parameters(compiled, folder, tvm.cpu(), Stop())
         create = compiled.function("create_tir_paged_kv_cache")
         self._cache = KVCache(create, window, compiled.metadata.kv_cache.page_size)
-        names = ("embed", "prefill", "decode", "batch_prefill")
-        self._functions = {name: compiled.function(name) for name in names}
+        self._embed = compiled.bound("embed", parameters)
+        passes = ("prefill", "decode", "batch_prefill")
+        self._passes = {name: compiled.bound(name, *parameters) for name in passes}
 
     def reset(self) -> None:
         """Empty the KV cache."""
@@ -83,10 +84,10 @@ class ProbedModel:
 
     def _pass(self, name: str, ids: Sequence[int], *more: Any) -> Logits:
         tokens = tvm.runtime.tensor(np.asarray(ids, np.int32))
-        embeddings = self._functions["embed"](tokens, self._parameters)
+        embeddings = self._embed(tokens)
         embeddings = embeddings._create_view((1, *embeddings.shape))
-        with self._cache.forward(len(ids)) as state:
-            logits, _ = self._functions[name](embeddings, *more, state, self._parameters)
+        logits, _ = self._passes[name](embeddings, *more, self._cache.begin(len(ids)))
+        self._cache.end()
         rows: Logits = logits.numpy()[0, :, : self.vocab_size]
         return rows
 

@@ -17,13 +17,11 @@ from mlc_llm.plugin.entry import describe
 from mlc_llm.plugin.model_library import (
     RECORD_BEGIN,
     RECORD_END,
+    RECORD_FORMAT,
     LibraryRecord,
     LibraryRequest,
 )
 from mlc_llm.version import tvm_version
-
-RECORD_FORMAT = 1
-"""The version of the record, and of what libraries with it promise, that this core understands."""
 
 MAX_RECORD_BYTES = 1 << 20
 

@@ -83,11 +83,15 @@ class ModelSpec(BaseModel):
         ]
 
 
+RECORD_FORMAT = 2
+"""The version of the record, and of what libraries with it promise."""
+
+
 class LibraryRecord(BaseModel):
     """The record that every library carries, readable without opening it as code.
 
     Args:
-        format: the record's own version.
+        format: the record's own version; this project writes and reads ``RECORD_FORMAT``.
         tvm: version of ``apache-tvm`` that compiled it.
         project: version of ``mlc-llm`` that compiled it.
         spec: what it was compiled for.
@@ -98,7 +102,7 @@ class LibraryRecord(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    format: int = 1
+    format: int = RECORD_FORMAT
     tvm: str
     project: str
     spec: ModelSpec

@@ -53,6 +53,20 @@ class CompiledLibrary:
                 "this version of mlc_llm. Compile it again, or leave model_lib out."
             ) from None
 
+    def bound(self, name: str, *last: Any) -> Any:
+        """The function ``name`` with its last arguments given, as long as this library is open.
+
+        Args:
+            name: the function.
+            last: tensors on this device, or tuples of them.
+
+        Raises:
+            LibraryError: there is no such function.
+        """
+        self.function(name)
+        self._vm.save_function(name, f"{name}_bound", *last)
+        return self.function(f"{name}_bound")
+
     @contextmanager
     def instrumented(self, instrument: Callable[..., int]) -> Iterator[None]:
         """Show ``instrument`` every call that the virtual machine makes in the ``with`` block.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -51,9 +49,11 @@ class KVCache:
         """Forget the last ``count`` tokens."""
         self._pop(self.state, _SEQUENCE, count)
 
-    @contextmanager
-    def forward(self, count: int) -> Iterator[Any]:
-        """Announce that the pass inside the ``with`` block appends ``count`` tokens."""
+    def begin(self, count: int) -> Any:
+        """Announce that a pass appends ``count`` tokens; returns what the pass takes."""
         self._begin(self.state, self._sequences, self._lengths(count))
-        yield self.state
+        return self.state
+
+    def end(self) -> None:
+        """Announce that the pass is over."""
         self._end(self.state)

@@ -15,7 +15,7 @@ from mlc_llm.runtime import memory
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.metadata import LibraryMetadata
-from mlc_llm.runtime.model_functions import ModelFunctions
+from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
@@ -85,6 +85,7 @@ class LoadedModel:
         adapter = adapter or Adapter(str(device))
         use_threads(config.num_threads)
         compiled = CompiledLibrary(library, device)
+        check_functions(compiled)
         metadata = compiled.metadata
         check_parameters(metadata, folder)
         window = Window.choose(config, metadata)

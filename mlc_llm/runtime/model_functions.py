@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,18 @@ from mlc_llm.runtime.window import Window
 if TYPE_CHECKING:
     import tvm
 
-_NAMES = ("embed", "prefill", "decode", "create_tir_paged_kv_cache")
+_PASSES = ("prefill", "decode")
+_CREATE_CACHE = "create_tir_paged_kv_cache"
+
+
+def check_functions(library: CompiledLibrary) -> None:
+    """Check that a library has what :class:`ModelFunctions` calls.
+
+    Raises:
+        LibraryError: it lacks a function.
+    """
+    for name in ("embed", *_PASSES, _CREATE_CACHE):
+        library.function(name)
 
 
 class ModelFunctions:
@@ -27,7 +37,7 @@ class ModelFunctions:
 
     Args:
         library: the opened library.
-        parameters: the weights, in the order that its functions take.
+        parameters: the weights, in the order that its functions take. The library holds on to them.
         device: where they are.
         vocab_size: how many tokens have logits.
 
@@ -44,9 +54,10 @@ class ModelFunctions:
     ) -> None:
         from tvm import get_global_func
 
-        self._functions = {name: library.function(name) for name in _NAMES}
+        self._embed = library.bound("embed", parameters)
+        self._passes = {name: library.bound(name, *parameters) for name in _PASSES}
+        self._create_cache = library.function(_CREATE_CACHE)
         self._page_size = library.metadata.kv_cache.page_size
-        self._parameters = parameters
         self._vocab_size = vocab_size
         self._input = TokenInput(device)
         self._reshape = get_global_func("vm.builtin.reshape")
@@ -54,12 +65,14 @@ class ModelFunctions:
 
     def create_cache(self, window: Window) -> KVCache:
         """Make an empty KV cache."""
-        return KVCache(self._functions["create_tir_paged_kv_cache"], window, self._page_size)
+        return KVCache(self._create_cache, window, self._page_size)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size)."""
-        with _explained("embed"):
-            return self._embed(ids).numpy().astype(np.float32)
+        try:
+            return self._embed(self._input.tensor(ids)).numpy().astype(np.float32)
+        except Exception as error:
+            raise _failed("embed", error) from error
 
     def forward(self, name: str, ids: Sequence[int], cache: KVCache) -> np.ndarray:
         """Append ``ids`` to the cache; returns the logits after them: float32 of (vocab_size,).
@@ -72,15 +85,14 @@ class ModelFunctions:
         Raises:
             GenerationError: the function failed; the cache must be cleared.
         """
-        with _explained(name):
-            embeddings = self._embed(ids)
+        try:
+            embeddings = self._embed(self._input.tensor(ids))
             embeddings = self._reshape(embeddings, _batch_of_one(*embeddings.shape))
-            with cache.forward(len(ids)) as state:
-                logits, _ = self._functions[name](embeddings, state, self._parameters)
+            logits, _ = self._passes[name](embeddings, cache.begin(len(ids)))
+            cache.end()
             return self._host_view(logits)
-
-    def _embed(self, ids: Sequence[int]) -> Any:
-        return self._functions["embed"](self._input.tensor(ids), self._parameters)
+        except Exception as error:
+            raise _failed(name, error) from error
 
     def _host_view(self, logits: Any) -> np.ndarray:
         """The last position's logits without the padding; not copied when they are on the host."""
@@ -96,10 +108,6 @@ def _batch_of_one(tokens: int, hidden: int) -> Any:
     return ShapeTuple([1, tokens, hidden])
 
 
-@contextmanager
-def _explained(name: str) -> Iterator[None]:
-    """Turn what TVM raises into our error, which names the library's function."""
-    try:
-        yield
-    except Exception as error:
-        raise GenerationError(f"The model's function {name!r} failed: {error}") from error
+def _failed(name: str, error: Exception) -> GenerationError:
+    """Our error for what TVM raised; it names the library's function."""
+    return GenerationError(f"The model's function {name!r} failed: {error}")

@@ -130,17 +130,17 @@ def test_active_vocabulary_limits_the_logits(load: Loader) -> None:
 def test_a_failed_pass_leaves_the_model_usable(load: Loader) -> None:
     model, tokens = load(), ids(20)
     model.feed(tokens)
-    functions = model._functions._functions
-    decode = functions["decode"]
+    passes = model._functions._passes
+    decode = passes["decode"]
 
     def broken(*arguments: object) -> None:
         decode(*arguments)
         raise RuntimeError("the device caught fire")
 
-    functions["decode"] = broken
+    passes["decode"] = broken
     with pytest.raises(GenerationError, match="'decode' failed: the device caught fire"):
         model.decode(3)
-    functions["decode"] = decode
+    passes["decode"] = decode
     assert model.length == 0
     assert_logits(model.feed(tokens), tokens)
     assert_logits(model.decode(3), [*tokens, 3])

@@ -107,6 +107,21 @@ def test_files_that_are_no_library(folder: Path, tmp_path: Path) -> None:
             LoadedModel.load(path, ModelFolder.open(folder), tvm.cpu())
 
 
+@pytest.mark.parametrize("name", ["embed", "decode", "create_tir_paged_kv_cache"])
+def test_a_library_without_a_function(
+    folder: Path, tmp_path: Path, toy_path: Path, name: str
+) -> None:
+    """That is said before the weights, which may be large, are read."""
+    import tvm
+
+    library = tmp_path / f"without-{name}.so"
+    library.write_bytes(toy_library.renamed(toy_path.read_bytes(), name))
+    opened = ModelFolder.open(folder)
+    (folder / "params_shard_0.bin").unlink()
+    with pytest.raises(LibraryError, match=rf"without-{name}\.so lacks the function '{name}'"):
+        LoadedModel.load(library, opened, tvm.cpu())
+
+
 def test_loading_releases_the_inputs(folder: Path, toy_path: Path) -> None:
     """The repacked weights are what is kept: the folder may be changed or go afterwards."""
     import tvm
