@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.new_folder import new_folder
 from benchmarks.random_checkpoint import write_random_checkpoint
 from benchmarks.shapes import SHAPES
 
@@ -29,17 +29,13 @@ def export(checkpoint: Path, output: Path, group: int) -> Path:
         output: the folder, which must not exist.
         group: weights that share a scale.
     """
-    partial = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     command = [str(Path(sys.executable).with_name("optimum-cli")), "export", "openvino"]
     command += ["--model", str(checkpoint), "--task", "text-generation-with-past"]
     command += ["--weight-format", "int4", "--sym", "--group-size", str(group), "--ratio", "1.0"]
-    try:
-        # The exporter writes the float16 model to the folder for temporary files in between.
-        environment = {**os.environ, "TMPDIR": str(partial)}
-        subprocess.run([*command, str(partial / "model")], env=environment, check=True)
-        (partial / "model").rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    # The exporter writes the float16 model to the folder for temporary files in between.
+    with tempfile.TemporaryDirectory(dir=output.parent) as scratch, new_folder(output) as folder:
+        environment = {**os.environ, "TMPDIR": scratch}
+        subprocess.run([*command, str(folder)], env=environment, check=True)
     return output
 
 

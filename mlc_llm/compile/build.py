@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm import relax
 
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.compile.export import add_repacking, export_model
-from mlc_llm.compile.kernel_pipeline import kernel_pipeline
+from mlc_llm.compile.machine_code import generate_code
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
 from mlc_llm.compile.pipeline import pipeline
 from mlc_llm.config import parse_options
@@ -39,7 +38,8 @@ def compile_library(
         output: the library's file, ``.so`` (``.dylib`` on macOS, ``.dll`` on Windows).
 
     Raises:
-        CompileError: there is no C compiler to link with, or linking failed.
+        CompileError: there is no C compiler to link with, linking failed, or a kernel cannot be
+            compiled.
         ConfigError: a compilation option is unknown.
     """
     compiler = find_compiler()
@@ -51,6 +51,8 @@ def write_library(
 ) -> None:
     """Generate code for a module that :func:`lower` made, and link it.
 
+    The library is made in a folder beside its final place, and then moved there.
+
     Args:
         module: the module.
         target: the TVM target that it was lowered for.
@@ -58,22 +60,26 @@ def write_library(
         output: the library's file.
 
     Raises:
-        CompileError: linking failed.
+        CompileError: a kernel cannot be compiled, or linking failed.
     """
-    codegen_target = _with_host(target)
-    executable = relax.build(
-        module,
-        target=codegen_target,
-        relax_pipeline=None,
-        tir_pipeline=kernel_pipeline(codegen_target),
-    )
-    _link(executable, compiler, output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
+        linked, objects = Path(folder) / output.name, Path(folder) / "objects"
+        objects.mkdir()
+        executable, files = generate_code(module, _with_host(target), objects)
+        try:
+            executable.export_library(
+                str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
+            )
+        except (RuntimeError, OSError) as error:
+            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
+        linked.replace(output)
 
 
 def lower(
     spec: ModelSpec, architecture: Architecture, device: Device, target: Mapping[str, Any]
 ) -> tvm.IRModule:
-    """The module that ``relax.build`` takes: every function of the library, all passes run."""
+    """The module that code is generated for: every function of the library, all passes run."""
     codegen = device.codegen(target, parse_options(spec.opt))
     config = architecture.config({**spec.shape, "vocab_size": 1, "context_window_size": -1})
     quantization = scheme(spec.quantization)
@@ -101,15 +107,3 @@ def _with_host(target: Mapping[str, Any]) -> tvm.target.Target:
     if target["kind"] == "llvm":
         return tvm.target.Target(dict(target))
     return tvm.target.Target(dict(target), host={"kind": "llvm"})
-
-
-def _link(executable: relax.VMExecutable, compiler: str, output: Path) -> None:
-    """Write the shared library beside its final place, then move it there."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
-        linked = Path(folder) / output.name
-        try:
-            executable.export_library(str(linked), workspace_dir=folder, cc=compiler)
-        except (RuntimeError, OSError) as error:
-            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
-        linked.replace(output)
