@@ -26,7 +26,7 @@ def test_the_code_does_not_depend_on_the_number_of_threads(
 ) -> None:
     module = lower(spec(), LLAMA, CPU, CPU.target())
     found = []
-    for count in (1, 3, 8, None):
+    for count in (1, 8):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
         folder = tmp_path / str(count)
         folder.mkdir()
