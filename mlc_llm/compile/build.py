@@ -66,8 +66,8 @@ def write_library(
     with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
         linked, objects = Path(folder) / output.name, Path(folder) / "objects"
         objects.mkdir()
-        executable, files = generate_code(module, _with_host(target), objects)
         try:
+            executable, files = generate_code(module, _with_host(target), objects)
             executable.export_library(
                 str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
             )

@@ -8,7 +8,9 @@ compiled at once. Threads do for that: TVM lets go of Python's lock while it com
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import tvm
@@ -37,6 +39,7 @@ def generate_code(
 
     Raises:
         CompileError: a kernel cannot be compiled.
+        RuntimeError: an object file cannot be written.
     """
     builder = relax.ExecBuilder()
     functions = _vmcodegen(builder, module).functions_items()
@@ -46,14 +49,9 @@ def generate_code(
     def compiled_apart(kernel: tuple[tvm.ir.GlobalVar, tirx.PrimFunc]) -> Path:
         name = kernel[0].name_hint
         path = folder / f"{name}.o"
-        try:
+        with _named(f"the kernel {name}"):
             built = tirx.build(tvm.IRModule(dict([kernel])), target=target, pipeline=pipeline)
-            built.write_to_file(str(path))
-        except Exception as error:
-            raise CompileError(
-                f"The kernel {name} cannot be compiled: {error}\nThis is a fault of mlc_llm, or of "
-                "the plugin that brings the device or the architecture. Please report it."
-            ) from error
+        built.write_to_file(str(path))
         return path
 
     # TVM would compile C code in place of an executable that has no kernel at all.
@@ -61,4 +59,18 @@ def generate_code(
     with ThreadPoolExecutor(min(os.cpu_count() or 1, _MOST_THREADS)) as pool:
         objects = pool.map(compiled_apart, kernels[together:])
         rest = tvm.IRModule(dict(kernels[:together]))
-        return _vmlink(builder, target, rest, tir_pipeline=pipeline), list(objects)
+        with _named("a kernel of the library"):
+            executable = _vmlink(builder, target, rest, tir_pipeline=pipeline)
+        return executable, list(objects)
+
+
+@contextmanager
+def _named(kernel: str) -> Iterator[None]:
+    """Turn what TVM raises into our error, which names the kernel."""
+    try:
+        yield
+    except Exception as error:
+        raise CompileError(
+            f"Code cannot be generated for {kernel}: {error}\nThis is a fault of mlc_llm, or of "
+            "the plugin that brings the device or the architecture. Please report it."
+        ) from error
