@@ -61,6 +61,7 @@ def _create(
 
 
 def _method(method: object, inputs: dict[str, object], parameters: str) -> nn.spec.MethodSpec:
+    """A function that takes the model's parameters last: as a tuple (packed), or each (plain)."""
     return nn.spec.MethodSpec(method, list(inputs), list(inputs.values()), parameters, "none")
 
 

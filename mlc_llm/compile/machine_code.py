@@ -1,8 +1,11 @@
-"""From a lowered module to machine code, with all CPUs.
+"""From a lowered module to machine code, several kernels at once.
 
-LLVM takes most of the time that a library takes to compile, and works on one module with one
-thread. So each of the CPU's kernels becomes a module and an object file of its own, and several are
-compiled at once. Threads do for that: TVM lets go of Python's lock while it compiles.
+TVM's passes over kernels and LLVM take most of the time that a library takes to compile, and work
+on a module with one thread. So each of the CPU's kernels becomes a module and an object file of its
+own. Threads do for that: TVM lets go of Python's lock while it compiles.
+
+``relax.build`` would do it all in one. Its halves, which are taken here, have no public names;
+TVM's version is pinned.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from mlc_llm.compile.kernel_pipeline import kernel_pipeline
 from mlc_llm.errors import CompileError
 
 _MOST_THREADS = 8
-"""The longest of some thirty kernels takes a tenth of the time, so that more would only wait."""
+"""The longest of some thirty kernels takes an eighth of all, so that more would wait for it."""
 
 
 def generate_code(
@@ -38,11 +41,12 @@ def generate_code(
         The executable, and the object files to link it with.
 
     Raises:
-        CompileError: a kernel cannot be compiled.
+        CompileError: no code can be generated, for a kernel mostly.
         RuntimeError: an object file cannot be written.
     """
     builder = relax.ExecBuilder()
-    functions = _vmcodegen(builder, module).functions_items()
+    with _named("the library's functions"):
+        functions = _vmcodegen(builder, module).functions_items()
     kernels = [(name, body) for name, body in functions if isinstance(body, tirx.PrimFunc)]
     pipeline = kernel_pipeline(target)
 
@@ -65,12 +69,12 @@ def generate_code(
 
 
 @contextmanager
-def _named(kernel: str) -> Iterator[None]:
-    """Turn what TVM raises into our error, which names the kernel."""
+def _named(part: str) -> Iterator[None]:
+    """Turn what TVM raises into our error, which names the part of the library."""
     try:
         yield
     except Exception as error:
         raise CompileError(
-            f"Code cannot be generated for {kernel}: {error}\nThis is a fault of mlc_llm, or of "
+            f"Code cannot be generated for {part}: {error}\nThis is a fault of mlc_llm, or of "
             "the plugin that brings the device or the architecture. Please report it."
         ) from error

@@ -18,6 +18,9 @@ RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
 """What a library's record stands between, so that it is found by scanning the file's bytes."""
 
+RECORD_FORMAT = 2
+"""The version of the record, and of what libraries with it promise, that this core understands."""
+
 
 class ModelSpec(BaseModel):
     """Everything about a model that its compiled code depends on.
@@ -83,15 +86,11 @@ class ModelSpec(BaseModel):
         ]
 
 
-RECORD_FORMAT = 2
-"""The version of the record, and of what libraries with it promise."""
-
-
 class LibraryRecord(BaseModel):
     """The record that every library carries, readable without opening it as code.
 
     Args:
-        format: the record's own version; this project writes and reads ``RECORD_FORMAT``.
+        format: the record's own version.
         tvm: version of ``apache-tvm`` that compiled it.
         project: version of ``mlc-llm`` that compiled it.
         spec: what it was compiled for.
