@@ -90,7 +90,7 @@ def test_reset_chat_lays_over_the_models_own(load: Loader) -> None:
     assert chat.chat_config.max_gen_len == 512  # the model's own again
     assert chat.chat_config.context_window_size == 100  # settled at load
     assert chat.chat_config.conv_template != CHAT
-    chat.reset_chat(ChatConfig(conv_template=CHAT, max_gen_len=9))
+    chat.reset_chat(ChatConfig(conv_template=CHAT, max_gen_len=9, temperature=0.0))
     chat.generate("Hello")
     assert chat.metrics.decode.tokens == 8
     chat.reset_chat(ConvConfig(system_message="Be brief."))

@@ -52,7 +52,8 @@ def test_every_method_and_attribute() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in public(ChatModule) if inspect.isfunction(getattr(ChatModule, name))]
+    "name",
+    [name for name in sorted(public(ChatModule)) if inspect.isfunction(getattr(ChatModule, name))],
 )
 def test_signatures(name: str) -> None:
     parameters = list(inspect.signature(getattr(ChatModule, name)).parameters.values())[1:]

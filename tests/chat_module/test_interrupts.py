@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 PROGRAM = """
 import asyncio, sys, threading
 from mlc_llm import ChatConfig, ChatModule
-chat = ChatModule({folder!r}, "cpu", ChatConfig(max_gen_len=20, conv_template={template!r}),
-                  {library!r})
+config = ChatConfig(temperature=0.0, max_gen_len=20, conv_template={template!r})
+chat = ChatModule({folder!r}, "cpu", config, {library!r})
 decode, count = chat._chat.model.decode, 0
 def slow_decode(token):
     global count

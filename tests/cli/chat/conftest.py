@@ -52,7 +52,7 @@ Start = Callable[..., Any]
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start ``mlc_llm`` with arguments in a terminal; without any, a fake chat.
 
-    ``variables`` are set in its environment. The history is kept in the test's folder.
+    ``variables`` are set in its environment. It works, and keeps the history, in the test's folder.
     """
     if sys.platform == "win32":
         pytest.skip("pseudo-terminals are POSIX's")
@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     ) -> Terminal:
         program = ["-m", "mlc_llm", *map(str, arguments)] if arguments else ["-c", FAKE_CHAT]
         history = {"MLC_LLM_HISTORY": str(tmp_path / "state" / "history.jsonl")}
-        opened.append(Terminal(program, {**history, **(variables or {})}, **options))
+        opened.append(Terminal(program, {**history, **(variables or {})}, tmp_path, **options))
         return opened[-1]
 
     yield run

@@ -34,6 +34,7 @@ class Terminal:
     Args:
         arguments: what Python runs, as after ``python``.
         variables: environment variables to set.
+        folder: the working folder, so that what is typed and shown can be short.
         stdout: a file for stdout, which is the terminal otherwise.
     """
 
@@ -41,6 +42,7 @@ class Terminal:
         self,
         arguments: Sequence[str],
         variables: dict[str, str],
+        folder: Path,
         stdout: Any = None,
         rows: int = 60,
         columns: int = 100,
@@ -53,6 +55,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._process = subprocess.Popen(
             [sys.executable, "-W", "error", *arguments],
+            cwd=folder,
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,

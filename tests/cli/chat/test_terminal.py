@@ -87,10 +87,10 @@ class TestKeys:
         (tmp_path / "conversation.json").write_text("no JSON")
         chat = start()
         chat.expect_prompt()
-        chat.enter(f"/load {tmp_path}/conv{TAB}")
+        chat.enter(f"/load conv{TAB}")
         chat.expect("is not valid JSON")
         chat.expect_prompt()
-        chat.enter(f"/reset {tmp_path}/conv{TAB}")
+        chat.enter(f"/reset conv{TAB}")
         chat.expect("Nothing follows /reset")
         leave(chat)
 
@@ -212,9 +212,8 @@ class TestWithAModel:
         self, start: Start, options: Any, tmp_path: Path
     ) -> None:
         chat = start(*options, *self.LONG, "--no-history", rows=24)
-        screen = chat.expect("Ctrl-D leaves.")
-        assert "template tom-and-lily" in screen
-        assert f"{options[1]} on cpu:0" in screen.replace("\n", "")
+        screen = chat.expect("Ctrl-D leaves.").replace("\n", "")  # Long lines are broken anywhere.
+        assert f"{options[1]} on cpu:0 · template tom-and-lily" in screen
         chat.expect_prompt()
         chat.enter("Hello")
         # It would take a minute to its end: what is there now was streamed.
