@@ -15,6 +15,9 @@ OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
 BENCH ?= build/bench
 SHAPE ?= tinyllama-1.1b
 ARGS ?=
+# The processes that run the tests: as many as there are cores, but no more than 4, since each may
+# hold a compiler and torch. 0 is the one that was started, as a debugger wants it.
+WORKERS ?= auto
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
@@ -38,7 +41,7 @@ help:
 	@echo "make chat MODEL=HF://O/N    chat with a model from the Hugging Face hub"
 	@echo "make chat MODEL=PATH        chat with the model in a folder"
 	@echo "make install                only install, into $(VENV)"
-	@echo "make test                   run the tests"
+	@echo "make test                   run the tests; WORKERS=0 in one process"
 	@echo "make reference              install torch and transformers, which more tests compare with"
 	@echo "make lint                   check style, types and import order"
 	@echo "make docs                   build the documentation into build/site"
@@ -53,7 +56,7 @@ chat:
 	@$(BIN)/mlc_llm chat $${MODEL:+"$$MODEL"} $(ARGS)
 
 test: $(STAMPS)/test $(STAMPS)/vulkan
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .

@@ -81,7 +81,7 @@ def pattern(quote: str) -> re.Pattern[str]:
     names = "|".join(PLACEHOLDERS)
     parts = re.split(rf"['\"]?\b(?:{names})\b['\"]?", quote)
     assert sum(letter.isalpha() for part in parts for letter in part) >= 6, quote
-    return re.compile(r".{0,90}?".join(re.escape(part) for part in parts), re.DOTALL)
+    return re.compile(r".{0,400}?".join(re.escape(part) for part in parts), re.DOTALL)
 
 
 def shown(text: str) -> str:
