@@ -1,0 +1,131 @@
+"""What the fields take: ranges of numbers and everything else."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from mlc_llm import ChatConfig, ConvConfig, GenerationConfig
+from mlc_llm.config import ModelFile, Overlay
+from mlc_llm.errors import ConfigError, ModelFolderError
+
+from .values import message_of, written
+
+RANGES = {
+    "temperature": ("a number of at least 0", [0, 0.5, 2, 1e9], [-1e-9, -1]),
+    "top_p": ("a number above 0 and at most 1", [1e-9, 1], [0, 1.0000001, -1]),
+    "min_p": ("a number of at least 0 and at most 1", [0, 1], [-0.1, 1.1]),
+    "top_k": ("a whole number of at least 0", [0, 10**9], [-1, 0.5]),
+    "presence_penalty": ("a number of at least -2 and at most 2", [-2, 2], [-2.1, 2.1]),
+    "frequency_penalty": ("a number of at least -2 and at most 2", [-2, 2], [-2.1, 2.1]),
+    "repetition_penalty": ("a number above 0", [1e-9, 5], [0, -1]),
+    "mean_gen_len": ("a whole number of at least 1", [1, 10**6], [0, -1, 1.5]),
+    "max_gen_len": ("a whole number of at least 1", [1, 10**6], [0, -1, 1.5]),
+    "n": ("a whole number of at least 1", [1, 8], [0, -1, 1.5]),
+    "seed": ("a whole number of at least 0", [0, 2**63], [-1]),
+    "logprobs": ("a whole number of at least 0 and at most 20", [0, 20], [-1, 21]),
+    "shift_fill_factor": ("a number above 0 and at most 1", [0.1, 1], [0, 1.1]),
+    "context_window_size": (
+        "a whole number of at least 1, or -1 for no limit",
+        [-1, 1, 10**6],
+        [0, -2],
+    ),
+    "sliding_window_size": (
+        "a whole number of at least 1, or -1 for no limit",
+        [-1, 1],
+        [0, -2, 1.5],
+    ),
+    "prefill_chunk_size": ("a whole number of at least 1, or -1 for no limit", [-1, 1], [0, -2]),
+    "attention_sink_size": ("a whole number of at least -1", [-1, 0, 4], [-2]),
+    "max_batch_size": ("a whole number of at least 1", [1], [0]),
+    "num_threads": ("a whole number of at least 1 and at most 1024", [1, 1024], [0, -1, 1025]),
+}
+NO_NUMBERS = [True, False, "1", b"1", math.nan, math.inf, -math.inf, [], {}, 1j]
+RANGED = [
+    (cls, name)
+    for cls in (ChatConfig, GenerationConfig)
+    for name in RANGES
+    if name in cls.model_fields
+]
+
+
+class TestRanges:
+    @pytest.mark.parametrize(("cls", "name"), RANGED)
+    def test_inside(self, cls: type[Overlay], name: str) -> None:
+        for value in RANGES[name][1]:
+            assert getattr(cls(**{name: value}), name) == value
+
+    @pytest.mark.parametrize(("cls", "name"), RANGED)
+    def test_the_error_names_field_value_and_range(self, cls: type[Overlay], name: str) -> None:
+        wanted, _, outside = RANGES[name]
+        for value in [*outside, *NO_NUMBERS]:
+            given = "" if isinstance(value, dict) else f" (given: {value!r})"
+            expected = f"{cls.__name__}.{name} is to be {wanted}{given}."
+            assert message_of(lambda value=value: cls(**{name: value})) == expected
+            config = cls()
+            assigned = message_of(lambda value=value, config=config: setattr(config, name, value))
+            assert assigned == expected
+            assert config.overrides() == {}
+
+    @hypothesis.given(st.sampled_from(RANGED), st.floats() | st.integers())
+    def test_any_number_is_taken_as_it_is_or_refused(
+        self, field: tuple[type[Overlay], str], value: float
+    ) -> None:
+        cls, name = field
+        with contextlib.suppress(ConfigError):
+            taken = getattr(cls(**{name: value}), name)
+            assert taken == type(taken)(value)
+            return
+        message = message_of(lambda: cls(**{name: value}))
+        assert f"{cls.__name__}.{name} is to be {RANGES[name][0]} (given: " in message
+
+    def test_numpys_numbers(self) -> None:
+        config = GenerationConfig(n=np.int64(3), temperature=np.float32(0.5), max_gen_len=4.0)
+        assert (config.n, config.temperature, config.max_gen_len) == (3, 0.5, 4)
+        assert type(config.n) is type(config.max_gen_len) is int
+
+    @pytest.mark.parametrize(
+        ("make", "message"),
+        [
+            (
+                lambda: GenerationConfig(logit_bias={5: 200}),
+                "GenerationConfig.logit_bias.5 is to be a number of at least -100 and at most 100 "
+                r"\(given: 200\)\.",
+            ),
+            (lambda: GenerationConfig(logit_bias={-1: 0}), "GenerationConfig.logit_bias.-1"),
+            (lambda: GenerationConfig(stop=""), "GenerationConfig.stop.0"),
+            (lambda: GenerationConfig(stop=[5]), "GenerationConfig.stop.0"),
+            (lambda: ConvConfig(stop_token_ids=[-1]), "ConvConfig.stop_token_ids.0 is to be"),
+            (lambda: ConvConfig(seps=[]), "ConvConfig.seps"),
+            (lambda: ConvConfig(seps=["", "", ""]), "ConvConfig.seps"),
+            (lambda: ConvConfig(roles=["U", "A"]), "ConvConfig.roles"),
+            (lambda: ChatConfig(tensor_parallel_shards=2), "tensor_parallel_shards.*given: 2"),
+            (lambda: ChatConfig(conv_template=5), "a template's name or a mapping of its fields"),
+            (lambda: ChatConfig(conv_config=GenerationConfig()), "ChatConfig.conv_config"),
+            (
+                lambda: GenerationConfig(n=0, top_p=2),
+                r"Config.top_p is .*\(given: 2\)\. GenerationConfig.n is .*\(given: 0\)\.",
+            ),
+        ],
+    )
+    def test_the_rest(self, make: Any, message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            make()
+
+    @pytest.mark.parametrize("name", [n for n in RANGES if n in ModelFile.model_fields])
+    def test_of_a_models_file(self, name: str, tmp_path: Path) -> None:
+        wanted, _, outside = RANGES[name]
+        for value in [*outside, "1", True, math.nan]:
+            if (value == 0 and name.endswith("window_size")) or (value == 0 and "chunk" in name):
+                continue  # There it means "not given".
+            path = written(tmp_path, **{name: value})
+            with pytest.raises(ModelFolderError) as error:
+                ModelFile.load(path)
+            assert str(error.value) == f"{path}: {name} is to be {wanted} (given: {value!r})."
