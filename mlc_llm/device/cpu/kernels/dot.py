@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
@@ -22,9 +23,14 @@ from .vector import Accumulator, Expr, bind, splat, vtype
 
 @dataclass(frozen=True)
 class Dot(ABC):
-    """One way to sum products in vectors of `lanes` 32-bit lanes."""
+    """One way to sum products in vectors of `lanes` 32-bit lanes.
+
+    `chains` is how many sums should be under way at a time, so that none waits for its own last
+    product.
+    """
 
     lanes: int
+    chains: ClassVar[int] = 1
 
     @abstractmethod
     def sum(self, start: Expr) -> Accumulator:
@@ -51,6 +57,8 @@ class FusedDot(Dot):
     """
 
     instruction: str
+    # It starts with the sum it adds to, takes 4 or 5 cycles, and most CPUs begin two in a cycle.
+    chains: ClassVar[int] = 8
 
     def sum(self, start: Expr) -> Accumulator:
         return Accumulator(self.lanes, start, "int32")

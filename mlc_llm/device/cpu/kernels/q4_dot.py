@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -48,6 +49,7 @@ from .vector import (
 )
 
 CHUNK = 128  # tokens rounded at a time
+Sums = list[list[Expr]]  # by token, by vector of rows
 _PREFETCH = 8  # groups of a block that are asked for ahead: 2 KB of codes
 
 
@@ -160,44 +162,61 @@ def _multiply(
 
 def _dots(
     rounded: Rounded, weight: _Weight, rows: Sequence[tuple[Expr, int]], t: Expr, g: Expr
-) -> list[list[Expr]]:
+) -> Sums:
     """The int32 sums of group g: by token, by vector of rows (block, place in the block).
 
-    Terms go one after the other, as in Horner's scheme: each begins at 256 times the sum of those
-    before. So sums take no more registers than with one term.
+    A term counts 256 times as much as the next. Terms go one after the other: each begins at 256
+    times the sum of those before, so that sums take no more registers than with one term. But where
+    the sums are so few that they wait for themselves, all terms are summed side by side.
     """
-    lanes, last = weight.isa.lanes, rounded.terms - 1
+    lanes, terms = weight.isa.lanes, range(rounded.terms)
     zero, eight = splat(i32(0), lanes), splat(i32(8), lanes)
-    totals = [[zero for _ in rows] for _ in range(rounded.tile)]
-    for term in range(rounded.terms):
-        for m in range(rounded.tile):
-            bias = bind(splat(rounded.bias[t, g, i64(m)], lanes)) if term == last else zero
-            totals[m] = [bind(T.shift_left(total, eight) + bias) for total in totals[m]]
-        totals = _add_products(totals, term, rounded, weight, rows, t, g)
+    biases = [bind(splat(rounded.bias[t, g, i64(m)], lanes)) for m in range(rounded.tile)]
+
+    def joined(high: Sums, low: Sums) -> Sums:
+        """256 times the sums of one term, and those of the next."""
+        return [
+            [bind(T.shift_left(h, eight) + one) for h, one in zip(*token, strict=True)]
+            for token in zip(high, low, strict=True)
+        ]
+
+    totals = [[zero for _ in rows] for _ in biases]
+    few = len(rows) * rounded.tile < weight.isa.dot.chains
+    for together in [terms] if few else [[term] for term in terms]:
+        starts = [
+            [[bias if term == terms[-1] else zero for _ in rows] for bias in biases]
+            for term in together
+        ]
+        starts[0] = joined(totals, starts[0])
+        totals = reduce(joined, _products(together, starts, rounded, weight, rows, t, g))
     return totals
 
 
-def _add_products(
-    totals: list[list[Expr]],
-    term: int,
+def _products(
+    terms: Sequence[int],
+    starts: Sequence[Sums],
     rounded: Rounded,
     weight: _Weight,
     rows: Sequence[tuple[Expr, int]],
     t: Expr,
     g: Expr,
-) -> list[list[Expr]]:
-    """`totals` and the products of group g with one term of the activations."""
+) -> list[Sums]:
+    """What each term's sums start at, and the products of group g with that term."""
     dot = weight.isa.dot
-    sums = [[dot.sum(total) for total in token] for token in totals]
+    sums = [[[dot.sum(start) for start in token] for token in term] for term in starts]
     for c in range(4):
         packed = [weight.packed(block, g, c, v) for block, v in rows]
         for half in range(2):
             codes = [weight.unpack(nibbles, half) for nibbles in packed]
-            for m in range(rounded.tile):
-                word = bind(rounded.word(t, g, m, term, half, c))
-                for total, code in zip(sums[m], codes, strict=True):
-                    dot.add(total, code, word)
+            for term, tokens in zip(terms, sums, strict=True):
+                for m, token in enumerate(tokens):
+                    word = bind(rounded.word(t, g, m, term, half, c))
+                    for total, code in zip(token, codes, strict=True):
+                        dot.add(total, code, word)
     return [
-        [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
-        for token in zip(sums, totals, strict=True)
+        [
+            [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
+            for token in zip(*term, strict=True)
+        ]
+        for term in zip(sums, starts, strict=True)
     ]
