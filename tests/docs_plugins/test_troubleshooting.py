@@ -81,7 +81,7 @@ def pattern(quote: str) -> re.Pattern[str]:
     names = "|".join(PLACEHOLDERS)
     parts = re.split(rf"['\"]?\b(?:{names})\b['\"]?", quote)
     assert sum(letter.isalpha() for part in parts for letter in part) >= 6, quote
-    return re.compile(r".{0,400}?".join(re.escape(part) for part in parts), re.DOTALL)
+    return re.compile(r".{0,90}?".join(re.escape(part) for part in parts), re.DOTALL)
 
 
 def shown(text: str) -> str:
@@ -274,4 +274,5 @@ def test_what_happens_leads_to_its_entry(
         monkeypatch.delenv(variable, raising=False)
     with pytest.raises(errors.MLCError) as caught:
         happen(tmp_path)
-    assert title in entry_of(str(caught.value)), str(caught.value)
+    message = str(caught.value).replace(str(tmp_path), "FOLDER")  # It may be long.
+    assert title in entry_of(message), message

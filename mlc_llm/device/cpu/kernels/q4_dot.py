@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
@@ -49,7 +48,6 @@ from .vector import (
 )
 
 CHUNK = 128  # tokens rounded at a time
-Sums = list[list[Expr]]  # by token, by vector of rows
 _PREFETCH = 8  # groups of a block that are asked for ahead: 2 KB of codes
 
 
@@ -162,61 +160,59 @@ def _multiply(
 
 def _dots(
     rounded: Rounded, weight: _Weight, rows: Sequence[tuple[Expr, int]], t: Expr, g: Expr
-) -> Sums:
+) -> list[list[Expr]]:
     """The int32 sums of group g: by token, by vector of rows (block, place in the block).
 
-    A term counts 256 times as much as the next. Terms go one after the other: each begins at 256
-    times the sum of those before, so that sums take no more registers than with one term. But where
-    the sums are so few that they wait for themselves, all terms are summed side by side.
+    A term counts 256 times as much as the next. Each begins at 256 times the sum of those before,
+    so that sums take no more registers than with one term. But where the sums are so few that they
+    would wait for themselves, terms do not wait for each other, and are added in the end.
     """
-    lanes, terms = weight.isa.lanes, range(rounded.terms)
+    lanes, last = weight.isa.lanes, rounded.terms - 1
     zero, eight = splat(i32(0), lanes), splat(i32(8), lanes)
-    biases = [bind(splat(rounded.bias[t, g, i64(m)], lanes)) for m in range(rounded.tile)]
-
-    def joined(high: Sums, low: Sums) -> Sums:
-        """256 times the sums of one term, and those of the next."""
-        return [
-            [bind(T.shift_left(h, eight) + one) for h, one in zip(*token, strict=True)]
-            for token in zip(high, low, strict=True)
-        ]
-
-    totals = [[zero for _ in rows] for _ in biases]
     few = len(rows) * rounded.tile < weight.isa.dot.chains
-    for together in [terms] if few else [[term] for term in terms]:
-        starts = [
-            [[bias if term == terms[-1] else zero for _ in rows] for bias in biases]
-            for term in together
-        ]
-        starts[0] = joined(totals, starts[0])
-        totals = reduce(joined, _products(together, starts, rounded, weight, rows, t, g))
+    totals = [[zero for _ in rows] for _ in range(rounded.tile)]
+    for term in range(rounded.terms):
+        before = [[bind(T.shift_left(total, eight)) for total in token] for token in totals]
+        starts = [[zero for _ in rows] for _ in range(rounded.tile)]
+        if term == last:
+            biases = [bind(splat(rounded.bias[t, g, i64(m)], lanes)) for m in range(rounded.tile)]
+            starts = [[bias for _ in rows] for bias in biases]
+        if few:
+            totals = _plus(before, _add_products(starts, term, rounded, weight, rows, t, g))
+        else:
+            totals = _add_products(_plus(before, starts), term, rounded, weight, rows, t, g)
     return totals
 
 
-def _products(
-    terms: Sequence[int],
-    starts: Sequence[Sums],
+def _plus(some: list[list[Expr]], others: list[list[Expr]]) -> list[list[Expr]]:
+    """The sums of two, by token, by vector of rows."""
+    return [
+        [bind(a + b) for a, b in zip(*token, strict=True)]
+        for token in zip(some, others, strict=True)
+    ]
+
+
+def _add_products(
+    totals: list[list[Expr]],
+    term: int,
     rounded: Rounded,
     weight: _Weight,
     rows: Sequence[tuple[Expr, int]],
     t: Expr,
     g: Expr,
-) -> list[Sums]:
-    """What each term's sums start at, and the products of group g with that term."""
+) -> list[list[Expr]]:
+    """`totals` and the products of group g with one term of the activations."""
     dot = weight.isa.dot
-    sums = [[[dot.sum(start) for start in token] for token in term] for term in starts]
+    sums = [[dot.sum(total) for total in token] for token in totals]
     for c in range(4):
         packed = [weight.packed(block, g, c, v) for block, v in rows]
         for half in range(2):
             codes = [weight.unpack(nibbles, half) for nibbles in packed]
-            for term, tokens in zip(terms, sums, strict=True):
-                for m, token in enumerate(tokens):
-                    word = bind(rounded.word(t, g, m, term, half, c))
-                    for total, code in zip(token, codes, strict=True):
-                        dot.add(total, code, word)
+            for m in range(rounded.tile):
+                word = bind(rounded.word(t, g, m, term, half, c))
+                for total, code in zip(sums[m], codes, strict=True):
+                    dot.add(total, code, word)
     return [
-        [
-            [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
-            for token in zip(*term, strict=True)
-        ]
-        for term in zip(sums, starts, strict=True)
+        [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
+        for token in zip(sums, totals, strict=True)
     ]
