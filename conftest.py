@@ -233,7 +233,7 @@ def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
     """Compile a model folder's library for this CPU; folders of one shape share one library."""
     made: dict[str, Path] = {}
 
-    def make(folder: Path, opt: str = "") -> Path:
+    def make(folder: Path, opt: str = "", deterministic: bool = False) -> Path:
         from mlc_llm.compile import compile_library
         from mlc_llm.plugin import ModelSpec
         from mlc_llm.plugin.registry import default_registry
@@ -242,7 +242,7 @@ def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
         config = ModelFolder.open(folder).config
         registry = default_registry()
         architecture = registry.architecture(config.model_type)
-        spec = ModelSpec.of(config, architecture, opt)
+        spec = ModelSpec.of(config, architecture, opt, deterministic)
         if spec.digest() not in made:
             path = tmp_path_factory.mktemp("library") / f"{spec.digest()}.so"
             device = registry.device("cpu")

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +19,8 @@ from mlc_llm.quantization import scheme
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache
+from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
@@ -50,28 +50,29 @@ class ProbedModel:
         window = Window.choose(folder.config, compiled.metadata)
         self.vocab_size, self.context = folder.config.vocab_size, window.size
         parameters = load_parameters(compiled, folder, tvm.cpu(), Stop())
-        create = compiled.function("create_tir_paged_kv_cache")
-        self._cache = KVCache(create, window, compiled.metadata.kv_cache.page_size)
-        self._embed = compiled.bound("embed", parameters)
-        passes = ("prefill", "decode", "batch_prefill")
-        self._passes = {name: compiled.bound(name, *parameters) for name in passes}
+        self._functions = ModelFunctions(compiled, parameters, tvm.cpu(), self.vocab_size)
+        cache = KVCache(compiled.metadata.kv_cache, window.size, window.size, tvm.cpu())
+        self._functions.use(cache)
+        self._sequence = cache.add()
 
     def reset(self) -> None:
         """Empty the KV cache."""
-        self._cache.clear()
+        self._sequence.truncate(0)
 
     def every(self, ids: Sequence[int], first: int = 0) -> Logits:
         """Append ``ids`` in one pass; the logits after each but the first ``first`` of them."""
-        positions = np.arange(first, len(ids), dtype=np.int32)
-        return self._pass("batch_prefill", ids, tvm.runtime.tensor(positions))
+        return self._functions.score([Run(self._sequence, ids)], range(first, len(ids)))
 
     def prefill(self, ids: Sequence[int]) -> Logits:
-        """Append ``ids`` in one pass, as a chat does; the logits after the last: (vocab_size,)."""
-        return self._pass("prefill", ids)[0]
+        """Append ``ids`` as a chat does; the logits after the last: (vocab_size,)."""
+        if len(ids) > 1:
+            self._functions.prefill([Run(self._sequence, ids[:-1])])
+        return self.decode(ids[-1])
 
     def decode(self, token: int) -> Logits:
         """Append one token; the logits after it: (vocab_size,)."""
-        return self._pass("decode", [token])[0]
+        logits: Logits = self._functions.decode([Run(self._sequence, (token,))])[0]
+        return logits
 
     def greedy(self, prompt: Sequence[int], count: int) -> Iterator[int]:
         """The ``count`` likeliest tokens after a prompt."""
@@ -81,15 +82,6 @@ class ProbedModel:
             token = int(logits.argmax())
             yield token
             logits = self.decode(token)
-
-    def _pass(self, name: str, ids: Sequence[int], *more: Any) -> Logits:
-        tokens = tvm.runtime.tensor(np.asarray(ids, np.int32))
-        embeddings = self._embed(tokens)
-        embeddings = embeddings._create_view((1, *embeddings.shape))
-        logits, _ = self._passes[name](embeddings, *more, self._cache.begin(len(ids)))
-        self._cache.end()
-        rows: Logits = logits.numpy()[0, :, : self.vocab_size]
-        return rows
 
 
 def dequantized_folder(path: Path, output: Path) -> Path:

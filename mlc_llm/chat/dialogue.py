@@ -76,7 +76,7 @@ class Dialogue:
         self, turn: Turn, number: int, done: list[GenerationResult]
     ) -> Generator[Event, None, None]:
         """One of the answers; its result is appended to ``done``, also when it is broken off."""
-        answer = Answer(len(turn.prompt_ids), turn.generation.logprobs is not None)
+        answer = Answer(len(turn.prompt.ids), turn.generation.logprobs is not None)
         complete = False
         try:
             for event in turn.answer(self._chat, self.settings, number):
@@ -129,7 +129,7 @@ class Dialogue:
         try:
             if self.conversation.messages:
                 # What cannot be encoded is found here, and not at the next turn.
-                self.conversation.prompt_ids()
+                self.conversation.prompt()
         except BaseException:
             self.conversation.messages = before
             raise

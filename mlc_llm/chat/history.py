@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import PromptTooLongError
+from mlc_llm.tokenizer import PromptTokens
 
 logger = logging.getLogger("mlc_llm")
 
@@ -29,7 +30,7 @@ class Room:
 
 def fit(
     conversation: Conversation, messages: Sequence[Message], room: Room
-) -> tuple[tuple[Message, ...], list[int]]:
+) -> tuple[tuple[Message, ...], PromptTokens]:
     """Drop the oldest turns of a conversation that is too long; system messages are never dropped.
 
     Args:
@@ -38,21 +39,21 @@ def fit(
         room: what the prompt may take.
 
     Returns:
-        The messages that are left, and the token ids of their prompt.
+        The messages that are left, and the tokens of their prompt.
 
     Raises:
         PromptTooLongError: even the last turn alone is longer than the window.
     """
     kept = tuple(messages)
-    ids = conversation.prompt_ids(kept)
-    if len(ids) + room.reserve <= room.window:
-        return kept, ids
+    prompt = conversation.prompt(kept)
+    if len(prompt.ids) + room.reserve <= room.window:
+        return kept, prompt
     # Without this bound a large reserve would drop a conversation that fits.
-    while len(ids) > room.fill * room.window and (fewer := _without_oldest_turn(kept)):
-        kept, ids = fewer, conversation.prompt_ids(fewer)
-    if len(ids) > room.window:
+    while len(prompt.ids) > room.fill * room.window and (fewer := _without_oldest_turn(kept)):
+        kept, prompt = fewer, conversation.prompt(fewer)
+    if len(prompt.ids) > room.window:
         raise PromptTooLongError(
-            f"The prompt has {len(ids)} tokens, and the context window holds {room.window}. "
+            f"The prompt has {len(prompt.ids)} tokens, and the context window holds {room.window}. "
             "Shorten it, or set a larger ChatConfig(context_window_size=...) if the model can."
         )
     if dropped := len(messages) - len(kept):
@@ -61,9 +62,9 @@ def fit(
             "the oldest %d messages were dropped, %d tokens are left",
             room.window,
             dropped,
-            len(ids),
+            len(prompt.ids),
         )
-    return kept, ids
+    return kept, prompt
 
 
 def _without_oldest_turn(messages: Sequence[Message]) -> tuple[Message, ...] | None:

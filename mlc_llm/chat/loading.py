@@ -115,8 +115,11 @@ def _resolve(
     registry: Registry,
 ) -> Path:
     architecture = registry.architecture(settings.file.model_type)
+    overlay = settings.overlay
     request = LibraryRequest(
-        spec=ModelSpec.of(settings.file, architecture, settings.overlay.opt or ""),
+        spec=ModelSpec.of(
+            settings.file, architecture, overlay.opt or "", bool(overlay.deterministic)
+        ),
         device=chosen.device.name,
         target=chosen.device.target(chosen.index),
         model_path=folder.path,

@@ -25,6 +25,7 @@ _LENGTHS = ("mean_gen_len", "max_gen_len")
 LOAD_TIME = (
     "model_lib",
     "opt",
+    "deterministic",
     "num_threads",
     "context_window_size",
     "sliding_window_size",
@@ -34,7 +35,14 @@ LOAD_TIME = (
 """Fields that were settled when the model was loaded, and stay when a chat is reset."""
 
 
-_SETTLED = ("model_lib", "opt", "num_threads", "sliding_window_size", "attention_sink_size")
+_SETTLED = (
+    "model_lib",
+    "opt",
+    "deterministic",
+    "num_threads",
+    "sliding_window_size",
+    "attention_sink_size",
+)
 """Those among them that only another load can change."""
 
 

@@ -14,6 +14,7 @@ from mlc_llm.errors import ConfigError
 from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
 from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.sampler import Sampler
+from mlc_llm.tokenizer import PromptTokens
 
 Event = Delta | GenerationResult
 
@@ -24,14 +25,14 @@ class Turn:
 
     Args:
         messages: the conversation with the message to answer.
-        prompt_ids: its token ids.
+        prompt: its tokens.
         generation: the user's overlay.
         ending: when an answer ends.
         continues: whether answers continue the prompt's text, so that a leading space stays.
     """
 
     messages: tuple[Message, ...]
-    prompt_ids: list[int]
+    prompt: PromptTokens
     generation: GenerationConfig
     ending: Ending
     continues: bool
@@ -52,8 +53,8 @@ class Turn:
             ConfigError: the prompt is empty.
         """
         room = settings.room(generation, chat.model.window.size)
-        messages, prompt_ids = fit(conversation, messages, room)
-        if not prompt_ids:
+        messages, prompt = fit(conversation, messages, room)
+        if not prompt.ids:
             raise ConfigError("The prompt is empty: it has no tokens.")
         stops, specials = generation.stop or [], chat.tokenizer.special_ids
         # A special token has no text, in which it could be found.
@@ -64,7 +65,7 @@ class Turn:
             (*conversation.stop_strings, *stops),
         )
         continues = not conversation.template.has_memory
-        return cls(messages, prompt_ids, generation, ending, continues)
+        return cls(messages, prompt, generation, ending, continues)
 
     def answer(
         self, chat: LoadedChat, settings: ChatSettings, number: int = 0
@@ -78,12 +79,12 @@ class Turn:
         """
         generation = self.generation
         seed = None if generation.seed is None else generation.seed + number
-        sampler = Sampler(settings.sampling(generation), seed, self.prompt_ids)
+        sampler = Sampler(settings.sampling(generation), seed, self.prompt.ids)
         detokenizer = chat.tokenizer.stream(continues=self.continues)
         recorder = self._recorder(chat)
         yield from chat.engine.stream(
             lambda stop: generate(
-                chat.model, self.prompt_ids, sampler, self.ending, detokenizer, recorder
+                chat.model, self.prompt, sampler, self.ending, detokenizer, recorder
             )
         )
 

@@ -15,7 +15,10 @@ import click
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The library's file."
 )
 @click.option("--opt", default="", help="Compilation options, such as activations=a8.")
-def command(model: str, device: str, output: Path | None, opt: str) -> None:
+@click.option("--deterministic", is_flag=True, help="Compute prompts just as answers.")
+def command(
+    model: str, device: str, output: Path | None, opt: str, deterministic: bool
+) -> None:
     """Compile the library of MODEL, a model folder or HF://org/name.
 
     The path of the library is written on stdout. `mlc_llm chat` compiles by itself where there is
@@ -29,4 +32,5 @@ def command(model: str, device: str, output: Path | None, opt: str) -> None:
     folder = resolve_model(model, progress=True)
     from mlc_llm.compile import compile_model
 
-    click.echo(str(compile_model(folder, device, output, opt=opt)))
+    path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
+    click.echo(str(path))

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tvm
+from tvm.relax.frontend import nn
 
 from mlc_llm.compile.compiler import find_compiler
-from mlc_llm.compile.export import add_repacking, export_model
+from mlc_llm.compile.export import CacheKernels, add_repacking, export_model
 from mlc_llm.compile.machine_code import generate_code
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
 from mlc_llm.compile.pipeline import pipeline
 from mlc_llm.config import parse_options
 from mlc_llm.errors import CompileError
-from mlc_llm.plugin import Architecture, Device, ModelSpec
+from mlc_llm.plugin import (
+    Architecture,
+    AttentionKernels,
+    AttentionSpec,
+    Device,
+    ModelSpec,
+    Phase,
+)
 from mlc_llm.quantization.modules import quantize_model
 from mlc_llm.quantization.scheme import scheme
 
@@ -81,20 +90,31 @@ def lower(
 ) -> tvm.IRModule:
     """The module that code is generated for: every function of the library, all passes run."""
     codegen = device.codegen(target, parse_options(spec.opt))
-    config = architecture.config({**spec.shape, "vocab_size": 1, "context_window_size": -1})
+    config = architecture.config({"vocab_size": 1, "context_window_size": -1, **spec.shape})
     quantization = scheme(spec.quantization)
     dtype = quantization.model_dtype
-    stored = quantize_model(architecture.module(config, dtype), quantization)
-    params = stored_parameters(stored)
-    model, steps = codegen.lower(stored)
-    kernels = codegen.attention(config, dtype)
-    module, names = export_model(model, config, codegen.activation_dtype(dtype), kernels, dtype)
+    activation_dtype = codegen.activation_dtype(dtype)
+    attention = architecture.attention(config)
+    prefill: Phase = "decode" if spec.deterministic else "prefill"
+    models: dict[Phase, nn.Module] = {}
+    for phase in {prefill, "decode"}:
+        stored = quantize_model(architecture.module(config, dtype), quantization)
+        params = stored_parameters(stored)
+        models[phase], steps = codegen.lower(stored, phase)
+
+    @functools.cache
+    def kernels(spec: AttentionSpec) -> AttentionKernels:
+        return codegen.attention(spec, dtype, activation_dtype)
+
+    cache = CacheKernels(attention, kernels, dtype)
+    single = codegen.rows_agree or not spec.deterministic
+    module, names = export_model(models, activation_dtype, cache, prefill, single)
     steps.sort(key=lambda step: names.index(step.outputs[0]))
     module, repack = add_repacking(module, steps)
     module = add_texts(
         module,
         {
-            "_metadata": encode(metadata(spec, config, params, repack, dtype)),
+            "_metadata": encode(metadata(spec, config, attention, params, repack, dtype)),
             "_record": record(spec, device, target).embedded(),
         },
     )

@@ -2,62 +2,86 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
 
 from mlc_llm.compile.kernel_call import add_kernel
-from mlc_llm.compile.kv_cache import SIZES, create_kv_cache
-from mlc_llm.model.layers import KVCache
-from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
+from mlc_llm.compile.paged_cache import PagedCache, Tables, page_shapes
+from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
+
+
+@dataclass(frozen=True)
+class CacheKernels:
+    """What the functions of a library need to know of the KV cache.
+
+    Args:
+        attention: how each layer attends.
+        kernels: gives the device's kernels of a description.
+        dtype: dtype of keys and values.
+    """
+
+    attention: Sequence[AttentionSpec]
+    kernels: Callable[[AttentionSpec], AttentionKernels]
+    dtype: str
 
 
 def export_model(
-    model: nn.Module,
-    config: ModelConfig,
+    models: Mapping[Phase, nn.Module],
     activation_dtype: str,
-    kernels: AttentionKernels,
-    kv_dtype: str,
+    cache: CacheKernels,
+    prefill: Phase,
+    single: bool,
 ) -> tuple[tvm.IRModule, list[str]]:
-    """Trace the model's methods and the creation of its KV cache.
+    """Trace the model's methods.
 
-    A pass through the layers takes each of the model's parameters as an argument, after all others.
-    To get one out of a tuple costs the virtual machine 0.1 microseconds, and a token needs hundreds
-    of them. ``embed`` reads two at most, and takes all as a tuple.
+    A pass through the layers takes the embeddings, the tables, the page tensors, and then each of
+    the model's parameters. To get one out of a tuple costs the virtual machine 0.1 microseconds,
+    and a token needs hundreds of them. ``embed`` reads two at most, and takes all as a tuple.
+
+    Args:
+        models: the lowered model of each phase.
+        activation_dtype: dtype of the embeddings.
+        cache: how the layers attend.
+        prefill: the phase that prompts are computed in.
+        single: whether ``decode`` may have kernels for a single row.
 
     Returns:
         The module, and the names of the model's parameters in the order of ``params``.
     """
-    hidden = config.hidden_size
-    create = functools.partial(_create, config, kernels, kv_dtype)
+    decoder, reader = models["decode"], models[prefill]
+    share_parameters(decoder, reader)
+
+    def rows(count: int | str) -> nn.spec.Tensor:
+        return nn.spec.Tensor([count, decoder.hidden_size], activation_dtype)
+
+    decodes, reads = _Pass(cache, "decode", ()), _Pass(cache, prefill, ("starts",))
     spec = {
-        "embed": _method(model.embed, {"token_ids": nn.spec.Tensor(["n"], "int32")}, "packed"),
-        "prefill": _step(model.prefill, (1, "n", hidden), activation_dtype),
-        "decode": _step(model.decode, (1, 1, hidden), activation_dtype),
-        "batch_prefill": _step(
-            model.batch_prefill,
-            (1, "n", hidden),
-            activation_dtype,
-            logit_positions=nn.spec.Tensor(["b"], "int32"),
-        ),
-        "batch_decode": _step(model.batch_decode, ("b", 1, hidden), activation_dtype),
-        "create_tir_paged_kv_cache": nn.spec.MethodSpec(
-            create, list(SIZES), [nn.spec.Int()] * len(SIZES), "none", "none"
-        ),
+        "embed": _method(decoder.embed, {"token_ids": nn.spec.Tensor(["n"], "int32")}, "packed"),
+        "prefill": reads.spec(reader.prefill, rows("n")),
+        "score": reads.spec(reader.score, rows("n"), logit_rows=nn.spec.Tensor(["r"], "int32")),
+        "replay": decodes.spec(decoder.prefill, rows("n")),
+        "decode": decodes.spec(decoder.decode, rows(1 if single else "n")),
+        "batch_decode": decodes.spec(decoder.decode, rows("n")),
     }
-    module, named = model.export_tvm(
-        spec=nn.spec.ModuleSpec(model, list(spec), list(spec.values())), allow_extern=False
+    module, named = decoder.export_tvm(
+        spec=nn.spec.ModuleSpec(decoder, list(spec), list(spec.values())), allow_extern=False
     )
     return module, [name for name, _ in named]
 
 
-def _create(
-    config: ModelConfig, kernels: AttentionKernels, dtype: str, *sizes: tirx.Var
-) -> nn.Object:
-    return create_kv_cache(config, kernels, dtype, list(sizes))
+def share_parameters(model: nn.Module, other: nn.Module) -> None:
+    """Give ``other`` the parameters of ``model``, which has the same under the same names."""
+    for name, parameter in model.named_parameters():
+        *path, last = name.split(".")
+        owner: Any = other
+        for part in path:
+            owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
+        setattr(owner, last, parameter)
 
 
 def _method(method: object, inputs: dict[str, object], parameters: str) -> nn.spec.MethodSpec:
@@ -65,11 +89,42 @@ def _method(method: object, inputs: dict[str, object], parameters: str) -> nn.sp
     return nn.spec.MethodSpec(method, list(inputs), list(inputs.values()), parameters, "none")
 
 
-def _step(
-    method: object, shape: Sequence[int | str], dtype: str, **more: object
-) -> nn.spec.MethodSpec:
-    inputs = {"embeddings": nn.spec.Tensor(list(shape), dtype), **more}
-    return _method(method, {**inputs, "kv_cache": nn.spec.Object(object_type=KVCache)}, "plain")
+@dataclass(frozen=True)
+class _Pass:
+    """A kind of pass through the layers.
+
+    Args:
+        cache: how the layers attend.
+        phase: whose attention kernels are called.
+        more_tables: tables besides those that every pass takes.
+    """
+
+    cache: CacheKernels
+    phase: Phase
+    more_tables: tuple[str, ...]
+
+    def spec(
+        self, method: Callable[..., Any], embeddings: nn.spec.Tensor, **more: nn.spec.Tensor
+    ) -> nn.spec.MethodSpec:
+        """A function of embeddings, what else the method takes, tables, pages and parameters."""
+        rows = embeddings.shape[0]
+        shapes = {"positions": [rows], "sequences": [rows], "page_table": ["sequences", "pages"]}
+        shapes |= {name: ["parts"] for name in self.more_tables}
+        tables = {name: nn.spec.Tensor(shape, "int32") for name, shape in shapes.items()}
+        pages = {
+            f"pages_{i}": nn.spec.Tensor(["page_count", *shape], self.cache.dtype)
+            for i, shape in enumerate(page_shapes(self.cache.attention))
+        }
+
+        def traced(hidden: nn.Tensor, *given: nn.Tensor) -> Any:
+            first, last = len(more), len(more) + len(tables)
+            found = Tables(**dict(zip(tables, given[first:last], strict=True)))
+            cache = PagedCache(
+                self.cache.attention, self.cache.kernels, self.phase, found, given[last:]
+            )
+            return method(hidden, *given[:first], cache)
+
+        return _method(traced, {"embeddings": embeddings, **more, **tables, **pages}, "plain")
 
 
 def add_repacking(

@@ -10,8 +10,14 @@ import tvm
 from tvm import relax
 from tvm.relax.frontend import nn
 
-from mlc_llm.compile.kv_cache import PAGE_SIZE
-from mlc_llm.plugin import Device, LibraryRecord, ModelConfig, ModelSpec
+from mlc_llm.plugin import (
+    PAGE_SIZE,
+    AttentionSpec,
+    Device,
+    LibraryRecord,
+    ModelConfig,
+    ModelSpec,
+)
 from mlc_llm.version import __version__, tvm_version
 
 FLOAT_BYTES = 4
@@ -32,6 +38,7 @@ def stored_parameters(model: nn.Module) -> list[dict[str, Any]]:
 def metadata(
     spec: ModelSpec,
     config: ModelConfig,
+    attention: Sequence[AttentionSpec],
     params: Sequence[Mapping[str, Any]],
     repack: Sequence[Mapping[str, Any]],
     kv_dtype: str,
@@ -41,32 +48,39 @@ def metadata(
     Keys that MLC's libraries have too mean the same here. A window's and a chunk's size are the
     model's own: they are only the defaults of what is given at run time.
     """
-    geometry = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
     return {
         "model_type": spec.architecture,
         "quantization": spec.quantization,
+        "deterministic": spec.deterministic,
         "context_window_size": config.context_window_size,
+        "rope_window": config.context_window_size if config.rope_depends_on_window else None,
         "sliding_window_size": config.sliding_window_size,
         "attention_sink_size": config.attention_sink_size,
         "prefill_chunk_size": config.prefill_chunk_size,
         "tensor_parallel_shards": 1,
         "kv_cache_bytes": 0,
-        "memory_usage": {"prefill": _prefill_bytes(config)},
+        "memory_usage": {"prefill": _prefill_bytes(config, attention)},
         "params": list(params),
         "kv_cache": {
-            **{name: getattr(config, name) for name in geometry},
             "dtype": kv_dtype,
             "page_size": PAGE_SIZE,
+            "layers": [_described(layer) for layer in attention],
         },
         "repack": list(repack),
     }
 
 
-def _prefill_bytes(config: ModelConfig) -> int:
+def _described(layer: AttentionSpec) -> dict[str, Any]:
+    """A layer's attention as it stands in the metadata: what its keys and values take and cost."""
+    names = ("query_heads", "kv_heads", "key_size", "value_size", "window", "sink", "keys_of")
+    return {name: getattr(layer, name) for name in names}
+
+
+def _prefill_bytes(config: ModelConfig, attention: Sequence[AttentionSpec]) -> int:
     """An estimate of what one prefill chunk needs beside weights and cache, in bytes."""
-    heads = config.num_attention_heads + 2 * config.num_key_value_heads
     ffn = getattr(config, "intermediate_size", 4 * config.hidden_size)
-    row = 4 * config.hidden_size + 3 * ffn + 3 * heads * config.head_dim
+    heads = max(layer.qkv_width + layer.query_heads * layer.key_size for layer in attention)
+    row = 4 * config.hidden_size + 3 * ffn + 3 * heads
     return row * FLOAT_BYTES * config.prefill_chunk_size
 
 

@@ -17,7 +17,12 @@ SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
 
 
 def compile_model(
-    model: str | Path, device: str = "auto", output: str | Path | None = None, *, opt: str = ""
+    model: str | Path,
+    device: str = "auto",
+    output: str | Path | None = None,
+    *,
+    opt: str = "",
+    deterministic: bool = False,
 ) -> Path:
     """Compile the model library of a model folder.
 
@@ -26,6 +31,7 @@ def compile_model(
         device: ``auto``, a device's name, or ``name:index``.
         output: the library's file; by default ``{folder's name}-{device}.so`` in the folder.
         opt: compilation options, such as ``"activations=a8"``.
+        deterministic: compute prompts just as answers; see ``ChatConfig``.
 
     Returns:
         The library's path.
@@ -41,6 +47,6 @@ def compile_model(
     suffix = SUFFIXES.get(sys.platform, ".so")
     default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"
     path = Path(output) if output is not None else default
-    spec = ModelSpec.of(folder.config, architecture, opt)
+    spec = ModelSpec.of(folder.config, architecture, opt, deterministic)
     compile_library(spec, architecture, chosen.device, chosen.device.target(chosen.index), path)
     return path

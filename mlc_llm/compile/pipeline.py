@@ -59,6 +59,7 @@ def _machine() -> Sequence[Pass]:
         relax.transform.ComputePrimValue(),
         ShareViews(),
         relax.transform.CanonicalizeBindings(),
+        relax.transform.DeadCodeElimination(),
         relax.transform.VMShapeLower(),
         relax.transform.AttachGlobalSymbol(),
     ]

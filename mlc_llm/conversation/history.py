@@ -11,7 +11,7 @@ from mlc_llm.conversation.message import SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.errors import ConfigError, TemplateError, unknown
 from mlc_llm.plugin.template import ConversationTemplate
-from mlc_llm.tokenizer import Tokenizer
+from mlc_llm.tokenizer import PromptTokens, Tokenizer
 
 
 class Conversation:
@@ -107,6 +107,10 @@ class Conversation:
             ConfigError: there is no message, or a message is malformed.
             TokenizerError: a message holds what is no character.
         """
+        return list(self.prompt(messages).ids)
+
+    def prompt(self, messages: Iterable[Any] | None = None) -> PromptTokens:
+        """Like :meth:`prompt_ids`, with where generated tokens stand."""
         return self._encoder.encode(self._filled(messages), self._prefix)
 
     def prompt_text(self, messages: Iterable[Any] | None = None) -> str:

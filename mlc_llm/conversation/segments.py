@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mlc_llm.tokenizer.base import Tokenizer
+from mlc_llm.tokenizer.prompt import PromptTokens
 
 _WHITE_SPACE = (
     "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -64,8 +65,8 @@ class SegmentEncoder:
         self._specials = re.compile("|".join(map(re.escape, texts))) if texts else None
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
-    def encode(self, segments: Iterable[Segment], prefix: Sequence[int] = ()) -> list[int]:
-        """The token ids of a prompt.
+    def encode(self, segments: Iterable[Segment], prefix: Sequence[int] = ()) -> PromptTokens:
+        """The tokens of a prompt.
 
         Args:
             segments: the prompt's parts.
@@ -73,6 +74,7 @@ class SegmentEncoder:
                 last of them once more, it stands there only once.
         """
         ids = list(prefix)
+        generated: list[range] = []
         cache: dict[tuple[str, bool], list[int]] = {}
         fresh, first = True, True
         for part in self._stripped(list(self._parts(segments))):
@@ -88,11 +90,12 @@ class SegmentEncoder:
                     ids.append(part)
                     fresh = self._tokenizer.prefix_after_special
             else:
+                generated.append(range(len(ids), len(ids) + len(part)))
                 ids += part
                 fresh = False
             first = False
         self._cache = cache
-        return ids
+        return PromptTokens(ids, tuple(generated))
 
     def _encode(self, text: str, continues: bool) -> list[int]:
         return self._tokenizer.encode(text, continues=continues)

@@ -128,8 +128,13 @@ def check_record(record: LibraryRecord, request: LibraryRequest, device: Device)
     if record.tvm != tvm_version():
         return f"it was compiled with TVM {record.tvm}, and this is TVM {tvm_version()}"
     wanted = request.spec
-    if request.named is not None and not wanted.opt:
-        wanted = wanted.model_copy(update={"opt": record.spec.opt})
+    if request.named is not None:
+        own = record.spec
+        update = {
+            "opt": wanted.opt or own.opt,
+            "deterministic": wanted.deterministic or own.deterministic,
+        }
+        wanted = wanted.model_copy(update=update)
     differences = record.spec.differences(wanted)
     if differences:
         return "it is for another model:\n" + "\n".join(f"  {line}" for line in differences)

@@ -6,7 +6,9 @@ kernels of its own when it lowers a model.
 
 from __future__ import annotations
 
-from tvm import relax, te
+from typing import Protocol
+
+from tvm import te
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -27,38 +29,29 @@ class SiluAndMul(nn.Module):
         return op.silu(gate) * up
 
 
-class KVCache(nn.Object):
-    """TVM's paged KV cache, as a model sees it."""
+class KVCache(Protocol):
+    """The KV cache of a pass, as a model sees it while it is traced.
 
-    def attention(self, layer: int, qkv: nn.Tensor, query_heads: int, scale: float) -> nn.Tensor:
-        """Rotate and append this layer's keys and values, then attend.
+    Attributes:
+        positions: (tokens,) int32, the position of each token in its sequence.
+        pages: the tensors of keys and values, with those that were appended.
+    """
+
+    positions: nn.Tensor
+    pages: list[nn.Tensor]
+
+    def attend(self, layer: int, qkv: nn.Tensor, sinks: nn.Tensor | None = None) -> nn.Tensor:
+        """Rotate and append a layer's keys and values, then attend as the architecture describes.
 
         Args:
-            layer: index of the layer.
-            qkv: (tokens, query_heads + 2 * kv_heads, head_dim) in the cache's dtype.
-            query_heads: number of query heads.
-            scale: factor of the scores, usually ``head_dim ** -0.5``.
+            layer: the layer's index.
+            qkv: (tokens, qkv_width of the layer's description): queries, keys, values.
+            sinks: (query_heads,) float32 logits, where the description has ``sink_logits``.
 
         Returns:
-            (tokens, query_heads, head_dim) in the cache's dtype.
+            (tokens, out_width of the description).
         """
-        tokens, _, head_dim = qkv.shape
-        call = relax.call_dps_packed(
-            "vm.builtin.attention_kv_cache_attention_with_fused_qkv",
-            [self._expr, relax.prim_value(layer), relax.prim_value(scale), qkv._expr],
-            out_ty=relax.TensorType((tokens, query_heads, head_dim), qkv.dtype),
-        )
-        return nn.Tensor(_expr=relax.BlockBuilder.current().emit(call))
-
-
-def last_token(x: nn.Tensor) -> nn.Tensor:
-    """The last row of (tokens, hidden), as (1, hidden)."""
-
-    def pick(rows: te.Tensor) -> te.Tensor:
-        last = rows.shape[0] - 1
-        return te.compute((1, rows.shape[1]), lambda _, j: rows[last, j], name="last_token")
-
-    return op.tensor_expr_op(pick, "last_token", [x])
+        ...
 
 
 def rows_at(x: nn.Tensor, positions: nn.Tensor) -> nn.Tensor:

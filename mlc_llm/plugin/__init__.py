@@ -13,12 +13,14 @@ group                          the entry names       its value
 """
 
 from mlc_llm.plugin.architecture import Architecture, ModelConfig, Weight
+from mlc_llm.plugin.attention import PAGE_SIZE, AttentionSpec, Rope
 from mlc_llm.plugin.device import (
     Adapter,
     AttentionKernels,
     Availability,
     Device,
     DeviceCodegen,
+    Phase,
     Repack,
 )
 from mlc_llm.plugin.hookspecs import hookimpl
@@ -26,9 +28,11 @@ from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, M
 from mlc_llm.plugin.template import ConversationTemplate
 
 __all__ = [
+    "PAGE_SIZE",
     "Adapter",
     "Architecture",
     "AttentionKernels",
+    "AttentionSpec",
     "Availability",
     "ConversationTemplate",
     "Device",
@@ -39,7 +43,9 @@ __all__ = [
     "ModelConfig",
     "ModelSpec",
     "NotFound",
+    "Phase",
     "Repack",
+    "Rope",
     "Weight",
     "hookimpl",
 ]

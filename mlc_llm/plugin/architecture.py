@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
+from mlc_llm.plugin.attention import AttentionSpec
 from mlc_llm.version import INTERFACE_VERSION
 
 if TYPE_CHECKING:
@@ -22,8 +24,10 @@ class ModelConfig(BaseModel):
     names for these fields are the same; other fields are ignored.
 
     Args:
+        context_window_size: positions of the context window; -1 where none is set.
+        max_position_embeddings: positions that the model can read, as its own file says.
         position_embedding_base: RoPE's base, ``rope_theta`` in Hugging Face's files.
-        rope_scaling: RoPE's scaling with its ``rope_type`` (``linear`` or ``llama3``), or None.
+        rope_scaling: RoPE's scaling, as ``mlc_llm.model.rope`` reads it, or None.
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
@@ -35,6 +39,7 @@ class ModelConfig(BaseModel):
     head_dim: PositiveInt
     vocab_size: PositiveInt
     context_window_size: int
+    max_position_embeddings: int | None = None
     sliding_window_size: int = -1
     attention_sink_size: int = -1
     prefill_chunk_size: int = 2048
@@ -52,8 +57,9 @@ class ModelConfig(BaseModel):
         data.setdefault("num_key_value_heads", heads)
         if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             data.setdefault("head_dim", hidden // heads)
-        if "context_window_size" not in data and "max_position_embeddings" in data:
-            data["context_window_size"] = data["max_position_embeddings"]
+        for name, other in permutations(("context_window_size", "max_position_embeddings")):
+            if name not in data and other in data:
+                data[name] = data[other]
         if "sliding_window_size" not in data and "sliding_window" in data:
             data["sliding_window_size"] = data["sliding_window"]
         return {**_rope(data), **data}
@@ -67,13 +73,20 @@ class ModelConfig(BaseModel):
             )
         return self
 
+    @property
+    def rope_depends_on_window(self) -> bool:
+        """Whether compiled code is right for one size of the context window only."""
+        return (self.rope_scaling or {}).get("rope_type") in ("dynamic", "longrope", "su")
+
     def shape(self) -> dict[str, Any]:
         """The fields that compiled code depends on, as a JSON object.
 
-        Not among them: the vocabulary's size, which is symbolic, and the sizes of the context
-        window and of a prefill chunk, which are given at run time.
+        Not among them: the vocabulary's size, which is symbolic, and the sizes of a prefill chunk
+        and of the context window, which are given at run time, unless RoPE depends on the window.
         """
-        given_later = {"vocab_size", "context_window_size", "prefill_chunk_size"}
+        given_later = {"vocab_size", "prefill_chunk_size"}
+        if not self.rope_depends_on_window:
+            given_later |= {"context_window_size", "max_position_embeddings"}
         if self.sliding_window_size <= 0:
             given_later.add("attention_sink_size")
         return self.model_dump(mode="json", exclude=given_later)
@@ -125,11 +138,18 @@ class Architecture(ABC):
         """
 
     @abstractmethod
-    def module(self, config: Any, dtype: str) -> nn.Module:
-        """The Relax module, its parameters in ``dtype``, with the methods of every text model.
+    def attention(self, config: Any) -> list[AttentionSpec]:
+        """How each layer attends, in their order.
 
-        The methods are ``embed``, ``prefill``, ``decode``, ``batch_prefill`` and
-        ``batch_decode``; see ``mlc_llm.model.llama.module``. Imports TVM.
+        Args:
+            config: what :meth:`config` returned.
+        """
+
+    @abstractmethod
+    def module(self, config: Any, dtype: str) -> nn.Module:
+        """The Relax module, an ``mlc_llm.model.causal_lm.CausalLM`` with parameters in ``dtype``.
+
+        Imports TVM.
 
         Args:
             config: what :meth:`config` returned; its ``vocab_size`` may be 1, since the

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from mlc_llm.version import INTERFACE_VERSION
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import tvm
     from tvm.relax.frontend import nn
 
-    from mlc_llm.plugin.architecture import ModelConfig
+    from mlc_llm.plugin.attention import AttentionSpec
     from mlc_llm.plugin.model_library import LibraryRecord
 
 
@@ -169,28 +169,51 @@ class Repack:
 
 @dataclass(frozen=True)
 class AttentionKernels:
-    """The ``PrimFunc`` that TVM's paged KV cache calls, with the signatures that it defines.
+    """The ``PrimFunc`` of one description of attention, over pages that a table finds.
 
-    See ``vm.builtin.paged_attention_kv_cache_create`` in TVM's ``paged_kv_cache.cc`` and the
-    ``TIR*`` classes of ``attn_backend.h``. Pages are (pages, 2, kv_heads, 16, head_dim).
+    The keys and values of a layer are one tensor, ``pages`` (number of pages, *page_shape), and
+    ``page_table`` (sequences, pages of a sequence) says which pages a sequence has, in their order.
+    A row of a pass is the token at ``positions[row]`` of sequence ``sequences[row]``. Keys are
+    appended before they are attended to. What comes out of a row depends on its sequence up to its
+    position and on nothing else: not on the other rows, nor on what the pages hold besides.
 
-    The kernels of a model with a sliding window mask what lies outside it; the cache's own sliding
-    is not used, since it would give keys, which are stored rotated, new positions.
+    The arguments are, with n rows of the activations' dtype, and int32 tables:
+
+    ======= =============================================================================
+    append  qkv (n, qkv_width), positions (n,), sequences (n,), page_table, pages (changed in
+            place), q (n, query_heads * key_size): the rotated queries
+    rotate  q (n, query_heads * key_size), positions (n,), the rotated queries of that shape
+    prefill q, positions (n,), sequences (n,), starts (b + 1,), page_table, pages, sinks,
+            out (n, out_width); the rows ``starts[i]`` to ``starts[i + 1] - 1`` are consecutive
+            tokens of one sequence
+    decode  q, positions (n,), sequences (n,), page_table, pages, sinks, out (n, out_width); rows
+            come in any order, several may be of one sequence, and there may be a single one
+    ======= =============================================================================
+
+    ``sinks`` (query_heads,) float32 are there only where the description has ``sink_logits``.
+
+    Args:
+        append: None for a layer that uses the keys and values of an earlier one.
+        rotate: what such a layer does in its place; None for the others, and without RoPE.
+        prefill: many tokens of each sequence.
+        decode: single tokens.
     """
 
-    split_rotary: tvm.tirx.PrimFunc
-    transpose_append: tvm.tirx.PrimFunc
-    prefill_ragged: tvm.tirx.PrimFunc
+    append: tvm.tirx.PrimFunc | None
+    rotate: tvm.tirx.PrimFunc | None
     prefill: tvm.tirx.PrimFunc
     decode: tvm.tirx.PrimFunc
-    merge_state: tvm.tirx.PrimFunc
-    copy_single_page: tvm.tirx.PrimFunc
-    debug_get_kv: tvm.tirx.PrimFunc
-    compact_kv_copy: tvm.tirx.PrimFunc
+
+
+Phase = Literal["prefill", "decode"]
+"""What the kernels of a pass are for: a prompt's tokens, or single tokens and their logits."""
 
 
 class DeviceCodegen(Protocol):
     """How models are compiled for one device and target."""
+
+    rows_agree: bool
+    """Whether a kernel for a single row gives the bits that the one for many rows gives."""
 
     def activation_dtype(self, model_dtype: str) -> str:
         """The dtype that activations have on this device.
@@ -199,23 +222,28 @@ class DeviceCodegen(Protocol):
             model_dtype: that of the stored weights, ``float16`` or ``float32``.
         """
 
-    def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
+    def lower(self, model: nn.Module, phase: Phase) -> tuple[nn.Module, list[Repack]]:
         """Replace layers by the device's own, and say how their parameters are made.
+
+        How exactly a layer computes may depend on the phase, and must not depend on how many tokens
+        there are. The parameters are the same in both phases.
 
         Args:
             model: the architecture's module with its quantised layers.
+            phase: what the module is for.
 
         Returns:
             The module that is compiled, and a step for each of its parameters, or for several at
             once. Every stored parameter is the input of exactly one step.
         """
 
-    def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
-        """The kernels that TVM's paged KV cache calls.
+    def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+        """The kernels of one description of attention.
 
         Args:
-            config: the model's config.
-            dtype: the KV cache's dtype.
+            spec: the description.
+            dtype: that of keys and values.
+            activation_dtype: that of queries and results.
         """
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:

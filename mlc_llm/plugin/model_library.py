@@ -18,7 +18,7 @@ RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
 """What a library's record stands between, so that it is found by scanning the file's bytes."""
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """The version of the record, and of what libraries with it promise, that this core understands."""
 
 
@@ -30,6 +30,7 @@ class ModelSpec(BaseModel):
         shape: the architecture's ``ModelConfig.shape()``.
         quantization: the quantisation's name.
         opt: compilation options, in canonical form.
+        deterministic: whether prompts are computed just as answers are.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,15 +39,23 @@ class ModelSpec(BaseModel):
     shape: dict[str, Any]
     quantization: str
     opt: str = ""
+    deterministic: bool = False
 
     @classmethod
-    def of(cls, model: ModelFile, architecture: Architecture, opt: str = "") -> Self:
+    def of(
+        cls,
+        model: ModelFile,
+        architecture: Architecture,
+        opt: str = "",
+        deterministic: bool = False,
+    ) -> Self:
         """The spec of a model folder.
 
         Args:
             model: the folder's ``mlc-chat-config.json``, overrides applied.
             architecture: the architecture that it names.
             opt: compilation options, ``"name=value,..."``.
+            deterministic: whether prompts are computed just as answers are.
 
         Raises:
             ModelFolderError: the architecture cannot read the file's ``model_config``.
@@ -55,8 +64,11 @@ class ModelSpec(BaseModel):
             "sliding_window_size": model.sliding_window_size,
             "attention_sink_size": model.attention_sink_size,
         }
+        if model.context_window_size > 0:
+            windows["context_window_size"] = model.context_window_size
+        own = {"max_position_embeddings": model.architecture_config.get("context_window_size")}
         try:
-            config = architecture.config({**model.architecture_config, **windows})
+            config = architecture.config({**own, **model.architecture_config, **windows})
         except ValueError as error:
             raise ModelFolderError(
                 f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "
@@ -67,6 +79,7 @@ class ModelSpec(BaseModel):
             shape=config.shape(),
             quantization=model.quantization,
             opt=",".join(f"{name}={value}" for name, value in parse_options(opt).items()),
+            deterministic=deterministic,
         )
 
     def digest(self) -> str:

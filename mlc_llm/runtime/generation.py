@@ -16,7 +16,7 @@ from typing import Literal
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
 from mlc_llm.runtime.sampler import Sampler
-from mlc_llm.tokenizer import Detokenizer
+from mlc_llm.tokenizer import Detokenizer, PromptTokens
 from mlc_llm.tokenizer.stop import StopText
 
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -113,7 +113,7 @@ class Answer:
 
 def generate(
     model: LoadedModel,
-    prompt_ids: Sequence[int],
+    prompt: PromptTokens,
     sampler: Sampler,
     ending: Ending,
     detokenizer: Detokenizer,
@@ -123,7 +123,7 @@ def generate(
 
     Args:
         model: the model; what its KV cache holds of the prompt is not prefilled again.
-        prompt_ids: the whole prompt.
+        prompt: the whole prompt.
         sampler: chooses the tokens; made for this answer.
         ending: when the answer ends.
         detokenizer: turns tokens into text; made for this answer.
@@ -138,15 +138,15 @@ def generate(
         TokenizerError: a token of the prompt is not in the model's vocabulary.
         GenerationError: the model failed.
     """
-    answer = Answer(len(prompt_ids), recorder is not None)
-    tokens = token_steps(model, prompt_ids, sampler, ending, recorder)
+    answer = Answer(len(prompt.ids), recorder is not None)
+    tokens = token_steps(model, prompt, sampler, ending, recorder)
     reason = yield from text_steps(tokens, detokenizer, ending.stop_strings, answer)
     yield answer.result(reason)
 
 
 def token_steps(
     model: LoadedModel,
-    prompt_ids: Sequence[int],
+    prompt: PromptTokens,
     sampler: Sampler,
     ending: Ending,
     recorder: LogprobRecorder | None = None,
@@ -156,7 +156,7 @@ def token_steps(
     Yields a step after each prefilled chunk, then one for every token. Returns why it ended.
     """
     begin = time.perf_counter()
-    for count in model.feed_steps(prompt_ids):
+    for count in model.feed_steps(prompt.ids, prompt.generated):
         yield Delta(prefilled=count)
     token = sampler.sample(model.logits)
     model.metrics.time_to_first_token = time.perf_counter() - begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -14,9 +14,11 @@ from mlc_llm.plugin import Adapter
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
+from mlc_llm.runtime.kv_cache import KVCache, Run
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
+from mlc_llm.runtime.sequence import phase_runs, prompt_phases
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads
@@ -31,7 +33,7 @@ class LoadedModel:
     """One model and the tokens that its KV cache holds.
 
     Everything here touches TVM and must run in the model's engine thread. After an error in the
-    middle of a pass the cache is empty, and the model can be used as before.
+    middle of a pass the cache holds what it held before, and the model can be used as before.
     """
 
     def __init__(
@@ -50,7 +52,6 @@ class LoadedModel:
         self.device = device
         self._adapter = adapter
         self._functions = functions
-        self._tokens: list[int] = []
         self._logits: np.ndarray | None = None
         self.resize(window)
 
@@ -103,21 +104,23 @@ class LoadedModel:
             DeviceError: there is not enough memory, or a tensor is too large for the adapter.
         """
         need = memory.estimate(self.metadata, window, 0, 0)
-        require_kv_cache(self.metadata, window, need, self._adapter)
+        require_kv_cache(self.metadata, window, self._adapter)
         memory.require(need, memory.available_on(self.device, self._adapter), window)
-        self._cache = self._functions.create_cache(window)
+        cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
+        self._functions.use(cache)
         self.window = window
-        self._forget()
+        self._sequence = cache.add()
+        self._logits = None
 
     @property
     def tokens(self) -> tuple[int, ...]:
         """The tokens that the KV cache holds."""
-        return tuple(self._tokens)
+        return tuple(self._sequence.tokens)
 
     @property
     def length(self) -> int:
-        """How many tokens that are."""
-        return len(self._tokens)
+        """Number of tokens in the KV cache."""
+        return len(self._sequence)
 
     @property
     def logits(self) -> np.ndarray:
@@ -130,8 +133,12 @@ class LoadedModel:
             raise GenerationError("The model has no logits: nothing was fed since the last change.")
         return self._logits
 
-    def feed(self, ids: Sequence[int]) -> np.ndarray:
-        """Make the cache hold exactly ``ids``, prefilling only what it does not hold yet.
+    def feed(self, ids: Sequence[int], generated: Iterable[range] = ()) -> np.ndarray:
+        """Make the cache hold exactly ``ids``, computing only what it does not hold yet.
+
+        Args:
+            ids: the tokens.
+            generated: where tokens stand among them that the model generated.
 
         Returns:
             The logits after the last of them; see :attr:`logits`.
@@ -141,22 +148,22 @@ class LoadedModel:
             TokenizerError: one of them is no token of this model.
             GenerationError: the pass failed.
         """
-        for _ in self.feed_steps(ids):
+        for _ in self.feed_steps(ids, generated):
             pass
         return self.logits
 
-    def feed_steps(self, ids: Sequence[int]) -> Iterator[int]:
-        """Like :meth:`feed`, a chunk at a time; yields how many tokens each chunk prefilled."""
+    def feed_steps(self, ids: Sequence[int], generated: Iterable[range] = ()) -> Iterator[int]:
+        """Like :meth:`feed`, a chunk at a time; yields how many tokens each chunk had."""
         self._check(ids, len(ids))
-        kept = _common_prefix(self._tokens, ids)
-        # Logits exist only for a token that is prefilled now.
-        kept = min(kept, len(ids) - 1)
-        if kept < len(self._tokens):
-            self.pop(len(self._tokens) - kept)
-        yield from self.prefill_steps(ids[len(self._tokens) :])
+        phases = self._phases(len(ids), generated)
+        # Logits exist only for a token that is computed now.
+        kept = min(self._sequence.held(ids, phases), len(ids) - 1)
+        self.pop(self.length - kept)
+        kept = self.length
+        yield from self._append(ids[kept:], phases[kept:])
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids`` to the cache, in chunks; returns the logits after the last one.
+        """Append ``ids`` to the cache as a prompt; returns the logits after the last one.
 
         Raises:
             PromptTooLongError: the window would overflow; nothing was appended.
@@ -168,14 +175,9 @@ class LoadedModel:
         return self.logits
 
     def prefill_steps(self, ids: Sequence[int]) -> Iterator[int]:
-        """Like :meth:`prefill`; yields how many tokens each chunk had."""
-        self._check(ids, len(self._tokens) + len(ids))
-        for begin in range(0, len(ids), self.window.chunk):
-            chunk = ids[begin : begin + self.window.chunk]
-            with self.metrics.prefill.measure() as phase:
-                self._forward("prefill", chunk)
-                phase.tokens += len(chunk)
-            yield len(chunk)
+        """Like :meth:`prefill`, a chunk at a time; yields how many tokens each chunk had."""
+        self._check(ids, self.length + len(ids))
+        yield from self._append(ids, self._phases(len(ids)))
 
     def decode(self, token: int) -> np.ndarray:
         """Append one token; returns the logits after it.
@@ -185,8 +187,8 @@ class LoadedModel:
             TokenizerError: it is no token of this model.
             GenerationError: the pass failed.
         """
-        self._check([token], len(self._tokens) + 1)
-        self._forward("decode", [token])
+        self._check([token], self.length + 1)
+        self._decode(token)
         return self.logits
 
     def pop(self, count: int) -> None:
@@ -195,21 +197,15 @@ class LoadedModel:
         Raises:
             ValueError: there are not that many.
         """
-        if not 0 <= count <= len(self._tokens):
-            raise ValueError(f"cannot pop {count} of {len(self._tokens)} tokens")
-        if count == 0:
-            return
-        if count == len(self._tokens):
-            self.reset()
-            return
-        self._cache.pop(count)
-        del self._tokens[-count:]
-        self._logits = None
+        if not 0 <= count <= self.length:
+            raise ValueError(f"cannot pop {count} of {self.length} tokens")
+        if count:
+            self._sequence.truncate(self.length - count)
+            self._logits = None
 
     def reset(self) -> None:
         """Empty the KV cache."""
-        self._forget()
-        self._cache.clear()
+        self.pop(self.length)
 
     def reset_metrics(self) -> None:
         """Begin to measure anew."""
@@ -218,7 +214,7 @@ class LoadedModel:
     def release(self) -> None:
         """Let go of the weights and the cache; the model cannot be used any more."""
         self._logits = None
-        del self._functions, self._cache, self.library
+        del self._functions, self._sequence, self.library
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
@@ -229,18 +225,32 @@ class LoadedModel:
         self._check(ids, len(ids))
         return self._functions.embed(ids)
 
-    def _forward(self, name: str, ids: Sequence[int]) -> None:
-        """One pass of ``prefill`` or ``decode`` over ``ids``."""
-        try:
-            self._logits = self._functions.forward(name, ids, self._cache)
-            self._tokens.extend(ids)
-        except BaseException:
-            self.reset()
-            raise
+    def _phases(self, length: int, generated: Iterable[range] = ()) -> bytearray:
+        """The phase that each token of a prompt is computed in."""
+        # There the phases compute alike, and each token counts as one of a prompt.
+        return bytearray(length) if self.metadata.deterministic else prompt_phases(length, generated)
 
-    def _forget(self) -> None:
-        self._tokens.clear()
+    def _append(self, ids: Sequence[int], phases: Sequence[int]) -> Iterator[int]:
+        """Compute tokens in their phases, in chunks; the last one gives the logits."""
+        begin = 0
+        for phase, count in phase_runs(phases[:-1]):
+            for first in range(begin, begin + count, self.window.chunk):
+                chunk = ids[first : min(first + self.window.chunk, begin + count)]
+                compute = self._functions.replay if phase else self._functions.prefill
+                with self.metrics.prefill.measure() as measured:
+                    self._logits = None
+                    compute([Run(self._sequence, chunk)])
+                    measured.tokens += len(chunk)
+                yield len(chunk)
+            begin += count
+        with self.metrics.prefill.measure() as measured:
+            self._decode(ids[-1])
+            measured.tokens += 1
+        yield 1
+
+    def _decode(self, token: int) -> None:
         self._logits = None
+        self._logits = self._functions.decode([Run(self._sequence, (token,))])[0]
 
     def _check(self, ids: Sequence[int], length: int) -> None:
         """Refuse what the kernels would read beyond their arrays for."""
@@ -259,15 +269,6 @@ class LoadedModel:
             )
 
 
-def _common_prefix(held: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many tokens at the beginning are equal."""
-    pairs = zip(held, wanted, strict=False)
-    return next(
-        (index for index, (left, right) in enumerate(pairs) if left != right),
-        min(len(held), len(wanted)),
-    )
-
-
 def _require_memory(
     metadata: LibraryMetadata,
     window: Window,
@@ -277,5 +278,5 @@ def _require_memory(
 ) -> None:
     largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
     need = memory.estimate(metadata, window, folder.total_bytes, largest)
-    require_kv_cache(metadata, window, need, adapter)
+    require_kv_cache(metadata, window, adapter)
     memory.require(need, memory.available_on(device, adapter), window)

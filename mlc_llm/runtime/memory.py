@@ -16,10 +16,6 @@ from mlc_llm.runtime.window import Window
 if TYPE_CHECKING:
     import tvm
 
-_DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
-_SLACK_PAGES = 1
-"""Pages that TVM's KV cache has beyond its capacity."""
-
 _MEMINFO = Path("/proc/meminfo")
 _OWN_CGROUP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -66,18 +62,14 @@ def estimate(
         largest_tensor: bytes of the largest one.
     """
     cache = metadata.kv_cache
-    width = _DTYPE_BYTES.get(cache.dtype, 4)
-    per_token = 2 * cache.num_hidden_layers * cache.num_key_value_heads * cache.head_dim * width
-    pages = -(-window.size // cache.page_size) + _SLACK_PAGES
-    # The cache's own buffers for one chunk: queries, keys, values and the attention's output.
-    heads = 2 * cache.num_attention_heads + 2 * cache.num_key_value_heads
-    buffers = window.chunk * (heads * cache.head_dim * width + 2 * cache.num_attention_heads * 4)
+    per_token = sum(layer.kv_width for layer in cache.own) * cache.item_size
+    pages = -(-window.size // cache.page_size)
     return MemoryEstimate(
         weights=weight_bytes + largest_tensor,
         kv_cache=pages * cache.page_size * per_token,
-        workspace=max(metadata.memory_usage.values(), default=0) + buffers,
+        workspace=max(metadata.memory_usage.values(), default=0),
         kv_bytes_per_token=per_token,
-        kv_slack=(_SLACK_PAGES + 1) * cache.page_size * per_token,
+        kv_slack=cache.page_size * per_token,
     )
 
 

@@ -39,21 +39,54 @@ class RepackStep(BaseModel):
     dtypes: list[str] = []
 
 
+class LayerAttention(BaseModel):
+    """What a layer's attention takes and costs: see :class:`~mlc_llm.plugin.AttentionSpec`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    query_heads: int
+    kv_heads: int
+    key_size: int
+    value_size: int
+    window: int | None = None
+    sink: int = 0
+    keys_of: int | None = None
+
+    @property
+    def kv_width(self) -> int:
+        """Numbers that a token's keys and values have."""
+        return self.kv_heads * (self.key_size + self.value_size)
+
+
 class KVCacheGeometry(BaseModel):
     """The shape of the KV cache's pages.
 
     Args:
+        dtype: of keys and values.
         page_size: tokens of a page.
+        layers: all layers, in their order.
     """
 
     model_config = ConfigDict(extra="ignore")
 
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
     dtype: str
-    page_size: int = 16
+    page_size: int
+    layers: list[LayerAttention]
+
+    @property
+    def own(self) -> list[LayerAttention]:
+        """The layers that have keys and values of their own, in their order."""
+        return [layer for layer in self.layers if layer.keys_of is None]
+
+    @property
+    def page_shapes(self) -> list[tuple[int, int]]:
+        """For each of these, the shape of a page: (kv heads, elements of a head)."""
+        return [(layer.kv_heads, layer.kv_width * self.page_size // layer.kv_heads) for layer in self.own]
+
+    @property
+    def item_size(self) -> int:
+        """Bytes of a number."""
+        return 2 if self.dtype in ("float16", "bfloat16") else 4
 
 
 class LibraryMetadata(BaseModel):
@@ -63,7 +96,9 @@ class LibraryMetadata(BaseModel):
 
     model_type: str
     quantization: str
+    deterministic: bool = False
     context_window_size: int = -1
+    rope_window: int | None = None
     sliding_window_size: int = -1
     attention_sink_size: int = -1
     prefill_chunk_size: int = -1

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime.compiled_library import CompiledLibrary
-from mlc_llm.runtime.kv_cache import KVCache
+from mlc_llm.runtime.kv_cache import KVCache, Run
 from mlc_llm.runtime.placement import on_host
+from mlc_llm.runtime.sequence import DECODED, PREFILLED
 from mlc_llm.runtime.token_input import TokenInput
-from mlc_llm.runtime.window import Window
 
 if TYPE_CHECKING:
     import tvm
 
-_PASSES = ("prefill", "decode")
-_CREATE_CACHE = "create_tir_paged_kv_cache"
+PASSES = ("prefill", "replay", "score", "decode", "batch_decode")
 
 
 def check_functions(library: CompiledLibrary) -> None:
@@ -28,12 +27,12 @@ def check_functions(library: CompiledLibrary) -> None:
     Raises:
         LibraryError: it lacks a function.
     """
-    for name in ("embed", *_PASSES, _CREATE_CACHE):
+    for name in ("embed", *PASSES):
         library.function(name)
 
 
 class ModelFunctions:
-    """What a library computes; it remembers nothing of a conversation.
+    """What a library computes; what it remembers of tokens is in a :class:`KVCache`.
 
     Args:
         library: the opened library.
@@ -52,20 +51,20 @@ class ModelFunctions:
         device: tvm.runtime.Device,
         vocab_size: int,
     ) -> None:
-        from tvm import get_global_func
-
+        self._library, self._parameters = library, parameters
         self._embed = library.bound("embed", parameters)
-        self._passes = {name: library.bound(name, *parameters) for name in _PASSES}
-        self._create_cache = library.function(_CREATE_CACHE)
-        self._page_size = library.metadata.kv_cache.page_size
         self._vocab_size = vocab_size
+        self._device = device
         self._input = TokenInput(device)
-        self._reshape = get_global_func("vm.builtin.reshape")
         self._on_host = on_host(device)
+        self._passes: dict[str, Any] = {}
 
-    def create_cache(self, window: Window) -> KVCache:
-        """Make an empty KV cache."""
-        return KVCache(self._create_cache, window, self._page_size)
+    def use(self, cache: KVCache) -> None:
+        """Compute with this cache from now on."""
+        self._cache = cache
+        self._passes = {
+            name: self._library.bound(name, *cache.pages, *self._parameters) for name in PASSES
+        }
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size)."""
@@ -74,38 +73,82 @@ class ModelFunctions:
         except Exception as error:
             raise _failed("embed", error) from error
 
-    def forward(self, name: str, ids: Sequence[int], cache: KVCache) -> np.ndarray:
-        """Append ``ids`` to the cache; returns the logits after them: float32 of (vocab_size,).
+    def prefill(self, runs: Sequence[Run]) -> None:
+        """Append tokens of prompts.
 
         Args:
-            name: ``prefill``, or ``decode`` for a single token.
-            ids: the tokens.
-            cache: what holds the tokens before them.
+            runs: the tokens; those of one sequence stand together.
 
         Raises:
-            GenerationError: the function failed; the cache must be cleared.
+            GenerationError: the function failed; nothing was appended.
         """
+        self._pass("prefill", runs, PREFILLED)
+
+    def replay(self, runs: Sequence[Run]) -> None:
+        """Append tokens as :meth:`decode` does, many at a time and without logits.
+
+        Keys and values of generated tokens that were lost become what they were.
+
+        Args:
+            runs: the tokens; those of one sequence stand together.
+
+        Raises:
+            GenerationError: the function failed; nothing was appended.
+        """
+        self._pass("replay", runs, DECODED)
+
+    def score(self, runs: Sequence[Run], rows: Sequence[int]) -> np.ndarray:
+        """Append tokens of prompts; the logits after some of them.
+
+        Args:
+            runs: the tokens; those of one sequence stand together.
+            rows: which of all tokens, counted from 0.
+
+        Returns:
+            float32 of shape (len(rows), vocab_size).
+
+        Raises:
+            GenerationError: the function failed; nothing was appended.
+        """
+        from tvm.runtime import tensor
+
+        wanted = tensor(np.asarray(rows, np.int32), self._device)
+        return self._host_view(self._pass("score", runs, PREFILLED, wanted))
+
+    def decode(self, runs: Sequence[Run]) -> np.ndarray:
+        """Append generated tokens, or the last tokens of prompts; the logits after each.
+
+        Args:
+            runs: the tokens; one for each sequence, or several.
+
+        Returns:
+            float32 of shape (number of tokens, vocab_size).
+
+        Raises:
+            GenerationError: the function failed; nothing was appended.
+        """
+        single = len(runs) == 1 and len(runs[0].tokens) == 1
+        name = "decode" if single else "batch_decode"
+        return self._host_view(self._pass(name, runs, DECODED))
+
+    def _pass(self, name: str, runs: Sequence[Run], phase: int, *more: Any) -> Any:
+        """Compute one pass, and note what it appended."""
+        ids = runs[0].tokens if len(runs) == 1 else [*chain.from_iterable(r.tokens for r in runs)]
         try:
-            embeddings = self._embed(self._input.tensor(ids))
-            embeddings = self._reshape(embeddings, _batch_of_one(*embeddings.shape))
-            logits, _ = self._passes[name](embeddings, cache.begin(len(ids)))
-            cache.end()
-            return self._host_view(logits)
+            tables = self._cache.prepare(runs, starts=phase == PREFILLED)
+            result = self._passes[name](self._embed(self._input.tensor(ids)), *more, *tables)
+        except GenerationError:
+            raise
         except Exception as error:
             raise _failed(name, error) from error
+        for sequence, tokens in runs:
+            sequence.extend(tokens, phase)
+        return result
 
     def _host_view(self, logits: Any) -> np.ndarray:
-        """The last position's logits without the padding; not copied when they are on the host."""
+        """Logits without the padding of the vocabulary; not copied when they are on the host."""
         array = np.from_dlpack(logits) if self._on_host else logits.numpy()
-        return array.reshape(-1)[: self._vocab_size]
-
-
-@lru_cache(maxsize=64)
-def _batch_of_one(tokens: int, hidden: int) -> Any:
-    """The shape of one sequence's embeddings, as TVM's functions take it."""
-    from tvm.runtime import ShapeTuple
-
-    return ShapeTuple([1, tokens, hidden])
+        return array[:, : self._vocab_size]
 
 
 def _failed(name: str, error: Exception) -> GenerationError:

@@ -21,8 +21,8 @@ from typing import Any
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.placement import on_host
 
-ATTENTION = "attention_kv_cache_attention"
-"""What the names of the KV cache's own attention functions begin with, after ``BUILTIN``."""
+ATTENTION = ("attention_prefill", "attention_decode")
+"""What the names of the kernels begin with that attend, one in each layer."""
 
 BUILTIN = "vm.builtin."
 """What the names of TVM's own functions begin with. They make shapes, views and tensors."""
@@ -61,21 +61,20 @@ class KernelCall:
             number.
         tensors: its tensor arguments in their order, the results last.
         context: tokens that the KV cache held before the pass.
+        layer: number of layers that have attended before in the pass.
         seconds: how long it took.
     """
 
     name: str
     tensors: tuple[TensorShape, ...]
     context: int
+    layer: int
     seconds: float
 
     @property
     def is_attention(self) -> bool:
-        """Whether it is the KV cache's attention, with all that belongs to it.
-
-        One call rotates queries and keys, puts keys and values into the cache, and attends.
-        """
-        return self.name.startswith(BUILTIN + ATTENTION)
+        """Whether queries meet keys and values in it."""
+        return self.name.startswith(ATTENTION)
 
 
 @contextmanager
@@ -182,10 +181,11 @@ def _observed(
     from tvm.runtime import Tensor
     from tvm_ffi import Function
 
+    attended, context = 0, -1
+
     def instrument(function: Any, name: str, before: bool, _result: Any, *arguments: Any) -> int:
-        if not before or not isinstance(function, Function):
-            return _GO_ON
-        if name.startswith(BUILTIN) and not name.startswith(BUILTIN + ATTENTION):
+        nonlocal attended, context
+        if not before or not isinstance(function, Function) or name.startswith(BUILTIN):
             return _GO_ON
         tensors = tuple(
             TensorShape(tuple(map(int, argument.shape)), str(argument.dtype))
@@ -194,7 +194,11 @@ def _observed(
         )
         if _only_sizes(tensors):
             return _GO_ON
-        observe(KernelCall(name, tensors, model.length, 0.0), lambda: function(*arguments))
+        if context != model.length:
+            attended, context = 0, model.length
+        call = KernelCall(name, tensors, context, attended, 0.0)
+        attended += call.is_attention
+        observe(call, lambda: function(*arguments))
         return _LEAVE_OUT
 
     with model.library.instrumented(instrument):

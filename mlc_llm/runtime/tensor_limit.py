@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter
-from mlc_llm.runtime.memory import MemoryEstimate, readable
+from mlc_llm.runtime.memory import readable
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
@@ -32,26 +32,23 @@ def require_parameters(folder: ModelFolder, adapter: Adapter) -> None:
     )
 
 
-def require_kv_cache(
-    metadata: LibraryMetadata, window: Window, need: MemoryEstimate, adapter: Adapter
-) -> None:
+def require_kv_cache(metadata: LibraryMetadata, window: Window, adapter: Adapter) -> None:
     """Refuse a window whose keys and values of one layer the adapter cannot hold in one tensor.
 
     Args:
         metadata: what the library says of itself.
         window: the sizes of the KV cache.
-        need: the estimate for them.
         adapter: what the model is to run on.
 
     Raises:
         DeviceError: there is too much of them; the message has both sizes, and a window that fits.
     """
-    layers = metadata.kv_cache.num_hidden_layers
-    limit, size = adapter.largest_tensor, need.kv_cache // layers
+    cache, limit = metadata.kv_cache, adapter.largest_tensor
+    per_token = max(layer.kv_width for layer in cache.own) * cache.item_size
+    size = -(-window.size // cache.page_size) * cache.page_size * per_token
     if limit is None or size <= limit:
         return
-    left = limit - need.kv_slack // layers
-    fitting = max(0, left // (need.kv_bytes_per_token // layers)) // 64 * 64
+    fitting = limit // (per_token * cache.page_size) * cache.page_size // 64 * 64
     remedy = (
         f"It fits with ChatConfig(context_window_size={fitting})."
         if fitting

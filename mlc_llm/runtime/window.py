@@ -50,6 +50,12 @@ class Window:
                 "Neither context_window_size nor sliding_window_size is set, so that the size of "
                 "the KV cache is not known. Set ChatConfig(context_window_size=...)."
             )
+        if metadata.rope_window is not None and size != metadata.rope_window:
+            raise ConfigError(
+                f"The model's position embedding depends on the context window, and the library is "
+                f"compiled for {metadata.rope_window} tokens, not {size}. Make a new ChatModule "
+                f"with ChatConfig(context_window_size={size})."
+            )
         chunks = (config.prefill_chunk_size, metadata.prefill_chunk_size, DEFAULT_CHUNK)
         chunk = next(value for value in chunks if value > 0)
         return cls(size, min(chunk, size))

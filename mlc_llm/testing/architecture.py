@@ -20,7 +20,13 @@ from mlc_llm.testing.suite import Suite
 from mlc_llm.testing.workbench import Workbench, largest_error
 from mlc_llm.weights.folder import ModelFolder
 
-GIVEN_LATER = ("vocab_size", "context_window_size", "prefill_chunk_size", "attention_sink_size")
+GIVEN_LATER = (
+    "vocab_size",
+    "context_window_size",
+    "max_position_embeddings",
+    "prefill_chunk_size",
+    "attention_sink_size",
+)
 """Fields of a config that code is not compiled for."""
 
 
@@ -88,7 +94,7 @@ class ArchitectureConformance(Suite):
         """A library is compiled from the shape alone."""
         shape = json.loads(json.dumps(config.shape()))
         assert shape == config.shape(), f"the shape is no plain JSON: {config.shape()!r}"
-        least = self.architecture.config({**shape, "vocab_size": 1, "context_window_size": -1})
+        least = self.architecture.config({"vocab_size": 1, "context_window_size": -1, **shape})
         assert least.shape() == shape, "the config that is read from the shape has another shape"
         wanted = config.model_dump(mode="json")
         given_later = {name: wanted[name] for name in GIVEN_LATER}
@@ -103,6 +109,18 @@ class ArchitectureConformance(Suite):
                 self.architecture.config(wrong)
         more = {**data, "a_field_of_a_later_version": 1}
         assert self.architecture.config(more) == self.architecture.config(data)
+
+    def test_attention(self, config: ModelConfig) -> None:
+        """It is described for every layer, and a layer uses keys of its own or of an earlier one."""
+        layers = self.architecture.attention(config)
+        assert len(layers) == config.num_hidden_layers, f"{len(layers)} layers are described"
+        for index, layer in enumerate(layers):
+            assert layer.query_heads % layer.kv_heads == 0, f"layer {index}: {layer}"
+            if layer.keys_of is not None:
+                owner = layers[layer.keys_of]
+                assert layer.keys_of < index, f"layer {index} uses keys of {layer.keys_of}"
+                assert owner.keys_of is None, f"layer {layer.keys_of} has no keys of its own"
+                assert owner.page_shape == layer.page_shape, f"layer {index}: {layer}, {owner}"
 
     def test_weight_map(self, config: ModelConfig) -> None:
         """It has the module's parameters, each once, and uses each tensor once."""

@@ -1,188 +1,237 @@
-"""Checks of attention kernels against NumPy, over page tables like those that TVM's cache makes.
+"""Checks of a device's attention kernels against NumPy.
 
-For the authors of a device's kernels. A ``run`` is called with a ``PrimFunc`` and its arguments,
-NumPy arrays and numbers; it compiles and runs it, and leaves the results in the arrays. A ``make``
-gives the kernel of (kv heads, query heads, head size, dtype, window, sink).
+For the authors of kernels. A ``run`` is called with a ``PrimFunc`` and its arguments, NumPy arrays;
+it compiles and runs it, and leaves the results in the arrays. A ``make`` gives the
+:class:`~mlc_llm.plugin.AttentionKernels` of (description, dtype of keys and values, dtype of
+activations).
+
+Whatever a kernel must not look at is NaN here: slots after a sequence's end, and pages that it does
+not have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mlc_llm.plugin import PAGE_SIZE, AttentionKernels, AttentionSpec, Rope
+
 Array = npt.NDArray[Any]
 Run = Callable[..., None]
-Make = Callable[[int, int, int, str, int | None, int], Any]
+Make = Callable[[AttentionSpec, str, str], AttentionKernels]
 
-PAGE = 16
-"""Tokens of a page."""
-
-TOLERANCE = {"float32": 3e-6, "float16": 2e-3}
-ROPE = (0, 1.0, 10000.0)
-"""The arguments about RoPE, which kernels on rotated keys ignore."""
+TOLERANCE = {"float32": 1.2e-5, "float16": 8e-3}
+"""By the dtype of keys, values and activations."""
 
 
-def attention(q: Array, k: Array, v: Array, seen: Array, sm_scale: float) -> tuple[Array, Array]:
-    """softmax(q k) v and its base-2 log-sum-exp; q (s, hq, d), k and v (t, hkv, d), seen (s, t)."""
-    group = q.shape[1] // k.shape[1]
+def describe(heads: tuple[int, int], size: int, **more: Any) -> AttentionSpec:
+    """A description of (query heads, kv heads) of ``size`` elements; ``more`` replaces fields."""
+    hq, hkv = heads
+    return replace(AttentionSpec(hq, hkv, size, size, size**-0.5), **more)
+
+
+def attention(
+    spec: AttentionSpec, q: Array, k: Array, v: Array, positions: Array, sinks: Array | None = None
+) -> Array:
+    """What queries at some positions attend to, in float64: (queries, query heads, value size).
+
+    Args:
+        spec: the description.
+        q: (queries, query heads, key size), rotated.
+        k: (keys, kv heads, key size), rotated; key j is at position j.
+        v: (keys, kv heads, value size).
+        positions: of the queries.
+        sinks: the logit of each query head, where the description asks for them.
+    """
     q, k, v = (x.astype("float64") for x in (q, k, v))
-    k, v = (np.repeat(x, group, axis=1) for x in (k, v))
-    score = np.einsum("shd,thd->sht", q, k) * sm_scale * np.log2(np.e)
+    k, v = (np.repeat(x, spec.group, axis=1) for x in (k, v))
+    score = np.einsum("shd,thd->sht", q, k) * spec.scale
+    if spec.soft_cap is not None:
+        score = spec.soft_cap * np.tanh(score / spec.soft_cap)
+    at, key = np.asarray(positions)[:, None], np.arange(len(k))[None]
+    seen = key <= at
+    if spec.window is not None:
+        seen &= (key > at - spec.window) | (key < spec.sink)
     score = np.where(seen[:, None, :], score, -np.inf)
-    top = np.maximum(score.max(-1, keepdims=True, initial=-np.inf), -5e4)
-    weight = np.exp2(score - top)
-    total = weight.sum(-1)
-    safe = np.where(total > 0, total, 1)
-    return np.einsum("sht,thd->shd", weight, v) / safe[..., None], top[..., 0] + np.log2(safe)
+    if sinks is not None:
+        beside = np.broadcast_to(sinks.astype("float64")[:, None], (*score.shape[:2], 1))
+        score = np.concatenate([score, beside], axis=2)
+    weight = np.exp(score - score.max(-1, keepdims=True))
+    weight /= weight.sum(-1, keepdims=True)
+    out: Array = np.einsum("sht,thd->shd", weight[..., : len(k)], v)
+    return out
+
+
+def rotated(rope: Rope | None, x: Array, positions: Array) -> Array:
+    """Heads (tokens, heads, size) at some positions, rotated."""
+    if rope is None:
+        return x
+    x = x.astype("float64")
+    half = len(rope.frequencies)
+    frequencies = np.array(rope.frequencies, "float32")
+    # The angle is a float32 product, as in the models' own code.
+    angle = (np.asarray(positions, "float32")[:, None] * frequencies).astype("float64")
+    cos, sin = (rope.factor * f(angle)[:, None] for f in (np.cos, np.sin))
+    first, second = slice(0, half), slice(half, 2 * half)
+    if rope.interleaved:
+        first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+    out = x.copy()
+    out[..., first] = x[..., first] * cos - x[..., second] * sin
+    out[..., second] = x[..., second] * cos + x[..., first] * sin
+    return out
 
 
 @dataclass
-class Cache:
-    """Sequences of keys and values spread over shuffled pages, and the tables that find them."""
+class Sequences:
+    """Sequences of keys and values that are spread over shuffled pages."""
 
+    spec: AttentionSpec
     pages: Array
-    indptr: Array
-    values: Array
-    length_info: Array
+    page_table: Array
     k: list[Array]
     v: list[Array]
 
     @staticmethod
     def of(
-        rng: np.random.Generator, lengths: Sequence[int], heads: int, d: int, dtype: str
-    ) -> Cache:
+        rng: np.random.Generator, spec: AttentionSpec, lengths: Sequence[int], dtype: str
+    ) -> Sequences:
         """Random keys and values of so many tokens each."""
-        counts = [-(-n // PAGE) for n in lengths]
-        order = rng.permutation(sum(counts) + 2).astype("int32")[: sum(counts)]
-        pages = rng.standard_normal((sum(counts) + 2, 2, heads, PAGE, d)).astype(dtype)
-        k: list[Array] = []
-        v: list[Array] = []
-        begin = 0
-        for n, count in zip(lengths, counts, strict=True):
-            own = pages[order[begin : begin + count]].transpose(0, 3, 1, 2, 4)
-            own = own.reshape(count * PAGE, 2, heads, d)
-            k.append(own[:n, 0])
-            v.append(own[:n, 1])
-            begin += count
-        last = np.array([(n - 1) % PAGE + 1 if n else 0 for n in lengths], "int32")
-        indptr = np.cumsum([0, *counts]).astype("int32")
-        return Cache(pages, indptr, order, last, k, v)
+        counts = [-(-n // PAGE_SIZE) for n in lengths]
+        order = rng.permutation(sum(counts) + 2).astype("int32")
+        # The table is wider than any sequence; what is left of it names a page of NaN.
+        table = np.full((len(lengths), max(counts) + 3), order[-1], "int32")
+        pages = np.full((len(order), *spec.page_shape), np.nan, dtype)
+        taken = 0
+        for i, count in enumerate(counts):
+            table[i, :count] = order[taken : taken + count]
+            taken += count
+        k = [rng.standard_normal((n, spec.kv_heads, spec.key_size)).astype(dtype) for n in lengths]
+        v = [
+            rng.standard_normal((n, spec.kv_heads, spec.value_size)).astype(dtype) for n in lengths
+        ]
+        made = Sequences(spec, pages, table, k, v)
+        for i, n in enumerate(lengths):
+            for position in range(n):
+                key, value = made.slot(i, position)
+                key[...], value[...] = k[i][position], v[i][position]
+        return made
+
+    def slot(self, sequence: int, position: int) -> tuple[Array, Array]:
+        """Views of a token's keys (kv heads, key size) and values (kv heads, value size)."""
+        spec = self.spec
+        page = self.pages[self.page_table[sequence, position // PAGE_SIZE]]
+        keys = page[:, : PAGE_SIZE * spec.key_size]
+        values = page[:, PAGE_SIZE * spec.key_size :]
+        place = position % PAGE_SIZE
+        return (
+            keys.reshape(spec.kv_heads, PAGE_SIZE, spec.key_size)[:, place],
+            values.reshape(spec.kv_heads, PAGE_SIZE, spec.value_size)[:, place],
+        )
 
     @property
-    def table(self) -> tuple[Array, Array, Array]:
-        """The three tensors of the page table."""
-        return self.indptr, self.values, self.length_info
+    def lengths(self) -> list[int]:
+        """Tokens of each sequence."""
+        return [len(keys) for keys in self.k]
 
 
 def check_decode(
     run: Run,
     make: Make,
     rng: np.random.Generator,
+    spec: AttentionSpec,
     lengths: Sequence[int],
-    heads: tuple[int, int],
-    d: int,
     dtype: str = "float32",
-    window: int | None = None,
-    sink: int = 0,
+    rows: Sequence[tuple[int, int]] | None = None,
 ) -> None:
-    """Decode at the position after the last key; with a window, keys count from position 0."""
-    hq, hkv = heads
-    cache = Cache.of(rng, lengths, hkv, d, dtype)
-    b = len(lengths)
-    q = rng.standard_normal((b, hq, d)).astype(dtype)
-    out, lse = np.full((b, hq, d), np.nan, dtype), np.full((b, hq), np.nan, "float32")
-    position = np.array([len(k) for k in cache.k], "int32")
-    kernel = make(hkv, hq, d, dtype, window, sink)
-    offset = np.zeros(b, "int32")
-    run(kernel, q, cache.pages, *cache.table, offset, position, out, lse, *ROPE, d**-0.5)
-    for i in range(b):
-        j = np.arange(len(cache.k[i]))
-        seen = np.ones(len(j), bool) if window is None else (j > len(j) - window) | (j < sink)
-        want, want_lse = attention(q[i : i + 1], cache.k[i], cache.v[i], seen[None], d**-0.5)
-        np.testing.assert_allclose(out[i], want[0], rtol=0, atol=TOLERANCE[dtype] * 4)
-        np.testing.assert_allclose(lse[i], want_lse[0], rtol=0, atol=2e-5)
+    """Rows of (sequence, position) in one call; by default the last token of each sequence."""
+    held = Sequences.of(rng, spec, lengths, dtype)
+    rows = [(i, n - 1) for i, n in enumerate(lengths)] if rows is None else rows
+    sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
+    q = rng.standard_normal((len(rows), spec.query_heads, spec.key_size)).astype(dtype)
+    out = np.full((len(rows), spec.out_width), np.nan, dtype)
+    sinks = _sinks(rng, spec)
+    kernel = make(spec, dtype, dtype).decode
+    flat = q.reshape(len(rows), -1)
+    run(kernel, flat, positions, sequences, held.page_table, held.pages, *sinks, out)
+    for row, (sequence, position) in enumerate(rows):
+        k, v = held.k[sequence][: position + 1], held.v[sequence][: position + 1]
+        want = attention(spec, q[row : row + 1], k, v, np.array([position]), *sinks)
+        found = out[row].reshape(want.shape[1:])
+        np.testing.assert_allclose(found, want[0], rtol=0, atol=TOLERANCE[dtype])
 
 
-def check_paged(
+def check_prefill(
     run: Run,
     make: Make,
     rng: np.random.Generator,
-    lengths: Sequence[int],
-    queries: Sequence[int],
-    heads: tuple[int, int],
-    d: int,
+    spec: AttentionSpec,
+    parts: Sequence[tuple[int, int]],
     dtype: str = "float32",
-    causal: int = 0,
-    window: int | None = None,
-    sink: int = 0,
 ) -> None:
-    """Queries that follow the cached keys (causal = 0), or are the last of them (causal = 1)."""
-    hq, hkv = heads
-    cache = Cache.of(rng, lengths, hkv, d, dtype)
-    total = sum(queries)
-    q = rng.standard_normal((total, hq, d)).astype(dtype)
-    out, lse = np.full((total, hq, d), np.nan, dtype), np.full((total, hq), np.nan, "float32")
-    q_indptr = np.cumsum([0, *queries]).astype("int32")
-    offset = rng.integers(0, 5, len(lengths)).astype("int32") if not sink else 0
-    offset = np.broadcast_to(np.int32(offset), len(lengths)).copy()
-    position = [
-        offset[i] + len(cache.k[i]) + np.arange(n, dtype="int32") for i, n in enumerate(queries)
-    ]
-    kernel = make(hkv, hq, d, dtype, window, sink)
-    tail = (offset, np.concatenate(position), out, lse, causal, *ROPE, d**-0.5)
-    run(kernel, q, q_indptr, cache.pages, *cache.table, *tail)
-    for i, n in enumerate(queries):
-        rows = slice(q_indptr[i], q_indptr[i + 1])
-        keys = np.arange(len(cache.k[i]))[None]
-        seen = np.ones((n, keys.shape[1]), bool)
-        if causal and window is None:
-            seen = keys <= keys.shape[1] - n + np.arange(n)[:, None]
-        if window is not None:
-            seen = (keys + offset[i] > position[i][:, None] - window) | (keys + offset[i] < sink)
-        want, want_lse = attention(q[rows], cache.k[i], cache.v[i], seen, d**-0.5)
-        np.testing.assert_allclose(out[rows], want, rtol=0, atol=TOLERANCE[dtype] * 4)
-        np.testing.assert_allclose(lse[rows], want_lse, rtol=0, atol=2e-5)
+    """For each of some sequences, (tokens before, new ones): the new ones attend in one call."""
+    held = Sequences.of(rng, spec, [before + new for before, new in parts], dtype)
+    total = sum(new for _, new in parts)
+    starts = np.cumsum([0, *(new for _, new in parts)]).astype("int32")
+    positions = np.concatenate([np.arange(b, b + n, dtype="int32") for b, n in parts])
+    sequences = np.repeat(np.arange(len(parts), dtype="int32"), [n for _, n in parts])
+    q = rng.standard_normal((total, spec.query_heads, spec.key_size)).astype(dtype)
+    out = np.full((total, spec.out_width), np.nan, dtype)
+    sinks = _sinks(rng, spec)
+    tables = (positions, sequences, starts, held.page_table)
+    run(make(spec, dtype, dtype).prefill, q.reshape(total, -1), *tables, held.pages, *sinks, out)
+    for i in range(len(parts)):
+        rows = slice(starts[i], starts[i + 1])
+        want = attention(spec, q[rows], held.k[i], held.v[i], positions[rows], *sinks)
+        found = out[rows].reshape(want.shape)
+        np.testing.assert_allclose(found, want, rtol=0, atol=TOLERANCE[dtype])
 
 
-def check_ragged(
+def check_append(
     run: Run,
     make: Make,
     rng: np.random.Generator,
-    queries: Sequence[int],
-    keys: Sequence[int],
-    heads: tuple[int, int],
-    d: int,
+    spec: AttentionSpec,
+    rows: Sequence[tuple[int, int]],
     dtype: str = "float32",
-    causal: int = 1,
-    window: int | None = None,
-    sink: int = 0,
-    past: int = 0,
+    tolerance: float = 2e-5,
 ) -> None:
-    """Queries are the last of the keys; `past` is the position of the first key."""
-    hq, hkv = heads
-    q = rng.standard_normal((sum(queries), hq, d)).astype(dtype)
-    k, v = (rng.standard_normal((sum(keys), hkv, d)).astype(dtype) for _ in range(2))
-    out = np.full_like(q, np.nan)
-    lse = np.full(q.shape[:2], np.nan, "float32")
-    q_indptr = np.cumsum([0, *queries]).astype("int32")
-    kv_indptr = np.cumsum([0, *keys]).astype("int32")
-    position = [
-        past + m - n + np.arange(n, dtype="int32") for n, m in zip(queries, keys, strict=True)
-    ]
-    offset = np.full(len(queries), past, "int32")
-    kernel = make(hkv, hq, d, dtype, window, sink)
-    tail = (np.concatenate(position), offset, out, lse, causal, *ROPE, d**-0.5)
-    run(kernel, q, q_indptr, k, v, kv_indptr, *tail)
-    for i in range(len(queries)):
-        rows, cols = (slice(p[i], p[i + 1]) for p in (q_indptr, kv_indptr))
-        key = past + np.arange(keys[i])[None]
-        seen = key <= position[i][:, None] if causal else np.ones((queries[i], keys[i]), bool)
-        if window is not None:
-            seen = seen & ((key > position[i][:, None] - window) | (key < sink))
-        want, want_lse = attention(q[rows], k[cols], v[cols], seen, d**-0.5)
-        np.testing.assert_allclose(out[rows], want, rtol=0, atol=TOLERANCE[dtype] * 4)
-        np.testing.assert_allclose(lse[rows], want_lse, rtol=0, atol=2e-5)
+    """New tokens at (sequence, position): queries and keys are rotated, the rest stays."""
+    sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
+    qkv = rng.standard_normal((len(rows), spec.qkv_width)).astype(dtype)
+    q = np.full((len(rows), spec.query_heads * spec.key_size), np.nan, dtype)
+    widths = np.array([spec.query_heads, spec.kv_heads]) * spec.key_size
+    queries, keys, values = np.split(qkv, np.cumsum(widths), axis=1)
+    tolerance += float(np.finfo(dtype).eps) * 4
+    kernels = make(spec, dtype, dtype)
+
+    def heads(x: Array, count: int) -> Array:
+        return x.reshape(len(rows), count, -1)
+
+    if spec.keys_of is not None:
+        run(kernels.rotate, qkv, positions, q)
+    else:
+        lengths = [max((p + 1 for i, p in rows if i == s), default=0) for s in range(max(sequences) + 1)]
+        held = Sequences.of(rng, spec, lengths, dtype)
+        before = replace(held, pages=held.pages.copy())
+        run(kernels.append, qkv, positions, sequences, held.page_table, held.pages, q)
+        wanted_keys = rotated(spec.rope, heads(keys, spec.kv_heads), positions)
+        for row, (sequence, position) in enumerate(rows):
+            key, value = held.slot(sequence, position)
+            np.testing.assert_allclose(key, wanted_keys[row], rtol=0, atol=tolerance)
+            np.testing.assert_array_equal(value, heads(values, spec.kv_heads)[row])
+            for slot, old in zip(held.slot(sequence, position), before.slot(sequence, position), strict=True):
+                slot[...] = old
+        np.testing.assert_array_equal(held.pages, before.pages)  # Nothing else was written.
+    wanted = rotated(spec.rope, heads(queries, spec.query_heads), positions)
+    np.testing.assert_allclose(q.reshape(wanted.shape), wanted, rtol=0, atol=tolerance)
+
+
+def _sinks(rng: np.random.Generator, spec: AttentionSpec) -> tuple[Array, ...]:
+    """The sinks' logits, as the kernels' further argument."""
+    if not spec.sink_logits:
+        return ()
+    return (rng.standard_normal(spec.query_heads).astype("float32") * 3,)

@@ -3,6 +3,7 @@
 from mlc_llm.tokenizer.base import Tokenizer, check_vocab
 from mlc_llm.tokenizer.detokenizer import Detokenizer
 from mlc_llm.tokenizer.load import load_tokenizer
+from mlc_llm.tokenizer.prompt import PromptTokens
 from mlc_llm.tokenizer.stop import StopText
 
-__all__ = ["Detokenizer", "StopText", "Tokenizer", "check_vocab", "load_tokenizer"]
+__all__ = ["Detokenizer", "PromptTokens", "StopText", "Tokenizer", "check_vocab", "load_tokenizer"]

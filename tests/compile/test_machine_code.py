@@ -33,7 +33,7 @@ def test_the_code_does_not_depend_on_the_number_of_threads(
         _, objects = generate_code(module, TARGET, folder)
         found.append({path.name: path.read_bytes() for path in objects})
         assert sorted(found[-1]) == sorted(path.name for path in folder.iterdir())
-    assert {"q4_linear.o", "q4_embedding.o", "kv_cache_prefill.o"} <= found[0].keys()
+    assert {"q4_linear.o", "q4_embedding.o", "attention_prefill.o"} <= found[0].keys()
     assert found.count(found[0]) == len(found)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,11 +16,12 @@ import pytest
 
 from mlc_llm.model.llama import LLAMA, LlamaConfig
 from mlc_llm.plugin import (
+    AttentionSpec,
     Availability,
     Found,
     LibraryRequest,
-    ModelConfig,
     NotFound,
+    Rope,
     Weight,
     hookimpl,
 )
@@ -101,9 +103,11 @@ class WrongAngles:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._codegen, name)
 
-    def attention(self, config: ModelConfig, dtype: str) -> Any:
-        wrong = config.model_copy(update={"position_embedding_base": 100.0})
-        return self._codegen.attention(wrong, dtype)
+    def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> Any:
+        assert spec.rope is not None
+        frequencies = tuple(1.01 * frequency for frequency in spec.rope.frequencies)
+        wrong = replace(spec, rope=Rope(frequencies))
+        return self._codegen.attention(wrong, dtype, activation_dtype)
 
 
 class OffDevice(FakeDevice):

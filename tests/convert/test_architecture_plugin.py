@@ -23,6 +23,9 @@ class Bigram(Architecture):
     def config(self, data):
         return ModelConfig.model_validate(data)
 
+    def attention(self, config):
+        return []
+
     def module(self, config, dtype):
         from tvm.relax.frontend import nn
 

@@ -163,7 +163,7 @@ class TestCheck:
         ("changes", "reason"),
         [
             ({"tvm": "0.26.0"}, r"compiled with TVM 0\.26\.0, and this is TVM 0\.27"),
-            ({"format": 1, "project": "0.0"}, r"format 1 \(mlc-llm 0\.0\).* reads format 2"),
+            ({"format": 1, "project": "0.0"}, r"format 1 \(mlc-llm 0\.0\).* reads format 3"),
             ({"device": "cuda"}, "for the device 'cuda', not 'cpu'"),
             ({"target": {"kind": "cuda"}}, "of kind 'cuda', not 'llvm'"),
             ({"target": {}}, "of kind None, not 'llvm'"),

@@ -40,7 +40,13 @@ def test_heads_and_head_dim_follow_from_what_is_given() -> None:
     assert config.head_dim == 128
 
 
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8192,
+}
 LINEAR = {"rope_type": "linear", "factor": 4.0}
 
 
@@ -67,7 +73,9 @@ def test_rope_is_found_wherever_it_stands(
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "yarn"),
+        ({"rope_scaling": {"rope_type": "mrope", "factor": 4.0}}, "mrope"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "original_max"),
+        ({"rope_scaling": {"type": "linear"}}, "factor"),
         ({"rope_parameters": ["linear"]}, "rope_parameters"),
         ({"hidden_act": "gelu"}, "gelu"),
         ({"attention_bias": True}, "attention_bias"),
@@ -134,3 +142,24 @@ def test_the_weight_map_uses_every_tensor_of_a_checkpoint(
     used = {source for weight in architecture.weights(config) for source in weight.sources}
     with safe_open(folder / "model.safetensors", "np") as checkpoint:
         assert used == set(checkpoint.keys())
+
+
+LONGROPE = {
+    "rope_type": "longrope",
+    "short_factor": [1.0] * 64,
+    "long_factor": [2.0] * 64,
+    "original_max_position_embeddings": 512,
+}
+
+
+@pytest.mark.parametrize("scaling", [LONGROPE, {"rope_type": "dynamic", "factor": 2.0}])
+def test_code_belongs_to_one_window_where_rope_depends_on_it(scaling: dict[str, Any]) -> None:
+    model = {**LLAMA_2_7B, "max_position_embeddings": 1024, "rope_scaling": scaling}
+    own = LLAMA.config(model)
+    other = LLAMA.config({**model, "context_window_size": 2048})
+    assert own.shape() != other.shape()
+    assert (other.context_window_size, other.max_position_embeddings) == (2048, 1024)
+    again = LLAMA.config({"vocab_size": 1, "context_window_size": -1, **other.shape()})
+    assert again.rope() == other.rope()
+    short = LLAMA.config({**model, "context_window_size": 256})
+    assert short.rope() != other.rope()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ from mlc_llm.errors import (
     PromptTooLongError,
     TokenizerError,
 )
+
+from mlc_llm.runtime.loaded_model import LoadedModel
 
 from .conftest import Loader
 from .toy_library import HIDDEN, VOCAB, parameters, reference_logits
@@ -48,9 +51,9 @@ def test_logits_are_a_float32_view_without_padding(load: Loader) -> None:
 @pytest.mark.parametrize("chunk", [1, 5, 16, 17, 64])
 def test_chunks_change_nothing(load: Loader, chunk: int) -> None:
     model, tokens = load(prefill_chunk_size=chunk), ids(50)
-    assert list(model.feed_steps(tokens)) == [
-        len(tokens[begin : begin + chunk]) for begin in range(0, 50, chunk)
-    ]
+    # The last token, whose logits are wanted, is a step by itself.
+    chunks = [len(tokens[begin : min(begin + chunk, 49)]) for begin in range(0, 49, chunk)]
+    assert list(model.feed_steps(tokens)) == [*chunks, 1]
     assert_logits(model.logits, tokens)
 
 
@@ -64,13 +67,11 @@ def test_feed_prefills_only_what_is_new(load: Loader) -> None:
         return model.metrics.prefill.tokens - before
 
     assert prefilled(tokens[:30]) == 30
-    assert prefilled(tokens) == 10
+    assert prefilled(tokens) == 11  # the 30th was decoded, and now belongs to the prompt
     assert prefilled(tokens) == 1  # the last token again, for its logits
     assert prefilled(tokens[:17]) == 1
     other = [*tokens[:10], *ids(20, seed=2)]
     assert prefilled(other) == 20
-    model.decode(5)
-    assert prefilled([*other, 5, 6]) == 1
     assert prefilled(ids(12, seed=3)) == 12
     model.reset()
     assert prefilled(other) == 30
@@ -141,8 +142,9 @@ def test_a_failed_pass_leaves_the_model_usable(load: Loader) -> None:
     with pytest.raises(GenerationError, match="'decode' failed: the device caught fire"):
         model.decode(3)
     passes["decode"] = decode
-    assert model.length == 0
-    assert_logits(model.feed(tokens), tokens)
+    assert model.tokens == tuple(tokens)
+    with pytest.raises(GenerationError, match="no logits"):
+        _ = model.logits
     assert_logits(model.decode(3), [*tokens, 3])
 
 
@@ -197,3 +199,44 @@ class TestSlidingWindow:
         model.pop(25)
         assert model.tokens == tuple(tokens[:24])
         assert prefilled(tokens) == 56
+
+
+class TestGeneratedTokens:
+    """A token counts as held only if it was computed as the prompt asks for it."""
+
+    def prefilled(self, model: LoadedModel, wanted: list[int], *generated: range) -> int:
+        before = model.metrics.prefill.tokens
+        assert_logits(model.feed(wanted, generated), wanted)
+        return model.metrics.prefill.tokens - before
+
+    def test_a_conversation_goes_on_where_the_answer_ended(self, load: Loader) -> None:
+        model, tokens = load(), ids(40)
+        assert self.prefilled(model, tokens[:20]) == 20
+        for token in tokens[20:30]:
+            model.decode(token)
+        assert self.prefilled(model, tokens, range(20, 30)) == 10
+        assert self.prefilled(model, tokens, range(20, 30)) == 1
+
+    def test_an_answer_that_comes_back_as_a_prompt_is_computed_as_one(self, load: Loader) -> None:
+        model, tokens = load(), ids(40)
+        model.feed(tokens[:20])
+        for token in tokens[20:30]:
+            model.decode(token)
+        # From the prompt's last token on, which was decoded for its logits.
+        assert self.prefilled(model, tokens) == 21
+
+    def test_an_answer_that_was_lost_is_computed_as_it_was(self, load: Loader) -> None:
+        model, tokens = load(prefill_chunk_size=7), ids(40)
+        names: list[str] = []
+        for name, function in model._functions._passes.items():
+
+            def spy(*arguments: object, name: str = name, function: Any = function) -> object:
+                names.append(name)
+                return function(*arguments)
+
+            model._functions._passes[name] = spy
+        steps = list(model.feed_steps(tokens, [range(20, 30)]))
+        # 19 tokens of the prompt; its last one and the 10 that were generated; 9 more; the last.
+        assert steps == [7, 7, 5, 7, 4, 7, 2, 1]
+        assert names == ["prefill"] * 3 + ["replay"] * 2 + ["prefill"] * 2 + ["decode"]
+        assert_logits(model.logits, tokens)

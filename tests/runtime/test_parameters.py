@@ -107,7 +107,7 @@ def test_files_that_are_no_library(folder: Path, tmp_path: Path) -> None:
             LoadedModel.load(path, ModelFolder.open(folder), tvm.cpu())
 
 
-@pytest.mark.parametrize("name", ["embed", "prefill", "decode", "create_tir_paged_kv_cache"])
+@pytest.mark.parametrize("name", ["embed", "prefill", "replay", "score", "decode", "batch_decode"])
 def test_a_library_without_a_function(
     folder: Path, tmp_path: Path, toy_path: Path, name: str
 ) -> None:

@@ -1,8 +1,8 @@
-"""A tiny attention model, compiled with TVM's own kernels: the runtime's test double.
+"""A tiny attention model, compiled with TVM alone: the runtime's test double.
 
-It follows the contract of a compiled library (``_metadata``, ``embed``, ``prefill``, ``decode``,
-``create_tir_paged_kv_cache``, a repacking function) and none of the project's compiler, so that it
-tests the runtime by itself. :func:`reference_logits` computes the same in NumPy.
+It follows the contract of a compiled library (``_metadata``, ``embed``, the passes over page tensors
+and tables, a repacking function) and uses none of the project's compiler, so that it tests the
+runtime by itself. :func:`reference_logits` computes the same in NumPy.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 HEADS, KV_HEADS, HEAD_DIM, LAYERS = 4, 2, 16, 2
+PAGE = 16
 HIDDEN = HEADS * HEAD_DIM
 VOCAB = 48
 PADDED_VOCAB = 64
@@ -59,12 +60,17 @@ def metadata() -> dict[str, Any]:
             for name, shape in parameter_shapes().items()
         ],
         "kv_cache": {
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "num_key_value_heads": KV_HEADS,
-            "head_dim": HEAD_DIM,
             "dtype": "float32",
-            "page_size": 16,
+            "page_size": PAGE,
+            "layers": [
+                {
+                    "query_heads": HEADS,
+                    "kv_heads": KV_HEADS,
+                    "key_size": HEAD_DIM,
+                    "value_size": HEAD_DIM,
+                }
+            ]
+            * LAYERS,
         },
         "repack": [
             {
@@ -100,103 +106,192 @@ def compile_toy(path: Path) -> Path:
     """Compile the library and write it to ``path``."""
     import tvm
     from tvm import relax
-    from tvm.relax.frontend import nn
-    from tvm.relax.frontend.nn import op
-    from tvm.relax.frontend.nn.llm.kv_cache import PagedKVCache, RopeMode, TIRPagedKVCache
 
-    target = tvm.target.Target("llvm")
-    heads = HEADS + 2 * KV_HEADS
-
-    class Layer(nn.Module):
-        def __init__(self) -> None:
-            # Stored (out, in) and transposed by the repacking function.
-            self.qkv = nn.Parameter((HIDDEN, heads * HEAD_DIM), "float32")
-            self.out = nn.Parameter((HIDDEN, HIDDEN), "float32")
-
-        def forward(self, x: nn.Tensor, kv_cache: PagedKVCache, layer: int) -> nn.Tensor:
-            batch, tokens, _ = x.shape
-            qkv = op.reshape(op.matmul(x, self.qkv), (batch, tokens, heads, HEAD_DIM))
-            attended = kv_cache.attention_with_fused_qkv(layer, qkv, HEADS, SCALE)
-            return x + op.matmul(op.reshape(attended, (batch, tokens, HIDDEN)), self.out)
-
-    class Model(nn.Module):
-        def __init__(self) -> None:
-            self.embedding = nn.Parameter(("vocab_size", HIDDEN), "float32")
-            self.layers = nn.ModuleList([Layer() for _ in range(LAYERS)])
-
-        def embed(self, token_ids: nn.Tensor) -> nn.Tensor:
-            return op.take(self.embedding, token_ids, axis=0)
-
-        def run(
-            self, embeddings: nn.Tensor, kv_cache: PagedKVCache
-        ) -> tuple[nn.Tensor, PagedKVCache]:
-            x = embeddings
-            for index, layer in enumerate(self.layers):
-                x = layer(x, kv_cache, index)
-
-            def last(x: Any) -> Any:
-                return tvm.te.compute((1, 1, HIDDEN), lambda b, _, k: x[b, x.shape[1] - 1, k])
-
-            x = op.tensor_expr_op(last, "last", [x])
-            return op.matmul(x, op.permute_dims(self.embedding)), kv_cache
-
-        prefill = run
-        decode = run
-
-        def create_tir_paged_kv_cache(self, *sizes: Any) -> PagedKVCache:
-            return TIRPagedKVCache(
-                "mha",
-                *sizes,
-                layer_partition=relax.ShapeExpr([0, LAYERS]),
-                num_hidden_layers=LAYERS,
-                num_attention_heads=HEADS,
-                num_key_value_heads=KV_HEADS,
-                qk_head_dim=HEAD_DIM,
-                v_head_dim=HEAD_DIM,
-                mla_original_qk_head_dim=0,
-                mla_original_v_head_dim=0,
-                rope_mode=RopeMode.NORMAL,
-                rope_scale=1,
-                rope_theta=ROPE_BASE,
-                rope_scaling={},
-                rope_ext_factors=relax.prim_value(0),
-                rotary_dim=HEAD_DIM,
-                enable_disaggregation=False,
-                dtype="float32",
-                target=target,
-            )
-
-    model = Model()
-    step = lambda method, n: nn.spec.MethodSpec(  # noqa: E731
-        method,
-        ["embeddings", "kv_cache"],
-        [nn.spec.Tensor([1, n, HIDDEN], "float32"), nn.spec.Object(object_type=PagedKVCache)],
-        "plain",
-        "none",
-    )
-    sizes = ["batch", "total", "chunk", "page", "sliding"]
-    spec = nn.spec.ModuleSpec(
-        model,
-        ["embed", "prefill", "decode", "create_tir_paged_kv_cache"],
-        [
-            nn.spec.MethodSpec(
-                model.embed, ["token_ids"], [nn.spec.Tensor(["n"], "int32")], "packed", "none"
-            ),
-            step(model.prefill, "n"),
-            step(model.decode, 1),
-            nn.spec.MethodSpec(
-                model.create_tir_paged_kv_cache, sizes, [nn.spec.Int()] * 5, "none", "none"
-            ),
-        ],
-    )
-    module, _ = model.export_tvm(spec=spec)
-    builder = relax.BlockBuilder(module)
+    builder = relax.BlockBuilder()
+    kernels = {
+        "append": builder.add_func(_append_kernel(), "append"),
+        "attend": builder.add_func(_attend_kernel(), "attend"),
+    }
+    _add_embed(builder)
+    for name in ("prefill", "replay", "score", "decode", "batch_decode"):
+        _add_pass(builder, name, kernels)
     with builder.function("_metadata", params=[]):
         builder.emit_func_output(tvm.ir.StringImm(json.dumps(metadata())))
     _add_transpose(builder)
-    executable = relax.build(builder.finalize(), target=target)
+    executable = relax.build(builder.finalize(), target=tvm.target.Target("llvm"))
     executable.export_library(str(path))
     return path
+
+
+def _parameter_variables() -> list[Any]:
+    """The parameters as the kernels read them: the embedding as stored, the rest transposed."""
+    from tvm import relax, tirx
+
+    vocabulary = tirx.Var("vocab_size", "int64")
+    shapes = [
+        [vocabulary, HIDDEN] if name == "embed.weight" else shape[::-1]
+        for name, shape in parameter_shapes().items()
+    ]
+    return [
+        relax.Var(f"weight_{index}", relax.TensorType(shape, "float32"))
+        for index, shape in enumerate(shapes)
+    ]
+
+
+def _add_embed(builder: Any) -> None:
+    from tvm import relax, tirx
+
+    weights = _parameter_variables()
+    ids = relax.Var("ids", relax.TensorType([tirx.Var("n", "int64")], "int32"))
+    packed = relax.Var("weights", relax.TupleType([weight.ty for weight in weights]))
+    with builder.function("embed", [ids, packed]):
+        with builder.dataflow():
+            rows = builder.emit(relax.op.take(relax.TupleGetItem(packed, 0), ids, axis=0, mode="clip"))
+            rows = builder.emit_output(rows)
+        builder.emit_func_output(rows)
+
+
+def _add_pass(builder: Any, name: str, kernels: dict[str, Any]) -> None:
+    """One pass; ``score`` gives the logits of some rows, and prefills give their pages."""
+    from tvm import relax, tirx
+
+    n = tirx.IntImm("int64", 1) if name == "decode" else tirx.Var("n", "int64")
+    count = tirx.Var("count", "int64")
+
+    def variable(label: str, shape: list[Any], dtype: str) -> Any:
+        return relax.Var(label, relax.TensorType(shape, dtype))
+
+    def size(label: str) -> Any:
+        return tirx.Var(label, "int64")
+
+    x = variable("x", [n, HIDDEN], "float32")
+    wanted = [variable("rows", [size("r")], "int32")] if name == "score" else []
+    positions, sequences = (variable(label, [n], "int32") for label in ("positions", "sequences"))
+    table = variable("page_table", [size("s"), size("p")], "int32")
+    reads = name in ("prefill", "score")
+    starts = [variable("starts", [size("parts")], "int32")] if reads else []
+    shape = [count, KV_HEADS, 2 * PAGE * HEAD_DIM]
+    pages = [variable(f"pages_{layer}", shape, "float32") for layer in range(LAYERS)]
+    embedding, *weights = _parameter_variables()
+    arguments = [x, *wanted, positions, sequences, table, *starts, *pages, embedding, *weights]
+    with builder.function(name, arguments):
+        with builder.dataflow():
+            for layer in range(LAYERS):
+                qkv = builder.emit(relax.op.matmul(x, weights[2 * layer]))
+                appended = builder.emit(
+                    relax.op.call_tir_inplace(
+                        kernels["append"],
+                        relax.Tuple([qkv, positions, sequences, table, pages[layer]]),
+                        [4, -1],
+                        [pages[layer].ty, relax.TensorType([n, HIDDEN], "float32")],
+                    )
+                )
+                pages[layer] = builder.emit(relax.TupleGetItem(appended, 0))
+                q = builder.emit(relax.TupleGetItem(appended, 1))
+                attended = relax.call_tir(
+                    kernels["attend"],
+                    [q, positions, sequences, table, pages[layer]],
+                    relax.TensorType([n, HIDDEN], "float32"),
+                )
+                attended = builder.emit(attended)
+                projected = builder.emit(relax.op.matmul(attended, weights[2 * layer + 1]))
+                x = builder.emit(relax.op.add(x, projected))
+            if wanted:
+                x = builder.emit(relax.op.take(x, wanted[0], axis=0, mode="clip"))
+            logits = builder.emit(relax.op.matmul(x, relax.op.permute_dims(embedding)))
+            gives_pages = name in ("prefill", "replay")
+            result = builder.emit_output(relax.Tuple(pages) if gives_pages else logits)
+        builder.emit_func_output(result)
+
+
+def _kernel(name: str, body: Any) -> Any:
+    """A PrimFunc whose arguments and loops ``body`` makes."""
+    from tvm.script.ir_builder import IRBuilder
+    from tvm.script.ir_builder import tirx as T
+
+    with IRBuilder() as builder, T.prim_func(s_tir=True):
+        T.func_name(name)
+        T.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True, "op_pattern": 8})
+
+        def argument(label: str, *shape: Any, dtype: str = "float32") -> Any:
+            sizes = tuple(T.int64() if size is None else size for size in shape)
+            return T.match_buffer(T.arg(label, T.handle()), sizes, dtype, elem_offset=T.int64())
+
+        body(T, argument)
+    return builder.get()
+
+
+def _append_kernel() -> Any:
+    """Rotate queries and keys, and put keys and values into their page."""
+
+    def body(T: Any, argument: Any) -> None:
+        n, half = T.int64(), HEAD_DIM // 2
+        qkv = argument("qkv", n, (HEADS + 2 * KV_HEADS) * HEAD_DIM)
+        positions = argument("positions", n, dtype="int32")
+        sequences = argument("sequences", n, dtype="int32")
+        table = argument("page_table", None, None, dtype="int32")
+        pages = argument("pages", None, KV_HEADS, 2 * PAGE * HEAD_DIM)
+        q = argument("q", n, HIDDEN)
+        with T.serial(0, n) as s, T.serial(0, HEADS + 2 * KV_HEADS) as h, T.serial(0, half) as i:
+            position = T.bind(positions[s])
+            page = T.bind(table[sequences[s], T.truncdiv(position, PAGE)])
+            slot = T.bind(T.truncmod(position, PAGE) * HEAD_DIM + i)
+            frequency = T.exp(T.Cast("float32", i) * T.float32(-2 / HEAD_DIM * np.log(ROPE_BASE)))
+            angle = T.bind(T.Cast("float32", position) * frequency)
+            a = T.bind(qkv[s, h * HEAD_DIM + i])
+            b = T.bind(qkv[s, h * HEAD_DIM + half + i])
+            turned = T.bind(a * T.cos(angle) - b * T.sin(angle))
+            other = T.bind(b * T.cos(angle) + a * T.sin(angle))
+            with T.If(h < HEADS):
+                with T.Then():
+                    T.buffer_store(q, turned, [s, h * HEAD_DIM + i])
+                    T.buffer_store(q, other, [s, h * HEAD_DIM + half + i])
+                with T.Else(), T.If(h < HEADS + KV_HEADS):
+                    with T.Then():
+                        T.buffer_store(pages, turned, [page, h - HEADS, slot])
+                        T.buffer_store(pages, other, [page, h - HEADS, slot + half])
+                    with T.Else():
+                        at = [page, h - HEADS - KV_HEADS, PAGE * HEAD_DIM + slot]
+                        T.buffer_store(pages, a, at)
+                        T.buffer_store(pages, b, [*at[:2], at[2] + half])
+
+    return _kernel("append", body)
+
+
+def _attend_kernel() -> Any:
+    """Softmax over the keys up to each row's position, in three loops."""
+
+    def body(T: Any, argument: Any) -> None:
+        n = T.int64()
+        q = argument("q", n, HIDDEN)
+        positions = argument("positions", n, dtype="int32")
+        sequences = argument("sequences", n, dtype="int32")
+        table = argument("page_table", None, None, dtype="int32")
+        pages = argument("pages", None, KV_HEADS, 2 * PAGE * HEAD_DIM)
+        out = argument("out", n, HIDDEN)
+        score, total = T.alloc_buffer((1,), "float32"), T.alloc_buffer((1,), "float32")
+        with T.serial(0, n) as s, T.serial(0, HEADS) as h:
+            with T.serial(0, HEAD_DIM) as i:
+                T.buffer_store(out, T.float32(0), [s, h * HEAD_DIM + i])
+            T.buffer_store(total, T.float32(0), [0])
+            with T.serial(0, positions[s] + 1) as j:
+                page = T.bind(table[sequences[s], T.truncdiv(j, PAGE)])
+                slot, head = T.truncmod(j, PAGE) * HEAD_DIM, T.truncdiv(h, HEADS // KV_HEADS)
+                T.buffer_store(score, T.float32(0), [0])
+                with T.serial(0, HEAD_DIM) as i:
+                    product = q[s, h * HEAD_DIM + i] * pages[page, head, slot + i]
+                    T.buffer_store(score, score[0] + product, [0])
+                weight = T.bind(T.exp(score[0] * T.float32(SCALE)))
+                T.buffer_store(total, total[0] + weight, [0])
+                with T.serial(0, HEAD_DIM) as i:
+                    value = weight * pages[page, head, PAGE * HEAD_DIM + slot + i]
+                    at = [s, h * HEAD_DIM + i]
+                    T.buffer_store(out, out[at[0], at[1]] + value, at)
+            with T.serial(0, HEAD_DIM) as i:
+                at = [s, h * HEAD_DIM + i]
+                T.buffer_store(out, out[at[0], at[1]] / total[0], at)
+
+    return _kernel("attend", body)
 
 
 def _add_transpose(builder: Any) -> None:

@@ -68,6 +68,7 @@ class PictureFile(click.Path):
 @click.option("--device", default="auto", show_default=True, help="NAME or NAME:INDEX.")
 @click.option("--model-lib", help="A compiled library; by default one is found or compiled.")
 @click.option("--opt", help="Compilation options, such as activations=a8.")
+@click.option("--deterministic", is_flag=True, help="Compute prompts just as answers.")
 @click.option(
     "--allow-prebuilt",
     is_flag=True,
@@ -110,6 +111,7 @@ def command(
     device: str,
     model_lib: str | None,
     opt: str | None,
+    deterministic: bool,
     allow_prebuilt: bool,
     threads: int | None,
     as_json: bool,
@@ -135,11 +137,11 @@ def command(
     folder = str(resolve_model(model or DEMO, progress=True))
     prepare_to_run(allow_prebuilt)
     library = str(Path(model_lib).expanduser()) if model_lib else None
-    with open_chat(folder, device, _chat_config(threads, opt), library) as chat:
+    with open_chat(folder, device, _chat_config(threads, opt, deterministic), library) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)
 
 
-def _chat_config(threads: int | None, opt: str | None) -> ChatConfig:
+def _chat_config(threads: int | None, opt: str | None, deterministic: bool) -> ChatConfig:
     from mlc_llm.config import ChatConfig
 
     config = ChatConfig()
@@ -147,6 +149,8 @@ def _chat_config(threads: int | None, opt: str | None) -> ChatConfig:
         config.num_threads = threads
     if opt is not None:
         config.opt = opt
+    if deterministic:
+        config.deterministic = True
     return config
 
 

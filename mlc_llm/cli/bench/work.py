@@ -7,7 +7,7 @@ Both follow from the shapes of its arguments, and are the same for every device 
     operations   a multiplication and an addition are two
 
     matrix product   x (m, k), y (m, n)          2 m n k
-    attention        d numbers a head            4 d for each query head and key that it sees
+    attention        keys of d, values of e      2 (d + e) for each query head and key that it sees
     normalisation    x (m, k)                    4 m k: square, sum, two products
     SwiGLU           y (m, k)                    5 m k: the exponential counts as one
 
@@ -68,9 +68,11 @@ class WorkModel:
 
     def of(self, call: KernelCall) -> Work:
         """The work of one call."""
-        if call.is_attention:
-            return self._attention(call)
         name = base_name(call.name)
+        if call.is_attention:
+            return self._attention(name, call)
+        if "append" in name:
+            return self._append(name, call)
         if any(word in name for word in _PRODUCTS) and len(call.tensors) > 2:
             return _product(name, call.tensors)
         if any(word in name for word in _ROWS_OF_TABLES):
@@ -90,24 +92,25 @@ class WorkModel:
             moved *= 2
         return Work(name, moved + _bytes(indices), None)
 
-    def _attention(self, call: KernelCall) -> Work:
-        """One layer's attention, with the rotation and the cache's new keys and values."""
-        cache = self.metadata.kv_cache
-        queries = call.tensors[-1].shape[0]
-        window, sink = self._window()
-        seen = sum(visible(call.context + i, window, sink) for i in range(queries))
-        held = held_keys(call.context, window, sink)
-        per_token = 2 * cache.num_key_value_heads * cache.head_dim * bits(cache.dtype) / 8
+    def _attention(self, name: str, call: KernelCall) -> Work:
+        """The queries of one layer, which meet the keys and values that they see."""
+        cache, layer = self.metadata.kv_cache, self.metadata.kv_cache.layers[call.layer]
+        queries, results = call.tensors[0], call.tensors[-1]
+        count = queries.shape[0]
+        seen = sum(visible(call.context + i, layer.window, layer.sink) for i in range(count))
+        keys = count + held_keys(call.context, layer.window, layer.sink)
         return Work(
-            "attention",
-            _bytes(call.tensors) + per_token * (queries + held),
-            4 * cache.head_dim * cache.num_attention_heads * seen,
+            name,
+            _bytes([queries, results]) + keys * layer.kv_width * cache.item_size,
+            2 * (layer.key_size + layer.value_size) * layer.query_heads * seen,
         )
 
-    def _window(self) -> tuple[int | None, int]:
-        """The sliding window, None for none, and the sink in tokens."""
-        size, sink = self.metadata.sliding_window_size, self.metadata.attention_sink_size
-        return (size if size > 0 else None), max(0, sink)
+    def _append(self, name: str, call: KernelCall) -> Work:
+        """New keys and values are put into the cache; queries are rotated."""
+        cache, layer = self.metadata.kv_cache, self.metadata.kv_cache.layers[call.layer]
+        given, queries = call.tensors[0], call.tensors[-1]
+        kept = given.shape[0] * layer.kv_width * cache.item_size
+        return Work(name, _bytes([given, queries]) + kept, None)
 
 
 def base_name(name: str) -> str:

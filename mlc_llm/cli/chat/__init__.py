@@ -32,6 +32,11 @@ A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
 @click.option("--threads", type=int, help="Threads of the CPU; by default its physical cores.")
 @click.option("--opt", help="Compilation options, such as activations=a8.")
 @click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Compute prompts just as answers, so that nothing depends on what was kept; slower.",
+)
+@click.option(
     "--allow-prebuilt",
     is_flag=True,
     help="Open library files that lie beside the weights or under dist/.",
@@ -49,6 +54,7 @@ def command(
     prompt: str | None,
     threads: int | None,
     opt: str | None,
+    deterministic: bool,
     allow_prebuilt: bool,
     no_history: bool,
     **sampling: float | int | None,
@@ -82,6 +88,8 @@ def command(
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
     config = _chat_config(conv_template, system, threads, opt)
+    if deterministic:
+        config.deterministic = True
     with ChatModule(folder, device, config, library) as chat:
         session = ChatSession(OpenChat(chat, model, config), generation)
         if prompt is not None:

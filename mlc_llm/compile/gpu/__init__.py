@@ -12,8 +12,8 @@ How models run:
   never stands in memory as floats.
 - One row of activations takes a kernel that reads the weight once (GEMV); more rows take one that
   works on tiles in the workgroup's memory.
-- Attention is one kernel body for decode, paged and ragged prefill. Sliding windows and attention
-  sinks are masks by position, as on the CPU.
+- Attention is one kernel body for decode and prefill, over the pages that a table finds. Sliding
+  windows are masks by position, as on the CPU.
 - Indices are int32, flags are int32, and nothing is a bool or int8 tensor: the shading languages'
   least common ground. Kernels use no subgroup operations.
 """

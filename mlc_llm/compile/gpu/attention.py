@@ -1,37 +1,35 @@
-"""A GPU's kernels for TVM's paged KV cache."""
+"""A GPU's kernels for one description of attention."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlc_llm.compile.gpu.facts import GPUFacts
-from mlc_llm.compile.gpu.kernels import attention, kv_cache
-from mlc_llm.compile.gpu.kernels.rope import split_rotary
-from mlc_llm.compile.rope import inverse_frequencies
-from mlc_llm.plugin import AttentionKernels, ModelConfig
+from mlc_llm.compile.gpu.kernels.append import append, rotate
+from mlc_llm.compile.gpu.kernels.attention import decode, prefill
+from mlc_llm.plugin import AttentionKernels, AttentionSpec
 
 
-def attention_kernels(config: ModelConfig, dtype: str, facts: GPUFacts) -> AttentionKernels:
-    """The kernels for a model's geometry, with keys and values in ``dtype``.
+def attention_kernels(
+    spec: AttentionSpec, dtype: str, activation_dtype: str, facts: GPUFacts
+) -> AttentionKernels:
+    """The kernels of a description, each shared by the layers for which it is the same.
 
     Args:
-        config: the model's config.
-        dtype: dtype of the KV cache.
+        spec: how a layer attends.
+        dtype: dtype of keys and values.
+        activation_dtype: dtype of queries and results.
         facts: the GPU's limits.
     """
-    queries, pairs, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    window = config.sliding_window_size if config.sliding_window_size > 0 else None
-    sink = max(0, config.attention_sink_size) if window else 0
-    geometry = attention.Geometry(pairs, queries, size, dtype, window, sink)
-    frequencies = inverse_frequencies(size, config.position_embedding_base, config.rope_scaling)
-    light, memory = facts.light, facts.shared_memory
-    cache = (pairs, size, dtype, light)
+    # What a kernel does not depend on is the same for all layers.
+    stored = replace(spec, scale=1.0, window=None, sink=0, sink_logits=False, soft_cap=None)
+    attended = replace(spec, rope=None, keys_of=None)
+    dtypes, memory = (dtype, activation_dtype), facts.shared_memory
+    own, rotates = spec.keys_of is None, spec.keys_of is not None and spec.rope is not None
+    queries = replace(stored, keys_of=0)  # of whichever layer the keys are
     return AttentionKernels(
-        split_rotary=split_rotary(queries, pairs, size, dtype, frequencies, light),
-        transpose_append=kv_cache.transpose_append(*cache),
-        prefill_ragged=attention.prefill_ragged(geometry, light, memory),
-        prefill=attention.prefill_paged(geometry, light, memory),
-        decode=attention.decode(geometry, min(128, facts.threads), memory),
-        merge_state=attention.merge_state(queries, size, dtype, light),
-        copy_single_page=kv_cache.copy_single_page(*cache),
-        debug_get_kv=kv_cache.debug_get_kv(config.num_hidden_layers, *cache),
-        compact_kv_copy=kv_cache.compact_kv_copy(*cache),
+        append=append(stored, *dtypes, facts.light) if own else None,
+        rotate=rotate(queries, activation_dtype, facts.light) if rotates else None,
+        prefill=prefill(attended, *dtypes, facts.light, memory),
+        decode=decode(attended, *dtypes, min(128, facts.threads), memory),
     )

@@ -12,7 +12,7 @@ from mlc_llm.compile.gpu.attention import attention_kernels
 from mlc_llm.compile.gpu.facts import GPUFacts
 from mlc_llm.compile.gpu.lowering import lower
 from mlc_llm.errors import ConfigError, unknown
-from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
+from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
 
 
 class GPUCodegen:
@@ -26,6 +26,8 @@ class GPUCodegen:
         ConfigError: an option is given.
     """
 
+    rows_agree = False  # Products with one row are summed in another order than with many.
+
     def __init__(self, facts: GPUFacts, opt: Mapping[str, str]) -> None:
         for name in opt:
             raise ConfigError(unknown("compilation option", name, ()))
@@ -34,11 +36,11 @@ class GPUCodegen:
     def activation_dtype(self, model_dtype: str) -> str:
         return model_dtype
 
-    def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
+    def lower(self, model: nn.Module, phase: Phase) -> tuple[nn.Module, list[Repack]]:
         return lower(model, self.facts)
 
-    def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
-        return attention_kernels(config, dtype, self.facts)
+    def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+        return attention_kernels(spec, dtype, activation_dtype, self.facts)
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
         """TVM's own schedules for what is no kernel of ours, such as residual additions."""

@@ -16,28 +16,28 @@ from mlc_llm.plugin import Repack
 class GPULinear(nn.Module):
     """A linear layer; its output has the input's dtype, or the one that the model asked for."""
 
-    def __init__(self, stored: Stored, out_dtype: str | None) -> None:
-        self.stored, self.out_dtype = stored, out_dtype
-        for name, parameter in stored.parameters.items():
-            setattr(self, name, parameter)
+    def __init__(self, node: nn.Module, columns: int, facts: GPUFacts) -> None:
+        self.stored, self.out_dtype = Stored.of(node, columns, facts), node.out_dtype
+        for name in self.stored.names:
+            setattr(self, name, getattr(node, name))
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.stored.linear(x, self.out_dtype or x.dtype)
+        return self.stored.linear(self, x, self.out_dtype or x.dtype)
 
 
 class GPUEmbedding(nn.Module):
     """A token embedding, whose table a tied output projection shares."""
 
-    def __init__(self, stored: Stored) -> None:
-        self.stored = stored
-        for name, parameter in stored.parameters.items():
-            setattr(self, name, parameter)
+    def __init__(self, node: nn.Module, columns: int, facts: GPUFacts) -> None:
+        self.stored = Stored.of(node, columns, facts)
+        for name in self.stored.names:
+            setattr(self, name, getattr(node, name))
 
     def forward(self, token_ids: nn.Tensor) -> nn.Tensor:
-        return self.stored.embedding(token_ids, self.stored.weight.dtype)
+        return self.stored.embedding(self, token_ids, self.stored.weight.dtype)
 
     def lm_head_forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.stored.linear(x, "float32")
+        return self.stored.linear(self, x, "float32")
 
 
 class GPURMSNorm(nn.Module):
@@ -77,10 +77,9 @@ class Lowering(nn.Mutator):
     def visit_module(self, name: str, node: nn.Module) -> nn.Module:
         match node:
             case GroupQuantizedLinear() | nn.Linear():
-                stored = Stored.of(node, node.in_features, self.facts)
-                return GPULinear(stored, node.out_dtype)
+                return GPULinear(node, node.in_features, self.facts)
             case GroupQuantizedEmbedding() | nn.Embedding():
-                return GPUEmbedding(Stored.of(node, node.dim, self.facts))
+                return GPUEmbedding(node, node.dim, self.facts)
             case nn.RMSNorm():
                 return GPURMSNorm(node, self.facts)
             case SiluAndMul():

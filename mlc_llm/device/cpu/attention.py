@@ -1,29 +1,24 @@
-"""The CPU's kernels for TVM's paged KV cache."""
+"""The CPU's attention kernels."""
 
 from __future__ import annotations
 
-from mlc_llm.compile.rope import inverse_frequencies
-from mlc_llm.device.cpu.kernels import attention, kv_cache
+from dataclasses import replace
+
+from mlc_llm.device.cpu.kernels import append, attention
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.rope import split_rotary
-from mlc_llm.plugin import AttentionKernels, ModelConfig
+from mlc_llm.plugin import AttentionKernels, AttentionSpec
 
 
-def attention_kernels(config: ModelConfig, dtype: str, isa: Isa) -> AttentionKernels:
-    """The kernels for a model's geometry, with keys and values in ``dtype``."""
-    queries, pairs, size = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-    shape = (pairs, queries, size, dtype)
-    window = config.sliding_window_size if config.sliding_window_size > 0 else None
-    visible = {"isa": isa, "window": window, "sink": max(0, config.attention_sink_size)}
-    frequencies = inverse_frequencies(size, config.position_embedding_base, config.rope_scaling)
+def attention_kernels(
+    spec: AttentionSpec, dtype: str, activation_dtype: str, isa: Isa
+) -> AttentionKernels:
+    """The kernels of one description, with keys and values in ``dtype``."""
+    owns, rotates = spec.keys_of is None, spec.rope is not None
+    # Whose keys they are, and how keys were rotated, is nothing to these.
+    attends = replace(spec, keys_of=None, rope=None)
     return AttentionKernels(
-        split_rotary=split_rotary(queries, pairs, size, dtype, frequencies),
-        transpose_append=kv_cache.transpose_append(pairs, size, dtype),
-        prefill_ragged=attention.prefill_ragged(*shape, **visible),
-        prefill=attention.prefill_paged(*shape, **visible),
-        decode=attention.decode(*shape, **visible),
-        merge_state=attention.merge_state(queries, size, dtype),
-        copy_single_page=kv_cache.copy_single_page(pairs, size, dtype),
-        debug_get_kv=kv_cache.debug_get_kv(config.num_hidden_layers, pairs, size, dtype),
-        compact_kv_copy=kv_cache.compact_kv_copy(pairs, size, dtype),
+        append=append.append(spec, dtype, activation_dtype) if owns else None,
+        rotate=append.rotate(spec, activation_dtype) if rotates and not owns else None,
+        prefill=attention.prefill(attends, dtype, activation_dtype, isa),
+        decode=attention.decode(attends, dtype, activation_dtype, isa),
     )

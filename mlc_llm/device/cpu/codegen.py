@@ -1,7 +1,7 @@
 """The CPU's compiler half: lowers a model's layers to the kernels under ``kernels/``.
 
-Activations are float32 whatever the weights are stored in; keys and values are in the model's own
-dtype. Linear weights and token embeddings are repacked at load into blocks of 16 rows.
+Activations, queries among them, are float32 whatever the weights are stored in; keys and values are
+in the model's own dtype. Linear weights and token embeddings are repacked at load into blocks of 16 rows.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.lowering import Lowering
 from mlc_llm.device.cpu.schedule import ScheduleElementwise
 from mlc_llm.errors import ConfigError, unknown
-from mlc_llm.plugin import AttentionKernels, ModelConfig, Repack
+from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("mixed", "a16", "a8")}
 """Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs: to 8
-bits where many tokens pass at once and to 16 for a single one, which waits for the weights anyway
-(mixed), to 16 bits everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
+bits in the prefill and to 16 in the decode, which waits for the weights anyway (mixed), to 16 bits
+everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
 ``docs/decisions.md`` has what each costs."""
 
 
 class CPUCodegen:
     """Compiles for one CPU target."""
+
+    rows_agree = True
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
         self.isa = Isa.of(tvm.target.Target(dict(target)))
@@ -36,12 +38,14 @@ class CPUCodegen:
     def activation_dtype(self, model_dtype: str) -> str:
         return "float32"
 
-    def lower(self, model: nn.Module) -> tuple[nn.Module, list[Repack]]:
-        lowering = Lowering(self.isa, self.activations)
+    def lower(self, model: nn.Module, phase: Phase) -> tuple[nn.Module, list[Repack]]:
+        mixed = {"prefill": "a8", "decode": "a16"}[phase]
+        activations = mixed if self.activations == "mixed" else self.activations
+        lowering = Lowering(self.isa, activations)
         return lowering.visit("", model), lowering.steps
 
-    def attention(self, config: ModelConfig, dtype: str) -> AttentionKernels:
-        return attention_kernels(config, dtype, self.isa)
+    def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+        return attention_kernels(spec, dtype, activation_dtype, self.isa)
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
         return [ScheduleElementwise(self.isa.lanes)]

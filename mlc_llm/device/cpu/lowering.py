@@ -77,7 +77,7 @@ class Lowering(nn.Mutator):
 
     Args:
         isa: what the CPU offers.
-        activations: how 4-bit matmuls round activations.
+        activations: how 4-bit matmuls round activations: "a8" or "a16".
     """
 
     def __init__(self, isa: Isa, activations: str) -> None:

@@ -66,7 +66,7 @@ class PackedQ4(nn.Module):
         columns: columns of the weight.
         scale_dtype: dtype of the scales.
         isa: what the CPU offers.
-        activations: how the kernels round activations.
+        activations: how the kernels round activations: "a8" or "a16".
     """
 
     def __init__(
@@ -98,19 +98,13 @@ class PackedQ4(nn.Module):
                 source.dtype,
                 out_dtype,
                 self.isa,
-                self._rounding(source.tokens),
+                self.activations,
                 source.rows,
                 residual,
             )
 
         width = self.codes.shape[0] * ROWS if self.rows is None else self.rows
         return _product("q4_linear", kernel, x, [self.codes, self.scales], width, out_dtype)
-
-    def _rounding(self, tokens: object) -> str:
-        """How activations are rounded; a single token waits for the weights anyway."""
-        if self.activations == "mixed":
-            return "a16" if single(tokens) else "a8"
-        return self.activations
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = q4_embedding(self.columns, self.scale_dtype, ACTIVATION)

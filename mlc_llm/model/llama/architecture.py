@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import field_validator, model_validator
 
-from mlc_llm.plugin import Architecture, ModelConfig, Weight
+from mlc_llm.model.rope import rope
+from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Rope, Weight
 
 if TYPE_CHECKING:
     from tvm.relax.frontend import nn
-
-ROPE_TYPES = ("default", "linear", "llama3")
 
 
 class LlamaConfig(ModelConfig):
@@ -24,18 +23,29 @@ class LlamaConfig(ModelConfig):
 
     @field_validator("rope_scaling")
     @classmethod
-    def _check_rope(cls, scaling: dict[str, Any] | None) -> dict[str, Any] | None:
-        if not scaling:
-            return None
-        scaling = dict(scaling)
+    def _name_rope_type(cls, scaling: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Put the type where newer files have it; None for plain RoPE."""
+        scaling = dict(scaling or {})
         kind = scaling.pop("type", None)
         scaling.setdefault("rope_type", kind or "default")
-        if scaling["rope_type"] not in ROPE_TYPES:
-            raise ValueError(
-                f"RoPE scaling {scaling['rope_type']!r} is not supported; "
-                f"supported: {', '.join(ROPE_TYPES)}"
-            )
-        return None if scaling["rope_type"] == "default" else scaling
+        return scaling if len(scaling) > 1 or scaling["rope_type"] != "default" else None
+
+    @model_validator(mode="after")
+    def _check_rope(self) -> LlamaConfig:
+        """Refuse what cannot be computed when the file is read."""
+        self.rope()
+        return self
+
+    def rope(self) -> Rope:
+        """The rotary position embedding of all layers."""
+        window, positions = self.context_window_size, self.max_position_embeddings
+        return rope(
+            self.head_dim,
+            self.position_embedding_base,
+            self.rope_scaling,
+            window=window if window > 0 else None,
+            max_positions=positions if positions and positions > 0 else None,
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,10 +68,24 @@ class Llama(Architecture):
     def config(self, data: Mapping[str, Any]) -> LlamaConfig:
         return LlamaConfig.model_validate(data)
 
+    def attention(self, config: Any) -> list[AttentionSpec]:
+        window = config.sliding_window_size if config.sliding_window_size > 0 else None
+        spec = AttentionSpec(
+            query_heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            key_size=config.head_dim,
+            value_size=config.head_dim,
+            scale=config.head_dim**-0.5,
+            rope=config.rope(),
+            window=window,
+            sink=max(0, config.attention_sink_size) if window else 0,
+        )
+        return [spec] * config.num_hidden_layers
+
     def module(self, config: Any, dtype: str) -> nn.Module:
         from mlc_llm.model.llama.module import LlamaForCausalLM
 
-        return LlamaForCausalLM(config, dtype)
+        return LlamaForCausalLM(config, self.attention(config), dtype)
 
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.embed_tokens.weight", ("model.embed_tokens.weight",))]

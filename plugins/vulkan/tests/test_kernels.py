@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,14 @@ import pytest
 import tvm
 from mlc_llm_vulkan import DEVICE
 
+from mlc_llm.compile.gpu.codegen import GPUCodegen
 from mlc_llm.compile.gpu.facts import GPUFacts
-from mlc_llm.compile.gpu.kernels import attention, kv_cache
 from mlc_llm.compile.gpu.kernels.activation import silu_mul
 from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import gemv, matmul
 from mlc_llm.compile.gpu.kernels.norm import rms_norm
-from mlc_llm.compile.gpu.kernels.rope import split_rotary
 from mlc_llm.compile.gpu.kernels.weight import FloatWeight, Q4Weight, Weight
-from mlc_llm.compile.rope import inverse_frequencies
-from mlc_llm.plugin import Availability
+from mlc_llm.plugin import PAGE_SIZE, Availability, Rope
 from mlc_llm.quantization.packing import dequantize, quantize
 from mlc_llm.quantization.scheme import scheme
 from mlc_llm.testing import paged_attention as paged
@@ -118,111 +117,178 @@ def test_norm_and_activation(run: Run, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(out, want, rtol=2e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("head_dim", [8, 24])
-def test_rotary(run: Run, rng: np.random.Generator, head_dim: int) -> None:
-    """Far positions too, where a GPU's own sine is wrong."""
-    hq, hkv = 3, 2
-    frequencies = inverse_frequencies(head_dim, 10000.0)
-    qkv = rng.standard_normal((6, hq + 2 * hkv, head_dim)).astype("float32")
-    position = np.array([0, 1, 2, 100, 5000, 100000], "int32")
-    q, k, v = (np.full((6, n, head_dim), np.nan, "float32") for n in (hq, hkv, hkv))
-    kernel = split_rotary(hq, hkv, head_dim, "float32", frequencies, THREADS)
-    run(kernel, qkv, position, q, k, v, 1)
-    angle = position[:, None].astype("float32") * np.array(frequencies, "float32")
-    cos, sin = (f(angle.astype("float64"))[:, None] for f in (np.cos, np.sin))
-    a, b = qkv[..., : head_dim // 2], qkv[..., head_dim // 2 :]
-    want = np.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
-    np.testing.assert_allclose(np.concatenate([q, k], 1), want[:, : hq + hkv], rtol=0, atol=2e-5)
-    np.testing.assert_array_equal(v, qkv[:, hq + hkv :])
-    run(kernel, qkv, position, q, k, v, 0)
-    np.testing.assert_array_equal(np.concatenate([q, k, v], 1), qkv)
+make = GPUCodegen(GPUFacts.of(DEVICE.target()), {}).attention
 
 
-def make(kernel: Callable[..., Any], threads: int) -> Callable[..., Any]:
-    facts = GPUFacts.of(DEVICE.target())
-    return lambda *shape: kernel(attention.Geometry(*shape), threads, facts.shared_memory)
+def rope(elements: int, base: float = 10000.0, **more: Any) -> Rope:
+    """A rotation of so many elements of a head."""
+    exponents = np.arange(0, elements, 2) / elements
+    return Rope(tuple(float(f) for f in np.float32(base**-exponents)), **more)
 
 
-@pytest.mark.parametrize(
-    ("heads", "d", "window", "sink"),
-    [
-        ((10, 2), 80, None, 0),
-        ((4, 2), 16, 21, 4),
-    ],
-)
-def test_attention(
-    run: Run,
-    rng: np.random.Generator,
-    heads: tuple[int, int],
-    d: int,
-    window: int | None,
-    sink: int,
+ROWS = [(1, 0), (0, 17), (1, 1), (2, 63), (2, 64), (1, 40)]
+"""Sequences and positions, in no order."""
+
+APPENDED = {
+    "halves": (24, {"rope": rope(24)}),
+    "wide heads": (80, {"rope": rope(80), "value_size": 16}),
+    "part of a head": (24, {"rope": rope(10, factor=1.3), "value_size": 40}),
+    "interleaved": (16, {"rope": rope(16, factor=0.7, interleaved=True)}),
+    "part of a head, interleaved": (24, {"rope": rope(8, interleaved=True)}),
+    "no rotation": (16, {"value_size": 24}),
+}
+
+
+@pytest.mark.parametrize("case", APPENDED)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_append(run: Run, rng: np.random.Generator, case: str, dtype: str) -> None:
+    size, more = APPENDED[case]
+    spec = paged.describe((3, 1), size, **more)
+    paged.check_append(run, make, rng, spec, ROWS, dtype)
+    if spec.rope is not None:
+        paged.check_append(run, make, rng, replace(spec, keys_of=0), ROWS, dtype)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_far_positions_are_rotated_as_exactly(
+    run: Run, rng: np.random.Generator, interleaved: bool
 ) -> None:
-    visible = {"window": window, "sink": sink}
-    lengths = [33, 0, 1, 150]
-    paged.check_decode(run, make(attention.decode, 128), rng, lengths, heads, d, **visible)
-    prefill = make(attention.prefill_paged, 64)
-    paged.check_paged(run, prefill, rng, [40, 0, 17], [3, 2, 33], heads, d, **visible)
-    if window is None:
-        paged.check_paged(run, prefill, rng, [40, 17], [3, 17], heads, d, causal=1)
-    ragged = make(attention.prefill_ragged, 64)
-    for past in (0, 2, 50):
-        paged.check_ragged(run, ragged, rng, [3, 75], [3, 75], heads, d, **visible, past=past)
+    """There a GPU's own sine is wrong."""
+    rotation = rope(16, 500000.0, interleaved=interleaved)
+    spec = paged.describe((2, 1), 16, rope=rotation, keys_of=0)
+    rows = [(0, p) for p in (5000, 65535, 99999, 100000)]
+    paged.check_append(run, make, rng, spec, rows)
+
+
+def test_only_keys_of_another_layer_are_rotated_apart() -> None:
+    own, dtypes = paged.describe((2, 1), 16, rope=rope(16)), ("float32", "float32")
+    sharing = replace(own, keys_of=0)
+    assert make(own, *dtypes).rotate is None
+    assert make(sharing, *dtypes).append is None
+    assert make(replace(sharing, rope=None), *dtypes).rotate is None
+
+
+def test_layers_share_what_is_the_same_for_them() -> None:
+    dtypes = ("float16", "float16")
+    own = paged.describe((2, 1), 16, rope=rope(16))
+    kernels = make(own, *dtypes)
+    sharing = make(replace(own, keys_of=0), *dtypes)
+    assert (sharing.prefill, sharing.decode) == (kernels.prefill, kernels.decode)
+    assert make(replace(own, keys_of=3), *dtypes).rotate is sharing.rotate
+    assert make(replace(own, window=32), *dtypes).append is kernels.append
+    assert make(replace(own, rope=None), *dtypes).decode is kernels.decode
+
+
+SEEN = {
+    "wide heads": ((10, 2), 80, {}),
+    "a head of keys": ((4, 1), 16, {"value_size": 40}),
+    "wide values": ((2, 2), 16, {"value_size": 144}),
+    "window": ((4, 2), 16, {"window": 21}),
+    "window and sink": ((4, 2), 16, {"window": 21, "sink": 4}),
+    "window of one": ((8, 1), 16, {"window": 1, "value_size": 8}),
+    "sink logits": ((4, 2), 24, {"sink_logits": True}),
+    "window and sink logits": ((16, 2), 16, {"window": 17, "sink_logits": True}),
+    "soft cap": ((4, 2), 16, {"soft_cap": 2.0, "scale": 1.0}),
+}
+
+LENGTHS = [33, 1, 16, 290]
+PARTS = [(40, 3), (0, 75), (16, 0), (0, 1), (250, 33)]
+"""Tokens before, and new ones."""
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_decode(run: Run, rng: np.random.Generator, case: str) -> None:
+    heads, size, more = SEEN[case]
+    paged.check_decode(run, make, rng, paged.describe(heads, size, **more), LENGTHS)
+
+
+@pytest.mark.parametrize("case", SEEN)
+def test_prefill(run: Run, rng: np.random.Generator, case: str) -> None:
+    heads, size, more = SEEN[case]
+    paged.check_prefill(run, make, rng, paged.describe(heads, size, **more), PARTS)
+
+
+def test_decode_of_several_rows_of_a_sequence(run: Run, rng: np.random.Generator) -> None:
+    for more in ({}, {"window": 9}):
+        spec = paged.describe((4, 2), 16, **more)
+        rows = [(1, 20), (0, 0), (1, 5), (1, 139), (0, 16)]
+        paged.check_decode(run, make, rng, spec, [17, 150], rows=rows)
 
 
 def test_attention_in_float16(run: Run, rng: np.random.Generator) -> None:
-    heads, options = (4, 2), {"dtype": "float16", "window": 21}
-    paged.check_decode(run, make(attention.decode, 128), rng, [17, 33], heads, 32, **options)
-    ragged = make(attention.prefill_ragged, 64)
-    paged.check_ragged(run, ragged, rng, [33], [33], heads, 32, **options)
+    spec = paged.describe((4, 2), 32, window=21, sink_logits=True)
+    paged.check_decode(run, make, rng, spec, [17, 33], "float16")
+    paged.check_prefill(run, make, rng, spec, [(16, 33), (0, 5)], "float16")
 
 
-def test_merge(run: Run, rng: np.random.Generator) -> None:
-    out, other = (rng.standard_normal((3, 2, 24)).astype("float32") for _ in range(2))
-    lse, other_lse = (rng.standard_normal((3, 2)).astype("float32") for _ in range(2))
-    other_lse[0] = -5e4  # nothing was seen
-    weights = np.exp2(np.stack([lse, other_lse]).astype("float64"))
-    want = (weights[0, ..., None] * out + weights[1, ..., None] * other) / weights.sum(0)[..., None]
-    run(attention.merge_state(2, 24, "float32", THREADS), out, lse, other, other_lse)
-    np.testing.assert_allclose(out, want, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(lse, np.log2(weights.sum(0)), rtol=0, atol=2e-6)
+def test_pages_of_another_dtype(run: Run, rng: np.random.Generator) -> None:
+    """Keys and values in float16 beside activations in float32: what was appended is attended."""
+    spec = paged.describe((2, 1), 16)
+    kernels = make(spec, "float16", "float32")
+    qkv = rng.standard_normal((20, spec.qkv_width)).astype("float16").astype("float32")
+    positions, sequences = np.arange(20, dtype="int32"), np.zeros(20, "int32")
+    table, pages = np.array([[1, 2]], "int32"), np.full((3, *spec.page_shape), np.nan, "float16")
+    q, out = np.empty((20, 32), "float32"), np.empty((20, spec.out_width), "float32")
+    run(kernels.append, qkv, positions, sequences, table, pages, q)
+    run(kernels.decode, q, positions, sequences, table, pages, out)
+    heads = qkv.reshape(20, 4, 16)
+    want = paged.attention(spec, heads[:, :2], heads[:, 2:3], heads[:, 3:], positions)
+    np.testing.assert_allclose(out.reshape(want.shape), want, rtol=0, atol=1.2e-5)
 
 
-def slots(pages: np.ndarray, which: int) -> np.ndarray:
-    """A view (slots, heads, d) copy of the keys (0) or values (1)."""
-    return pages[:, which].transpose(0, 2, 1, 3).reshape(-1, pages.shape[2], pages.shape[4])
+def test_tables_are_views_of_one_tensor(run: Run, rng: np.random.Generator) -> None:
+    spec = paged.describe((2, 1), 16, window=21)
+
+    def run_on_views(kernel: Any, *arguments: np.ndarray) -> None:
+        tables = [a for a in arguments if a.dtype == np.int32]
+        one = np.concatenate([np.full(3, -1, "int32"), *(table.ravel() for table in tables)])
+        held, begin, passed = tvm.runtime.tensor(one, DEVICE.open(0)), 3, []
+        for a in arguments:
+            is_table = a.dtype == np.int32
+            passed.append(held._create_view(a.shape, "int32", 4 * begin) if is_table else a)
+            begin += a.size if is_table else 0
+        run(kernel, *passed)
+
+    paged.check_append(run_on_views, make, rng, spec, ROWS)
+    paged.check_decode(run_on_views, make, rng, spec, LENGTHS)
+    paged.check_prefill(run_on_views, make, rng, spec, PARTS)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_moving_keys_and_values(run: Run, rng: np.random.Generator, dtype: str) -> None:
-    heads, d = 3, 24
-    pages = np.zeros((4, 2, heads, 16, d), dtype)
-    k, v = (rng.standard_normal((5, heads, d)).astype(dtype) for _ in range(2))
-    where = np.array([15, 16, -1, 63, 0], "int32")
-    run(kv_cache.transpose_append(heads, d, dtype, THREADS), pages, k, v, where)
-    kept = where >= 0
-    np.testing.assert_array_equal(slots(pages, 0)[where[kept]], k[kept])
-    np.testing.assert_array_equal(slots(pages, 1)[where[kept]], v[kept])
-    assert np.count_nonzero(np.abs(slots(pages, 0)).sum((1, 2))) == kept.sum()
+@pytest.mark.parametrize("window", [None, 21])
+def test_a_row_is_the_same_whatever_follows_it(
+    run: Run, rng: np.random.Generator, window: int | None
+) -> None:
+    """To the bit: later tokens of its pass may be NaN, and the pass may begin anywhere."""
+    spec = paged.describe((2, 1), 16, window=window)
+    held = paged.Sequences.of(rng, spec, [100], "float32")
+    q = rng.standard_normal((100, 32)).astype("float32")
 
-    found = [np.zeros((2, int(kept.sum()), heads, d), dtype) for _ in range(2)]
-    run(kv_cache.debug_get_kv(2, heads, d, dtype, THREADS), pages, where[kept], *found, 1)
-    np.testing.assert_array_equal(found[0][1], k[kept])
-    np.testing.assert_array_equal(found[1][1], v[kept])
+    def prefill(begin: int, end: int) -> np.ndarray:
+        positions = np.arange(begin, end, dtype="int32")
+        tables = (positions, np.zeros_like(positions), np.array([0, end - begin], "int32"))
+        out = np.full((end - begin, spec.out_width), np.nan, "float32")
+        kernel = make(spec, "float32", "float32").prefill
+        run(kernel, q[begin:end], *tables, held.page_table, held.pages, out)
+        return out
 
-    want = pages.copy()
-    want[2, :, :, :5] = want[0, :, :, :5]
-    run(kv_cache.copy_single_page(heads, d, dtype, THREADS), pages, 0, 2, 5)
-    np.testing.assert_array_equal(pages, want)
+    whole = prefill(0, 100)
+    assert np.isfinite(whole).all()
+    np.testing.assert_array_equal(prefill(71, 98), whole[71:98])
+    for tensor in held.slot(0, 97):
+        tensor[...] = np.nan
+    np.testing.assert_array_equal(prefill(71, 100)[:26], whole[71:97])
 
 
-def test_compaction_moves_in_order(run: Run, rng: np.random.Generator) -> None:
-    pages = rng.standard_normal((3, 2, 2, 16, 8)).astype("float32")
-    moves = np.array([[20, 21, 33, 40], [18, 20, 30, 33]], "int32")
-    want = pages.copy()
-    for source, target in moves.T:
-        a, b = divmod(source, 16), divmod(target, 16)
-        want[b[0], :, :, b[1]] = want[a[0], :, :, a[1]]
-    kernel = kv_cache.compact_kv_copy(2, 8, "float32", THREADS)
-    run(kernel, pages, np.array([0, 2, 4], "int32"), moves, 2)
-    np.testing.assert_array_equal(pages, want)
+@pytest.mark.parametrize("level", [-3e4, 3e4])
+def test_scores_may_be_large(run: Run, rng: np.random.Generator, level: float) -> None:
+    """No score is taken for none at all: all are far below zero, or far above it."""
+    spec = paged.describe((1, 1), 16, scale=1.0)
+    held = paged.Sequences.of(rng, spec, [PAGE_SIZE], "float32")
+    q = np.zeros((1, 16), "float32")
+    q[0, 0] = 100.0
+    held.pages[held.page_table[0, 0], 0, : PAGE_SIZE * 16 : 16] = level
+    held.k[0][:, 0, 0] = level
+    out, zero = np.full((1, 16), np.nan, "float32"), np.zeros(1, "int32")
+    kernel = make(spec, "float32", "float32").decode
+    run(kernel, q, zero + PAGE_SIZE - 1, zero, held.page_table, held.pages, out)
+    np.testing.assert_allclose(out[0], held.v[0][:, 0].mean(0), rtol=0, atol=1e-6)

@@ -54,31 +54,37 @@ def test_the_matrix_products(found: Profile, model_config: dict[str, Any]) -> No
     )
     heads = config["num_attention_heads"] + 2 * config["num_key_value_heads"]
     query = config["num_attention_heads"] * config["head_dim"]
-    weights = {
-        f"{heads * config['head_dim']} x {hidden}": layers,
-        f"{hidden} x {query}": layers,
-        f"{2 * inner} x {hidden}": layers,
-        f"{hidden} x {inner}": layers,
-        f"{config['vocab_size']} x {hidden}": 1,
-    }
+    qkv = f"{heads * config['head_dim']} x {hidden}"
+    head = f"{config['vocab_size']} x {hidden}"
+    others = [f"{hidden} x {query}", f"{2 * inner} x {hidden}", f"{hidden} x {inner}"]
     for phase in found.phases:
+        # A prefill of all tokens but the last, in which the last layer only keeps keys and values,
+        # and a decode step.
+        before = phase.tokens - 1
+        chunks = 1 if before else 0
         expected = {}
-        for name, calls in weights.items():
+        for name in (qkv, head, *others):
             rows, columns = map(int, name.split(" x "))
-            # Of a prefill, only the last token's logits are computed.
-            tokens = 1 if rows == config["vocab_size"] else phase.tokens
-            expected[name] = (calls, 2 * rows * columns * tokens * calls)
+            more = 0 if name == head else layers - (name != qkv)
+            last = 1 if name == head else layers
+            calls, tokens = last + chunks * more, last + before * more
+            expected[name] = (calls, 2 * rows * columns * tokens)
         assert products(phase) == expected
 
 
 def test_the_other_kernels(found: Profile, model_config: dict[str, Any]) -> None:
     layers = model_config["num_hidden_layers"]
-    per_key = 4 * model_config["head_dim"] * model_config["num_attention_heads"] * layers
-    seen = {"prefill": sum(range(6, 6 + TOKENS)), "decode": 6}
+    per_key = 4 * model_config["head_dim"] * model_config["num_attention_heads"]
     for phase in found.phases:
         rows = {row.kernel: row for row in phase.kernels}
-        assert rows["attention"].calls == layers
-        assert rows["attention"].operations == per_key * seen[phase.name]
+        assert rows["attention_decode"].calls == layers
+        keys = 5 + phase.tokens
+        assert rows["attention_decode"].operations == per_key * layers * keys
+        assert ("attention_prefill" in rows) == (phase.tokens > 1)
+        if phase.tokens > 1:
+            assert rows["attention_prefill"].calls == layers - 1
+            seen = sum(range(6, keys))
+            assert rows["attention_prefill"].operations == per_key * (layers - 1) * seen
         # The linear kernels compute the norms and add the residuals.
         assert not any("norm" in kernel or "add" in kernel for kernel in rows)
         for row in phase.kernels:
@@ -139,7 +145,7 @@ def test_timing_kernels_changes_no_result(chat: LoadedChat) -> None:
     for one in recorded:
         np.testing.assert_array_equal(one, prefill)
     np.testing.assert_array_equal(after, decode)
-    assert [{call.context for call in step} for step in steps] == [{0, CHUNK, 2 * CHUNK}] * 3
+    assert [{call.context for call in step} for step in steps] == [{0, CHUNK, 2 * CHUNK, len(ids) - 1}] * 3
     assert len({len(step) for step in steps}) == 1
     assert all(call.seconds > 0 for step in steps for call in step)
 
@@ -149,7 +155,7 @@ def test_a_row_has_the_median_of_its_steps(chat: LoadedChat) -> None:
     shape = TensorShape((4, 8), "float32")
 
     def step(*seconds: float) -> list[KernelCall]:
-        return [KernelCall(f"add{i}", (shape, shape), 0, time) for i, time in enumerate(seconds)]
+        return [KernelCall(f"add{i}", (shape, shape), 0, 0, time) for i, time in enumerate(seconds)]
 
     (row,) = kernel_rows([step(1, 2), step(2, 4), step(10, 20)], work)
     assert (row.kernel, row.calls, row.seconds) == ("add", 2, 6)

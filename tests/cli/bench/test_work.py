@@ -13,33 +13,28 @@ from mlc_llm.cli.bench.work import Arithmetic, WorkModel, base_name, bits, held_
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.profile import KernelCall, TensorShape
 
-HEADS, KV_HEADS, DIM = 4, 2, 8
-ATTENTION = "vm.builtin.attention_kv_cache_attention_with_fused_qkv"
+HEADS, KV_HEADS, DIM, VALUE_DIM = 4, 2, 8, 6
 
 
-def work_model(window: int = -1, sink: int = -1) -> WorkModel:
-    cache = {
-        "num_hidden_layers": 3,
-        "num_attention_heads": HEADS,
-        "num_key_value_heads": KV_HEADS,
-        "head_dim": DIM,
-        "dtype": "float16",
-    }
+def work_model(window: int | None = None, sink: int = 0) -> WorkModel:
+    """Three layers, of which the second has a window."""
+    layer = {"query_heads": HEADS, "kv_heads": KV_HEADS, "key_size": DIM, "value_size": VALUE_DIM}
+    layers = [layer, {**layer, "window": window, "sink": sink}, layer]
     fields: dict[str, Any] = {
         "model_type": "llama",
         "quantization": "q4f16_1",
-        "sliding_window_size": window,
-        "attention_sink_size": sink,
         "params": [],
-        "kv_cache": cache,
+        "kv_cache": {"dtype": "float16", "page_size": 16, "layers": layers},
         "repack": [],
     }
     return WorkModel(LibraryMetadata.model_validate(fields), vocab_size=100)
 
 
-def call(name: str, *tensors: tuple[tuple[int, ...], str], context: int = 0) -> KernelCall:
+def call(
+    name: str, *tensors: tuple[tuple[int, ...], str], context: int = 0, layer: int = 0
+) -> KernelCall:
     shapes = tuple(TensorShape(shape, dtype) for shape, dtype in tensors)
-    return KernelCall(name, shapes, context, 1e-3)
+    return KernelCall(name, shapes, context, layer, 1e-3)
 
 
 def test_a_quantised_product() -> None:
@@ -111,7 +106,7 @@ def test_of_a_table_the_rows_that_are_looked_up() -> None:
 
 def test_one_row_is_copied() -> None:
     tensors = (((50, 64), "float32"), ((1, 64), "float32"))
-    assert work_model().of(call("last_token", *tensors)).bytes == 2 * 64 * 4
+    assert work_model().of(call("rows_at", *tensors)).bytes == 2 * 64 * 4
 
 
 def test_elementwise_kernels() -> None:
@@ -124,36 +119,46 @@ def test_elementwise_kernels() -> None:
     assert (work.kernel, work.bytes, work.operations) == ("fused_thing", 3 * 5 * 64 * 4, None)
 
 
+PAGES = ((1000, KV_HEADS, 16 * (DIM + VALUE_DIM)), "float16")
+TABLE = ((1, 100), "int32")
+PER_TOKEN = 2 * KV_HEADS * (DIM + VALUE_DIM)
+
+
 def attention(queries: int, context: int, model: WorkModel) -> tuple[float, float | None]:
-    heads = HEADS + 2 * KV_HEADS
-    tensors = (((queries, heads, DIM), "float16"), ((queries, HEADS, DIM), "float16"))
-    work = model.of(call(ATTENTION, *tensors, context=context))
-    assert work.kernel == "attention"
-    return work.bytes, work.operations
+    rows = ((queries,), "int32")
+    q, out = ((queries, HEADS * DIM), "float32"), ((queries, HEADS * VALUE_DIM), "float32")
+    tensors = (q, rows, rows, TABLE, PAGES, out)
+    work = model.of(call("attention_decode2", *tensors, context=context, layer=1))
+    assert work.kernel == "attention_decode"
+    return work.bytes - 4 * queries * HEADS * (DIM + VALUE_DIM), work.operations
 
 
 def test_attention_of_one_query() -> None:
     moved, operations = attention(1, 10, work_model())
-    arguments = 2 * DIM * (HEADS + 2 * KV_HEADS + HEADS)
-    # The 10 keys and values of the cache are read, and one of each is put into it.
-    assert moved == arguments + 2 * 2 * KV_HEADS * DIM * (10 + 1)
-    assert operations == 4 * DIM * HEADS * 11
+    assert moved == PER_TOKEN * 11
+    assert operations == 2 * (DIM + VALUE_DIM) * HEADS * 11
 
 
 def test_attention_of_many_queries() -> None:
     moved, operations = attention(3, 10, work_model())
-    arguments = 3 * 2 * DIM * (HEADS + 2 * KV_HEADS + HEADS)
-    assert moved == arguments + 2 * 2 * KV_HEADS * DIM * (10 + 3)
-    assert operations == 4 * DIM * HEADS * (11 + 12 + 13)
+    assert moved == PER_TOKEN * 13
+    assert operations == 2 * (DIM + VALUE_DIM) * HEADS * (11 + 12 + 13)
 
 
 def test_attention_with_a_window_and_a_sink() -> None:
-    model = work_model(window=4, sink=2)
-    moved, operations = attention(1, 10, model)
+    moved, operations = attention(1, 10, work_model(window=4, sink=2))
     # The window's own key and 3 before it, and 2 at the beginning.
-    assert operations == 4 * DIM * HEADS * 6
-    arguments = 2 * DIM * (HEADS + 2 * KV_HEADS + HEADS)
-    assert moved == arguments + 2 * 2 * KV_HEADS * DIM * (5 + 1)
+    assert operations == 2 * (DIM + VALUE_DIM) * HEADS * 6
+    assert moved == PER_TOKEN * 6
+
+
+def test_appending_to_the_cache() -> None:
+    width = HEADS * DIM + KV_HEADS * (DIM + VALUE_DIM)
+    rows = ((3,), "int32")
+    tensors = (((3, width), "float32"), rows, rows, TABLE, PAGES, ((3, HEADS * DIM), "float32"))
+    work = work_model().of(call("attention_append1", *tensors))
+    assert (work.kernel, work.operations) == ("attention_append", None)
+    assert work.bytes == 4 * 3 * (width + HEADS * DIM) + 3 * PER_TOKEN
 
 
 @given(

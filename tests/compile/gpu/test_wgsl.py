@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -20,27 +20,18 @@ from mlc_llm.compile.gpu.facts import GPUFacts
 from mlc_llm.errors import ConfigError
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.model.mistral import MISTRAL
-from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpec
+from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpec, Rope
 from mlc_llm.quantization import QUANTIZATIONS
+from mlc_llm.testing.paged_attention import describe
 
 LIMITS = {"max_num_threads": 128, "max_shared_memory_per_block": 16384}
 """The least that Vulkan demands of every driver."""
 
 TARGET = {"kind": "webgpu", "target_device_type": 7, **LIMITS}
-BUFFERS = 10
-"""Most tensors of a kernel: those of the paged prefill with a sliding window."""
+BUFFERS = 8
+"""Most tensors of a kernel, which is WebGPU's default: those of a prefill with sinks."""
 
-KV_CACHE = {
-    "kv_cache_compact_kv_copy",
-    "kv_cache_copy_single_page",
-    "kv_cache_debug_get_kv",
-    "kv_cache_decode",
-    "kv_cache_merge_state",
-    "kv_cache_prefill",
-    "kv_cache_prefill_ragged",
-    "kv_cache_split_rotary",
-    "kv_cache_transpose_append",
-}
+ATTENTION = {"attention_append", "attention_decode", "attention_prefill"}
 RESERVED = set(
     "active asm attribute auto await class common delete do enum explicit export extends extern "
     "external fallthrough filter final finally from get goto groupshared handle import in inline "
@@ -96,6 +87,22 @@ CASES = [
     ("mistral", "q4f32_1"),
 ]
 
+DTYPES = {"f16": "float16", "f32": "float32"}
+ROPE = Rope((1.0, 0.1, 0.01), factor=1.2)
+SPECS = {
+    "plain": describe((4, 2), 24),
+    "window, sink and sink logits": describe(
+        (4, 2), 24, rope=ROPE, window=21, sink=4, sink_logits=True
+    ),
+    "soft cap": describe((3, 1), 8, rope=replace(ROPE, interleaved=True), soft_cap=50.0),
+    "keys of another layer": describe((4, 2), 8, value_size=24, rope=ROPE, keys_of=0),
+    "wide heads": describe((32, 2), 256, value_size=512, sink_logits=True),
+}
+"""Descriptions of attention that only some models have."""
+
+LIBRARIES = [*CASES, *((name, dtype) for name in SPECS for dtype in DTYPES)]
+"""A model and its quantisation, or a description of attention and its dtype."""
+
 
 @dataclass(frozen=True)
 class Kernel:
@@ -132,50 +139,55 @@ def lowered(name: str, quantization: str) -> tvm.IRModule:
 
 
 @functools.cache
-def kernels(name: str, quantization: str) -> list[Kernel]:
-    """All kernels of a model."""
+def kernels(name: str, kind: str) -> list[Kernel]:
+    """All kernels of a model, or of a description of attention."""
     target = tvm.target.Target(TARGET, host={"kind": "llvm"})
-    built = relax.build(lowered(name, quantization), target=target, relax_pipeline=None)
-    (host,) = built.mod.imports
+    if name in SPECS:
+        made = GPUCodegen(GPUFacts.of(TARGET), {}).attention(SPECS[name], *[DTYPES[kind]] * 2)
+        functions = [kernel for kernel in vars(made).values() if kernel is not None]
+        module = tvm.IRModule({str(f.attrs["global_symbol"]): f for f in functions})
+        host = tvm.compile(module, target).mod
+    else:
+        (host,) = relax.build(lowered(name, kind), target=target, relax_pipeline=None).mod.imports
     (device,) = host.imports
     parts = re.split(r"// Function: (\w+)\n", device.inspect_source())[1:]
     sources = dict(zip(parts[::2], parts[1::2], strict=True))
     return [Kernel(name, source) for name, source in sources.items() if "@compute" in source]
 
 
-@pytest.mark.parametrize(("name", "quantization"), CASES)
-def test_kernels_keep_to_what_shading_languages_have(name: str, quantization: str) -> None:
-    float16 = "f16" in quantization
-    for kernel in kernels(name, quantization):
+@pytest.mark.parametrize(("name", "kind"), LIBRARIES)
+def test_kernels_keep_to_what_shading_languages_have(name: str, kind: str) -> None:
+    float16 = "f16" in kind
+    for kernel in kernels(name, kind):
         assert set(kernel.buffers) <= {"f32", "i32", "u32", *(["f16"] if float16 else [])}
         assert not re.search(r"\b[iu](64|8)\b|\bbool\b|subgroup", kernel.source), kernel.name
         assert float16 or "f16" not in kernel.source, kernel.name
 
 
-@pytest.mark.parametrize(("name", "quantization"), CASES)
-def test_no_name_is_a_reserved_word(name: str, quantization: str) -> None:
-    for kernel in kernels(name, quantization):
+@pytest.mark.parametrize(("name", "kind"), LIBRARIES)
+def test_no_name_is_a_reserved_word(name: str, kind: str) -> None:
+    for kernel in kernels(name, kind):
         names = set(re.findall(r"\b([A-Za-z_]\w*) ?:", kernel.source))
         assert names
         assert not names & RESERVED, kernel.name
 
 
-@pytest.mark.parametrize(("name", "quantization"), CASES)
-def test_kernels_keep_to_the_limits(name: str, quantization: str) -> None:
-    for kernel in kernels(name, quantization):
+@pytest.mark.parametrize(("name", "kind"), LIBRARIES)
+def test_kernels_keep_to_the_limits(name: str, kind: str) -> None:
+    for kernel in kernels(name, kind):
         assert 1 <= len(kernel.buffers) <= BUFFERS, kernel.name
         assert kernel.shared_bytes <= LIMITS["max_shared_memory_per_block"], kernel.name
         assert kernel.threads <= LIMITS["max_num_threads"], kernel.name
 
 
-def test_only_windows_need_more_than_eight_buffers() -> None:
-    """WebGPU's default is eight; without a window, positions are not read."""
-    assert max(len(kernel.buffers) for kernel in kernels("llama", "q4f16_1")) == 8
+def test_the_kernels_of_attention_are_there() -> None:
+    def names(name: str, kind: str) -> set[str]:
+        return {kernel.name.removesuffix("_kernel") for kernel in kernels(name, kind)}
 
-
-def test_every_kernel_of_the_cache_is_there() -> None:
-    names = {kernel.name.removesuffix("_kernel") for kernel in kernels("llama", "q4f16_1")}
-    assert names >= KV_CACHE
+    assert names("llama", "q4f16_1") >= ATTENTION
+    assert names("plain", "f16") == ATTENTION
+    sharing = ATTENTION - {"attention_append"} | {"attention_rotate"}
+    assert names("keys of another layer", "f16") == sharing
 
 
 @pytest.mark.parametrize("quantization", ["q4f16_1", "q4f32_1"])
@@ -199,12 +211,12 @@ def calls(name: str, quantization: str, function: str) -> Counter[str]:
 
 
 def test_one_row_is_multiplied_by_the_kernel_for_one_row() -> None:
-    decode, prefill = (calls("llama", "q4f16_1", name) for name in ("decode", "prefill"))
-    linears = 4 * SMALL["num_hidden_layers"]
-    assert decode["gemv"] == linears + 1
+    decode, score = (calls("llama", "q4f16_1", name) for name in ("decode", "score"))
+    linears = 4 * SMALL["num_hidden_layers"] + 1
+    assert decode["gemv"] == linears
     assert "matmul" not in decode
-    assert prefill["matmul"] == linears
-    assert prefill["gemv"] == 1  # the last token's logits
+    assert score["matmul"] == linears
+    assert "gemv" not in score
 
 
 def test_parameters_are_taken_as_stored() -> None:
@@ -213,7 +225,7 @@ def test_parameters_are_taken_as_stored() -> None:
 
     stored = quantize_model(LLAMA.module(LLAMA.config(SMALL), "float16"), scheme("q4f16_1"))
     names = [name for name, _ in stored.named_parameters()]
-    _, steps = GPUCodegen(GPUFacts(), {}).lower(stored)
+    _, steps = GPUCodegen(GPUFacts(), {}).lower(stored, "decode")
     assert all(step.kernel is None and step.inputs == step.outputs for step in steps)
     assert sorted(step.inputs[0] for step in steps) == sorted(names)
 

@@ -16,7 +16,7 @@ from mlc_llm.device.cpu.kernels.isa import Isa
 
 # One for each row of the table in isa.py that an x86 CPU can run, the widest first.
 TARGETS = {
-    "vnni512": Target({"kind": "llvm", "mcpu": "sapphirerapids"}),
+    "vnni512": Target({"kind": "llvm", "mcpu": "cascadelake", "mattr": ["-prefer-256-bit"]}),
     "avx512": Target({"kind": "llvm", "mcpu": "x86-64-v4", "mattr": ["-prefer-256-bit"]}),
     "avxvnni": Target({"kind": "llvm", "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}),
     "avx2": Target({"kind": "llvm", "mcpu": "haswell"}),
@@ -24,7 +24,7 @@ TARGETS = {
     "generic": Target({"kind": "llvm"}),
 }
 NEEDS = {
-    "vnni512": ("avx512vnni", "avx512bw", "avx512fp16"),
+    "vnni512": ("avx512vnni", "avx512bw", "avx512dq", "avx512vl"),
     "avx512": ("avx512bw", "avx512dq", "avx512vl"),
     "avxvnni": ("avxvnni", "avx2", "fma", "f16c"),
     "avx2": ("avx2", "fma", "f16c"),

@@ -7,11 +7,13 @@ module is in ``module.py``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveFloat
 
 from mlc_llm.model.llama import Llama, LlamaConfig
+from mlc_llm.plugin import AttentionSpec
 
 if TYPE_CHECKING:
     from tvm.relax.frontend import nn
@@ -41,7 +43,11 @@ class Granite(Llama):
     def config(self, data: Mapping[str, Any]) -> GraniteConfig:
         return GraniteConfig.model_validate(data)
 
+    def attention(self, config: Any) -> list[AttentionSpec]:
+        layers = super().attention(config)
+        return [replace(layer, scale=config.attention_multiplier) for layer in layers]
+
     def module(self, config: Any, dtype: str) -> nn.Module:
         from mlc_llm_granite.module import GraniteForCausalLM
 
-        return GraniteForCausalLM(config, dtype)
+        return GraniteForCausalLM(config, self.attention(config), dtype)

@@ -1,25 +1,24 @@
 """The attention of a tile of rows, which a workgroup computes: the body of every kernel.
 
-    out = sum over visible keys j of softmax_j(sm_scale q . k_j) v_j
-    lse = log2 of the sum over visible keys of 2^(sm_scale log2(e) q . k_j)
+    out = sum over visible keys j of softmax_j(score(q, k_j)) v_j
 
-A sequence without visible keys gives out = 0 and lse = -5e4, which the merge weighs with 0. Sliding
-windows and sinks are masks by position: see `attention_source.py`.
+with the scores of `mlc_llm.plugin.AttentionSpec`, and a logit of its own for each head where the
+description asks for it. Which keys are visible: see `attention_mask.py`.
 
-Arithmetic is float32 whatever the tensors' dtype is; the running maximum makes any score safe.
+Arithmetic is float32 whatever the tensors' dtypes are; the running maximum makes any score safe.
 
 A row is a query of one sequence and one of the heads that share a key head, so that a key is read
-once for all of them. The workgroup goes over the keys in tiles, one key a thread:
+once for all of them. The workgroup goes over the keys in chunks, one key a thread:
 
-1. each thread: the scores of its key with all rows;
+1. each thread: the scores s of its key with all rows, times log2(e);
 2. together: the rows' new maximum m' (`reduce`);
 3. each thread: 2^(s - m') of its key, for the others to see;
-4. each thread: its elements of the output, over all keys of the tile.
+4. each thread: its elements of the output, over all keys of the chunk.
 
     m' = max(m, scores)    c = 2^(m - m')    d = d c + sum 2^(s - m')    o = o c + sum 2^(s - m') v
 
-Where a head has fewer elements than there are threads, parts of the threads share the keys of a
-tile in step 4, and their outputs are added up in the end.
+Where a value has fewer elements than there are threads, parts of the threads share the keys of a
+chunk in step 4, and their outputs are added up in the end.
 """
 
 from __future__ import annotations
@@ -29,13 +28,14 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_source import KEY, VALUE, Source, Visibility
+from mlc_llm.plugin import AttentionSpec
+
+from .attention_mask import Chunks, Mask
 from .launch import (
     Buffer,
     Expr,
     barrier,
     bind,
-    ceil_div,
     f32,
     fill,
     i32,
@@ -50,9 +50,10 @@ from .launch import (
     unrolled,
     when,
 )
+from .pages import Pages
 
-LOWEST = -5e4  # the maximum before any key; no score is as low
-HIDDEN = -1e30  # the score of a key that is not seen
+LOWEST = -1e38  # the maximum before any key; no score is as low
+HIDDEN = -3.4e38  # the score of a key that is not seen
 LOG2E = math.log2(math.e)
 MOST_ROWS = 8
 
@@ -64,166 +65,211 @@ class Tile:
     Args:
         rows: queries times heads.
         threads: keys that are taken at a time.
-        head_dim: elements of a head.
+        value_size: elements of a row of the output.
     """
 
     rows: int
     threads: int
-    head_dim: int
+    value_size: int
 
     @staticmethod
-    def fitting(most_rows: int, threads: int, head_dim: int, memory: int) -> Tile:
+    def fitting(spec: AttentionSpec, most_rows: int, threads: int, memory: int) -> Tile:
         """The tile of most rows whose queries and scores fit into a workgroup's memory."""
+        row = 4 * (spec.key_size + threads)
         rows = 1
-        while rows < min(most_rows, MOST_ROWS) and 2 * rows * (head_dim + threads) * 4 <= memory:
+        while rows < min(most_rows, MOST_ROWS) and 2 * rows * row <= memory:
             rows *= 2
-        return Tile(rows, threads, head_dim)
+        return Tile(rows, threads, spec.value_size)
 
     @property
     def parts(self) -> int:
-        """Parts of the threads that share the keys of a tile."""
-        return max(1, self.threads // self.head_dim)
+        """Parts of the threads that share the keys of a chunk."""
+        return max(1, self.threads // self.value_size)
 
     @property
     def width(self) -> int:
         """Threads of a part, neighbours of which take neighbouring elements."""
-        return min(self.threads, self.head_dim)
+        return min(self.threads, self.value_size)
 
     @property
     def elements(self) -> int:
         """Elements of the output that a thread makes, for each row."""
-        return -(-self.head_dim // self.width)
+        return -(-self.value_size // self.width)
 
 
 @dataclass(frozen=True)
-class Queries:
-    """The queries of one sequence and of the heads that share a key head.
+class Rows:
+    """The rows of a tile: queries of one sequence, and the heads that share a key head.
 
     Args:
-        q, out, lse: the tensors.
-        b: the sequence.
-        first: its first query.
-        count: how many it has.
-        head: the first of the heads.
-        group: how many heads there are.
-        tile: the workgroup's place among the tiles of rows.
+        q, positions, out: the tensors.
+        first: the sequence's first token in them.
+        count: how many tokens it has there.
+        sequence: its row in the page table.
+        kv_head: the key head.
+        tile: the workgroup's place among the tiles.
+        number: rows of a tile.
+        spec: how the layer attends.
+        single: whether the tile's rows are all of one token.
     """
 
     q: Buffer
+    positions: Buffer
     out: Buffer
-    lse: Buffer
-    b: Expr
     first: Expr
     count: Expr
-    head: Expr
-    group: int
+    sequence: Expr
+    kv_head: Expr
     tile: Expr
-    rows: int
+    number: int
+    spec: AttentionSpec
+    single: bool
 
-    def index(self, r: Expr) -> Expr:
-        """The query of a row of the tile; past the end, the last one, if there is one."""
-        i = T.truncdiv(self.tile * i32(self.rows) + r, i32(self.group))
-        return T.max(T.min(i, self.count - i32(1)), i32(0))
-
-    def token(self, r: Expr) -> Expr:
-        """The token of a row."""
-        return T.min(self.first + self.index(r), self.q.shape[0] - i32(1))
+    def _place(self, r: Expr) -> Expr:
+        return self.tile * i32(self.number) + r
 
     def exists(self, r: Expr) -> Expr:
-        """Whether the row is there."""
-        return self.tile * i32(self.rows) + r < self.count * i32(self.group)
+        """Whether a row is there."""
+        return self._place(r) < self.count * i32(self.spec.group)
 
-    def place(self, r: Expr) -> tuple[Expr, Expr]:
-        """Token and head of a row."""
-        row = self.tile * i32(self.rows) + r
-        return self.token(r), self.head + T.truncmod(row, i32(self.group))
+    def token(self, r: Expr) -> Expr:
+        """The token of a row; past the end, the last one."""
+        i = T.truncdiv(self._place(r), i32(self.spec.group))
+        i = T.max(T.min(i, self.count - i32(1)), i32(0))
+        return T.min(self.first + i, self.positions.shape[0] - i32(1))
+
+    def head(self, r: Expr) -> Expr:
+        """The query head of a row."""
+        group = i32(self.spec.group)
+        return self.kv_head * group + T.truncmod(self._place(r), group)
+
+    def position(self, r: Expr) -> Expr:
+        """The position of a row's token."""
+        return self.positions[self.token(r)]
 
 
-def attend(
-    queries: Queries, source: Source, mask: Visibility, tile: Tile, sm_scale: Expr, thread: Expr
-) -> None:
-    """Attend to all visible keys, and write `out` and `lse`; see the top of this module.
+@dataclass(frozen=True)
+class Running:
+    """What a thread knows of each row after some chunks, in registers.
 
     Args:
-        queries: the workgroup's rows.
-        source: the sequence's keys and values.
-        mask: which keys a query sees.
+        top: (rows,), the maximum.
+        norm: (rows,), the sum of the weights of the thread's own keys.
+        out: (rows * elements,), its elements of the output.
+    """
+
+    top: Buffer
+    norm: Buffer
+    out: Buffer
+
+    @staticmethod
+    def start(tile: Tile, rows: Rows, sinks: Buffer | None, thread: Expr) -> Running:
+        """Before any key. A sink is a key with weight 1 and no value, which one thread counts."""
+        running = Running(
+            *(registers((n,)) for n in (tile.rows, tile.rows, tile.rows * tile.elements))
+        )
+        fill(running.out, 0.0)
+        if sinks is None:
+            fill(running.top, LOWEST)
+            fill(running.norm, 0.0)
+        else:
+            with unrolled(tile.rows) as r:
+                store(running.top, (r,), sinks[rows.head(r)] * f32(LOG2E))
+                store(running.norm, (r,), T.Select(thread == i32(0), f32(1.0), f32(0.0)))
+        return running
+
+
+def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: Expr) -> None:
+    """Attend to all visible keys, and write `out`; see the top of this module.
+
+    Args:
         tile: how the threads divide the work.
-        sm_scale: what scores are multiplied by.
+        rows: the workgroup's rows.
+        pages: the layer's keys and values.
+        sinks: a logit of each query head, or None.
         thread: the thread's number in its workgroup.
     """
-    rows, threads = tile.rows, tile.threads
-    q, scores = shared((rows, tile.head_dim)), shared((rows, threads))
-    top, norm, score = (registers((rows,)) for _ in range(3))
-    first, end = (registers((rows,), "int32") for _ in range(2))
-    out = registers((rows * tile.elements,))
-    fill(top, LOWEST)
-    fill(norm, 0.0)
-    fill(out, 0.0)
-    _copy_queries(queries, q, tile, sm_scale, thread)
+    spec, threads = rows.spec, tile.threads
+    q, weights = shared((tile.rows, spec.key_size)), shared((tile.rows, threads))
+    score, positions = registers((tile.rows,)), registers((tile.rows,), "int32")
+    running = Running.start(tile, rows, sinks, thread)
+    _copy_queries(rows, q, tile, thread)
     barrier()
-    with unrolled(rows) as r:
-        store(first, (r,), mask.first(queries.b, queries.token(r)))
-        store(end, (r,), mask.end(source.length, queries.count, queries.index(r)))
-    stop = bind(end[i32(rows - 1)])
-    start = i32(0) if mask.has_sink else first[i32(0)]
-    begin = bind(T.Select(queries.exists(i32(0)), start, stop))
-    with serial(ceil_div(T.max(stop - begin, i32(0)), threads)) as step:
-        chunk = bind(begin + step * i32(threads))
-        _scores(source, mask, q, score, (first, end), queries.b, bind(chunk + thread))
-        _softmax(top, norm, score, scores, out, tile, thread)
-        _accumulate(source, scores, out, tile, chunk, thread)
+    with unrolled(tile.rows) as r:
+        store(positions, (r,), rows.position(r))
+    first, last = (bind(rows.position(i32(r))) for r in (0, tile.rows - 1))
+    chunks = Chunks.seen(Mask.of(spec), first, last, threads)
+    with serial(T.Select(rows.exists(i32(0)), chunks.count, i32(0))) as step:
+        chunk = chunks.first(step)
+        _scores(rows, pages, q, score, positions, bind(chunk + thread), last)
+        _softmax(running, score, weights, tile, thread)
+        _accumulate(running, rows, pages, weights, tile, chunk, last, thread)
         barrier()
-    reduce(norm, scores, thread, lambda a, b: a + b)
-    _finish(queries, top, norm, out, scores, tile, thread)
+    reduce(running.norm, weights, thread, lambda a, b: a + b)
+    _finish(running, rows, weights, tile, thread)
 
 
-def _copy_queries(queries: Queries, q: Buffer, tile: Tile, sm_scale: Expr, thread: Expr) -> None:
-    """The rows' queries, scaled, into the workgroup's memory."""
-    with strided(thread, size(tile.rows * tile.head_dim), tile.threads) as at:
-        r, i = bind(T.truncdiv(at, i32(tile.head_dim))), bind(T.truncmod(at, i32(tile.head_dim)))
-        value = load_f32(queries.q, (*queries.place(r), i))
-        store(q, (r, i), value * (sm_scale * f32(LOG2E)))
+def _copy_queries(rows: Rows, q: Buffer, tile: Tile, thread: Expr) -> None:
+    """The rows' queries, scaled for `_capped`, into the workgroup's memory."""
+    spec = rows.spec
+    factor = f32(spec.scale * LOG2E if spec.soft_cap is None else spec.scale / spec.soft_cap)
+    with strided(thread, size(tile.rows * spec.key_size), tile.threads) as at:
+        r = bind(T.truncdiv(at, i32(spec.key_size)))
+        i = bind(T.truncmod(at, i32(spec.key_size)))
+        column = rows.head(r) * i32(spec.key_size) + i
+        store(q, (r, i), load_f32(rows.q, (rows.token(r), column)) * factor)
+
+
+def _capped(spec: AttentionSpec, product: Expr) -> Expr:
+    """log2(e) times a score, from the product of a key with what `_copy_queries` made.
+
+    tanh |x| = (1 - e^(-2 |x|)) / (1 + e^(-2 |x|)), of which no part is large; WGSL's own may be NaN
+    where e^|x| overflows, and may be wrong by 1e-5.
+    """
+    if spec.soft_cap is None:
+        return product
+    x = bind(product)
+    power = bind(T.exp2(T.abs(x) * f32(-2.0 * LOG2E)))
+    size = bind((f32(1.0) - power) / (f32(1.0) + power))
+    return T.Select(x < f32(0.0), -size, size) * f32(spec.soft_cap * LOG2E)
 
 
 def _scores(
-    source: Source,
-    mask: Visibility,
+    rows: Rows,
+    pages: Pages,
     q: Buffer,
     score: Buffer,
-    bounds: tuple[Buffer, Buffer],
-    b: Expr,
+    positions: Buffer,
     key: Expr,
+    last: Expr,
 ) -> None:
-    """The scores of one key with all rows, which see the keys within their bounds."""
-    first, end = bounds
-    rows, head_dim = (int(s) for s in q.shape)
+    """The scores of one key with all rows, at their positions."""
+    spec, mask = rows.spec, Mask.of(rows.spec)
     # Past the end the last key is read again; no query sees it there.
-    place = source.find(bind(T.min(key, source.length - i32(1))))
+    place = pages.find(rows.sequence, bind(T.min(key, last)))
     fill(score, 0.0)
-    with serial(head_dim) as i:
-        k = bind(source.load(KEY, place, i))
-        with unrolled(rows) as r:
+    with serial(spec.key_size) as i:
+        k = bind(load_f32(pages.tensor, pages.key(place, rows.kv_head, i)))
+        with unrolled(rows.number) as r:
             store(score, (r,), score[r] + q[r, i] * k)
-    with unrolled(rows) as r:
-        seen = mask.sees(b, key, first[r], end[r])
-        store(score, (r,), T.Select(seen, score[r], f32(HIDDEN)))
+    with unrolled(rows.number) as r:
+        seen = mask.sees(positions[r], key)
+        store(score, (r,), T.Select(seen, _capped(spec, score[r]), f32(HIDDEN)))
 
 
-def _softmax(
-    top: Buffer, norm: Buffer, score: Buffer, scores: Buffer, out: Buffer, tile: Tile, thread: Expr
-) -> None:
-    """One step of the running softmax; leaves the keys' weights in `scores`."""
+def _softmax(running: Running, score: Buffer, weights: Buffer, tile: Tile, thread: Expr) -> None:
+    """One step of the running softmax; leaves the keys' weights in `weights`."""
+    top, norm, out = running.top, running.norm, running.out
     new = registers((tile.rows,))
     with unrolled(tile.rows) as r:
         store(new, (r,), T.max(score[r], top[r]))
-    reduce(new, scores, thread, T.max)
+    reduce(new, weights, thread, T.max)
     with unrolled(tile.rows) as r:
         weight = bind(T.exp2(score[r] - new[r]))
         correction = bind(T.exp2(top[r] - new[r]))
         store(top, (r,), new[r])
         store(norm, (r,), norm[r] * correction + weight)
-        store(scores, (r, thread), weight)
+        store(weights, (r, thread), weight)
         for e in range(tile.elements):
             at = r * i32(tile.elements) + i32(e)
             store(out, (at,), out[at] * correction)
@@ -231,35 +277,45 @@ def _softmax(
 
 
 def _accumulate(
-    source: Source, scores: Buffer, out: Buffer, tile: Tile, chunk: Expr, thread: Expr
-) -> None:
-    """Add a tile's values, weighted, to a thread's elements of the output."""
-    part, lane = (
-        bind(T.truncdiv(thread, i32(tile.width))),
-        bind(T.truncmod(thread, i32(tile.width))),
-    )
-    count = bind(T.min(source.length - chunk, i32(tile.threads)))
-    with when(part < i32(tile.parts)), strided(part, count, tile.parts) as j:
-        place = source.find(bind(chunk + j))
-        for e in range(tile.elements):
-            element = bind(lane + i32(e * tile.width))
-            with when(element < i32(tile.head_dim)):
-                v = bind(source.load(VALUE, place, element))
-                with unrolled(tile.rows) as r:
-                    at = r * i32(tile.elements) + i32(e)
-                    store(out, (at,), out[at] + scores[r, j] * v)
-
-
-def _finish(
-    queries: Queries,
-    top: Buffer,
-    norm: Buffer,
-    out: Buffer,
-    scratch: Buffer,
+    running: Running,
+    rows: Rows,
+    pages: Pages,
+    weights: Buffer,
     tile: Tile,
+    chunk: Expr,
+    last: Expr,
     thread: Expr,
 ) -> None:
+    """Add a chunk's values, weighted, to a thread's elements of the output."""
+    out, part, lane = running.out, *_part(tile, thread)
+    count = bind(T.min(last + i32(1) - chunk, i32(tile.threads)))
+    with when(part < i32(tile.parts)), strided(part, count, tile.parts) as j:
+        place = pages.find(rows.sequence, bind(chunk + j))
+        for e in range(tile.elements):
+            element = bind(lane + i32(e * tile.width))
+            with when(element < i32(tile.value_size)):
+                v = bind(load_f32(pages.tensor, pages.value(place, rows.kv_head, element)))
+                with unrolled(tile.rows) as r:
+                    at = r * i32(tile.elements) + i32(e)
+                    store(out, (at,), out[at] + _weighted(rows, bind(weights[r, j]), v))
+
+
+def _weighted(rows: Rows, weight: Expr, v: Expr) -> Expr:
+    """weight * v. A value that a row does not see may be NaN: it must not meet its weight of 0."""
+    if rows.single and rows.spec.window is None:
+        return weight * v  # All rows see all keys.
+    return T.Select(weight == f32(0.0), f32(0.0), weight * v)
+
+
+def _part(tile: Tile, thread: Expr) -> tuple[Expr, Expr]:
+    """A thread's part, and its place in it."""
+    width = i32(tile.width)
+    return bind(T.truncdiv(thread, width)), bind(T.truncmod(thread, width))
+
+
+def _finish(running: Running, rows: Rows, scratch: Buffer, tile: Tile, thread: Expr) -> None:
     """Add up the parts, divide, and write."""
+    out = running.out
     if tile.parts > 1:
         with unrolled(tile.rows) as r:
             store(scratch, (r, thread), out[r])
@@ -267,15 +323,11 @@ def _finish(
         for part in range(1, tile.parts):
             with when(thread < i32(tile.width)), unrolled(tile.rows) as r:
                 store(out, (r,), out[r] + scratch[r, thread + i32(part * tile.width)])
-    with unrolled(tile.rows) as r, when(queries.exists(r)):
-        token, head = (bind(index) for index in queries.place(r))
-        share = bind(f32(1.0) / T.max(norm[r], f32(1e-30)))
+    with unrolled(tile.rows) as r, when(rows.exists(r)):
+        token, head = bind(rows.token(r)), bind(rows.head(r))
+        share = bind(f32(1.0) / running.norm[r])
         for e in range(tile.elements):
             element = bind(thread + i32(e * tile.width))
-            with when(T.And(thread < i32(tile.width), element < i32(tile.head_dim))):
-                at = r * i32(tile.elements) + i32(e)
-                store(queries.out, (token, head, element), out[at] * share)
-        with when(thread == i32(0)):
-            total = T.log2(T.max(norm[r], f32(1e-30))) + top[r]
-            value = T.Select(norm[r] > f32(0.0), total, f32(LOWEST))
-            store(queries.lse, (token, head), value)
+            with when(T.And(thread < i32(tile.width), element < i32(tile.value_size))):
+                column = head * i32(tile.value_size) + element
+                store(rows.out, (token, column), out[r * i32(tile.elements) + i32(e)] * share)

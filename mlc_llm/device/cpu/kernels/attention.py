@@ -1,219 +1,131 @@
-"""Attention over TVM's paged KV cache: one token (decode), many tokens (prefill), and the merge.
+"""Attention over the pages of the KV cache: single tokens (decode) and many tokens (prefill).
 
-    out = sum over visible keys j of softmax_j(sm_scale q . k_j) v_j
-    lse = log2 of the sum over visible keys of 2^(sm_scale log2(e) q . k_j)
+    out = sum over visible keys j of softmax_j(score(q, k_j)) v_j
 
-The arguments are those with which TVM's cache calls its TIR backend (attn_backend.h): tensors that
-the cache packs together are views. Keys are rotated before they are stored, so `rotary_mode`, the
-rope scale and the rope theta are ignored. A sequence without visible keys gives out = 0 and
-lse = -5e4, which the merge weighs with 0.
+with the scores and the visible keys of `mlc_llm.plugin.AttentionSpec`, whose `AttentionKernels` has
+the arguments. A logit beside the scores takes part in the softmax and has no value.
 
-Arithmetic is float32 whatever `dtype` is; the running maximum makes any score safe. Error: 2e-6 of
-max |v|, and the rounding to `dtype`.
+Arithmetic is float32 whatever the dtypes are; the running maximum makes any score safe. Error: 2e-6
+of max |v|, and the rounding to the dtype of `out`. A row's result is the same to the bit whatever
+other rows there are, and however a prompt is cut; decode and prefill sum in different orders.
 
-Sliding windows are masks. With `window` a query at position p sees the keys at positions
-p - window < j <= p, and those of the first `sink` positions; the cache keeps every key, and chunks
-of keys before the window are skipped where there is no sink. Positions are q_rope_position of the
-query, and k_rope_pos_offset + index of the key.
+With a window, spans of keys between the sink and the window are skipped.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .attention_decode import PIECE, attend_piece, write_piece
+from mlc_llm.plugin import AttentionSpec
+
+from .attention_decode import PIECE, Row, attend_piece, write_piece
 from .attention_pieces import Pieces, join_pieces
 from .attention_prefill import attend_many
-from .attention_source import Mask, PagedKeys, RaggedKeys, Spans
+from .attention_source import Mask, Pages, Source, Spans, Tables
 from .isa import Isa
 from .vector import (
+    Buffer,
     Expr,
     argument,
     bind,
-    exp2_nonpositive,
-    f32,
+    ceil_div,
     i64,
     kernel,
-    load_f32,
     parallel,
     scratch,
     serial,
     size,
-    splat,
-    store_f32,
     when,
 )
 
+_PARTS = 512
+"""Pieces that are in the working memory at a time; a single row may have more."""
+
 
 @cache
-def decode(
-    num_kv_heads: int,
-    num_q_heads: int,
-    head_dim: int,
-    dtype: str,
-    isa: Isa,
-    page_size: int = 16,
-    window: int | None = None,
-    sink: int = 0,
-) -> PrimFunc:
-    """One query a sequence, all keys in the cache.
+def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
+    """Rows by themselves: `AttentionKernels.decode`.
 
-    Arguments of the kernel: q (b, hq, d), pages (n, 2, hkv, page, d), page_indptr (b + 1,),
-    page_values (nnz,), length_info (b,), k_rope_pos_offset (b,), q_rope_position (b,),
-    out (b, hq, d), lse (b, hq) float32, rotary_mode, rope_scale, rope_theta, sm_scale.
+    Rows are taken some at a time. Their keys go in pieces, each a task of its own, so that one row
+    can feed many threads; see `attention_decode.py`.
+
+    Args:
+        spec: how the layer attends.
+        dtype: dtype of the pages.
+        x_dtype: dtype of q and out.
+        isa: what the CPU offers.
     """
     with kernel("attention_decode") as built:
-        batch = size()
-        q = argument("q", (batch, num_q_heads, head_dim), dtype)
-        pages = argument("pages", (size(), 2, num_kv_heads, page_size, head_dim), dtype)
-        keys = PagedKeys.arguments(pages, batch)
-        k_offset = argument("k_rope_pos_offset", (batch,), "int32", view=True)
-        q_position = argument("q_rope_position", (batch,), "int32", view=True)
-        out = argument("out", (batch, num_q_heads, head_dim), dtype)
-        lse = argument("lse", (batch, num_q_heads))
-        sm_scale = _scalars()
-        group, lanes = num_q_heads // num_kv_heads, gcd(head_dim, isa.lanes)
+        rows = size()
+        q = argument("q", (rows, spec.query_heads * spec.key_size), x_dtype)
+        tables = Tables.arguments(rows)
+        pages = Pages.argument(spec, dtype)
+        sinks = _sinks(spec)
+        out = argument("out", (rows, spec.out_width), x_dtype)
+        mask = Mask(spec.window, spec.sink)
+        # Memory is allocated before anything is bound, so that these are expressions of sizes.
+        most = ceil_div(tables.most_keys, PIECE)  # pieces of a row
+        most_rows = T.min(T.max(T.truncdiv(i64(_PARTS), most), i64(1)), rows)
+        parts = scratch((most_rows * most, spec.query_heads, spec.value_size))
+        parts_lse = scratch((most_rows * most, spec.query_heads))
+        together = bind(most_rows)
+        with serial(T.truncdiv(rows + together - 1, together)) as step:
+            begin = bind(step * together)
+            some = bind(T.min(rows - begin, together))
 
-        def spans(b: Expr) -> tuple[Mask, Expr, Spans]:
-            mask = Mask(window, sink, k_offset[b])
-            first = mask.first(q_position[b])
-            return mask, first, mask.spans(first, keys.length(b), PIECE)
+            def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, Spans]:
+                position = bind(tables.position(begin + row))
+                first = mask.first(position)
+                return first, mask.spans(first, position + 1, PIECE)
 
-        pieces = Pieces.count(batch, lambda b: spans(b)[2].count)
-        # Memory is allocated before the count is known: as many as the pages could make.
-        rows = batch + T.truncdiv(keys.values.shape[0] * i64(page_size), i64(PIECE))
-        parts = scratch((rows, num_q_heads, head_dim))
-        parts_lse = scratch((rows, num_q_heads))
-        with parallel(pieces.total * num_kv_heads) as task:
-            item = bind(T.truncdiv(task, i64(num_kv_heads)))
-            h = bind(T.truncmod(task, i64(num_kv_heads)))
-            b = pieces.sequence(item)
-            mask, first, of_b = spans(b)
-            begin = bind(of_b.first(item - pieces.starts[b]))
-            source = keys.of(b, h)
-            piece = attend_piece(q, b, h, group, source, mask, first, begin, sm_scale, isa)
-            with when(pieces.alone(b)):
-                write_piece(piece, out, lse, b, bind(h * group))
-            with when(T.Not(pieces.alone(b))):
-                write_piece(piece, parts, parts_lse, item, bind(h * group))
-        with when(pieces.several):
-            join_pieces(pieces, parts, parts_lse, out, lse, lanes)
+            pieces = Pieces.count(some, most_rows, lambda row: spans(row)[1].count)  # noqa: B023
+            with parallel(pieces.total * spec.kv_heads) as task:
+                item = bind(T.truncdiv(task, i64(spec.kv_heads)))
+                h = bind(T.truncmod(task, i64(spec.kv_heads)))
+                number = pieces.row(item)
+                row = bind(begin + number)
+                first, of_row = spans(number)
+                start = bind(of_row.first(item - pieces.starts[number]))
+                source = Source(pages, tables, bind(tables.sequence(row)), h)
+                query = Row(q, row, h, bind(tables.position(row)), first)
+                piece = attend_piece(query, source, mask, start, isa)
+                with when(pieces.alone(number)):
+                    write_piece(piece, sinks, out, row, bind(h * spec.group))
+                with when(T.Not(pieces.alone(number))):
+                    piece.keep(parts, parts_lse, item, bind(h * spec.group))
+            with when(pieces.several):
+                join_pieces(pieces, parts, parts_lse, sinks, out, begin, isa)
     return built.get()
 
 
 @cache
-def prefill_paged(
-    num_kv_heads: int,
-    num_q_heads: int,
-    head_dim: int,
-    dtype: str,
-    isa: Isa,
-    page_size: int = 16,
-    window: int | None = None,
-    sink: int = 0,
-) -> PrimFunc:
-    """Many queries a sequence over the keys that were in the cache before them.
+def prefill(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
+    """Many tokens of each sequence: `AttentionKernels.prefill`; see `attention_prefill.py`.
 
-    Arguments of the kernel: q (s, hq, d), q_indptr (b + 1,), pages, page_indptr, page_values,
-    length_info, k_rope_pos_offset (b,), q_rope_position (s,), out (s, hq, d), lse (s, hq) float32,
-    causal, rotary_mode, rope_scale, rope_theta, sm_scale.
+    Args:
+        spec: how the layer attends.
+        dtype: dtype of the pages.
+        x_dtype: dtype of q and out.
+        isa: what the CPU offers.
 
-    With `window` every key of the cache precedes the queries and `causal` says nothing.
+    Raises:
+        ValueError: more query heads share a key head than a tile has rows.
     """
-    with kernel("attention_prefill_paged") as built:
-        batch, tokens = size(), size()
-        q = argument("q", (tokens, num_q_heads, head_dim), dtype)
-        q_indptr = argument("q_indptr", (batch + 1,), "int32", view=True)
-        pages = argument("pages", (size(), 2, num_kv_heads, page_size, head_dim), dtype)
-        keys = PagedKeys.arguments(pages, batch)
-        k_offset = argument("k_rope_pos_offset", (batch,), "int32", view=True)
-        q_position = argument("q_rope_position", (tokens,), "int32", view=True)
-        out = argument("out", (tokens, num_q_heads, head_dim), dtype)
-        lse = argument("lse", (tokens, num_q_heads))
-        causal = T.arg("causal", T.int32())
-        sm_scale = _scalars()
-        with serial(batch) as b:
-            mask = Mask(window, sink, k_offset[b], i64(0) if window else causal)
-            attend_many(q, q_indptr, keys, mask, q_position, out, lse, b, sm_scale, isa)
+    with kernel("attention_prefill") as built:
+        rows = size()
+        q = argument("q", (rows, spec.query_heads * spec.key_size), x_dtype)
+        tables = Tables.arguments(rows, prefill=True)
+        pages = Pages.argument(spec, dtype)
+        sinks = _sinks(spec)
+        out = argument("out", (rows, spec.out_width), x_dtype)
+        with serial(tables.starts.shape[0] - 1) as part:
+            attend_many(q, tables, pages, sinks, out, part, isa)
     return built.get()
 
 
-@cache
-def prefill_ragged(
-    num_kv_heads: int,
-    num_q_heads: int,
-    head_dim: int,
-    dtype: str,
-    isa: Isa,
-    window: int | None = None,
-    sink: int = 0,
-) -> PrimFunc:
-    """Many queries a sequence over the keys that came with them.
-
-    Arguments of the kernel: q (s, hq, d), q_indptr (b + 1,), k (t, hkv, d), v (t, hkv, d),
-    kv_indptr (b + 1,), q_rope_position (s,), k_rope_pos_offset (b,), out (s, hq, d),
-    lse (s, hq) float32, causal, rotary_mode, rope_scale, rope_theta, sm_scale.
-    """
-    with kernel("attention_prefill_ragged") as built:
-        batch, tokens, key_tokens = size(), size(), size()
-        q = argument("q", (tokens, num_q_heads, head_dim), dtype)
-        q_indptr = argument("q_indptr", (batch + 1,), "int32", view=True)
-        k = argument("k", (key_tokens, num_kv_heads, head_dim), dtype)
-        v = argument("v", (key_tokens, num_kv_heads, head_dim), dtype)
-        kv_indptr = argument("kv_indptr", (batch + 1,), "int32", view=True)
-        q_position = argument("q_rope_position", (tokens,), "int32", view=True)
-        k_offset = argument("k_rope_pos_offset", (batch,), "int32", view=True)
-        out = argument("out", (tokens, num_q_heads, head_dim), dtype)
-        lse = argument("lse", (tokens, num_q_heads))
-        causal = T.arg("causal", T.int32())
-        sm_scale = _scalars()
-        keys = RaggedKeys(k, v, kv_indptr)
-        with serial(batch) as b:
-            mask = Mask(window, sink, k_offset[b], causal)
-            attend_many(q, q_indptr, keys, mask, q_position, out, lse, b, sm_scale, isa)
-    return built.get()
-
-
-def _scalars() -> T.Var:
-    """The scalar arguments that every attention kernel ends with; the last is sm_scale."""
-    T.arg("rotary_mode", T.int32())
-    T.arg("rope_scale", T.float32())
-    T.arg("rope_theta", T.float32())
-    return T.arg("sm_scale", T.float32())
-
-
-@cache
-def merge_state(num_q_heads: int, head_dim: int, dtype: str) -> PrimFunc:
-    """Join the results over two disjoint sets of keys, in place.
-
-    Arguments of the kernel: out (s, h, d), lse (s, h), other (s, h, d), other_lse (s, h). With
-    weights 2^lse, out becomes the weighted mean and lse the log2 of their sum.
-    """
-    lanes = gcd(head_dim, 16)
-    with kernel("attention_merge_state") as built:
-        tokens = size()
-        out = argument("out", (tokens, num_q_heads, head_dim), dtype)
-        lse = argument("lse", (tokens, num_q_heads))
-        other = argument("other", (tokens, num_q_heads, head_dim), dtype)
-        other_lse = argument("other_lse", (tokens, num_q_heads))
-        with parallel(tokens) as s, serial(num_q_heads) as h:
-            mine, theirs = bind(lse[s, h]), bind(other_lse[s, h])
-            top = bind(T.max(mine, theirs))
-            # Of the two weights 2^(lse - top), one is 1.
-            less = exp2_nonpositive(T.min(mine, theirs) - top, 1)
-            total = bind(f32(1) + less)
-            large, small = bind(f32(1) / total), bind(less / total)
-            weights = [
-                bind(splat(bind(T.Select(first, large, small)), lanes))
-                for first in (mine >= theirs, mine < theirs)
-            ]
-            with serial(head_dim // lanes) as j:
-                at = (s, h, j * lanes)
-                a, b = load_f32(out, at, lanes), load_f32(other, at, lanes)
-                store_f32(out, at, a * weights[0] + b * weights[1], lanes)
-            T.buffer_store(lse, T.log2(total) + top, [s, h])
-    return built.get()
+def _sinks(spec: AttentionSpec) -> Buffer | None:
+    """Declare the logits of the sinks, where there are any."""
+    return argument("sinks", (spec.query_heads,)) if spec.sink_logits else None

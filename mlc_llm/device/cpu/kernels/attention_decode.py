@@ -5,11 +5,11 @@ many threads. A piece gives, for each of its query heads,
 
     m = max s    out = (sum 2^(s - m) v) / (sum 2^(s - m))    lse = m + log2(sum 2^(s - m))
 
-of its scores s = q . k: all scores, then the weights, then the values. Where a sequence has one
-piece, that is the result. Where it has more, `attention_pieces.py` joins them. The pieces are the
-same for any number of threads, and so is the result.
+of its scores s in base 2: all scores, then the weights, then the values. Where a row has one piece,
+that is the result. Where it has more, `attention_pieces.py` joins them. The pieces are the same for
+any number of threads, and so is the result.
 
-Keys and values are read once, converted as they are loaded, while those two runs ahead come into
+Keys and values are read once, converted as they are loaded, while those two pages ahead come into
 the CPU's cache.
 """
 
@@ -20,7 +20,11 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_source import HIDDEN, KEY, LOG2E, LOWEST, VALUE, Mask, PagedSource, Place
+from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
+
+from .attention_pieces import share_of
+from .attention_scores import capped, query_scale
+from .attention_source import HIDDEN, KEY, LOWEST, VALUE, Mask, Source
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -45,133 +49,158 @@ from .vector import (
 )
 
 PIECE = 256  # keys of a piece
-_AHEAD = 2  # runs of keys between what is read and what is prefetched
+_AHEAD = 2  # pages between what is read and what is prefetched
+
+
+@dataclass(frozen=True)
+class Row:
+    """The query heads of one row that share a key head.
+
+    Args:
+        q: all queries (rows, query heads * key size).
+        row: the row.
+        head: the key head.
+        position: the row's position.
+        seen_from: the first key in its window.
+    """
+
+    q: Buffer
+    row: Expr
+    head: Expr
+    position: Expr
+    seen_from: Expr
 
 
 @dataclass(frozen=True)
 class Piece:
     """The query heads of one key head, and what they give over a piece of its keys."""
 
+    spec: AttentionSpec
     isa: Isa
-    query: Buffer  # (heads, d), scaled
+    query: Buffer  # (heads, key size), scaled
     scores: Buffer  # (heads, PIECE), then weights
-    out: Buffer  # (heads, d)
+    out: Buffer  # (heads, value size)
     total: Buffer  # (heads,) sum of the weights
     lse: Buffer  # (heads,)
 
     @staticmethod
-    def allocate(heads: int, d: int, isa: Isa) -> Piece:
-        shapes = ((heads, d), (heads, PIECE), (heads, d), (heads,), (heads,))
-        return Piece(isa, *(scratch(shape) for shape in shapes))
+    def allocate(spec: AttentionSpec, isa: Isa) -> Piece:
+        """Working memory for one piece."""
+        heads = spec.group
+        shapes = ((heads, spec.key_size), (heads, PIECE), (heads, spec.value_size))
+        return Piece(spec, isa, *map(scratch, (*shapes, (heads,), (heads,))))
 
     @property
     def heads(self) -> int:
-        return int(self.query.shape[0])
+        """Query heads of the piece."""
+        return self.spec.group
 
-    @property
-    def lanes(self) -> int:
-        """Lanes of a vector of a head's elements."""
-        return gcd(int(self.query.shape[1]), self.isa.lanes)
+    def lanes(self, which: int) -> int:
+        """Lanes of a vector of a key's or a value's elements."""
+        return gcd(self.spec.key_size if which == KEY else self.spec.value_size, self.isa.lanes)
 
-    @property
-    def vectors(self) -> int:
-        """Vectors of a head."""
-        return int(self.query.shape[1]) // self.lanes
+    def vectors(self, which: int) -> int:
+        """Vectors of a key or a value."""
+        elements = self.spec.key_size if which == KEY else self.spec.value_size
+        return elements // self.lanes(which)
+
+    def inverse_total(self, j: Expr) -> Expr:
+        """What the sums of head j are multiplied by. Without a visible key they are 0."""
+        return bind(f32(1) / T.Select(self.total[j] > f32(0), self.total[j], f32(1)))
+
+    def keep(self, parts: Buffer, parts_lse: Buffer, item: Expr, first_head: Expr) -> None:
+        """Write it as piece `item` of `parts` (pieces, query heads, value size) and their lse."""
+        lanes = self.lanes(VALUE)
+        with serial(self.heads) as j:
+            factor = bind(splat(self.inverse_total(j), lanes))
+            with serial(self.vectors(VALUE)) as i:
+                value = load(self.out, (j, i * lanes), lanes) * factor
+                store(parts, (item, first_head + j, i * lanes), value, lanes)
+            T.buffer_store(parts_lse, self.lse[j], [item, first_head + j])
 
 
-def attend_piece(
-    q: Buffer,
-    b: Expr,
-    h: Expr,
-    group: int,
-    source: PagedSource,
-    mask: Mask,
-    seen_from: Expr,
-    begin: Expr,
-    sm_scale: Expr,
-    isa: Isa,
-) -> Piece:
-    """Emit the attention of the query heads of key head h over the keys from `begin` on.
-
-    q (batch, hq, d); `begin` a multiple of PIECE; `seen_from` the first key in the window (int32).
-    """
-    piece = Piece.allocate(group, int(q.shape[2]), isa)
-    _load_query(piece, q, b, h, sm_scale)
-    end = bind(T.min(begin + PIECE, source.length))
+def attend_piece(row: Row, source: Source, mask: Mask, begin: Expr, isa: Isa) -> Piece:
+    """Emit the attention of a row over the keys from `begin` on, a multiple of PIECE."""
+    piece = Piece.allocate(source.pages.spec, isa)
+    _load_query(piece, row)
+    end = bind(T.min(begin + PIECE, row.position + 1))
     if mask.window is not None and not mask.has_sink:
-        # The runs before the window are left out; what is left of its first run is masked.
-        first_run = T.truncdiv(T.Cast("int64", seen_from), i64(source.run))
-        begin = bind(T.max(begin, first_run * source.run))
+        # Pages before the window are left out; what is left of its first page is masked.
+        first_page = T.truncdiv(row.seen_from, i64(PAGE_SIZE))
+        begin = bind(T.max(begin, first_page * PAGE_SIZE))
     count = bind(T.max(end - begin, i64(0)))
-    first_run = bind(T.truncdiv(begin, i64(source.run)))
-    _scores(piece, source, first_run, count)
-    with serial(group) as j:
-        _softmax(piece, j, mask, seen_from, begin, count)
-    _values(piece, source, first_run, count)
+    first_page = bind(T.truncdiv(begin, i64(PAGE_SIZE)))
+    _scores(piece, source, first_page, count)
+    with serial(piece.heads) as j:
+        _softmax(piece, j, mask, row.seen_from, begin, count)
+    _values(piece, source, first_page, count)
     return piece
 
 
-def write_piece(piece: Piece, out: Buffer, lse: Buffer, row: Expr, first_head: Expr) -> None:
-    """out[row, first_head + j] and lse[row, first_head + j] for every head j of the piece."""
-    lanes = piece.lanes
+def write_piece(
+    piece: Piece, sinks: Buffer | None, out: Buffer, row: Expr, first_head: Expr
+) -> None:
+    """out[row] of the piece's heads, where it is the row's only piece."""
+    lanes = piece.lanes(VALUE)
     with serial(piece.heads) as j:
-        # Without a visible key the sums are 0 and stay so.
-        total = bind(T.Select(piece.total[j] > f32(0), piece.total[j], f32(1)))
-        share = bind(splat(bind(f32(1) / total), lanes))
-        with serial(piece.vectors) as i:
-            value = load(piece.out, (j, i * lanes), lanes) * share
-            store_f32(out, (row, first_head + j, i * lanes), value, lanes)
-        T.buffer_store(lse, piece.lse[j], [row, first_head + j])
+        head = bind(first_head + j)
+        factor = piece.inverse_total(j)
+        if sinks is not None:
+            factor = factor * share_of(piece.lse[j], sinks[head])
+        factor = bind(splat(factor, lanes))
+        with serial(piece.vectors(VALUE)) as i:
+            value = load(piece.out, (j, i * lanes), lanes) * factor
+            store_f32(out, (row, head * piece.spec.value_size + i * lanes), value, lanes)
 
 
-def _load_query(piece: Piece, q: Buffer, b: Expr, h: Expr, sm_scale: Expr) -> None:
+def _load_query(piece: Piece, row: Row) -> None:
     """The scaled queries."""
-    lanes = piece.lanes
-    scale = bind(splat(bind(sm_scale * f32(LOG2E)), lanes))
-    with serial(piece.heads) as j, serial(piece.vectors) as i:
-        value = load_f32(q, (b, h * piece.heads + j, i * lanes), lanes)
-        store(piece.query, (j, i * lanes), value * scale, lanes)
+    lanes, width = piece.lanes(KEY), piece.spec.key_size
+    scale = splat(f32(query_scale(piece.spec)), lanes)
+    with serial(piece.heads) as j, serial(piece.vectors(KEY)) as i:
+        at = (row.row, (row.head * piece.heads + j) * width + i * lanes)
+        store(piece.query, (j, i * lanes), load_f32(row.q, at, lanes) * scale, lanes)
 
 
-def _scores(piece: Piece, source: PagedSource, first_run: Expr, count: Expr) -> None:
-    """scores[j, t] = query[j] . key t, whole runs of keys; meanwhile, later keys are fetched."""
+def _scores(piece: Piece, source: Source, first_page: Expr, count: Expr) -> None:
+    """scores[j, t] = query[j] . key t, whole pages of keys; meanwhile, later keys are fetched."""
     tile = piece.isa.registers // 2
-    together = min(source.run, tile // min(4, _power_of_two(piece.heads)))
-    runs = bind(ceil_div(count, source.run))
-    with serial(runs) as r:
-        place = source.find(bind(first_run + r))
+    together = min(PAGE_SIZE, tile // min(4, _power_of_two(piece.heads)))
+    pages = bind(ceil_div(count, PAGE_SIZE))
+    with serial(pages) as p:
+        page = source.find(bind(first_page + p))
         # Past the keys of the piece come its values.
-        ahead = bind(r + _AHEAD)
-        ahead_which = bind(T.Select(ahead < runs, i64(KEY), i64(VALUE)))
-        ahead_run = bind(T.Select(ahead < runs, ahead, T.min(ahead - runs, runs - 1)))
-        ahead_place = source.find(bind(first_run + ahead_run))
-        with serial(source.run // together) as block:
-            key = bind(block * together)
+        ahead = bind(p + _AHEAD)
+        ahead_which = bind(T.Select(ahead < pages, i64(KEY), i64(VALUE)))
+        ahead_page = bind(T.Select(ahead < pages, ahead, T.min(ahead - pages, pages - 1)))
+        ahead_page = source.find(bind(first_page + ahead_page))
+        with serial(PAGE_SIZE // together) as block:
+            slot = bind(block * together)
             for t in range(together):
-                _fetch(piece, source, ahead_which, ahead_place, key + t)
+                _fetch(piece, source, ahead_which, ahead_page, slot + t)
             for first_head, heads, times in _blocks(piece.heads, min(4, tile)):
                 with serial(times) as j:
                     head = bind(j * heads + first_head)
-                    at = bind(r * source.run + key)
-                    _score_tile(piece, source, place, key, together, head, heads, at)
+                    at = bind(p * PAGE_SIZE + slot)
+                    _score_tile(piece, source, page, slot, together, head, heads, at)
 
 
 def _score_tile(
     piece: Piece,
-    source: PagedSource,
-    place: Place,
-    key: Expr,
+    source: Source,
+    page: Expr,
+    slot: Expr,
     keys: int,
     head: Expr,
     heads: int,
     at: Expr,
 ) -> None:
-    """scores[head + j, at + t] = query[head + j] . key t for some heads and keys."""
-    lanes = piece.lanes
+    """scores[head + j, at + t] = query[head + j] . key t for some heads and keys of a page."""
+    lanes = piece.lanes(KEY)
     dots = [[Accumulator(lanes) for _ in range(keys)] for _ in range(heads)]
-    with serial(piece.vectors) as i:
+    with serial(piece.vectors(KEY)) as i:
         element = bind(i * lanes)
-        vectors = [bind(source.load(KEY, place, key + t, element, lanes)) for t in range(keys)]
+        vectors = [bind(source.load(KEY, page, slot + t, element, lanes)) for t in range(keys)]
         for j, row in enumerate(dots):
             query = bind(load(piece.query, (head + j, element), lanes))
             for dot, vector in zip(row, vectors, strict=True):
@@ -198,8 +227,8 @@ def _softmax(piece: Piece, j: Expr, mask: Mask, seen_from: Expr, begin: Expr, co
         seen = index < splat(T.Cast("int32", count), lanes)
         if mask.window is not None:
             key = bind(index + splat(T.Cast("int32", begin), lanes))
-            seen = T.And(seen, mask.sees(key, splat(seen_from, lanes), lanes))
-        score = load(piece.scores, (j, i * lanes), lanes)
+            seen = T.And(seen, mask.sees(key, splat(T.Cast("int32", seen_from), lanes), lanes))
+        score = capped(piece.spec, load(piece.scores, (j, i * lanes), lanes), lanes)
         score = bind(T.Select(seen, score, splat(HIDDEN, lanes)))
         store(piece.scores, (j, i * lanes), score, lanes)
         top.set(T.max(top.get(), score))
@@ -215,16 +244,16 @@ def _softmax(piece: Piece, j: Expr, mask: Mask, seen_from: Expr, begin: Expr, co
     T.buffer_store(piece.lse, highest + T.log2(safe), [j])
 
 
-def _values(piece: Piece, source: PagedSource, first_run: Expr, count: Expr) -> None:
+def _values(piece: Piece, source: Source, first_page: Expr, count: Expr) -> None:
     """out[j] = sum over t of weight[j, t] * value t, some heads and vectors at a time."""
-    lanes, room = piece.lanes, piece.isa.registers // 2
+    lanes, vectors, room = piece.lanes(VALUE), piece.vectors(VALUE), piece.isa.registers // 2
     for first_head, heads, times in _blocks(piece.heads, 8 if room >= 16 else 4):
-        width = max(w for w in range(1, piece.vectors + 1) if _fits(w, heads, piece.vectors, room))
-        with serial(times) as block, serial(piece.vectors // width) as part:
+        width = max(w for w in range(1, vectors + 1) if _fits(w, heads, vectors, room))
+        with serial(times) as block, serial(vectors // width) as part:
             head = bind(block * heads + first_head)
             elements = [bind((part * width + i) * lanes) for i in range(width)]
             sums = [[Accumulator(lanes) for _ in range(width)] for _ in range(heads)]
-            _add_values(piece, source, first_run, count, head, elements, sums)
+            _add_values(piece, source, first_page, count, head, elements, sums)
             for j, row in enumerate(sums):
                 for element, total in zip(elements, row, strict=True):
                     store(piece.out, (head + j, element), total.get(), lanes)
@@ -232,35 +261,33 @@ def _values(piece: Piece, source: PagedSource, first_run: Expr, count: Expr) -> 
 
 def _add_values(
     piece: Piece,
-    source: PagedSource,
-    first_run: Expr,
+    source: Source,
+    first_page: Expr,
     count: Expr,
     head: Expr,
     elements: list[Expr],
     sums: list[list[Accumulator]],
 ) -> None:
     """sums[j][i] += weight[head + j, t] * value t[elements[i] ...]."""
-    runs = bind(ceil_div(count, source.run))
-    with serial(runs) as r:
-        place = source.find(bind(first_run + r))
-        ahead = source.find(bind(first_run + T.min(r + _AHEAD, runs - 1)))
-        with serial(T.min(count - r * source.run, i64(source.run))) as key:
+    lanes, pages = piece.lanes(VALUE), bind(ceil_div(count, PAGE_SIZE))
+    with serial(pages) as p:
+        page = source.find(bind(first_page + p))
+        ahead = source.find(bind(first_page + T.min(p + _AHEAD, pages - 1)))
+        with serial(T.min(count - p * PAGE_SIZE, i64(PAGE_SIZE))) as slot:
             for element in elements:
-                source.fetch(i64(VALUE), ahead, key, element)
-            values = [
-                bind(source.load(VALUE, place, key, element, piece.lanes)) for element in elements
-            ]
+                source.fetch(VALUE, ahead, slot, element)
+            values = [bind(source.load(VALUE, page, slot, e, lanes)) for e in elements]
             for j, row in enumerate(sums):
-                weight = bind(splat(piece.scores[head + j, r * source.run + key], piece.lanes))
+                weight = bind(splat(piece.scores[head + j, p * PAGE_SIZE + slot], lanes))
                 for total, value in zip(row, values, strict=True):
                     total.add(value * weight)
 
 
-def _fetch(piece: Piece, source: PagedSource, which: Expr, place: Place, key: Expr) -> None:
+def _fetch(piece: Piece, source: Source, which: Expr, page: Expr, slot: Expr) -> None:
     """Ask for all lines of a key or value."""
-    line = 64 // (2 if source.dtype == "float16" else 4)
-    for i in range(-(-int(piece.query.shape[1]) // line)):
-        source.fetch(which, place, key, i64(i * line))
+    line = 64 // (2 if source.pages.pages.dtype == "float16" else 4)
+    for i in range(-(-max(piece.spec.key_size, piece.spec.value_size) // line)):
+        source.fetch(which, page, slot, i64(i * line))
 
 
 def _blocks(heads: int, most: int) -> list[tuple[int, int, int]]:

@@ -25,8 +25,11 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_rows import Rows, load_rows, write_rows
-from .attention_source import HIDDEN, KEY, LOWEST, VALUE, Mask, PagedKeys, RaggedKeys
+from mlc_llm.plugin import AttentionSpec
+
+from .attention_rows import TileRows, load_rows, write_rows
+from .attention_scores import capped
+from .attention_source import HIDDEN, KEY, LOG2E, LOWEST, VALUE, Mask, Pages, Source, Tables
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -35,6 +38,7 @@ from .vector import (
     bind,
     ceil_div,
     exp2_nonpositive,
+    f32,
     i64,
     load,
     parallel,
@@ -45,7 +49,7 @@ from .vector import (
     when,
 )
 
-ROWS = 64  # of a tile
+TILE_ROWS = 64  # of a tile
 CHUNK = 64  # keys between two steps of the softmax
 
 
@@ -53,27 +57,32 @@ CHUNK = 64  # keys between two steps of the softmax
 class _Tile:
     """Working memory of one tile, float32 but for the limits."""
 
+    spec: AttentionSpec
     isa: Isa
-    q: Buffer  # (d, ROWS), scaled
-    out: Buffer  # (d, ROWS)
+    q: Buffer  # (key size, TILE_ROWS), scaled
+    out: Buffer  # (value size, TILE_ROWS)
     scores: Buffer  # (CHUNK, rows of a strip), then weights
-    keys: Buffer  # (CHUNK, d)
-    values: Buffer  # (CHUNK, d)
-    top: Buffer  # (ROWS,) running maximum
-    total: Buffer  # (ROWS,) running sum
-    first: Buffer  # (ROWS,) int32: first key that the row sees, sink apart
-    last: Buffer  # (ROWS,) int32: one past the last
+    keys: Buffer  # (CHUNK, key size)
+    values: Buffer  # (CHUNK, value size)
+    top: Buffer  # (TILE_ROWS,) running maximum
+    total: Buffer  # (TILE_ROWS,) running sum
+    first: Buffer  # (TILE_ROWS,) int32: first key that the row sees, sink apart
+    last: Buffer  # (TILE_ROWS,) int32: one past the last
 
     @staticmethod
-    def allocate(d: int, isa: Isa) -> _Tile:
-        strip = _across(isa) * isa.lanes
-        shapes = ((d, ROWS), (d, ROWS), (CHUNK, strip), (CHUNK, d), (CHUNK, d), (ROWS,), (ROWS,))
-        limits = (scratch((ROWS,), "int32") for _ in range(2))
-        return _Tile(isa, *(scratch(shape) for shape in shapes), *limits)
+    def allocate(spec: AttentionSpec, isa: Isa) -> _Tile:
+        strip, rows = _across(isa) * isa.lanes, TILE_ROWS
+        shapes = (
+            *((spec.key_size, rows), (spec.value_size, rows), (CHUNK, strip)),
+            *((CHUNK, spec.key_size), (CHUNK, spec.value_size), (rows,), (rows,)),
+        )
+        limits = (scratch((rows,), "int32") for _ in range(2))
+        return _Tile(spec, isa, *(scratch(shape) for shape in shapes), *limits)
 
     @property
-    def d(self) -> int:
-        return int(self.q.shape[0])
+    def mask(self) -> Mask:
+        """Which keys a row sees."""
+        return Mask(self.spec.window, self.spec.sink)
 
     @property
     def strip(self) -> int:
@@ -82,74 +91,64 @@ class _Tile:
 
 
 def attend_many(
-    q: Buffer,
-    q_indptr: Buffer,
-    keys: PagedKeys | RaggedKeys,
-    mask: Mask,
-    positions: Buffer,
-    out: Buffer,
-    lse: Buffer,
-    b: Expr,
-    sm_scale: Expr,
-    isa: Isa,
+    q: Buffer, tables: Tables, pages: Pages, sinks: Buffer | None, out: Buffer, part: Expr, isa: Isa
 ) -> None:
-    """Emit out and lse of all queries of sequence b: tokens q_indptr[b] .. q_indptr[b + 1] - 1.
-
-    q, out (s, hq, d); lse (s, hq); positions (s,) int32.
+    """Emit `out` of the rows starts[part] .. starts[part + 1] - 1, tokens of one sequence.
 
     Raises:
         ValueError: more query heads share a key head than a tile has rows.
     """
-    d, group = int(q.shape[2]), int(q.shape[1]) // keys.heads
-    if group > ROWS:
-        raise ValueError(f"at most {ROWS} query heads may share a key head, not {group}")
-    per_tile = ROWS // group
-    begin = bind(T.Cast("int64", q_indptr[b]))
-    queries = bind(T.Cast("int64", q_indptr[b + 1]) - begin)
+    spec = pages.spec
+    if spec.group > TILE_ROWS:
+        raise ValueError(f"at most {TILE_ROWS} query heads may share a key head, not {spec.group}")
+    per_tile = TILE_ROWS // spec.group
+    begin = bind(T.Cast("int64", tables.starts[part]))
+    queries = bind(T.Cast("int64", tables.starts[part + 1]) - begin)
+    sequence = bind(tables.sequence(begin))
     tiles = bind(ceil_div(queries, per_tile))
-    with parallel(tiles * keys.heads) as task:
+    with parallel(tiles * spec.kv_heads) as task:
         h = bind(T.truncdiv(task, tiles))
         t = bind(T.truncmod(task, tiles))
         # 0, last, 1, last - 1, ...
         half = bind(T.truncdiv(t, i64(2)))
         t = bind(T.Select(T.truncmod(t, i64(2)) == i64(0), half, tiles - 1 - half))
-        rows = Rows(begin, queries, bind(t * per_tile), per_tile, group, h)
-        source, tile = keys.of(b, h), _Tile.allocate(d, isa)
-        load_rows(q, rows, sm_scale, tile.q, isa)
-        first, end = _begin(tile, rows, positions, source.length, mask)
-        spans = mask.spans(first, end, CHUNK)
+        rows = TileRows(begin, queries, bind(t * per_tile), per_tile, spec.group, h)
+        source, tile = Source(pages, tables, sequence, h), _Tile.allocate(spec, isa)
+        load_rows(q, rows, spec, tile.q, isa)
+        first, end = _begin(tile, rows, tables, sinks)
+        spans = tile.mask.spans(first, end, CHUNK)
         with serial(spans.count) as c:
             chunk = bind(spans.first(c))
             count = bind(T.min(end - chunk, i64(CHUNK)))
-            lanes = gcd(d, isa.lanes)
-            source.copy(KEY, chunk, count, tile.keys, lanes)
-            source.copy(VALUE, chunk, count, tile.values, lanes)
-            with serial(ROWS // tile.strip) as strip:
-                _attend_chunk(tile, mask, chunk, bind(strip * tile.strip))
-        write_rows(rows, tile.out, tile.total, tile.top, out, lse, isa)
+            source.copy(KEY, chunk, count, tile.keys, gcd(spec.key_size, isa.lanes))
+            source.copy(VALUE, chunk, count, tile.values, gcd(spec.value_size, isa.lanes))
+            with serial(TILE_ROWS // tile.strip) as strip:
+                _attend_chunk(tile, chunk, bind(strip * tile.strip))
+        write_rows(rows, tile.out, tile.total, out, isa)
 
 
 def _begin(
-    tile: _Tile, rows: Rows, positions: Buffer, length: Expr, mask: Mask
+    tile: _Tile, rows: TileRows, tables: Tables, sinks: Buffer | None
 ) -> tuple[Expr, Expr]:
     """Empty sums and each row's limits; the first key in any row's window, and the last one's end.
 
-    Limits grow from row to row.
+    Limits grow from row to row. A sink's logit is what the softmax begins with.
     """
-    with serial(ROWS) as r:
-        token = rows.token_of(r)
-        T.buffer_store(tile.top, LOWEST, [r])
-        T.buffer_store(tile.total, 0.0, [r])
-        T.buffer_store(tile.first, mask.first(positions[rows.begin + token]), [r])
-        last = T.max(mask.last(length, rows.queries, token), i64(0))
-        T.buffer_store(tile.last, T.Cast("int32", last), [r])
+    with serial(TILE_ROWS) as r:
+        position = bind(tables.position(rows.begin + rows.token_of(r)))
+        top = LOWEST if sinks is None else sinks[rows.head_of(r)] * f32(LOG2E)
+        T.buffer_store(tile.top, top, [r])
+        T.buffer_store(tile.total, 0.0 if sinks is None else 1.0, [r])
+        T.buffer_store(tile.first, T.Cast("int32", tile.mask.first(position)), [r])
+        T.buffer_store(tile.last, T.Cast("int32", position + 1), [r])
     lanes = tile.isa.lanes
-    with serial(tile.d) as e, serial(ROWS // lanes) as v:
+    with serial(tile.spec.value_size) as e, serial(TILE_ROWS // lanes) as v:
         store(tile.out, (e, v * lanes), splat(0.0, lanes), lanes)
-    return bind(tile.first[i64(0)]), bind(T.Cast("int64", tile.last[i64(ROWS - 1)]))
+    first, last = tile.first[i64(0)], tile.last[i64(TILE_ROWS - 1)]
+    return bind(T.Cast("int64", first)), bind(T.Cast("int64", last))
 
 
-def _attend_chunk(tile: _Tile, mask: Mask, chunk: Expr, row: Expr) -> None:
+def _attend_chunk(tile: _Tile, chunk: Expr, row: Expr) -> None:
     """The strip from `row` on against the chunk of keys from `chunk` on."""
     last_row = bind(row + (tile.strip - 1))
     end = T.Cast("int64", tile.last[last_row])
@@ -157,10 +156,10 @@ def _attend_chunk(tile: _Tile, mask: Mask, chunk: Expr, row: Expr) -> None:
     with when(count > 0):
         _scores(tile, row, count)
         hides = T.Cast("int64", tile.last[row]) < chunk + count
-        if mask.window is not None:
+        if tile.spec.window is not None:
             hides = T.Or(hides, T.Cast("int64", tile.first[last_row]) > chunk)
         with when(hides):
-            _hide(tile, mask, chunk, row, count)
+            _hide(tile, chunk, row, count)
         decays = _softmax_step(tile, row, count)
         _add_values(tile, row, count, decays)
 
@@ -197,17 +196,18 @@ def _scores(tile: _Tile, row: Expr, count: Expr) -> None:
         t = bind(block * down)
         sums = [[Accumulator(lanes) for _ in range(across)] for _ in range(down)]
         _product(
-            tile.d,
+            tile.spec.key_size,
             lambda i, e: tile.keys[t + i, e],
             lambda e, v: load(tile.q, (e, row + v * lanes), lanes),
             sums,
         )
         for i, totals in enumerate(sums):
             for v, total in enumerate(totals):
-                store(tile.scores, (t + i, i64(v * lanes)), total.get(), lanes)
+                score = capped(tile.spec, total.get(), lanes)
+                store(tile.scores, (t + i, i64(v * lanes)), score, lanes)
 
 
-def _hide(tile: _Tile, mask: Mask, chunk: Expr, row: Expr, count: Expr) -> None:
+def _hide(tile: _Tile, chunk: Expr, row: Expr, count: Expr) -> None:
     """Lower the scores of keys that a row does not see."""
     lanes = tile.isa.lanes
     with serial(_across(tile.isa)) as v:
@@ -216,8 +216,8 @@ def _hide(tile: _Tile, mask: Mask, chunk: Expr, row: Expr, count: Expr) -> None:
         with serial(count) as t:
             key = bind(splat(T.Cast("int32", chunk + t), lanes))
             seen = key < last
-            if mask.window is not None:
-                seen = T.And(seen, mask.sees(key, first, lanes))
+            if tile.spec.window is not None:
+                seen = T.And(seen, tile.mask.sees(key, first, lanes))
             score = load(tile.scores, (t, v * lanes), lanes)
             store(tile.scores, (t, v * lanes), T.Select(seen, score, splat(HIDDEN, lanes)), lanes)
 
@@ -248,8 +248,8 @@ def _softmax_step(tile: _Tile, row: Expr, count: Expr) -> list[Expr]:
 
 def _add_values(tile: _Tile, row: Expr, count: Expr, decays: list[Expr]) -> None:
     """out = out decay + values^T scores for the strip."""
-    lanes, across, down = tile.isa.lanes, _across(tile.isa), gcd(_down(tile.isa), tile.d)
-    with serial(tile.d // down) as block:
+    lanes, across, down = tile.isa.lanes, _across(tile.isa), gcd(_down(tile.isa), tile.spec.value_size)
+    with serial(tile.spec.value_size // down) as block:
         e = bind(block * down)
         places = [[(e + i, row + v * lanes) for v in range(across)] for i in range(down)]
         sums = [

@@ -11,7 +11,9 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_source import LOG2E
+from mlc_llm.plugin import AttentionSpec
+
+from .attention_scores import query_scale
 from .isa import Isa
 from .vector import (
     Buffer,
@@ -31,7 +33,7 @@ from .vector import (
 
 
 @dataclass(frozen=True)
-class Rows:
+class TileRows:
     """The tile of `tokens` tokens times the `group` query heads of key head h.
 
     Row r is head r % group of token r // group; rows past the last token repeat it.
@@ -59,43 +61,33 @@ class Rows:
         return bind(T.And(i < i64(self.tokens), self.token + i < self.queries))
 
 
-def load_rows(q: Buffer, rows: Rows, sm_scale: Expr, tile: Buffer, isa: Isa) -> None:
-    """tile (d, rows) = q (s, hq, d), scaled for scores that are base-2 logarithms."""
+def load_rows(q: Buffer, rows: TileRows, spec: AttentionSpec, tile: Buffer, isa: Isa) -> None:
+    """tile (d, rows) = q (tokens, heads * d), scaled."""
     d, count = (int(n) for n in tile.shape)
     lanes = gcd(d, isa.lanes)
-    scale = bind(splat(bind(sm_scale * f32(LOG2E)), lanes))
+    scale = splat(f32(query_scale(spec)), lanes)
     with serial(count // lanes) as block:
         r = [bind(block * lanes + i) for i in range(lanes)]
-        at = [(rows.begin + rows.token_of(i), rows.head_of(i)) for i in r]
+        at = [(rows.begin + rows.token_of(i), bind(rows.head_of(i) * d)) for i in r]
         with serial(d // lanes) as column:
             e = bind(column * lanes)
-            lines = [bind(load_f32(q, (*place, e), lanes) * scale) for place in at]
+            lines = [bind(load_f32(q, (token, head + e), lanes) * scale) for token, head in at]
             for i, line in enumerate(transpose(lines)):
                 store(tile, (e + i, block * lanes), line, lanes)
 
 
-def write_rows(
-    rows: Rows, tile: Buffer, total: Buffer, top: Buffer, out: Buffer, lse: Buffer, isa: Isa
-) -> None:
-    """out (s, hq, d) = tile (d, rows) / total, and lse (s, hq), for the rows that exist."""
+def write_rows(rows: TileRows, tile: Buffer, total: Buffer, out: Buffer, isa: Isa) -> None:
+    """out (tokens, heads * d) = tile (d, rows) / total, for the rows that exist."""
     d, count = (int(n) for n in tile.shape)
     lanes = gcd(d, isa.lanes)
     with serial(count // lanes) as block:
         r = [bind(block * lanes + i) for i in range(lanes)]
-        at = [(rows.begin + rows.token_of(i), rows.head_of(i)) for i in r]
+        at = [(rows.begin + rows.token_of(i), bind(rows.head_of(i) * d)) for i in r]
         exists = [rows.exists(i) for i in r]
-        # Without a visible key the sums are 0 and stay so.
-        sums = bind(load(total, (block * lanes,), lanes))
-        sums = bind(T.Select(sums > splat(0.0, lanes), sums, splat(1.0, lanes)))
-        share = bind(splat(1.0, lanes) / sums)
+        share = bind(splat(1.0, lanes) / load(total, (block * lanes,), lanes))
         with serial(d // lanes) as column:
             e = bind(column * lanes)
             lines = [bind(load(tile, (e + i, block * lanes), lanes) * share) for i in range(lanes)]
-            for place, line, there in zip(at, transpose(lines), exists, strict=True):
+            for (token, head), line, there in zip(at, transpose(lines), exists, strict=True):
                 with when(there):
-                    store_f32(out, (*place, e), line, lanes)
-    with serial(count) as r, when(rows.exists(r)):
-        whole = bind(T.Select(total[r] > f32(0), total[r], f32(1)))
-        T.buffer_store(
-            lse, top[r] + T.log2(whole), [rows.begin + rows.token_of(r), rows.head_of(r)]
-        )
+                    store_f32(out, (token, head + e), line, lanes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from tvm.script.ir_builder import tirx as T
+
+from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 
 from .vector import (
     Buffer,
@@ -21,133 +22,97 @@ from .vector import (
     prefetch,
     serial,
     size,
-    splat,
     store,
 )
 
 KEY, VALUE = 0, 1
-RUN = 16  # keys that lie one after another, at most
-LOWEST = -5e4  # the maximum before any key; no score is as low
-HIDDEN = -1e30  # the score of a key that is not seen
+LOWEST = -1e38  # the maximum before any key; no score is as low
+HIDDEN = -3.4e38  # the score of a key that is not seen
 LOG2E = math.log2(math.e)
-Place: TypeAlias = tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a pass: each row's position and sequence, and the pages of the sequences."""
+
+    positions: Buffer  # (n,)
+    sequences: Buffer  # (n,)
+    page_table: Buffer  # (sequences, pages of a sequence)
+    starts: Buffer | None = None  # (parts + 1,), of a prefill
+
+    @staticmethod
+    def arguments(rows: Expr, prefill: bool = False) -> Tables:
+        """Declare them; only a prefill says where its parts start."""
+
+        def table(name: str, *shape: Expr) -> Buffer:
+            return argument(name, shape, "int32", view=True)
+
+        positions, sequences = table("positions", rows), table("sequences", rows)
+        starts = table("starts", size()) if prefill else None
+        return Tables(positions, sequences, table("page_table", size(), size()), starts)
+
+    def position(self, row: Expr) -> Expr:
+        """The position of a row (int64)."""
+        return T.Cast("int64", self.positions[row])
+
+    def sequence(self, row: Expr) -> Expr:
+        """The sequence of a row (int64)."""
+        return T.Cast("int64", self.sequences[row])
+
+    @property
+    def most_keys(self) -> Expr:
+        """Keys of a sequence, at most (int64)."""
+        return self.page_table.shape[1] * i64(PAGE_SIZE)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """The keys and values of a layer: pages (m, kv heads, PAGE_SIZE * (key size + value size))."""
+
+    pages: Buffer
+    spec: AttentionSpec
+
+    @staticmethod
+    def argument(spec: AttentionSpec, dtype: str) -> Pages:
+        """Declare the tensor."""
+        return Pages(argument("pages", (size(), *spec.page_shape), dtype), spec)
+
+    def element(self, which: Expr, slot: Expr, element: Expr) -> Expr:
+        """Where an element of a key or a value is within a head's part of a page."""
+        key, value = self.spec.key_size, self.spec.value_size
+        return slot * (key + which * (value - key)) + element + which * (PAGE_SIZE * key)
 
 
 @dataclass(frozen=True)
 class Source:
-    """The keys and values of one sequence and one head, in runs that lie one after another.
+    """The keys and values of one sequence and one head, a page of them at a time."""
 
-    Args:
-        length: how many there are (int64).
-        run: keys of a run.
-        find: number of a run -> where it is. Emits the look-up in the page table, once.
-        load: (which, where the run is, key of the run, element, lanes) -> float32 vector. `which`
-            is KEY or VALUE.
-    """
+    pages: Pages
+    tables: Tables
+    sequence: Expr
+    head: Expr
 
-    length: Expr
-    run: int
-    find: Callable[[Expr], Place]
-    load: Callable[[int, Place, Expr, Expr, int], Expr]
+    def find(self, page: Expr) -> Expr:
+        """A page of the sequence, by its number there; emits the look-up in the table, once."""
+        return bind(T.Cast("int64", self.tables.page_table[self.sequence, page]))
+
+    def load(self, which: int, page: Expr, slot: Expr, element: Expr, lanes: int) -> Expr:
+        """Elements of a key or a value as float32; `page` is what `find` gave."""
+        at = (page, self.head, self.pages.element(which, slot, element))
+        return load_f32(self.pages.pages, at, lanes)
+
+    def fetch(self, which: Expr, page: Expr, slot: Expr, element: Expr) -> None:
+        """Ask for an element to be brought into the CPU's cache."""
+        prefetch(self.pages.pages, (page, self.head, self.pages.element(which, slot, element)))
 
     def copy(self, which: int, first: Expr, count: Expr, out: Buffer, lanes: int) -> None:
-        """Keys or values from `first`, where a run begins, as float32 (count, d)."""
-        with serial(ceil_div(count, self.run)) as r:
-            place = self.find(bind(T.truncdiv(first, i64(self.run)) + r))
-            keys = bind(T.min(count - r * self.run, i64(self.run)))
-            with serial(keys) as key, serial(int(out.shape[1]) // lanes) as i:
-                value = self.load(which, place, key, i * lanes, lanes)
-                store(out, (r * self.run + key, i * lanes), value, lanes)
-
-
-@dataclass(frozen=True)
-class RaggedKeys:
-    """Keys and values of all sequences one after another: k and v (t, heads, d)."""
-
-    k: Buffer
-    v: Buffer
-    indptr: Buffer
-
-    @property
-    def heads(self) -> int:
-        return int(self.k.shape[1])
-
-    def of(self, b: Expr, h: Expr) -> Source:
-        first = bind(T.Cast("int64", self.indptr[b]))
-        length = bind(T.Cast("int64", self.indptr[b + 1]) - first)
-
-        def find(run: Expr) -> Place:
-            return (bind(first + run * RUN),)
-
-        def read(which: int, place: Place, key: Expr, element: Expr, lanes: int) -> Expr:
-            return load_f32((self.k, self.v)[which], (place[0] + key, h, element), lanes)
-
-        return Source(length, RUN, find, read)
-
-
-@dataclass(frozen=True)
-class PagedSource(Source):
-    """A source in pages.
-
-    Args:
-        dtype: what keys and values are stored in.
-        fetch: (which, where the run is, key of the run, element): ask for it to be brought into
-            the CPU's cache. `which` may be an expression.
-    """
-
-    dtype: str
-    fetch: Callable[[Expr, Place, Expr, Expr], None]
-
-
-@dataclass(frozen=True)
-class PagedKeys:
-    """Keys and values in the pages that page_values[page_indptr[b] : page_indptr[b + 1]] lists.
-
-    length_info[b] is the number of filled slots of the last of them.
-    """
-
-    pages: Buffer
-    indptr: Buffer
-    values: Buffer
-    length_info: Buffer
-
-    @staticmethod
-    def arguments(pages: Buffer, batch: Expr) -> PagedKeys:
-        """Declare the three tensors that describe the page table."""
-        indptr = argument("page_indptr", (batch + 1,), "int32", view=True)
-        values = argument("page_values", (size(),), "int32", view=True)
-        length_info = argument("length_info", (batch,), "int32", view=True)
-        return PagedKeys(pages, indptr, values, length_info)
-
-    @property
-    def heads(self) -> int:
-        return int(self.pages.shape[2])
-
-    def length(self, b: Expr) -> Expr:
-        """How many keys sequence b has (int64)."""
-        pages = bind(T.Cast("int64", self.indptr[b + 1] - self.indptr[b]))
-        last = bind(T.Cast("int64", self.length_info[b]))
-        return bind(T.Select(pages > 0, (pages - 1) * self.pages.shape[3] + last, i64(0)))
-
-    def of(self, b: Expr, h: Expr) -> PagedSource:
-        page_size = int(self.pages.shape[3])
-        run = math.gcd(page_size, RUN)
-        first = bind(T.Cast("int64", self.indptr[b]))
-
-        def find(r: Expr) -> Place:
-            page = self.values[first + T.truncdiv(r * run, i64(page_size))]
-            slot = T.truncmod(r * run, i64(page_size)) if run < page_size else i64(0)
-            return bind(T.Cast("int64", page)), slot
-
-        def read(which: int, place: Place, key: Expr, element: Expr, lanes: int) -> Expr:
-            page, slot = place
-            return load_f32(self.pages, (page, i64(which), h, slot + key, element), lanes)
-
-        def fetch(which: Expr, place: Place, key: Expr, element: Expr) -> None:
-            page, slot = place
-            prefetch(self.pages, (page, which, h, slot + key, element))
-
-        return PagedSource(self.length(b), run, find, read, self.pages.dtype, fetch)
+        """Keys or values from `first`, where a page begins, as float32 (count, size)."""
+        with serial(ceil_div(count, PAGE_SIZE)) as p:
+            page = self.find(bind(T.truncdiv(first, i64(PAGE_SIZE)) + p))
+            slots = bind(T.min(count - p * PAGE_SIZE, i64(PAGE_SIZE)))
+            with serial(slots) as slot, serial(int(out.shape[1]) // lanes) as i:
+                value = self.load(which, page, slot, i * lanes, lanes)
+                store(out, (p * PAGE_SIZE + slot, i * lanes), value, lanes)
 
 
 @dataclass(frozen=True)
@@ -165,59 +130,44 @@ class Spans:
 
 @dataclass(frozen=True)
 class Mask:
-    """Which keys a query sees.
+    """Which keys a query sees: those up to its position, and within the window or of the sink.
 
     Args:
-        window: positions that a query sees, its own the last; None for all. See `attention.py`.
+        window: positions that a query sees, its own the last; None for all.
         sink: first positions that are seen whatever the window.
-        offset: position of the first key (int32).
-        causal: run-time flag: key j of n is visible to query i of m if j <= n - m + i.
     """
 
     window: int | None
     sink: int
-    offset: Expr
-    causal: Expr = None
 
     def first(self, position: Expr) -> Expr:
-        """The first key, sink apart, that a query at this position sees (int32)."""
+        """The first key, sink apart, that a query at an int64 position sees (int64)."""
         if self.window is None:
-            return i32(0)
-        return bind(T.max(position - i32(self.window - 1) - self.offset, i32(0)))
-
-    def last(self, keys: Expr, queries: Expr, i: Expr) -> Expr:
-        """One past the last key that query i sees (int64)."""
-        if self.causal is None:
-            return keys
-        return T.Select(self.causal > 0, T.min(keys - queries + i + 1, keys), keys)
+            return i64(0)
+        return bind(T.max(position - (self.window - 1), i64(0)))
 
     def spans(self, first: Expr, end: Expr, keys: int) -> Spans:
-        """Those of the sink, and those from key `first` (int32) up to `end` (int64)."""
-        count = bind(ceil_div(T.max(end, i64(0)), keys))
+        """Those of the sink, and those from key `first` up to `end` (int64)."""
+        count = bind(ceil_div(end, keys))
         if self.window is None:
             return Spans(count, lambda i: i * keys)
-        sink = i64(0)
-        if self.has_sink:
-            sink_end = T.max(T.Cast("int64", self.sink_end()), i64(0))
-            sink = bind(T.min(ceil_div(sink_end, keys), count))
-        window = T.truncdiv(T.Cast("int64", first), i64(keys))
+        sink = bind(T.min(i64(-(-self.sink // keys)), count)) if self.has_sink else i64(0)
+        window = T.truncdiv(first, i64(keys))
         skipped = bind(T.max(T.min(window, count) - sink, i64(0)))
         return Spans(
             bind(count - skipped),
             lambda i: (i + T.Select(i < sink, i64(0), skipped)) * keys,
         )
 
-    def sink_end(self) -> Expr:
-        """One past the last key of the sink (int32)."""
-        return i32(self.sink) - self.offset
-
     def sees(self, key: Expr, first: Expr, lanes: int = 1) -> Expr:
         """Whether an int32 key, or a vector of them, is in the window from `first` on or a sink."""
         seen = key >= first
         if self.has_sink:
-            seen = T.Or(seen, key < splat(self.sink_end(), lanes))
+            sink = i32(self.sink)
+            seen = T.Or(seen, key < (sink if lanes == 1 else T.Broadcast(sink, lanes)))
         return seen
 
     @property
     def has_sink(self) -> bool:
+        """Whether keys before the window may be seen."""
         return self.window is not None and self.sink > 0

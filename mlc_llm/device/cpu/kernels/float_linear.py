@@ -3,14 +3,14 @@
 Stored: weight (n, k). Packed (once, at load): (blocks, k, 16), element [b, k, i] of row 16 * b + i,
 so that 16 rows are 16 lanes; blocks is even (`float_blocks`) and rows past n are zeros.
 
-One token: two blocks at a time, with interleaved sums that are added at the end. Many tokens: the
-panels of `panel.py`, which are the packed blocks themselves, or a float32 copy of them where they
-are float16. Error: float32 roundings of a sum of k products, about 1e-6 of sum |w| |x|.
+One token: several blocks at a time, so that sums do not wait for themselves. Many tokens: the panels
+of `panel.py`, which are the packed blocks themselves, or a float32 copy of them where they are
+float16. Either way an output is one sum over k in its order, the same to the bit. Error: float32
+roundings of a sum of k products, about 1e-6 of sum |w| |x|.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -40,10 +40,11 @@ from .vector import (
     size,
     splat,
     store_f32,
+    when,
 )
 
-_SUMS = 8  # independent sums of a token, to hide the latency of a multiply-add
-_STEP = 4  # columns that an iteration takes; a multiple of every number of chains
+_SUMS = 8  # vectors of outputs of a token, to hide the latency of a multiply-add
+_STEP = 4  # columns that an iteration takes
 _LINE = 64  # bytes of a cache line
 _AHEAD = 2048  # bytes from a load to its prefetch
 float_blocks = block_count  # the number of blocks in the packed layout
@@ -111,8 +112,7 @@ def float_linear(
         if m == 1:
             row = scratch((1, k))
             x.copy(i64(0), row, i64(0), isa.lanes)
-            with parallel(T.truncdiv(blocks, i64(2))) as pair:
-                _one_token(row, w, y, pair, isa)
+            _one_token(row, w, y, isa)
         else:
             wide, copied = panel_blocks(isa), scratch((CHUNK, k))
             with serial(ceil_div(tokens, CHUNK)) as chunk:
@@ -131,37 +131,41 @@ def _weights(w: Buffer, block: Expr, k: Expr, v: int, isa: Isa) -> Expr:
     return (load_half if by_hand else load_f32)(w, (block, k, i64(v * isa.lanes)), isa.lanes)
 
 
-def _one_token(x: Buffer, w: Buffer, y: Output, pair: Expr, isa: Isa) -> None:
-    """Two blocks of rows: two streams of weights keep more of the memory busy than one."""
-    per_block, k = ROWS // isa.lanes, int(w.shape[1])
-    chains = max(1, _SUMS // (2 * per_block))
-    blocks = [bind(pair * 2 + b) for b in range(2)]
-    sums = [
-        [[Accumulator(isa.lanes) for _ in range(chains)] for _ in range(per_block)] for _ in blocks
-    ]
+def _one_token(x: Buffer, w: Buffer, y: Output, isa: Isa) -> None:
+    """All outputs, some blocks of rows at a time; what is left over goes in pairs of blocks."""
+    together, blocks = max(2, _SUMS * isa.lanes // ROWS), w.shape[0]
+    with parallel(ceil_div(blocks, together)) as task:
+        first = bind(task * together)
+        with when(first + together <= blocks):
+            _blocks_of_one_token(x, w, y, first, together, isa)
+        if together > 2:
+            with when(first + together > blocks), serial(T.truncdiv(blocks - first, i64(2))) as i:
+                _blocks_of_one_token(x, w, y, bind(first + i * 2), 2, isa)
 
-    def multiply_add(at: Expr, chain: int) -> None:
+
+def _blocks_of_one_token(
+    x: Buffer, w: Buffer, y: Output, first: Expr, count: int, isa: Isa
+) -> None:
+    """The outputs of `count` blocks from `first` on."""
+    per_block, k = ROWS // isa.lanes, int(w.shape[1])
+    blocks = [bind(first + b) for b in range(count)]
+    sums = [[Accumulator(isa.lanes) for _ in range(per_block)] for _ in blocks]
+
+    def multiply_add(at: Expr) -> None:
         activation = bind(splat(x[i64(0), at], isa.lanes))
         for block, vectors in zip(blocks, sums, strict=True):
-            for v, vector in enumerate(vectors):
-                vector[chain].add(_weights(w, block, at, v, isa) * activation)
+            for v, total in enumerate(vectors):
+                total.add(_weights(w, block, at, v, isa) * activation)
 
     with serial(k // _STEP) as j:
         for block in blocks:
             _prefetch(w, block, j * _STEP)
         for step in range(_STEP):
-            multiply_add(j * _STEP + step, step % chains)
+            multiply_add(j * _STEP + step)
     for at in range(k - k % _STEP, k):
-        multiply_add(i64(at), at % chains)
+        multiply_add(i64(at))
     for block, vectors in zip(blocks, sums, strict=True):
-        y.store(i64(0), block, [_total(vector) for vector in vectors])
-
-
-def _total(chains: Sequence[Accumulator]) -> Expr:
-    values = [chain.get() for chain in chains]
-    while len(values) > 1:
-        values = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
-    return values[0]
+        y.store(i64(0), block, [total.get() for total in vectors])
 
 
 def _prefetch(w: Buffer, block: Expr, k: Expr) -> None:

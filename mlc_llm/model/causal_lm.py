@@ -1,0 +1,55 @@
+"""A language model as a compiled library has it: its functions, which are the same for all."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from tvm.relax.frontend import nn
+
+from mlc_llm.model.layers import KVCache, rows_at
+
+
+class CausalLM(nn.Module):
+    """A decoder-only language model. An architecture gives its embedding, its layers and its head.
+
+    Hidden states are (tokens, hidden). Which tokens belong to which sequence is the KV cache's
+    business, so that one sequence and several are one computation.
+    """
+
+    hidden_size: int
+
+    @abstractmethod
+    def embed(self, token_ids: nn.Tensor) -> nn.Tensor:
+        """Token ids (n,) int32 to embeddings (n, hidden)."""
+
+    @abstractmethod
+    def layers(self, hidden: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+        """Embeddings to the hidden states after all layers, not yet normalised."""
+
+    @abstractmethod
+    def logits(self, hidden: nn.Tensor) -> nn.Tensor:
+        """Hidden states (n, hidden), not yet normalised, to logits (n, vocab) in float32."""
+
+    def prefill(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, ...]:
+        """Append the tokens of one or several sequences to the cache; returns its pages.
+
+        What only logits need, as the last layer's attention, is not computed.
+        """
+        self.layers(embeddings, kv_cache)
+        return tuple(kv_cache.pages)
+
+    def decode(self, embeddings: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+        """Append tokens, each a row by itself, and give the logits (n, vocab) after each."""
+        return self.logits(self.layers(embeddings, kv_cache))
+
+    def score(
+        self, embeddings: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache
+    ) -> nn.Tensor:
+        """Append tokens as `prefill` does, and give the logits (r, vocab) after some of them.
+
+        Args:
+            embeddings: (n, hidden).
+            logit_rows: (r,) int32, the rows whose logits are wanted.
+            kv_cache: the cache.
+        """
+        return self.logits(rows_at(self.layers(embeddings, kv_cache), logit_rows))
