@@ -71,6 +71,10 @@ class GenerationError(MLCError):
     """A generation failed inside the engine."""
 
 
+class SavedChatError(MLCError):
+    """A conversation, or its keys and values, cannot be saved, read, or used here."""
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     """Return the message for a name that is none of ``choices``: the nearest names, then all.
 

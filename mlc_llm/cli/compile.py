@@ -16,9 +16,7 @@ import click
 )
 @click.option("--opt", default="", help="Compilation options, such as activations=a8.")
 @click.option("--deterministic", is_flag=True, help="Compute prompts just as answers.")
-def command(
-    model: str, device: str, output: Path | None, opt: str, deterministic: bool
-) -> None:
+def command(model: str, device: str, output: Path | None, opt: str, deterministic: bool) -> None:
     """Compile the library of MODEL, a model folder or HF://org/name.
 
     The path of the library is written on stdout. `mlc_llm chat` compiles by itself where there is

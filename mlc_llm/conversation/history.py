@@ -9,6 +9,7 @@ from typing import Any
 from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
 from mlc_llm.conversation.message import SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
+from mlc_llm.conversation.spelling import spelling
 from mlc_llm.errors import ConfigError, TemplateError, unknown
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.tokenizer import PromptTokens, Tokenizer
@@ -88,7 +89,7 @@ class Conversation:
         """
         message = Message.of({"role": role, "content": content})
         if token_ids is not None:
-            message = replace(message, token_ids=_spelling(self._tokenizer, token_ids, content))
+            message = replace(message, token_ids=spelling(self._tokenizer, token_ids, content))
         self._messages += self._read([message])
 
     def reset(self) -> None:
@@ -165,19 +166,3 @@ def _prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[in
     if template.add_bos is False and ids[:1] == [bos]:
         return ids[1:]
     return ids
-
-
-def _spelling(
-    tokenizer: Tokenizer, token_ids: Sequence[int], content: str
-) -> tuple[int, ...] | None:
-    """The first tokens, as many as spell ``content``; None when they do not."""
-    stream = tokenizer.stream()
-    position = 0
-    for count, token_id in enumerate(token_ids):
-        if position == len(content):
-            return tuple(token_ids[:count])
-        delta = stream.push(token_id)
-        if not content.startswith(delta, position):
-            return None
-        position += len(delta)
-    return tuple(token_ids) if content[position:] == stream.finish() else None

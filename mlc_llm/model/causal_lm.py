@@ -42,9 +42,7 @@ class CausalLM(nn.Module):
         """Append tokens, each a row by itself, and give the logits (n, vocab) after each."""
         return self.logits(self.layers(embeddings, kv_cache))
 
-    def score(
-        self, embeddings: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache
-    ) -> nn.Tensor:
+    def score(self, embeddings: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
         """Append tokens as `prefill` does, and give the logits (r, vocab) after some of them.
 
         Args:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.page_pool import PagePool
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     import tvm
 
 _BYTES = np.dtype(np.int32).itemsize
+
+
+Words = npt.NDArray[np.unsignedinteger]
+"""Keys and values, each number's bits as an unsigned integer: NumPy has no bfloat16."""
 
 
 class Run(NamedTuple):
@@ -40,6 +46,7 @@ class KVCache:
         tokens: tokens that all of them may have together; None for as many as each may have.
 
     Attributes:
+        geometry: the shape of its pages.
         pages: a tensor for each layer that has keys and values of its own.
         pool: which of the pages are in use.
     """
@@ -55,13 +62,14 @@ class KVCache:
     ) -> None:
         from tvm.runtime import empty
 
+        self.geometry = geometry
         per_sequence = -(-length // geometry.page_size)
         total = sequences * per_sequence if tokens is None else -(-tokens // geometry.page_size)
         self.pool = PagePool(total)
         shapes = geometry.page_shapes
         self.pages = [empty((self.pool.count, *s), geometry.dtype, device) for s in shapes]
         self._tables = PassTables(sequences, per_sequence, rows, device)
-        self._page_size = geometry.page_size
+        self._on_host = on_host(device)
         self._numbers = list(reversed(range(sequences)))
 
     def add(self) -> CachedSequence:
@@ -74,7 +82,7 @@ class KVCache:
             raise ValueError("the KV cache has no room for another sequence")
         number = self._numbers.pop()
         row = self._tables.page_table[number]
-        return CachedSequence(self.pool, number, row, self._page_size)
+        return CachedSequence(self.pool, number, row, self.geometry.page_size)
 
     def fork(self, sequence: CachedSequence, length: int) -> CachedSequence:
         """A new sequence that shares the first tokens of another: those that fill whole pages."""
@@ -104,6 +112,49 @@ class KVCache:
             run.sequence.reserve(len(run.sequence) + len(run.tokens))
         return self._tables.write(runs, starts, self.pool.changes)
 
+    def read_pages(self, layer: int, numbers: Sequence[int]) -> Words:
+        """A copy of some pages of a layer: (len(numbers), *page shape).
+
+        Args:
+            layer: which of :attr:`pages`.
+            numbers: the pages.
+        """
+        if self._on_host:
+            pages: Any = np.from_dlpack(self._view(layer, 0, self.pool.count))
+            return pages[[*numbers]]
+        words = np.empty((len(numbers), *self.pages[layer].shape[1:]), self.word)
+        for begin, first, count in _consecutive(numbers):
+            words[begin : begin + count] = self._view(layer, first, count).numpy()
+        return words
+
+    def write_pages(self, layer: int, numbers: Sequence[int], words: Words) -> None:
+        """Overwrite some pages of a layer; the arguments are those of :meth:`read_pages`."""
+        if self._on_host:
+            np.from_dlpack(self._view(layer, 0, self.pool.count))[[*numbers]] = words
+            return
+        for begin, first, count in _consecutive(numbers):
+            self._view(layer, first, count).copyfrom(words[begin : begin + count])
+
+    @property
+    def word(self) -> np.dtype[np.unsignedinteger]:
+        """The dtype of :data:`Words`."""
+        return np.dtype(f"uint{8 * self.geometry.item_size}")
+
+    def _view(self, layer: int, first: int, count: int) -> Any:
+        """Consecutive pages of a layer as a tensor of words."""
+        pages, word = self.pages[layer], self.word
+        shape = (count, *pages.shape[1:])
+        return pages._create_view(shape, word.name, first * prod(shape[1:]) * word.itemsize)
+
+
+def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
+    """Runs of consecutive numbers: (where a run begins, its first number, how many)."""
+    begin = 0
+    for end in range(1, len(numbers) + 1):
+        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
+            yield begin, numbers[begin], end - begin
+            begin = end
+
 
 class PassTables:
     """The int32 tables of a pass, in one tensor that is allocated once and written in place.
@@ -121,9 +172,7 @@ class PassTables:
         page_table: (sequences, pages), to be written to.
     """
 
-    def __init__(
-        self, sequences: int, pages: int, rows: int, device: tvm.runtime.Device
-    ) -> None:
+    def __init__(self, sequences: int, pages: int, rows: int, device: tvm.runtime.Device) -> None:
         from tvm.runtime import empty
 
         self._begin = sequences * pages
@@ -136,7 +185,9 @@ class PassTables:
         self._page_table = self._view(0, sequences, pages)
         self._rows = self._host[self._begin :]
         self._uploaded = -1  # The pool's changes that the device's page table has.
-        self._views = lru_cache(maxsize=256)(self._make_views)
+        # Those of single rows, which come again and again. To keep those of prompts' many lengths
+        # would leave small blocks of memory between large ones, which then cannot be given back.
+        self._row_views = lru_cache(maxsize=64)(self._make_views)
 
     def write(self, runs: Sequence[Run], starts: bool, changes: int) -> tuple[Any, ...]:
         """Write the rows of a pass; returns the views that the library's functions take.
@@ -152,11 +203,13 @@ class PassTables:
             ends: Iterable[int] = (1,)
         else:
             rows, ends = self._write_rows(runs)
-        parts = len(runs) if starts else 0
         if starts:
+            parts = len(runs)
             self._rows[2 * rows] = 0
             self._rows[2 * rows + 1 : 2 * rows + 1 + parts] = [*ends]
-        views, used = self._views(rows, parts)
+            views, used = self._make_views(rows, parts)
+        else:
+            views, used = self._row_views(rows)
         if not self._on_host:
             self._upload(used, changes)
         return views
@@ -172,7 +225,7 @@ class PassTables:
             sequences[end - count : end] = run.sequence.number
         return rows, ends
 
-    def _make_views(self, rows: int, parts: int) -> tuple[tuple[Any, ...], int]:
+    def _make_views(self, rows: int, parts: int = 0) -> tuple[tuple[Any, ...], int]:
         """The tables of a pass as tensors, and the words that they take after the page table."""
         begin = self._begin
         positions, sequences = self._view(begin, rows), self._view(begin + rows, rows)

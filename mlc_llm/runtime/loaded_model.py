@@ -9,21 +9,24 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from mlc_llm.config import ModelFile
-from mlc_llm.errors import GenerationError, PromptTooLongError, TokenizerError
+from mlc_llm.errors import GenerationError, PromptTooLongError, SavedChatError, TokenizerError
 from mlc_llm.plugin import Adapter
 from mlc_llm.runtime import memory
+from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.identity import Identity, ModelFiles
+from mlc_llm.runtime.kv_cache import KVCache, Run, Words
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
-from mlc_llm.runtime.sequence import phase_runs, prompt_phases
+from mlc_llm.runtime.sequence import common_length, phase_runs, prompt_phases
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads
 from mlc_llm.runtime.window import Window
-from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.folder import ModelFolder, manifest_path
+from mlc_llm.weights.source import model_name
 
 if TYPE_CHECKING:
     import tvm
@@ -44,6 +47,7 @@ class LoadedModel:
         vocab_size: int,
         device: tvm.runtime.Device,
         adapter: Adapter,
+        files: ModelFiles | None = None,
     ) -> None:
         self.library = library
         self.metadata = library.metadata
@@ -52,6 +56,7 @@ class LoadedModel:
         self.device = device
         self._adapter = adapter
         self._functions = functions
+        self._files = files
         self._logits: np.ndarray | None = None
         self.resize(window)
 
@@ -95,7 +100,8 @@ class LoadedModel:
         parameters = load_parameters(compiled, folder, device, stop or Stop())
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
         functions = ModelFunctions(compiled, parameters, device, vocab_size)
-        return cls(compiled, functions, window, vocab_size, device, adapter)
+        files = ModelFiles(model_name(folder.path), library, manifest_path(folder.path))
+        return cls(compiled, functions, window, vocab_size, device, adapter, files)
 
     def resize(self, window: Window) -> None:
         """Make a new, empty KV cache of other sizes; if that fails, the old one stays.
@@ -108,6 +114,7 @@ class LoadedModel:
         memory.require(need, memory.available_on(self.device, self._adapter), window)
         cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
         self._functions.use(cache)
+        self._cache = cache
         self.window = window
         self._sequence = cache.add()
         self._logits = None
@@ -207,6 +214,104 @@ class LoadedModel:
         """Empty the KV cache."""
         self.pop(self.length)
 
+    def save(
+        self,
+        path: Path,
+        ids: Sequence[int] | None = None,
+        generated: Iterable[range] = (),
+        stop: Stop | None = None,
+    ) -> int:
+        """Write keys and values that the cache holds to a file, for :meth:`restore`.
+
+        Args:
+            path: the file; one that is there is replaced.
+            ids: a prompt: only what it begins with is written. None for all tokens.
+            generated: where tokens stand among them that the model generated.
+            stop: looked at between the layers.
+
+        Returns:
+            Of how many tokens; when there are none, no file is written.
+
+        Raises:
+            SavedChatError: the file cannot be written; what was there stays.
+        """
+        held = self._sequence
+        count = len(held) if ids is None else held.held(ids, self._phases(len(ids), generated))
+        if count:
+            geometry = self._cache.geometry
+            pages = held.pages[: -(-count // geometry.page_size)]
+
+            def read_layer(layer: int) -> Words:
+                if stop is not None:
+                    stop.check()
+                return self._cache.read_pages(layer, pages)
+
+            tokens, phases = held.tokens[:count], held.phases[:count]
+            write_cache_file(path, self._identity, geometry, tokens, phases, read_layer)
+        return count
+
+    def restore(
+        self,
+        path: Path,
+        ids: Sequence[int] | None = None,
+        generated: Iterable[range] = (),
+        stop: Stop | None = None,
+    ) -> int:
+        """Make the cache hold what :meth:`save` wrote to a file.
+
+        Args:
+            path: the file.
+            ids: a prompt: only what it begins with is restored. None for all tokens.
+            generated: where tokens stand among them that the model generated.
+            stop: looked at between the layers.
+
+        Returns:
+            Of how many tokens; when there are none, the cache stays as it was.
+
+        Raises:
+            SavedChatError: the file cannot be read, is damaged, or belongs to another model; the
+                cache is as it was, or empty.
+        """
+        cache, identity = self._cache, self._identity
+        with CacheFile.open(path, identity, cache.geometry, self.window.size) as file:
+            if not all(0 <= token < self.vocab_size for token in file.tokens):
+                raise SavedChatError(
+                    f"{path} has tokens that are not in the model's vocabulary of "
+                    f"{self.vocab_size}. Delete it, and save the conversation again."
+                )
+            count = len(file.tokens)
+            if ids is not None:
+                phases = self._phases(len(ids), generated)
+                count = common_length(file.tokens, file.phases, ids, phases)
+            if count:
+                self._restore(file, count, stop)
+        return count
+
+    @property
+    def _identity(self) -> Identity:
+        if self._files is None:
+            raise ValueError("the model was not loaded from files that would identify it")
+        return self._files.identity
+
+    def _restore(self, file: CacheFile, count: int, stop: Stop | None) -> None:
+        """Make the cache hold the first tokens of a file; if that fails, it is empty."""
+        held = self._sequence
+        self._logits = None
+        held.truncate(0)
+        try:
+            held.reserve(count)
+            for layer, words in enumerate(file.layers()):
+                if stop is not None:
+                    stop.check()
+                self._cache.write_pages(layer, held.pages, words[: len(held.pages)])
+        except BaseException:
+            held.truncate(0)
+            raise
+        begin = 0
+        for phase, length in phase_runs(file.phases[:count]):
+            held.extend(file.tokens[begin : begin + length], phase)
+            begin += length
+
     def reset_metrics(self) -> None:
         """Begin to measure anew."""
         self.metrics = Metrics()
@@ -214,7 +319,7 @@ class LoadedModel:
     def release(self) -> None:
         """Let go of the weights and the cache; the model cannot be used any more."""
         self._logits = None
-        del self._functions, self._sequence, self.library
+        del self._functions, self._cache, self._sequence, self.library
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
@@ -228,7 +333,9 @@ class LoadedModel:
     def _phases(self, length: int, generated: Iterable[range] = ()) -> bytearray:
         """The phase that each token of a prompt is computed in."""
         # There the phases compute alike, and each token counts as one of a prompt.
-        return bytearray(length) if self.metadata.deterministic else prompt_phases(length, generated)
+        return (
+            bytearray(length) if self.metadata.deterministic else prompt_phases(length, generated)
+        )
 
     def _append(self, ids: Sequence[int], phases: Sequence[int]) -> Iterator[int]:
         """Compute tokens in their phases, in chunks; the last one gives the logits."""

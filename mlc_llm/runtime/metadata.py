@@ -81,7 +81,10 @@ class KVCacheGeometry(BaseModel):
     @property
     def page_shapes(self) -> list[tuple[int, int]]:
         """For each of these, the shape of a page: (kv heads, elements of a head)."""
-        return [(layer.kv_heads, layer.kv_width * self.page_size // layer.kv_heads) for layer in self.own]
+        return [
+            (layer.kv_heads, layer.kv_width * self.page_size // layer.kv_heads)
+            for layer in self.own
+        ]
 
     @property
     def item_size(self) -> int:

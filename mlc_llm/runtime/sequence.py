@@ -2,8 +2,8 @@
 
 A token's keys and values are the same however the sequence came to be, as long as each token was
 computed in the same phase: prompts in the prefill, their last token and generated ones in the
-decode, which is more exact. So a sequence remembers the phase of each of its tokens, and a prefix of
-another prompt counts as held only where both the tokens and their phases are equal.
+decode, which is more exact. So a sequence remembers the phase of each of its tokens, and a prefix
+of another prompt counts as held only where both the tokens and their phases are equal.
 """
 
 from __future__ import annotations
@@ -97,12 +97,25 @@ class CachedSequence:
 
     def held(self, tokens: Sequence[int], phases: Sequence[int]) -> int:
         """How many tokens at the beginning are held, computed in these phases."""
-        pairs = zip(self.tokens, self.phases, tokens, phases, strict=False)
-        return next(
-            (i for i, (mine, phase, token, wanted) in enumerate(pairs)
-             if mine != token or phase != wanted),
-            min(len(self.tokens), len(tokens)),
-        )
+        return common_length(self.tokens, self.phases, tokens, phases)
+
+
+def common_length(
+    tokens: Sequence[int],
+    phases: Sequence[int],
+    other_tokens: Sequence[int],
+    other_phases: Sequence[int],
+) -> int:
+    """How many tokens at the beginning of two sequences are equal, and computed in one phase."""
+    pairs = zip(tokens, phases, other_tokens, other_phases, strict=False)
+    return next(
+        (
+            i
+            for i, (token, phase, other, other_phase) in enumerate(pairs)
+            if token != other or phase != other_phase
+        ),
+        min(len(tokens), len(other_tokens)),
+    )
 
 
 def prompt_phases(length: int, generated: Iterable[range] = ()) -> bytearray:

@@ -111,7 +111,7 @@ class ArchitectureConformance(Suite):
         assert self.architecture.config(more) == self.architecture.config(data)
 
     def test_attention(self, config: ModelConfig) -> None:
-        """It is described for every layer, and a layer uses keys of its own or of an earlier one."""
+        """Every layer is described, and uses keys of its own or of an earlier one."""
         layers = self.architecture.attention(config)
         assert len(layers) == config.num_hidden_layers, f"{len(layers)} layers are described"
         for index, layer in enumerate(layers):

@@ -214,7 +214,9 @@ def check_append(
     if spec.keys_of is not None:
         run(kernels.rotate, qkv, positions, q)
     else:
-        lengths = [max((p + 1 for i, p in rows if i == s), default=0) for s in range(max(sequences) + 1)]
+        lengths = [
+            max((p + 1 for i, p in rows if i == s), default=0) for s in range(max(sequences) + 1)
+        ]
         held = Sequences.of(rng, spec, lengths, dtype)
         before = replace(held, pages=held.pages.copy())
         run(kernels.append, qkv, positions, sequences, held.page_table, held.pages, q)
@@ -223,7 +225,9 @@ def check_append(
             key, value = held.slot(sequence, position)
             np.testing.assert_allclose(key, wanted_keys[row], rtol=0, atol=tolerance)
             np.testing.assert_array_equal(value, heads(values, spec.kv_heads)[row])
-            for slot, old in zip(held.slot(sequence, position), before.slot(sequence, position), strict=True):
+            for slot, old in zip(
+                held.slot(sequence, position), before.slot(sequence, position), strict=True
+            ):
                 slot[...] = old
         np.testing.assert_array_equal(held.pages, before.pages)  # Nothing else was written.
     wanted = rotated(spec.rope, heads(queries, spec.query_heads), positions)

@@ -105,9 +105,18 @@ def read_manifest(path: Path) -> Manifest:
     Raises:
         ModelFolderError: there is none, or it is malformed.
     """
+    return Manifest.load(manifest_path(path))
+
+
+def manifest_path(path: Path) -> Path:
+    """The manifest's file in the folder at ``path``, under its newer or its older name.
+
+    Raises:
+        ModelFolderError: there is none.
+    """
     for name in (MANIFEST_FILE, OLDER_MANIFEST_FILE):
         if (path / name).is_file():
-            return Manifest.load(path / name)
+            return path / name
     raise ModelFolderError(
         f"{path} has no weights: neither {MANIFEST_FILE} nor {OLDER_MANIFEST_FILE}. "
         f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}"

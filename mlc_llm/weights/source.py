@@ -55,6 +55,14 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
     raise ModelNotFoundError(_not_found(str(model), named, places))
 
 
+def model_name(folder: Path) -> str:
+    """What to call the model of a folder: ``HF://org/name`` in the hub's cache, else its name."""
+    repository = folder.parent.parent.name
+    if folder.parent.name == "snapshots" and repository.startswith("models--"):
+        return "HF://" + repository.removeprefix("models--").replace("--", "/", 1)
+    return folder.resolve().name
+
+
 def _places(named: Path) -> list[Path]:
     """Where MLC looks for a model of that name; older folders keep the weights in ``params``."""
     roots = [named]

@@ -58,9 +58,9 @@ def length(messages: tuple[Message, ...]) -> int:
 def test_what_fits_stays(conversation: Conversation) -> None:
     messages = turns(10, 10, 10)
     for room in (Room(length(messages) + 99, 99, 0.5), Room(length(messages), 0, 0.5)):
-        kept, ids = fit(conversation, messages, room)
+        kept, prompt = fit(conversation, messages, room)
         assert kept == messages
-        assert len(ids) == length(messages)
+        assert len(prompt.ids) == length(messages)
     assert conversation.messages == ()
 
 
@@ -69,9 +69,9 @@ def test_oldest_turns_go_down_to_the_share(
 ) -> None:
     messages = turns(10, 10, 10, 10, 10)
     with caplog.at_level(logging.INFO, "mlc_llm"):
-        kept, ids = fit(conversation, messages, Room(length(messages) - 1, 0, 0.5))
+        kept, prompt = fit(conversation, messages, Room(length(messages) - 1, 0, 0.5))
     assert kept == messages[-3:]
-    assert len(ids) == length(kept)
+    assert len(prompt.ids) == length(kept)
     assert "the oldest 6 messages were dropped, 34 tokens are left" in caplog.text
 
 
@@ -114,10 +114,10 @@ def test_whatever_the_sizes(
     conversation: Conversation, lengths: list[int], window: int, reserve: int, share: float
 ) -> None:
     messages = turns(*lengths)
-    kept, ids = fit(conversation, messages, Room(window, reserve, share))
+    kept, prompt = fit(conversation, messages, Room(window, reserve, share))
     assert kept == messages[len(messages) - len(kept) :]
     assert kept[0].role == "user"
-    assert len(ids) == length(kept) <= window
+    assert len(prompt.ids) == length(kept) <= window
     if kept != messages:
         assert length(messages) + reserve > window
-        assert len(kept) == 1 or len(ids) <= share * window
+        assert len(kept) == 1 or len(prompt.ids) <= share * window

@@ -1,7 +1,7 @@
 """Several sequences in one pass: each gives the bits that it gives alone.
 
-A row depends on its sequence's tokens up to its position, and on the phase in which each of them was
-computed: not on the other rows and their order, on how a prompt is cut, or on whether pages are
+A row depends on its sequence's tokens up to its position, and on the phase in which each of them
+was computed: not on the other rows and their order, on how a prompt is cut, or on whether pages are
 shared. Tests of one sequence against transformers and NumPy are in `test_numerics.py`.
 """
 

@@ -38,8 +38,10 @@ def test_a_layer_costs_its_kernels() -> None:
 def test_a_prefill_leaves_out_what_only_logits_need() -> None:
     """The last layer's attention and what follows, the final norm and the logits."""
     prefill, decode = calls("prefill", 4), calls("decode", 4)
-    attended = [sum(v for k, v in found.items() if k.startswith(f"attention_{name}"))
-                for found, name in ((prefill, "prefill"), (decode, "decode"))]
+    attended = [
+        sum(v for k, v in found.items() if k.startswith(f"attention_{name}"))
+        for found, name in ((prefill, "prefill"), (decode, "decode"))
+    ]
     assert attended == [3, 4]
     linears = [sum(v for k, v in found.items() if "linear" in k) for found in (prefill, decode)]
     assert linears == [4 * 4 - 3, 4 * 4 + 1]

@@ -65,6 +65,7 @@ CHAT: dict[str, Any] = {
     "max_batch_size": 2,
     "num_threads": 3,
     "opt": "activations=a8",
+    "deterministic": True,
 }
 CONV: dict[str, Any] = {
     "name": "other",

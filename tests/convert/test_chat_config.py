@@ -62,6 +62,7 @@ def test_a_trained_model(stories260k, tmp_path):
             "rope_scaling": None,
             "tie_word_embeddings": True,
             "context_window_size": 512,
+            "max_position_embeddings": 512,
             "sliding_window_size": -1,
             "attention_sink_size": -1,
             "prefill_chunk_size": 512,

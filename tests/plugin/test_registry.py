@@ -344,6 +344,7 @@ class TestLookUp:
             "class New(Architecture):\n"
             "    name = 'new'\n"
             "    def config(self, data): ...\n"
+            "    def attention(self, config): ...\n"
             "    def module(self, config, dtype): ...\n"
             "    def weights(self, config): ...\n"
         )

@@ -14,7 +14,6 @@ from mlc_llm.errors import (
     PromptTooLongError,
     TokenizerError,
 )
-
 from mlc_llm.runtime.loaded_model import LoadedModel
 
 from .conftest import Loader

@@ -1,8 +1,8 @@
 """A tiny attention model, compiled with TVM alone: the runtime's test double.
 
-It follows the contract of a compiled library (``_metadata``, ``embed``, the passes over page tensors
-and tables, a repacking function) and uses none of the project's compiler, so that it tests the
-runtime by itself. :func:`reference_logits` computes the same in NumPy.
+It follows the contract of a compiled library (``_metadata``, ``embed``, the passes over page
+tensors and tables, a repacking function) and uses none of the project's compiler, so that it tests
+the runtime by itself. :func:`reference_logits` computes the same in NumPy.
 """
 
 from __future__ import annotations
@@ -146,7 +146,9 @@ def _add_embed(builder: Any) -> None:
     packed = relax.Var("weights", relax.TupleType([weight.ty for weight in weights]))
     with builder.function("embed", [ids, packed]):
         with builder.dataflow():
-            rows = builder.emit(relax.op.take(relax.TupleGetItem(packed, 0), ids, axis=0, mode="clip"))
+            rows = builder.emit(
+                relax.op.take(relax.TupleGetItem(packed, 0), ids, axis=0, mode="clip")
+            )
             rows = builder.emit_output(rows)
         builder.emit_func_output(rows)
 

@@ -27,7 +27,7 @@ from mlc_llm.runtime.profile import KernelCall, TensorShape
 
 _BITS = re.compile(r"(\d+)(?:x(\d+))?")
 _PRODUCTS = ("linear", "matmul", "gemv")
-_ROWS_OF_TABLES = ("embedding", "take", "last_token", "rows_at")
+_ROWS_OF_TABLES = ("embedding", "take", "rows_at")
 
 
 class Arithmetic(StrEnum):

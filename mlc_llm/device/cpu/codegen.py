@@ -1,7 +1,8 @@
 """The CPU's compiler half: lowers a model's layers to the kernels under ``kernels/``.
 
 Activations, queries among them, are float32 whatever the weights are stored in; keys and values are
-in the model's own dtype. Linear weights and token embeddings are repacked at load into blocks of 16 rows.
+in the model's own dtype. Linear weights and token embeddings are repacked at load into blocks of 16
+rows.
 """
 
 from __future__ import annotations

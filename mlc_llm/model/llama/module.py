@@ -55,9 +55,7 @@ class LlamaDecoderLayer(nn.Module):
 class LlamaModel(nn.Module):
     """The decoder stack and the final norm, which is applied to the rows that need logits."""
 
-    def __init__(
-        self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str
-    ) -> None:
+    def __init__(self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str) -> None:
         self.embed_tokens = Embedding("vocab_size", config.hidden_size, dtype=dtype)
         self.layers = nn.ModuleList([LlamaDecoderLayer(config, one, dtype) for one in attention])
         self.norm = nn.RMSNorm(config.hidden_size, -1, config.rms_norm_eps, bias=False, dtype=dtype)
@@ -77,9 +75,7 @@ class LlamaForCausalLM(CausalLM):
         dtype: of the parameters.
     """
 
-    def __init__(
-        self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str
-    ) -> None:
+    def __init__(self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str) -> None:
         self.hidden_size = config.hidden_size
         self.model = LlamaModel(config, attention, dtype)
         self.tied = config.tie_word_embeddings

@@ -33,18 +33,18 @@ def passes(chat: LoadedChat, settings: BenchSettings) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("context", [0, 17])
 def test_the_tokens_that_pass(chat: LoadedChat, context: int) -> None:
     settings = BenchSettings(prompt_length=9, generate_length=11, context=context, repeat=3)
-    prefill = [(9, context)]
+    prefill = [(8, context), (1, context + 8)]  # the last token gives the logits
     warm_up = [(1, context + step) for step in range(WARM_UP_STEPS)]
     decode = [(1, context + step) for step in range(11)]
-    before = [(context, 0)] if context else []
+    before = [(context - 1, 0), (1, context - 1)] if context else []
     assert passes(chat, settings) == [*before, *prefill, *warm_up, *(prefill + decode) * 3]
     assert chat.model.length == 0
 
 
 def test_a_prompt_longer_than_a_chunk(chat: LoadedChat) -> None:
     settings = BenchSettings(prompt_length=CHUNK + 5, generate_length=1, context=2, repeat=1)
-    prefill = [(CHUNK, 2), (5, 2 + CHUNK)]
-    assert passes(chat, settings) == [(2, 0), *prefill, (1, 2), *prefill, (1, 2)]
+    prefill = [(CHUNK, 2), (4, 2 + CHUNK), (1, 6 + CHUNK)]
+    assert passes(chat, settings) == [(1, 0), (1, 1), *prefill, (1, 2), *prefill, (1, 2)]
 
 
 def test_the_window_can_be_filled_and_no_more(chat: LoadedChat) -> None:

@@ -145,7 +145,9 @@ def test_timing_kernels_changes_no_result(chat: LoadedChat) -> None:
     for one in recorded:
         np.testing.assert_array_equal(one, prefill)
     np.testing.assert_array_equal(after, decode)
-    assert [{call.context for call in step} for step in steps] == [{0, CHUNK, 2 * CHUNK, len(ids) - 1}] * 3
+    assert [{call.context for call in step} for step in steps] == [
+        {0, CHUNK, 2 * CHUNK, len(ids) - 1}
+    ] * 3
     assert len({len(step) for step in steps}) == 1
     assert all(call.seconds > 0 for step in steps for call in step)
 

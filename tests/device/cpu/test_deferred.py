@@ -62,7 +62,7 @@ class ProductUsedTwice(Block):
 def called(model: nn.Module) -> Counter[str]:
     """How often each function is called by the traced model."""
     codegen = CPUCodegen(host_target(), {})
-    lowered, _ = codegen.lower(model)
+    lowered, _ = codegen.lower(model, "decode")
     spec = {"forward": {"x": nn.spec.Tensor(["n", HIDDEN], "float32")}}
     module, _ = lowered.export_tvm(spec)
     calls: Counter[str] = Counter()
@@ -103,7 +103,7 @@ def test_a_product_that_is_used_otherwise_is_not_fused():
 def test_the_number_of_arguments_says_what_is_fused():
     """x, the norm's weight, W; and the gated input, W, the residual."""
     codegen = CPUCodegen(host_target(), {})
-    lowered, _ = codegen.lower(Residual())
+    lowered, _ = codegen.lower(Residual(), "decode")
     module, _ = lowered.export_tvm({"forward": {"x": nn.spec.Tensor([1, HIDDEN], "float32")}})
     kernels = [f for f in module.functions.values() if isinstance(f, tvm.tirx.PrimFunc)]
     assert sorted(len(kernel.params) for kernel in kernels) == [4, 4]

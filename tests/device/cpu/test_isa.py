@@ -13,6 +13,7 @@ from mlc_llm.device.cpu.kernels.attention import decode
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.q4_dot import CHUNK
 from mlc_llm.device.cpu.kernels.q4_linear import q4_linear
+from mlc_llm.testing.paged_attention import describe
 
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
 DOTPROD = {**ARM, "mcpu": "generic", "mattr": ["+neon", "+dotprod"]}
@@ -77,5 +78,6 @@ def test_linear_multiplies_with_the_instruction_of_the_table(target, instruction
 
 def test_attention_compiles_for_arm():
     target = Target(ARM)
-    primfunc = decode(2, 4, 64, "float16", Isa.of(target))
+    spec = describe((4, 2), 64)
+    primfunc = decode(spec, "float16", "float32", Isa.of(target))
     assert "fmla" in compile_kernels(primfunc, target).mod.inspect_source("asm")

@@ -82,7 +82,12 @@ def append(spec: AttentionSpec, dtype: str, x_dtype: str) -> PrimFunc:
                 key = bind(keys + head * spec.key_size)
                 value = bind(values + head * spec.value_size)
                 _turned(
-                    turn, qkv, lambda e: (row, key + e), pages.pages, paged(KEY, head), spec.key_size
+                    turn,
+                    qkv,
+                    lambda e: (row, key + e),
+                    pages.pages,
+                    paged(KEY, head),
+                    spec.key_size,
                 )
                 source = (lambda e: (row, value + e), paged(VALUE, head))
                 _copy(qkv, source[0], pages.pages, source[1], 0, spec.value_size)
@@ -178,9 +183,7 @@ def _turned(
     _copy(source, at, out, out_at, rotated, d)
 
 
-def _copy(
-    source: Buffer, at: Place, out: Buffer, out_at: Place, begin: int, end: int
-) -> None:
+def _copy(source: Buffer, at: Place, out: Buffer, out_at: Place, begin: int, end: int) -> None:
     """Elements begin .. end - 1 of one head."""
     if begin == end:
         return

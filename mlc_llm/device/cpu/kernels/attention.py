@@ -81,7 +81,7 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
                 first = mask.first(position)
                 return first, mask.spans(first, position + 1, PIECE)
 
-            pieces = Pieces.count(some, most_rows, lambda row: spans(row)[1].count)  # noqa: B023
+            pieces = Pieces.count(some, most_rows, lambda row: spans(row)[1].count)
             with parallel(pieces.total * spec.kv_heads) as task:
                 item = bind(T.truncdiv(task, i64(spec.kv_heads)))
                 h = bind(T.truncmod(task, i64(spec.kv_heads)))

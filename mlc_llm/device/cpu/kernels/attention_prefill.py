@@ -127,9 +127,7 @@ def attend_many(
         write_rows(rows, tile.out, tile.total, out, isa)
 
 
-def _begin(
-    tile: _Tile, rows: TileRows, tables: Tables, sinks: Buffer | None
-) -> tuple[Expr, Expr]:
+def _begin(tile: _Tile, rows: TileRows, tables: Tables, sinks: Buffer | None) -> tuple[Expr, Expr]:
     """Empty sums and each row's limits; the first key in any row's window, and the last one's end.
 
     Limits grow from row to row. A sink's logit is what the softmax begins with.
@@ -248,7 +246,11 @@ def _softmax_step(tile: _Tile, row: Expr, count: Expr) -> list[Expr]:
 
 def _add_values(tile: _Tile, row: Expr, count: Expr, decays: list[Expr]) -> None:
     """out = out decay + values^T scores for the strip."""
-    lanes, across, down = tile.isa.lanes, _across(tile.isa), gcd(_down(tile.isa), tile.spec.value_size)
+    lanes, across, down = (
+        tile.isa.lanes,
+        _across(tile.isa),
+        gcd(_down(tile.isa), tile.spec.value_size),
+    )
     with serial(tile.spec.value_size // down) as block:
         e = bind(block * down)
         places = [[(e + i, row + v * lanes) for v in range(across)] for i in range(down)]

@@ -1,7 +1,7 @@
 """Scores in base 2: by what queries are multiplied, and the soft cap.
 
-    score = scale log2(e) q . k                          as products of scaled queries
-    score = cap log2(e) tanh(scale / cap q . k)          with a soft cap
+score = scale log2(e) q . k                          as products of scaled queries
+score = cap log2(e) tanh(scale / cap q . k)          with a soft cap
 """
 
 from __future__ import annotations

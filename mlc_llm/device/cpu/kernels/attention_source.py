@@ -38,7 +38,7 @@ class Tables:
     positions: Buffer  # (n,)
     sequences: Buffer  # (n,)
     page_table: Buffer  # (sequences, pages of a sequence)
-    starts: Buffer | None = None  # (parts + 1,), of a prefill
+    starts: Buffer = None  # (parts + 1,), of a prefill
 
     @staticmethod
     def arguments(rows: Expr, prefill: bool = False) -> Tables:

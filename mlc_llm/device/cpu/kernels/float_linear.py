@@ -3,10 +3,10 @@
 Stored: weight (n, k). Packed (once, at load): (blocks, k, 16), element [b, k, i] of row 16 * b + i,
 so that 16 rows are 16 lanes; blocks is even (`float_blocks`) and rows past n are zeros.
 
-One token: several blocks at a time, so that sums do not wait for themselves. Many tokens: the panels
-of `panel.py`, which are the packed blocks themselves, or a float32 copy of them where they are
-float16. Either way an output is one sum over k in its order, the same to the bit. Error: float32
-roundings of a sum of k products, about 1e-6 of sum |w| |x|.
+One token: several blocks at a time, so that sums do not wait for themselves. Many tokens: the
+panels of `panel.py`, which are the packed blocks themselves, or a float32 copy of them where they
+are float16. Either way an output is one sum over k in its order, the same to the bit. Error:
+float32 roundings of a sum of k products, about 1e-6 of sum |w| |x|.
 """
 
 from __future__ import annotations

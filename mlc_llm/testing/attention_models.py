@@ -1,0 +1,159 @@
+"""Compiles and loads the models of :mod:`mlc_llm.testing.attention_kinds` on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from tvm.relax.frontend import nn
+
+from mlc_llm.compile import compile_library
+from mlc_llm.model.layers import KVCache
+from mlc_llm.model.llama import Llama, LlamaConfig
+from mlc_llm.model.llama.module import LlamaAttention, LlamaForCausalLM
+from mlc_llm.plugin import Adapter, AttentionSpec, Device, ModelSpec
+from mlc_llm.quantization.packing import quantize
+from mlc_llm.quantization.scheme import scheme
+from mlc_llm.runtime import kv_cache
+from mlc_llm.runtime.compiled_library import CompiledLibrary
+from mlc_llm.runtime.engine import Stop
+from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.model_functions import ModelFunctions
+from mlc_llm.runtime.parameters import load_parameters
+from mlc_llm.runtime.window import Window
+from mlc_llm.testing.attention_kinds import (
+    EPSILON,
+    HIDDEN,
+    INNER,
+    LENGTH,
+    VOCABULARY,
+    Array,
+    AttentionKind,
+)
+from mlc_llm.weights.folder import ModelFolder
+
+if TYPE_CHECKING:
+    import tvm
+
+
+class _Attention(LlamaAttention):
+    """Llama's, with a logit of each query head where the description asks for it."""
+
+    def __init__(self, config: LlamaConfig, attention: AttentionSpec, dtype: str) -> None:
+        super().__init__(config, attention, dtype)
+        shape = (attention.query_heads,)
+        self.sinks = nn.Parameter(shape, "float32") if attention.sink_logits else None
+
+    def forward(self, x: nn.Tensor, kv_cache: KVCache, layer: int) -> nn.Tensor:
+        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x), self.sinks))
+
+
+class _CausalLM(LlamaForCausalLM):
+    """Llama's, with a table of positions where they are learned."""
+
+    def __init__(
+        self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str, learned: bool
+    ) -> None:
+        super().__init__(config, attention, dtype)
+        for layer, described in zip(self.model.layers, attention, strict=True):
+            layer.self_attn = _Attention(config, described, dtype)
+        self.embed_positions = nn.Embedding(LENGTH, HIDDEN, dtype) if learned else None
+
+    def layers(self, hidden: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+        if self.embed_positions is not None:
+            hidden = hidden + self.embed_positions(kv_cache.positions)
+        return super().layers(hidden, kv_cache)
+
+
+class _Architecture(Llama):
+    """Llama with a description of each layer that is given, and not read from a file."""
+
+    def __init__(self, kind: AttentionKind) -> None:
+        self.kind = kind
+
+    def attention(self, config: Any) -> list[AttentionSpec]:
+        return list(self.kind.layers)
+
+    def module(self, config: Any, dtype: str) -> nn.Module:
+        return _CausalLM(config, self.kind.layers, dtype, self.kind.learned)
+
+
+def compile_kind(
+    kind: AttentionKind, quantization: str, device: Device, path: Path, opt: str = ""
+) -> None:
+    """Compile a model's library for a device's first adapter, and write it to ``path``."""
+    architecture = _Architecture(kind)
+    data = {
+        "hidden_size": HIDDEN,
+        "intermediate_size": INNER,
+        "num_hidden_layers": len(kind.layers),
+        "num_attention_heads": kind.layers[0].query_heads,
+        "vocab_size": VOCABULARY,
+        "context_window_size": LENGTH,
+        "rms_norm_eps": EPSILON,
+    }
+    spec = ModelSpec(
+        architecture=architecture.name,
+        shape=architecture.config(data).shape(),
+        quantization=quantization,
+        opt=opt,
+    )
+    compile_library(spec, architecture, device, device.target(), path)
+
+
+class _Weights:
+    """Weights as a model folder stores them; read as one."""
+
+    def __init__(self, weights: Mapping[str, Array], quantization: str) -> None:
+        self._weights, self._scheme = weights, scheme(quantization)
+
+    def read(self, name: str) -> np.ndarray:
+        """A stored tensor."""
+        owner, _, part = name.rpartition(".")
+        if part in ("q_weight", "q_scale"):
+            stored = quantize(self._weights[f"{owner}.weight"], self._scheme)
+            return stored[part == "q_scale"]
+        dtype = "float32" if part == "sinks" else self._scheme.model_dtype
+        return self._weights[name].astype(dtype)
+
+    def forget(self, name: str) -> None:
+        """Nothing is kept."""
+
+
+class KindModel:
+    """A model that is compiled, with its weights on a device.
+
+    Args:
+        library: what :func:`compile_kind` wrote.
+        quantization: the quantisation that it was compiled for.
+        weights: as :func:`~mlc_llm.testing.attention_kinds.random_weights` gives them.
+        device: the device.
+    """
+
+    def __init__(
+        self, library: Path, quantization: str, weights: Mapping[str, Array], device: Device
+    ) -> None:
+        self._device: tvm.runtime.Device = device.open(0)
+        self._library = CompiledLibrary(library, self._device)
+        folder = cast(ModelFolder, _Weights(weights, quantization))
+        parameters = load_parameters(self._library, folder, self._device, Stop())
+        self.functions = ModelFunctions(self._library, parameters, self._device, VOCABULARY)
+
+    def sequential(self, chunk: int) -> LoadedModel:
+        """For one sequence, a prompt of which is computed so many tokens at a time.
+
+        Of what this and :meth:`cache` have given, only the last can be used.
+        """
+        window, adapter = Window(LENGTH, chunk), Adapter(str(self._device))
+        parts = (self._library, self.functions, window, VOCABULARY, self._device, adapter)
+        return LoadedModel(*parts)
+
+    def cache(self, sequences: int) -> kv_cache.KVCache:
+        """An empty cache for so many sequences, which ``functions`` use from now on."""
+        geometry = self._library.metadata.kv_cache
+        rows = sequences * LENGTH
+        made = kv_cache.KVCache(geometry, LENGTH, rows, self._device, sequences)
+        self.functions.use(made)
+        return made
