@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mlc_llm.version import __version__
 
 if TYPE_CHECKING:
+    from mlc_llm.chat.saving import RestoredChat, SavedChat
     from mlc_llm.chat.streams import StreamChunk
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.compile import compile_model
@@ -31,6 +32,8 @@ _HOMES = {
     "GenerationConfig": "mlc_llm.config",
     "GenerationResult": "mlc_llm.runtime.generation",
     "Metrics": "mlc_llm.runtime.statistics",
+    "RestoredChat": "mlc_llm.chat.saving",
+    "SavedChat": "mlc_llm.chat.saving",
     "StreamChunk": "mlc_llm.chat.streams",
     "TokenLogprob": "mlc_llm.runtime.logprobs",
     "compile_model": "mlc_llm.compile",
@@ -45,6 +48,8 @@ __all__ = [
     "GenerationConfig",
     "GenerationResult",
     "Metrics",
+    "RestoredChat",
+    "SavedChat",
     "StreamChunk",
     "TokenLogprob",
     "__version__",

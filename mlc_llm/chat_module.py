@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from mlc_llm.callback import Progress
 from mlc_llm.chat.benchmark import benchmark
 from mlc_llm.chat.dialogue import Dialogue, Prompt
 from mlc_llm.chat.loading import LoadedChat, load_chat
+from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import check_generation
 from mlc_llm.chat.streams import StreamChunk, chunks, collect, step_in_threads
 from mlc_llm.chat.turn import Event
@@ -260,6 +263,45 @@ class ChatModule:
         ``reset_chat(ConvConfig(system_message=...))``.
         """
         return self._dialogue.conversation.system_message
+
+    def save(self, path: str | PathLike[str]) -> SavedChat:
+        """Write the conversation to a file, and its keys and values beside it.
+
+        The file is JSON that people can read. The other one, whose name is the same and ``.kv``,
+        spares the model to read the conversation again; it can be deleted. Saved conversations
+        that are there are replaced, anything else is not.
+
+        Args:
+            path: the file.
+
+        Raises:
+            SavedChatError: there is no conversation yet, a file cannot be written, or something
+                else is there.
+            ConfigError: the template has no memory.
+        """
+        with self._turns.take():
+            self._open_chat()
+            return self._dialogue.save(Path(path))
+
+    def load(self, path: str | PathLike[str]) -> RestoredChat:
+        """Go on with a conversation that was saved, in place of the one that is open.
+
+        Its keys and values are restored where they are those of this model and library, and the
+        next turn reads what is left. Why none were restored is logged, and in the result.
+
+        Args:
+            path: the file.
+
+        Raises:
+            SavedChatError: the file cannot be read, or is not a saved conversation; the history
+                stays.
+            ConfigError: the template has no memory; the history stays.
+            TemplateError: the template has no role of a message; the history stays.
+            TokenizerError: a message holds what is no character; the history stays.
+        """
+        with self._turns.take():
+            self._open_chat()
+            return self._dialogue.load(Path(path))
 
     def benchmark_generate(self, prompt: str, generate_length: int) -> str:
         """Continue raw text by exactly so many tokens, to measure the speed; see :meth:`stats`.

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+from mlc_llm.chat import saving
 from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.chat.transcript import read_transcript
 from mlc_llm.chat.turn import Event, Turn
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
@@ -119,11 +123,7 @@ class Dialogue:
         Raises:
             MLCError: a message does not fit, or there is no memory; nothing was changed.
         """
-        if not self.conversation.template.has_memory:
-            raise ConfigError(
-                f"The template {self.conversation.template.name!r} has no memory: every call "
-                "begins anew, so there is no history to set."
-            )
+        self._require_memory("set")
         before = self.conversation.messages
         self.conversation.messages = messages
         try:
@@ -134,6 +134,34 @@ class Dialogue:
             self.conversation.messages = before
             raise
         self.results = ()
+
+    def save(self, path: Path) -> SavedChat:
+        """Write the conversation to files; see :mod:`mlc_llm.chat.saving`.
+
+        Raises:
+            MLCError: there is none, there is no memory, or a file cannot be written.
+        """
+        self._require_memory("save")
+        return saving.save(self._chat, self.conversation, path)
+
+    def load(self, path: Path) -> RestoredChat:
+        """Replace the history by what :meth:`save` wrote, and restore its keys and values.
+
+        Raises:
+            MLCError: the messages cannot be read, do not fit, or there is no memory; nothing was
+                changed.
+        """
+        self._require_memory("set")
+        transcript = read_transcript(path)
+        self.restore(saving.known(self._chat, transcript.messages))
+        return saving.restore(self._chat, self.conversation, path, transcript)
+
+    def _require_memory(self, purpose: str) -> None:
+        if not self.conversation.template.has_memory:
+            raise ConfigError(
+                f"The template {self.conversation.template.name!r} has no memory: every call "
+                f"begins anew, so there is no history to {purpose}."
+            )
 
     def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
         """All messages, the one to answer last."""

@@ -1,29 +1,34 @@
-"""A conversation in a file, as ``/save`` writes it and ``/load`` reads it.
+"""The messages of a conversation in a file.
 
 The file is a JSON object:
 
-- ``version``: 1, the version of this format;
-- ``model``: what the user named as the model;
+- ``version``: 2, the version of this format; 1 is read, too, and has no ``token_ids``;
+- ``model``: the name of the model;
 - ``messages``: the conversation in OpenAI's form, objects with ``role`` and ``content``. The first
-  is the system message where the model's template has a place for one.
+  is the system message where the model's template has a place for one. A generated answer may have
+  its ``token_ids``.
 
-Unknown fields are ignored. The tokens of the answers are not kept: they belong to one tokenizer,
-and text does not.
+Unknown fields are ignored. Whoever edits a message may leave its ``token_ids`` as they are: those
+that do not spell the content are of no use, see :func:`mlc_llm.conversation.spelling.is_spelling`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import reprlib
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc_llm.errors import MLCError
+from mlc_llm.conversation import Message
+from mlc_llm.errors import SavedChatError
 from mlc_llm.weights.atomic import write_atomically
 from mlc_llm.weights.json_file import read_json_object
 
-VERSION = 1
+VERSION = 2
+_READ = (1, VERSION)
 
 
 @dataclass(frozen=True)
@@ -31,70 +36,114 @@ class Transcript:
     """A conversation.
 
     Args:
-        model: what the user named as the model; empty where the file does not say.
-        messages: its messages, mappings with ``role`` and ``content``.
+        model: the name of the model; empty where the file does not say.
+        messages: its messages.
     """
 
     model: str
-    messages: tuple[dict[str, str], ...]
-
-    @property
-    def system_message(self) -> str | None:
-        """Its system messages as one text; None when there is none."""
-        texts = [message["content"] for message in self.messages if message["role"] == "system"]
-        return "\n\n".join(texts) if texts else None
+    messages: tuple[Message, ...]
 
     @property
     def turns(self) -> int:
         """How many messages are no system messages."""
-        return sum(message["role"] != "system" for message in self.messages)
+        return sum(message.role != "system" for message in self.messages)
 
 
 def write_transcript(path: Path, transcript: Transcript) -> None:
     """Write a conversation; a file that is there is replaced only if it is one, too.
 
     Raises:
-        MLCError: the file cannot be written, or something else is there.
+        SavedChatError: the file cannot be written, or something else is there.
     """
     path = Path(os.path.realpath(path))
     if path.exists():
         try:
             read_transcript(path)
-        except MLCError as error:
-            raise MLCError(f"Something else is there, which stays as it is: {error}") from None
-    text = json.dumps({"version": VERSION, **asdict(transcript)}, indent=2, ensure_ascii=False)
+        except SavedChatError as error:
+            raise SavedChatError(
+                f"Something else is there, which stays as it is: {error}"
+            ) from None
     try:
-        write_atomically(path, f"{text}\n".encode())
+        # Half of a surrogate pair, as in the name of a folder, becomes JSON's own escape.
+        write_atomically(path, _text(transcript).encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise MLCError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise SavedChatError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def read_transcript(path: Path) -> Transcript:
-    """Read a conversation.
+    """Read a conversation. Whether the ``token_ids`` are right is for the caller to check.
 
     Raises:
-        MLCError: the file cannot be read, or is no conversation; the message says where.
+        SavedChatError: the file cannot be read, or is not a conversation; the message says where.
     """
     if path.exists() and not path.is_file():
-        raise MLCError(f"{path} is no file.")
-    data = read_json_object(path, MLCError)
+        raise SavedChatError(f"{path} is not a file.")
+    data = read_json_object(path, SavedChatError)
     version, model, messages = (data.get(name) for name in ("version", "model", "messages"))
     if type(version) is not int or not isinstance(messages, list):
-        raise MLCError(
-            f"{path} is no saved conversation: that is an object with version and messages."
+        raise SavedChatError(
+            f"{path} is not a saved conversation: that is an object with version and messages."
         )
-    if version != VERSION:
-        raise MLCError(
-            f"{path} has version {version} of the format; this mlc_llm reads version {VERSION}."
+    if version not in _READ:
+        raise SavedChatError(
+            f"{path} has version {version} of the format; this mlc_llm reads the versions "
+            f"{' and '.join(map(str, _READ))}."
         )
-    read = (_message(message, f"{path}, message {n}") for n, message in enumerate(messages, 1))
+    read = (
+        _message(message, f"{path}, message {n}", has_tokens=version > 1)
+        for n, message in enumerate(messages, 1)
+    )
     return Transcript(model if isinstance(model, str) else "", tuple(read))
 
 
-def _message(message: Any, where: str) -> dict[str, str]:
+def _message(message: Any, where: str, has_tokens: bool) -> Message:
     if not isinstance(message, dict):
-        raise MLCError(f"{where} is {json.dumps(message)}, not an object with role and content.")
+        raise SavedChatError(
+            f"{where} is {reprlib.repr(message)}, not an object with role and content."
+        )
     for name in ("role", "content"):
         if not isinstance(message.get(name), str):
-            raise MLCError(f"{where}: {name} is to be text; it is {json.dumps(message.get(name))}.")
-    return {"role": message["role"], "content": message["content"]}
+            raise SavedChatError(
+                f"{where}: {name} must be text; it is {reprlib.repr(message.get(name))}."
+            )
+    token_ids = message.get("token_ids") if has_tokens else None
+    if token_ids is None:
+        return Message(message["role"], message["content"])
+    if not isinstance(token_ids, list) or any(type(token) is not int for token in token_ids):
+        raise SavedChatError(
+            f"{where}: token_ids must be a list of whole numbers; it is {reprlib.repr(token_ids)}."
+        )
+    return Message(message["role"], message["content"], tuple(token_ids))
+
+
+def _text(transcript: Transcript) -> str:
+    """The file's text, in which the tokens of a message stand on one line."""
+    messages = (_object(_fields(message), "    ") for message in transcript.messages)
+    fields = {
+        "version": str(VERSION),
+        "model": _json(transcript.model),
+        "messages": _block("[", messages, "]", "  "),
+    }
+    return f"{_object(fields, '')}\n"
+
+
+def _fields(message: Message) -> dict[str, str]:
+    fields = {"role": _json(message.role), "content": _json(message.content)}
+    if message.token_ids is not None:
+        fields["token_ids"] = _json(message.token_ids)
+    return fields
+
+
+def _object(fields: dict[str, str], indent: str) -> str:
+    """A JSON object of fields whose values are JSON already."""
+    return _block("{", (f'"{name}": {value}' for name, value in fields.items()), "}", indent)
+
+
+def _block(begin: str, items: Iterable[str], end: str, indent: str) -> str:
+    """JSON with each item on a line of its own."""
+    lines = [f"\n{indent}  {item}" for item in items]
+    return f"{begin}{','.join(lines)}\n{indent}{end}" if lines else begin + end
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

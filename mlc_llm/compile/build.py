@@ -108,7 +108,7 @@ def lower(
 
     cache = CacheKernels(attention, kernels, dtype)
     single = codegen.rows_agree or not spec.deterministic
-    module, names = export_model(models, activation_dtype, cache, prefill, single)
+    module, names = export_model(models, cache, prefill, single)
     steps.sort(key=lambda step: names.index(step.outputs[0]))
     module, repack = add_repacking(module, steps)
     module = add_texts(

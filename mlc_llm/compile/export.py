@@ -32,20 +32,18 @@ class CacheKernels:
 
 def export_model(
     models: Mapping[Phase, nn.Module],
-    activation_dtype: str,
     cache: CacheKernels,
     prefill: Phase,
     single: bool,
 ) -> tuple[tvm.IRModule, list[str]]:
     """Trace the model's methods.
 
-    A pass through the layers takes the embeddings, the tables, the page tensors, and then each of
+    A pass through the layers takes the token ids, the tables, the page tensors, and then each of
     the model's parameters. To get one out of a tuple costs the virtual machine 0.1 microseconds,
     and a token needs hundreds of them. ``embed`` reads two at most, and takes all as a tuple.
 
     Args:
         models: the lowered model of each phase.
-        activation_dtype: dtype of the embeddings.
         cache: how the layers attend.
         prefill: the phase that prompts are computed in.
         single: whether ``decode`` may have kernels for a single row.
@@ -56,17 +54,14 @@ def export_model(
     decoder, reader = models["decode"], models[prefill]
     share_parameters(decoder, reader)
 
-    def rows(count: int | str) -> nn.spec.Tensor:
-        return nn.spec.Tensor([count, decoder.hidden_size], activation_dtype)
-
     decodes, reads = _Pass(cache, "decode", ()), _Pass(cache, prefill, ("starts",))
     spec = {
         "embed": _method(decoder.embed, {"token_ids": nn.spec.Tensor(["n"], "int32")}, "packed"),
-        "prefill": reads.spec(reader.prefill, rows("n")),
-        "score": reads.spec(reader.score, rows("n"), logit_rows=nn.spec.Tensor(["r"], "int32")),
-        "replay": decodes.spec(decoder.prefill, rows("n")),
-        "decode": decodes.spec(decoder.decode, rows(1 if single else "n")),
-        "batch_decode": decodes.spec(decoder.decode, rows("n")),
+        "prefill": reads.spec(reader.prefill, "n"),
+        "score": reads.spec(reader.score, "n", logit_rows=nn.spec.Tensor(["r"], "int32")),
+        "replay": decodes.spec(decoder.prefill, "n"),
+        "decode": decodes.spec(decoder.decode, 1 if single else "n"),
+        "batch_decode": decodes.spec(decoder.decode, "n"),
     }
     module, named = decoder.export_tvm(
         spec=nn.spec.ModuleSpec(decoder, list(spec), list(spec.values())), allow_extern=False
@@ -104,10 +99,10 @@ class _Pass:
     more_tables: tuple[str, ...]
 
     def spec(
-        self, method: Callable[..., Any], embeddings: nn.spec.Tensor, **more: nn.spec.Tensor
+        self, method: Callable[..., Any], rows: int | str, **more: nn.spec.Tensor
     ) -> nn.spec.MethodSpec:
-        """A function of embeddings, what else the method takes, tables, pages and parameters."""
-        rows = embeddings.shape[0]
+        """A function of token ids, what else the method takes, tables, pages and parameters."""
+        token_ids = nn.spec.Tensor([rows], "int32")
         shapes = {"positions": [rows], "sequences": [rows], "page_table": ["sequences", "pages"]}
         shapes |= {name: ["parts"] for name in self.more_tables}
         tables = {name: nn.spec.Tensor(shape, "int32") for name, shape in shapes.items()}
@@ -116,15 +111,15 @@ class _Pass:
             for i, shape in enumerate(page_shapes(self.cache.attention))
         }
 
-        def traced(hidden: nn.Tensor, *given: nn.Tensor) -> Any:
+        def traced(token_ids: nn.Tensor, *given: nn.Tensor) -> Any:
             first, last = len(more), len(more) + len(tables)
             found = Tables(**dict(zip(tables, given[first:last], strict=True)))
             cache = PagedCache(
                 self.cache.attention, self.cache.kernels, self.phase, found, given[last:]
             )
-            return method(hidden, *given[:first], cache)
+            return method(token_ids, *given[:first], cache)
 
-        return _method(traced, {"embeddings": embeddings, **more, **tables, **pages}, "plain")
+        return _method(traced, {"token_ids": token_ids, **more, **tables, **pages}, "plain")
 
 
 def add_repacking(

@@ -41,3 +41,29 @@ def call_kernel(
         relax.TensorType(list(shape), dtype),
     )
     return wrap_nested(builder.emit(result), name=name)
+
+
+def change_in_place(
+    kernel: tirx.PrimFunc, name: str, args: Sequence[nn.Tensor], changed: Sequence[int]
+) -> tuple[nn.Tensor, ...]:
+    """Emit a call of a kernel that changes some of its arguments and makes nothing else.
+
+    Args:
+        kernel: takes the arguments' buffers.
+        name: what it is called in the library.
+        args: the arguments. Of those that change, only what is returned may be used from now on.
+        changed: the indices of those that change.
+
+    Returns:
+        The changed arguments.
+    """
+    builder = relax.BlockBuilder.current()
+    types = [args[index]._expr.ty for index in changed]
+    call = relax.op.call_tir_inplace(
+        add_kernel(builder, kernel, name),
+        relax.Tuple([argument._expr for argument in args]),
+        list(changed),
+        types,
+    )
+    result = wrap_nested(builder.emit(call), name=name)
+    return result if isinstance(result, tuple) else (result,)

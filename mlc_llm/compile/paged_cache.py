@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tvm import relax
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn.core import wrap_nested
 
-from mlc_llm.compile.kernel_call import add_kernel, call_kernel
+from mlc_llm.compile.kernel_call import call_kernel, change_in_place
 from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase
 
 
@@ -53,36 +51,19 @@ class PagedCache:
         spec, tables = self._attention[layer], self._tables
         kernels, place = self._kernels(spec), self._place[layer]
         if kernels.append is not None:
-            q = self._append(kernels, spec, qkv, place)
+            args = [qkv, tables.positions, tables.sequences, tables.page_table, self.pages[place]]
+            called = change_in_place(kernels.append, "attention_append", args, [0, 4])
+            qkv, self.pages[place] = called
         elif kernels.rotate is not None:
             args = [qkv, tables.positions]
-            q = call_kernel(kernels.rotate, "attention_rotate", args, qkv.shape, qkv.dtype)
-        else:
-            q = qkv
+            (qkv,) = change_in_place(kernels.rotate, "attention_rotate", args, [0])
         reads = self._phase == "prefill"
         starts = [tables.starts] if reads else []
-        args = [q, tables.positions, tables.sequences, *starts, tables.page_table]
+        args = [qkv, tables.positions, tables.sequences, *starts, tables.page_table]
         args += [self.pages[place], *([] if sinks is None else [sinks])]
         kernel = kernels.prefill if reads else kernels.decode
         shape = (qkv.shape[0], spec.out_width)
         return call_kernel(kernel, f"attention_{self._phase}", args, shape, qkv.dtype)
-
-    def _append(
-        self, kernels: AttentionKernels, spec: AttentionSpec, qkv: nn.Tensor, place: int
-    ) -> nn.Tensor:
-        """Append to the layer's pages, in place; returns the rotated queries."""
-        builder, pages = relax.BlockBuilder.current(), self.pages[place]
-        tables = self._tables
-        args = [qkv, tables.positions, tables.sequences, tables.page_table, pages]
-        queries = relax.TensorType([qkv.shape[0], spec.query_heads * spec.key_size], qkv.dtype)
-        call = relax.op.call_tir_inplace(
-            add_kernel(builder, kernels.append, "attention_append"),
-            relax.Tuple([argument._expr for argument in args]),
-            [len(args) - 1, -1],
-            [pages._expr.ty, queries],
-        )
-        self.pages[place], q = wrap_nested(builder.emit(call), name="appended")
-        return q
 
 
 def page_places(attention: Sequence[AttentionSpec]) -> list[int]:

@@ -16,8 +16,6 @@ class CausalLM(nn.Module):
     business, so that one sequence and several are one computation.
     """
 
-    hidden_size: int
-
     @abstractmethod
     def embed(self, token_ids: nn.Tensor) -> nn.Tensor:
         """Token ids (n,) int32 to embeddings (n, hidden)."""
@@ -30,24 +28,25 @@ class CausalLM(nn.Module):
     def logits(self, hidden: nn.Tensor) -> nn.Tensor:
         """Hidden states (n, hidden), not yet normalised, to logits (n, vocab) in float32."""
 
-    def prefill(self, embeddings: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, ...]:
-        """Append the tokens of one or several sequences to the cache; returns its pages.
+    def prefill(self, token_ids: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, ...]:
+        """Append the tokens (n,) of one or several sequences to the cache; returns its pages.
 
         What only logits need, as the last layer's attention, is not computed.
         """
-        self.layers(embeddings, kv_cache)
+        self.layers(self.embed(token_ids), kv_cache)
         return tuple(kv_cache.pages)
 
-    def decode(self, embeddings: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
-        """Append tokens, each a row by itself, and give the logits (n, vocab) after each."""
-        return self.logits(self.layers(embeddings, kv_cache))
+    def decode(self, token_ids: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+        """Append tokens (n,), each a row by itself, and give the logits (n, vocab) after each."""
+        return self.logits(self.layers(self.embed(token_ids), kv_cache))
 
-    def score(self, embeddings: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+    def score(self, token_ids: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
         """Append tokens as `prefill` does, and give the logits (r, vocab) after some of them.
 
         Args:
-            embeddings: (n, hidden).
+            token_ids: (n,) int32.
             logit_rows: (r,) int32, the rows whose logits are wanted.
             kv_cache: the cache.
         """
-        return self.logits(rows_at(self.layers(embeddings, kv_cache), logit_rows))
+        hidden = self.layers(self.embed(token_ids), kv_cache)
+        return self.logits(rows_at(hidden, logit_rows))

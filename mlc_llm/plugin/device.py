@@ -180,17 +180,18 @@ class AttentionKernels:
     The arguments are, with n rows of the activations' dtype, and int32 tables:
 
     ======= =============================================================================
-    append  qkv (n, qkv_width), positions (n,), sequences (n,), page_table, pages (changed in
-            place), q (n, query_heads * key_size): the rotated queries
-    rotate  q (n, query_heads * key_size), positions (n,), the rotated queries of that shape
-    prefill q, positions (n,), sequences (n,), starts (b + 1,), page_table, pages, sinks,
+    append  qkv (n, qkv_width), positions (n,), sequences (n,), page_table, pages; the queries
+            of qkv are rotated in place, keys and values put into the pages
+    rotate  qkv (n, qkv_width), positions (n,); the queries are rotated in place
+    prefill qkv, positions (n,), sequences (n,), starts (b + 1,), page_table, pages, sinks,
             out (n, out_width); the rows ``starts[i]`` to ``starts[i + 1] - 1`` are consecutive
             tokens of one sequence
-    decode  q, positions (n,), sequences (n,), page_table, pages, sinks, out (n, out_width); rows
-            come in any order, several may be of one sequence, and there may be a single one
+    decode  qkv, positions (n,), sequences (n,), page_table, pages, sinks, out (n, out_width);
+            rows come in any order, several may be of one sequence, and there may be a single one
     ======= =============================================================================
 
-    ``sinks`` (query_heads,) float32 are there only where the description has ``sink_logits``.
+    Of qkv, prefill and decode read the queries, which are the first columns. ``sinks``
+    (query_heads,) float32 are there only where the description has ``sink_logits``.
 
     Args:
         append: None for a layer that uses the keys and values of an earlier one.

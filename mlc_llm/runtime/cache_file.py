@@ -8,11 +8,11 @@ format.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from zlib import crc32
 
 import numpy as np
@@ -25,64 +25,73 @@ from mlc_llm.runtime.cache_header import (
     TOKENS,
     Header,
     StoredTensor,
-    header,
+    header_bytes,
     layout_text,
     malformed,
     stored_tensors,
 )
+from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity
-from mlc_llm.runtime.kv_cache import Words
-from mlc_llm.runtime.metadata import KVCacheGeometry, LayerAttention
-from mlc_llm.runtime.sequence import DECODED, PREFILLED
+from mlc_llm.runtime.kv_cache import KVCache, Words
+from mlc_llm.runtime.metadata import KVCacheGeometry
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, phase_runs
 from mlc_llm.weights.atomic import atomic_file
 
 
 def write_cache_file(
     path: Path,
     identity: Identity,
-    geometry: KVCacheGeometry,
-    tokens: Sequence[int],
-    phases: Sequence[int],
-    read_layer: Callable[[int], Words],
+    cache: KVCache,
+    sequence: CachedSequence,
+    count: int,
+    stop: Stop | None = None,
 ) -> None:
-    """Write the keys and values of some tokens; only one layer of them is in memory at a time.
+    """Write the keys and values of a sequence; only one layer of them is in memory at a time.
 
     Args:
         path: the file; one that is there is replaced when all is written.
         identity: the model.
-        geometry: the shape of the pages.
-        tokens: the tokens, at least one.
-        phases: the phase of each.
-        read_layer: the pages of a layer, (number of pages, *page shape), in an array that may be
-            written to. Slots beyond the last token may hold anything.
+        cache: where the sequence is.
+        sequence: the sequence.
+        count: how many of its first tokens are written, at least one.
+        stop: looked at between the layers.
 
     Raises:
         SavedChatError: the file cannot be written; what was there stays.
     """
-    tensors = stored_tensors(geometry, len(tokens))
-    ids, phase_bytes = np.asarray(tokens, "<i4"), np.asarray(phases, np.uint8)
-    checksums = [crc32(ids.data), crc32(phase_bytes.data)]
+    geometry = cache.geometry
+    tensors = stored_tensors(geometry, count)
+    pages = sequence.pages[: -(-count // geometry.page_size)]
+    ids = np.asarray(sequence.tokens[:count], "<i4")
+    phases = np.asarray(sequence.phases[:count], np.uint8)
+    checksums = [crc32(ids.data), crc32(phases.data)]
     try:
         with atomic_file(Path(os.path.realpath(path))) as file:
-            file.write(header(tensors, identity, layout_text(geometry)))
+            file.write(header_bytes(tensors, identity, layout_text(geometry)))
             file.write(ids.data)
-            for layer, attention in enumerate(geometry.own):
-                words = np.ascontiguousarray(read_layer(layer))
-                _blank_rest(words[-1], attention, geometry.page_size, len(tokens))
-                checksums.append(crc32(words.data))
-                file.write(words.data)
+            for layer in range(len(geometry.own)):
+                _check(stop)
+                checksums.append(_write_layer(file, cache, layer, pages, count))
             file.write(np.asarray(checksums, "<u4").data)
-            file.write(phase_bytes.data)
+            file.write(phases.data)
     except OSError as error:
         raise SavedChatError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def _blank_rest(page: Words, layer: LayerAttention, page_size: int, tokens: int) -> None:
-    """Write zeros to the slots of the last page that have no token: they may hold another's."""
-    used = (tokens - 1) % page_size + 1
-    values = page_size * layer.key_size
-    page[:, used * layer.key_size : values] = 0
-    page[:, values + used * layer.value_size :] = 0
+def _write_layer(
+    file: BinaryIO, cache: KVCache, layer: int, pages: Sequence[int], tokens: int
+) -> int:
+    """Write the pages of a layer; returns their checksum.
+
+    Slots of the last page that have no token become zeros: they may hold another's.
+    """
+    spec, size = cache.geometry.own[layer], cache.geometry.page_size
+    words = cache.read_pages(layer, pages)
+    used, values = (tokens - 1) % size + 1, size * spec.key_size
+    words[-1, :, used * spec.key_size : values] = 0
+    words[-1, :, values + used * spec.value_size :] = 0
+    file.write(words.data)
+    return crc32(words.data)
 
 
 class CacheFile:
@@ -102,7 +111,7 @@ class CacheFile:
         geometry: KVCacheGeometry,
     ) -> None:
         self._path, self._file, self._tensors, self._begin = path, file, tensors, begin
-        self._layers, self._word = len(geometry.own), np.dtype(f"uint{8 * geometry.item_size}")
+        self._count, self._word = len(geometry.own), np.dtype(f"uint{8 * geometry.item_size}")
         self._checksums = self._read(CHECKSUMS, np.dtype("<u4")).tolist()
         ids, phases = self._read(TOKENS, np.dtype("<i4")), self._read(PHASES, np.dtype(np.uint8))
         self._verify(TOKENS, ids, 0)
@@ -145,15 +154,41 @@ class CacheFile:
         except OSError as error:
             raise SavedChatError(f"{path} cannot be read: {error.strerror or error}.") from None
 
-    def layers(self) -> Iterator[Words]:
-        """The pages of each layer, (number of pages, *page shape); valid until the next.
+    def restore(
+        self, cache: KVCache, sequence: CachedSequence, count: int, stop: Stop | None = None
+    ) -> None:
+        """Put the first tokens into a sequence, in place of what it has.
 
-        They are read, not mapped into memory: there a file that shrinks would end the process.
+        Args:
+            cache: where the sequence is; its geometry is the one that the file was opened for.
+            sequence: the sequence. If this fails, it is empty.
+            count: how many tokens.
+            stop: looked at between the layers.
 
         Raises:
             SavedChatError: the file is damaged.
+            OutOfPages: the cache has not enough pages left.
         """
-        tensors = [self._tensors[f"pages.{layer}"] for layer in range(self._layers)]
+        sequence.truncate(0)
+        try:
+            sequence.reserve(count)
+            for layer, words in enumerate(self._layers()):
+                _check(stop)
+                cache.write_pages(layer, sequence.pages, words[: len(sequence.pages)])
+        except BaseException:
+            sequence.truncate(0)
+            raise
+        begin = 0
+        for phase, length in phase_runs(self.phases[:count]):
+            sequence.extend(self.tokens[begin : begin + length], phase)
+            begin += length
+
+    def _layers(self) -> Iterator[Words]:
+        """The pages of each layer, (number of pages, *page shape); valid until the next.
+
+        They are read, not mapped into memory: there a file that shrinks would end the process.
+        """
+        tensors = [self._tensors[f"pages.{layer}"] for layer in range(self._count)]
         buffer = np.empty(max(t.end - t.begin for t in tensors), np.uint8)
         for number, tensor in enumerate(tensors):
             words = self._read(tensor.name, self._word, buffer)
@@ -175,3 +210,8 @@ class CacheFile:
     def _verify(self, name: str, values: npt.NDArray[Any], index: int) -> None:
         if crc32(values.data) != self._checksums[index]:
             raise malformed(self._path, f"the checksum of {name!r} does not agree with it")
+
+
+def _check(stop: Stop | None) -> None:
+    if stop is not None:
+        stop.check()

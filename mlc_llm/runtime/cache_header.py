@@ -92,7 +92,7 @@ def layout_text(geometry: KVCacheGeometry) -> str:
     return json.dumps(layout, separators=(",", ":"))
 
 
-def header(tensors: Mapping[str, StoredTensor], identity: Identity, layout: str) -> bytes:
+def header_bytes(tensors: Mapping[str, StoredTensor], identity: Identity, layout: str) -> bytes:
     """The first bytes of a file: the header's length, and the header."""
     metadata = {
         "format": FORMAT,

@@ -36,8 +36,7 @@ class ModelFiles:
 
     def __init__(self, model: str, library: Path, manifest: Path) -> None:
         self._model = model
-        self._library, self._manifest = library.absolute(), manifest.absolute()
-        self._loaded = self._states()
+        self._files = {path.absolute(): _state(path) for path in (library, manifest)}
 
     @cached_property
     def identity(self) -> Identity:
@@ -46,27 +45,31 @@ class ModelFiles:
         Raises:
             SavedChatError: a file cannot be read, or has changed since the model was loaded.
         """
-        try:
-            digests = _digest(self._library), _digest(self._manifest)
-            changed = self._states() != self._loaded
-        except OSError as error:
-            raise SavedChatError(
-                f"{error.filename}, from which the model was loaded, cannot be read: "
-                f"{error.strerror or error}. Load the model again."
-            ) from None
-        if changed:
-            raise SavedChatError(
-                f"The model has changed since it was loaded: see {self._library} and "
-                f"{self._manifest}. Load it again."
-            )
-        return Identity(self._model, *digests)
-
-    def _states(self) -> list[tuple[int, int]]:
-        """What changes when a file is written anew."""
-        states = [path.stat() for path in (self._library, self._manifest)]
-        return [(state.st_mtime_ns, state.st_size) for state in states]
+        return Identity(self._model, *(_digest(path, state) for path, state in self._files.items()))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+_State = tuple[int, int]
+
+
+def _state(path: Path) -> _State:
+    """What changes when a file is written anew."""
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+def _digest(path: Path, loaded: _State) -> str:
+    """SHA-256 of a file that is as it was when the model was loaded."""
+    try:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        changed = _state(path) != loaded
+    except OSError as error:
+        raise SavedChatError(
+            f"{path}, from which the model was loaded, cannot be read: "
+            f"{error.strerror or error}. Load the model again."
+        ) from None
+    if changed:
+        raise SavedChatError(
+            f"{path} has changed since the model was loaded from it. Load the model again."
+        )
+    return digest

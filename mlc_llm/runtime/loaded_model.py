@@ -16,7 +16,7 @@ from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity, ModelFiles
-from mlc_llm.runtime.kv_cache import KVCache, Run, Words
+from mlc_llm.runtime.kv_cache import KVCache, Run
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
@@ -238,16 +238,7 @@ class LoadedModel:
         held = self._sequence
         count = len(held) if ids is None else held.held(ids, self._phases(len(ids), generated))
         if count:
-            geometry = self._cache.geometry
-            pages = held.pages[: -(-count // geometry.page_size)]
-
-            def read_layer(layer: int) -> Words:
-                if stop is not None:
-                    stop.check()
-                return self._cache.read_pages(layer, pages)
-
-            tokens, phases = held.tokens[:count], held.phases[:count]
-            write_cache_file(path, self._identity, geometry, tokens, phases, read_layer)
+            write_cache_file(path, self._identity, self._cache, held, count, stop)
         return count
 
     def restore(
@@ -284,7 +275,8 @@ class LoadedModel:
                 phases = self._phases(len(ids), generated)
                 count = common_length(file.tokens, file.phases, ids, phases)
             if count:
-                self._restore(file, count, stop)
+                self._logits = None
+                file.restore(cache, self._sequence, count, stop)
         return count
 
     @property
@@ -292,25 +284,6 @@ class LoadedModel:
         if self._files is None:
             raise ValueError("the model was not loaded from files that would identify it")
         return self._files.identity
-
-    def _restore(self, file: CacheFile, count: int, stop: Stop | None) -> None:
-        """Make the cache hold the first tokens of a file; if that fails, it is empty."""
-        held = self._sequence
-        self._logits = None
-        held.truncate(0)
-        try:
-            held.reserve(count)
-            for layer, words in enumerate(file.layers()):
-                if stop is not None:
-                    stop.check()
-                self._cache.write_pages(layer, held.pages, words[: len(held.pages)])
-        except BaseException:
-            held.truncate(0)
-            raise
-        begin = 0
-        for phase, length in phase_runs(file.phases[:count]):
-            held.extend(file.tokens[begin : begin + length], phase)
-            begin += length
 
     def reset_metrics(self) -> None:
         """Begin to measure anew."""
@@ -338,22 +311,35 @@ class LoadedModel:
         )
 
     def _append(self, ids: Sequence[int], phases: Sequence[int]) -> Iterator[int]:
-        """Compute tokens in their phases, in chunks; the last one gives the logits."""
-        begin = 0
-        for phase, count in phase_runs(phases[:-1]):
-            for first in range(begin, begin + count, self.window.chunk):
-                chunk = ids[first : min(first + self.window.chunk, begin + count)]
-                compute = self._functions.replay if phase else self._functions.prefill
-                with self.metrics.prefill.measure() as measured:
-                    self._logits = None
-                    compute([Run(self._sequence, chunk)])
-                    measured.tokens += len(chunk)
-                yield len(chunk)
-            begin += count
+        """Compute tokens in their phases, in chunks; the last one gives the logits.
+
+        It counts to the chunk before it: to wake whoever is told takes a core from the model.
+        """
+        computed = 0
+        for phase, chunk in self._chunks(ids[:-1], phases):
+            if computed:
+                yield computed
+            compute = self._functions.replay if phase else self._functions.prefill
+            with self.metrics.prefill.measure() as measured:
+                self._logits = None
+                compute([Run(self._sequence, chunk)])
+                computed = len(chunk)
+                measured.tokens += computed
         with self.metrics.prefill.measure() as measured:
             self._decode(ids[-1])
             measured.tokens += 1
-        yield 1
+        yield computed + 1
+
+    def _chunks(
+        self, ids: Sequence[int], phases: Sequence[int]
+    ) -> Iterator[tuple[int, Sequence[int]]]:
+        """Tokens of one phase each, no more than a pass takes."""
+        begin = 0
+        for phase, count in phase_runs(phases[: len(ids)]):
+            end = begin + count
+            for first in range(begin, end, self.window.chunk):
+                yield phase, ids[first : min(first + self.window.chunk, end)]
+            begin = end
 
     def _decode(self, token: int) -> None:
         self._logits = None

@@ -136,7 +136,7 @@ class ModelFunctions:
         ids = runs[0].tokens if len(runs) == 1 else [*chain.from_iterable(r.tokens for r in runs)]
         try:
             tables = self._cache.prepare(runs, starts=phase == PREFILLED)
-            result = self._passes[name](self._embed(self._input.tensor(ids)), *more, *tables)
+            result = self._passes[name](self._input.tensor(ids), *more, *tables)
         except GenerationError:
             raise
         except Exception as error:

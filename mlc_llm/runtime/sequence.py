@@ -76,7 +76,8 @@ class CachedSequence:
         if length % self._page_size and self._pool.users(self.pages[pages - 1]) > 1:
             pages -= 1
             length = pages * self._page_size
-        for page in self.pages[pages:]:
+        # The first is taken again first, so that pages in a row stay so and can be copied at once.
+        for page in reversed(self.pages[pages:]):
             self._pool.release(page)
         del self.pages[pages:], self.tokens[length:], self.phases[length:]
 

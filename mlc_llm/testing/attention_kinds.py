@@ -36,11 +36,13 @@ class AttentionKind:
         layers: how each layer attends.
         others: what its layers are not, with the same weights: descriptions that give other logits.
         learned: whether a table of positions is added to the embeddings.
+        offset: what is added to a position that is looked up there, as in OPT.
     """
 
     layers: Layers
     others: tuple[Layers, ...] = ()
     learned: bool = False
+    offset: int = 0
 
     def mistaken(self) -> Iterator[AttentionKind]:
         """The models that this one could be mistaken for."""
@@ -48,6 +50,7 @@ class AttentionKind:
             yield replace(self, layers=layers, others=())
         if self.learned:
             yield replace(self, learned=False)
+            yield replace(self, offset=self.offset + 1)
 
 
 _PLAIN = AttentionSpec(4, 2, 16, 16, 16**-0.5, rope(16, 10000.0))
@@ -118,6 +121,7 @@ KINDS: dict[str, AttentionKind] = {
     "scale": _beside(replace(_PLAIN, scale=0.1)),
     "shared keys": _shared(),
     "learned positions": AttentionKind((_BARE, _BARE), learned=True),
+    "learned positions from 2": AttentionKind((_BARE, _BARE), learned=True, offset=2),
 }
 """A model for each kind of attention."""
 
@@ -186,7 +190,8 @@ class AttentionReference:
         weights = self._weights
         states = weights["model.embed_tokens.weight"][np.asarray(ids)]
         if self._kind.learned:
-            states = states + weights["embed_positions.weight"][: len(ids)]
+            positions = np.arange(len(ids)) + self._kind.offset
+            states = states + weights["embed_positions.weight"][positions]
         kept: list[tuple[Array, Array]] = []
         for index in range(len(self._kind.layers)):
             layer = f"model.layers.{index}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,17 +53,18 @@ class _Attention(LlamaAttention):
 class _CausalLM(LlamaForCausalLM):
     """Llama's, with a table of positions where they are learned."""
 
-    def __init__(
-        self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str, learned: bool
-    ) -> None:
-        super().__init__(config, attention, dtype)
-        for layer, described in zip(self.model.layers, attention, strict=True):
+    def __init__(self, config: LlamaConfig, kind: AttentionKind, dtype: str) -> None:
+        super().__init__(config, kind.layers, dtype)
+        for layer, described in zip(self.model.layers, kind.layers, strict=True):
             layer.self_attn = _Attention(config, described, dtype)
-        self.embed_positions = nn.Embedding(LENGTH, HIDDEN, dtype) if learned else None
+        self.embed_positions = nn.Embedding(LENGTH, HIDDEN, dtype) if kind.learned else None
+        self.offset = kind.offset
 
     def layers(self, hidden: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
         if self.embed_positions is not None:
-            hidden = hidden + self.embed_positions(kv_cache.positions)
+            positions = kv_cache.positions
+            at = positions + self.offset if self.offset else positions
+            hidden = hidden + self.embed_positions(at)
         return super().layers(hidden, kv_cache)
 
 
@@ -77,7 +78,7 @@ class _Architecture(Llama):
         return list(self.kind.layers)
 
     def module(self, config: Any, dtype: str) -> nn.Module:
-        return _CausalLM(config, self.kind.layers, dtype, self.kind.learned)
+        return _CausalLM(config, self.kind, dtype)
 
 
 def compile_kind(

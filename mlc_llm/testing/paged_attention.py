@@ -66,7 +66,7 @@ def attention(
     return out
 
 
-def rotated(rope: Rope | None, x: Array, positions: Array) -> Array:
+def rotated(rope: Rope | None, x: Array, positions: npt.ArrayLike) -> Array:
     """Heads (tokens, heads, size) at some positions, rotated."""
     if rope is None:
         return x
@@ -155,8 +155,8 @@ def check_decode(
     out = np.full((len(rows), spec.out_width), np.nan, dtype)
     sinks = _sinks(rng, spec)
     kernel = make(spec, dtype, dtype).decode
-    flat = q.reshape(len(rows), -1)
-    run(kernel, flat, positions, sequences, held.page_table, held.pages, *sinks, out)
+    tables = (positions, sequences, held.page_table)
+    run(kernel, _qkv(q, spec), *tables, held.pages, *sinks, out)
     for row, (sequence, position) in enumerate(rows):
         k, v = held.k[sequence][: position + 1], held.v[sequence][: position + 1]
         want = attention(spec, q[row : row + 1], k, v, np.array([position]), *sinks)
@@ -182,7 +182,7 @@ def check_prefill(
     out = np.full((total, spec.out_width), np.nan, dtype)
     sinks = _sinks(rng, spec)
     tables = (positions, sequences, starts, held.page_table)
-    run(make(spec, dtype, dtype).prefill, q.reshape(total, -1), *tables, held.pages, *sinks, out)
+    run(make(spec, dtype, dtype).prefill, _qkv(q, spec), *tables, held.pages, *sinks, out)
     for i in range(len(parts)):
         rows = slice(starts[i], starts[i + 1])
         want = attention(spec, q[rows], held.k[i], held.v[i], positions[rows], *sinks)
@@ -202,36 +202,55 @@ def check_append(
     """New tokens at (sequence, position): queries and keys are rotated, the rest stays."""
     sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
     qkv = rng.standard_normal((len(rows), spec.qkv_width)).astype(dtype)
-    q = np.full((len(rows), spec.query_heads * spec.key_size), np.nan, dtype)
-    widths = np.array([spec.query_heads, spec.kv_heads]) * spec.key_size
-    queries, keys, values = np.split(qkv, np.cumsum(widths), axis=1)
+    given, kernels = qkv.copy(), make(spec, dtype, dtype)
     tolerance += float(np.finfo(dtype).eps) * 4
-    kernels = make(spec, dtype, dtype)
-
-    def heads(x: Array, count: int) -> Array:
-        return x.reshape(len(rows), count, -1)
-
+    queries = spec.query_heads * spec.key_size
     if spec.keys_of is not None:
-        run(kernels.rotate, qkv, positions, q)
+        run(kernels.rotate, qkv, positions)
     else:
         lengths = [
-            max((p + 1 for i, p in rows if i == s), default=0) for s in range(max(sequences) + 1)
+            1 + max(p for s, p in [(i, -1), *rows] if s == i) for i in range(max(sequences) + 1)
         ]
         held = Sequences.of(rng, spec, lengths, dtype)
         before = replace(held, pages=held.pages.copy())
-        run(kernels.append, qkv, positions, sequences, held.page_table, held.pages, q)
-        wanted_keys = rotated(spec.rope, heads(keys, spec.kv_heads), positions)
-        for row, (sequence, position) in enumerate(rows):
-            key, value = held.slot(sequence, position)
-            np.testing.assert_allclose(key, wanted_keys[row], rtol=0, atol=tolerance)
-            np.testing.assert_array_equal(value, heads(values, spec.kv_heads)[row])
-            for slot, old in zip(
-                held.slot(sequence, position), before.slot(sequence, position), strict=True
-            ):
-                slot[...] = old
-        np.testing.assert_array_equal(held.pages, before.pages)  # Nothing else was written.
-    wanted = rotated(spec.rope, heads(queries, spec.query_heads), positions)
-    np.testing.assert_allclose(q.reshape(wanted.shape), wanted, rtol=0, atol=tolerance)
+        run(kernels.append, qkv, positions, sequences, held.page_table, held.pages)
+        _check_appended(held, before, given[:, queries:], rows, tolerance)
+    wanted = rotated(spec.rope, _heads(given[:, :queries], spec.query_heads), positions)
+    found = _heads(qkv[:, :queries], spec.query_heads)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=tolerance)
+    np.testing.assert_array_equal(qkv[:, queries:], given[:, queries:])
+
+
+def _check_appended(
+    held: Sequences,
+    before: Sequences,
+    keys_and_values: Array,
+    rows: Sequence[tuple[int, int]],
+    tolerance: float,
+) -> None:
+    """The rows' keys and values are in their slots, and nothing else in the pages has changed."""
+    spec = held.spec
+    keys, values = np.split(keys_and_values, [spec.kv_heads * spec.key_size], axis=1)
+    wanted = rotated(spec.rope, _heads(keys, spec.kv_heads), [position for _, position in rows])
+    for row, place in enumerate(rows):
+        key, value = held.slot(*place)
+        np.testing.assert_allclose(key, wanted[row], rtol=0, atol=tolerance)
+        np.testing.assert_array_equal(value, _heads(values, spec.kv_heads)[row])
+        for slot, old in zip(held.slot(*place), before.slot(*place), strict=True):
+            slot[...] = old
+    np.testing.assert_array_equal(held.pages, before.pages)
+
+
+def _heads(x: Array, count: int) -> Array:
+    """Rows of heads side by side as (rows, heads, elements)."""
+    return x.reshape(len(x), count, -1)
+
+
+def _qkv(q: Array, spec: AttentionSpec) -> Array:
+    """Queries (rows, heads, elements) as a projection's rows, whose other columns are NaN."""
+    flat = np.full((len(q), spec.qkv_width), np.nan, q.dtype)
+    flat[:, : spec.query_heads * spec.key_size] = q.reshape(len(q), -1)
+    return flat
 
 
 def _sinks(rng: np.random.Generator, spec: AttentionSpec) -> tuple[Array, ...]:

@@ -120,7 +120,7 @@ def test_one_event_for_each_chunk_and_token(load: Loader) -> None:
     counts = [
         (delta.prefilled, len(delta.token_ids)) for delta in deltas if isinstance(delta, Delta)
     ]
-    assert counts == [(2, 0), (2, 0), (1, 0), *[(0, 1)] * 4, (0, 0)]
+    assert counts == [(2, 0), (3, 0), *[(0, 1)] * 4, (0, 0)]
     assert model.metrics.prefill.tokens == 5
     assert model.metrics.decode.tokens == 3
 

@@ -50,9 +50,9 @@ def test_logits_are_a_float32_view_without_padding(load: Loader) -> None:
 @pytest.mark.parametrize("chunk", [1, 5, 16, 17, 64])
 def test_chunks_change_nothing(load: Loader, chunk: int) -> None:
     model, tokens = load(prefill_chunk_size=chunk), ids(50)
-    # The last token, whose logits are wanted, is a step by itself.
-    chunks = [len(tokens[begin : min(begin + chunk, 49)]) for begin in range(0, 49, chunk)]
-    assert list(model.feed_steps(tokens)) == [*chunks, 1]
+    # The last token, whose logits are wanted, is computed by itself and counts to the last chunk.
+    *chunks, last = (min(chunk, 49 - begin) for begin in range(0, 49, chunk))
+    assert list(model.feed_steps(tokens)) == [*chunks, last + 1]
     assert_logits(model.logits, tokens)
 
 
@@ -236,6 +236,6 @@ class TestGeneratedTokens:
             model._functions._passes[name] = spy
         steps = list(model.feed_steps(tokens, [range(20, 30)]))
         # 19 tokens of the prompt; its last one and the 10 that were generated; 9 more; the last.
-        assert steps == [7, 7, 5, 7, 4, 7, 2, 1]
+        assert steps == [7, 7, 5, 7, 4, 7, 3]
         assert names == ["prefill"] * 3 + ["replay"] * 2 + ["prefill"] * 2 + ["decode"]
         assert_logits(model.logits, tokens)

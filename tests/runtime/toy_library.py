@@ -166,7 +166,7 @@ def _add_pass(builder: Any, name: str, kernels: dict[str, Any]) -> None:
     def size(label: str) -> Any:
         return tirx.Var(label, "int64")
 
-    x = variable("x", [n, HIDDEN], "float32")
+    ids = variable("ids", [n], "int32")
     wanted = [variable("rows", [size("r")], "int32")] if name == "score" else []
     positions, sequences = (variable(label, [n], "int32") for label in ("positions", "sequences"))
     table = variable("page_table", [size("s"), size("p")], "int32")
@@ -175,9 +175,10 @@ def _add_pass(builder: Any, name: str, kernels: dict[str, Any]) -> None:
     shape = [count, KV_HEADS, 2 * PAGE * HEAD_DIM]
     pages = [variable(f"pages_{layer}", shape, "float32") for layer in range(LAYERS)]
     embedding, *weights = _parameter_variables()
-    arguments = [x, *wanted, positions, sequences, table, *starts, *pages, embedding, *weights]
+    arguments = [ids, *wanted, positions, sequences, table, *starts, *pages, embedding, *weights]
     with builder.function(name, arguments):
         with builder.dataflow():
+            x = builder.emit(relax.op.take(embedding, ids, axis=0, mode="clip"))
             for layer in range(LAYERS):
                 qkv = builder.emit(relax.op.matmul(x, weights[2 * layer]))
                 appended = builder.emit(

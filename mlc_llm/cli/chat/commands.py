@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from mlc_llm.cli.chat.entry import Entry
-from mlc_llm.cli.chat.transcript import Transcript, read_transcript, write_transcript
 from mlc_llm.errors import MLCError, unknown
 
 if TYPE_CHECKING:
+    from mlc_llm.chat.saving import RestoredChat
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.config import ChatConfig
 
@@ -126,38 +126,49 @@ def _stats(open_chat: OpenChat, argument: str) -> None:
 
 
 def _save(open_chat: OpenChat, name: str) -> None:
-    chat = open_chat.chat
-    history = [{"role": m.role, "content": m.content} for m in chat.messages if m.role != "system"]
-    if not history:
-        raise MLCError("There is no conversation to save yet.")
-    if (system := chat.system_message) is not None:
-        history.insert(0, {"role": "system", "content": system})
     path = _path(name)
-    transcript = Transcript(open_chat.model, tuple(history))
-    write_transcript(path, transcript)
-    click.echo(f"Saved {_count(transcript)} to {path}.", err=True)
+    saved = open_chat.chat.save(path)
+    beside = ""
+    if saved.cache_file is not None:
+        beside = f", and their keys and values ({_size(saved.nbytes)}) to {saved.cache_file}"
+    click.echo(f"Saved {_count(saved.messages)} to {path}{beside}.", err=True)
 
 
 def _load(open_chat: OpenChat, name: str) -> None:
-    path = _path(name)
-    transcript = read_transcript(path)
-    system = transcript.system_message
-    config = open_chat.config if system is None else open_chat.with_system_message(system)
-    open_chat.chat.messages = transcript.messages
-    open_chat.config = config
-    click.echo(f"Loaded {_count(transcript)}; the conversation goes on from there.", err=True)
-    if system and open_chat.chat.system_message is None:
+    chat = open_chat.chat
+    restored = chat.load(_path(name))
+    texts = [message.content for message in chat.messages if message.role == "system"]
+    system = "\n\n".join(texts)
+    if texts:
+        open_chat.config = open_chat.with_system_message(system)
+    click.echo(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
+    if system and chat.system_message is None:
         click.echo("Its system message is left out: this model has no place for one.", err=True)
-    if transcript.model and transcript.model != open_chat.model:
-        click.echo(f"It was with {transcript.model}; this is {open_chat.model}.", err=True)
+    if restored.other_model:
+        click.echo(f"It was with {restored.other_model}; this is {open_chat.model}.", err=True)
+
+
+def _what_is_left(restored: RestoredChat) -> str:
+    """What the next turn reads of a conversation that was loaded; why is in the log."""
+    if not restored.tokens:
+        return "; the next turn reads all of it again"
+    left = restored.prompt_tokens - restored.tokens
+    return (
+        f", and the keys and values of {restored.tokens} of {restored.prompt_tokens} tokens; the "
+        f"next turn reads the other {left}"
+    )
 
 
 def _exit(open_chat: OpenChat, argument: str) -> None:
     raise Leave
 
 
-def _count(transcript: Transcript) -> str:
-    return f"{transcript.turns} message{'s' if transcript.turns != 1 else ''}"
+def _count(messages: int) -> str:
+    return f"{messages} message{'s' if messages != 1 else ''}"
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.1f} MiB" if nbytes >= 2**20 else f"{nbytes / 2**10:.1f} KiB"
 
 
 def _path(name: str) -> Path:

@@ -22,14 +22,15 @@ def attention_kernels(
         facts: the GPU's limits.
     """
     # What a kernel does not depend on is the same for all layers.
+    own = spec.keys_of is None
+    spec = replace(spec, keys_of=None if own else 0)  # of whichever layer the keys are
     stored = replace(spec, scale=1.0, window=None, sink=0, sink_logits=False, soft_cap=None)
-    attended = replace(spec, rope=None, keys_of=None)
+    attended = replace(spec, rope=None)
     dtypes, memory = (dtype, activation_dtype), facts.shared_memory
-    own, rotates = spec.keys_of is None, spec.keys_of is not None and spec.rope is not None
-    queries = replace(stored, keys_of=0)  # of whichever layer the keys are
+    rotates = not own and spec.rope is not None
     return AttentionKernels(
         append=append(stored, *dtypes, facts.light) if own else None,
-        rotate=rotate(queries, activation_dtype, facts.light) if rotates else None,
+        rotate=rotate(stored, activation_dtype, facts.light) if rotates else None,
         prefill=prefill(attended, *dtypes, facts.light, memory),
         decode=decode(attended, *dtypes, min(128, facts.threads), memory),
     )

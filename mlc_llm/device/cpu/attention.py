@@ -14,8 +14,8 @@ def attention_kernels(
 ) -> AttentionKernels:
     """The kernels of one description, with keys and values in ``dtype``."""
     owns, rotates = spec.keys_of is None, spec.rope is not None
-    # Whose keys they are, and how keys were rotated, is nothing to these.
-    attends = replace(spec, keys_of=None, rope=None)
+    # How keys were rotated, and whose they are if not the layer's own, is nothing to these.
+    attends = replace(spec, keys_of=None if owns else 0, rope=None)
     return AttentionKernels(
         append=append.append(spec, dtype, activation_dtype) if owns else None,
         rotate=append.rotate(spec, activation_dtype) if rotates and not owns else None,

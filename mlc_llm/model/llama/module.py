@@ -76,7 +76,6 @@ class LlamaForCausalLM(CausalLM):
     """
 
     def __init__(self, config: LlamaConfig, attention: Sequence[AttentionSpec], dtype: str) -> None:
-        self.hidden_size = config.hidden_size
         self.model = LlamaModel(config, attention, dtype)
         self.tied = config.tie_word_embeddings
         if not self.tied:

@@ -19,7 +19,7 @@ from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import gemv, matmul
 from mlc_llm.compile.gpu.kernels.norm import rms_norm
 from mlc_llm.compile.gpu.kernels.weight import FloatWeight, Q4Weight, Weight
-from mlc_llm.plugin import PAGE_SIZE, Availability, Rope
+from mlc_llm.plugin import PAGE_SIZE, AttentionKernels, Availability, Rope
 from mlc_llm.quantization.packing import dequantize, quantize
 from mlc_llm.quantization.scheme import scheme
 from mlc_llm.testing import paged_attention as paged
@@ -169,14 +169,15 @@ def test_only_keys_of_another_layer_are_rotated_apart() -> None:
 
 
 def test_layers_share_what_is_the_same_for_them() -> None:
-    dtypes = ("float16", "float16")
-    own = paged.describe((2, 1), 16, rope=rope(16))
-    kernels = make(own, *dtypes)
-    sharing = make(replace(own, keys_of=0), *dtypes)
-    assert (sharing.prefill, sharing.decode) == (kernels.prefill, kernels.decode)
-    assert make(replace(own, keys_of=3), *dtypes).rotate is sharing.rotate
-    assert make(replace(own, window=32), *dtypes).append is kernels.append
-    assert make(replace(own, rope=None), *dtypes).decode is kernels.decode
+    def kernels(**more: Any) -> AttentionKernels:
+        return make(paged.describe((2, 1), 16, **more), "float16", "float16")
+
+    plain, mine, theirs = kernels(), kernels(rope=rope(16)), kernels(rope=rope(16), keys_of=0)
+    assert kernels(rope=rope(16), keys_of=3) == theirs
+    assert kernels(rope=rope(16), window=32).append is mine.append is not plain.append
+    assert (mine.prefill, mine.decode) == (plain.prefill, plain.decode)
+    assert mine.prefill is not theirs.prefill  # Rows of mine hold keys and values, too.
+    assert mine.decode is not theirs.decode
 
 
 SEEN = {
@@ -228,10 +229,9 @@ def test_pages_of_another_dtype(run: Run, rng: np.random.Generator) -> None:
     qkv = rng.standard_normal((20, spec.qkv_width)).astype("float16").astype("float32")
     positions, sequences = np.arange(20, dtype="int32"), np.zeros(20, "int32")
     table, pages = np.array([[1, 2]], "int32"), np.full((3, *spec.page_shape), np.nan, "float16")
-    q, out = np.empty((20, 32), "float32"), np.empty((20, spec.out_width), "float32")
-    run(kernels.append, qkv, positions, sequences, table, pages, q)
-    run(kernels.decode, q, positions, sequences, table, pages, out)
-    heads = qkv.reshape(20, 4, 16)
+    heads, out = qkv.reshape(20, 4, 16), np.empty((20, spec.out_width), "float32")
+    run(kernels.append, qkv, positions, sequences, table, pages)
+    run(kernels.decode, qkv, positions, sequences, table, pages, out)
     want = paged.attention(spec, heads[:, :2], heads[:, 2:3], heads[:, 3:], positions)
     np.testing.assert_allclose(out.reshape(want.shape), want, rtol=0, atol=1.2e-5)
 
@@ -259,7 +259,7 @@ def test_a_row_is_the_same_whatever_follows_it(
     run: Run, rng: np.random.Generator, window: int | None
 ) -> None:
     """To the bit: later tokens of its pass may be NaN, and the pass may begin anywhere."""
-    spec = paged.describe((2, 1), 16, window=window)
+    spec = paged.describe((2, 1), 16, window=window, keys_of=0)
     held = paged.Sequences.of(rng, spec, [100], "float32")
     q = rng.standard_normal((100, 32)).astype("float32")
 
@@ -282,7 +282,7 @@ def test_a_row_is_the_same_whatever_follows_it(
 @pytest.mark.parametrize("level", [-3e4, 3e4])
 def test_scores_may_be_large(run: Run, rng: np.random.Generator, level: float) -> None:
     """No score is taken for none at all: all are far below zero, or far above it."""
-    spec = paged.describe((1, 1), 16, scale=1.0)
+    spec = paged.describe((1, 1), 16, scale=1.0, keys_of=0)
     held = paged.Sequences.of(rng, spec, [PAGE_SIZE], "float32")
     q = np.zeros((1, 16), "float32")
     q[0, 0] = 100.0

@@ -14,6 +14,7 @@ import pytest
 
 FAKE_CHAT = """
 import threading
+from mlc_llm.chat.transcript import read_transcript
 from mlc_llm.cli.chat.commands import OpenChat
 from mlc_llm.cli.chat.history_file import history_path
 from mlc_llm.cli.chat.reading import open_reader
@@ -28,6 +29,8 @@ class Chat:
         if prompt == "endless":
             threading.Event().wait()
         yield f"{prompt.replace(chr(10), '|')}>"
+    def load(self, path):
+        read_transcript(path)
 
 log_to_stderr()
 session = ChatSession(OpenChat(Chat(), "fake", ChatConfig()), None)

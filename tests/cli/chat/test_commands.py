@@ -23,7 +23,7 @@ class Typist:
         self.chat = chat
         self._capsys = capsys
         generation = GenerationConfig(temperature=0, max_gen_len=8)
-        self._session = ChatSession(OpenChat(chat, "talkative", config), generation)
+        self._session = ChatSession(OpenChat(chat, Path(chat.model_path).name, config), generation)
 
     def type(self, *lines: str) -> tuple[int, str, str]:
         """The exit code that the lines give, and what they wrote on stdout and stderr."""
@@ -64,7 +64,9 @@ def saved(typist: Typist, tmp_path: Path) -> Path:
     """A conversation of the typist with a system message of its own, saved."""
     path = tmp_path / "my conversation.json"
     code, _, err = typist.type("/system Be sad.", "Hello", f"/save {path}")
-    assert (code, f"Saved 2 messages to {path}." in err) == (0, True), err
+    size = f"({path.with_name(f'{path.name}.kv').stat().st_size / 1024:.1f} KiB)"
+    said = f"Saved 2 messages to {path}, and their keys and values {size} to {path}.kv.\n"
+    assert (code, err.endswith(said)) == (0, True), err
     return path
 
 
@@ -91,11 +93,29 @@ class TestSystem:
 class TestSaveAndLoad:
     def test_the_prompt_is_as_before(self, typist: Typist, saved: Path) -> None:
         before = typist.prompt
+        held = len(typist.chat._chat.model.tokens)
         typist.type("/system Be glad.", "Bye")
         code, out, err = typist.type(f"/load '{saved}'", "/system")
         assert (code, out) == (0, "Be sad.\n")
-        assert "Loaded 2 messages; " in err
+        all_tokens = len(typist.chat._dialogue.conversation.prompt_ids())
+        assert err == (
+            f"Loaded 2 messages, and the keys and values of {held} of {all_tokens} tokens; the "
+            f"next turn reads the other {all_tokens - held}.\n"
+        )
         assert typist.prompt == before
+
+    def test_without_keys_and_values(
+        self, open_chat: Open, saved: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The log says why, which the terminal shows as well."""
+        saved.with_name(f"{saved.name}.kv").unlink()
+        typist = open_chat()
+        with caplog.at_level("INFO", "mlc_llm"):
+            code, _, err = typist.type(f"/load {saved}")
+        assert (code, err) == (0, "Loaded 2 messages; the next turn reads all of it again.\n")
+        assert [f"there is no file {saved}.kv" in said for said in caplog.messages] == [True]
+        assert "to save yet" not in typist.type(f"/save {saved}")[2]
+        assert typist.type("And then?")[0] == 0
 
     def test_the_system_message_outlives_a_reset(self, open_chat: Open, saved: Path) -> None:
         typist = open_chat()
@@ -117,8 +137,8 @@ class TestSaveAndLoad:
     @pytest.mark.parametrize(
         ("messages", "said"),
         [
-            (None, "no saved conversation"),
-            ([{"role": "user", "content": 1}], "message 1: content is to be text"),
+            (None, "is not a saved conversation"),
+            ([{"role": "user", "content": 1}], "message 1: content must be text"),
             ([{"role": "usr", "content": "x"}], "Unknown role 'usr'. Did you mean 'user'"),
             ([{"role": "user", "content": "\ud800"}], "Error: "),
         ],
@@ -154,8 +174,12 @@ class TestSaveAndLoad:
         typist = open_chat(conv_template="LM")
         code, _, err = typist.type("Hello", f"/load {saved}", f"/save {saved}")
         assert code == 1
-        assert "'LM' has no memory" in err
-        assert "no conversation to save" in err
+        assert "'LM' has no memory: every call begins anew, so there is no history to set" in err
+        assert "so there is no history to save" in err
+
+    def test_before_the_first_turn(self, typist: Typist, tmp_path: Path) -> None:
+        code, _, err = typist.type(f"/save {tmp_path / 'c.json'}")
+        assert (code, "There is no conversation to save yet." in err) == (1, True)
 
     def test_other_files_are_not_overwritten(self, typist: Typist, saved: Path) -> None:
         notes = saved.with_name("notes.txt")

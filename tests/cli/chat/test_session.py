@@ -111,7 +111,6 @@ class TestPipes:
             (b"/save", "Something is missing: /save FILE"),
             (b"/stats -w", "/stats takes -v or nothing"),
             (b"/system Be brief.", "no place for a system message"),
-            (b"/save x.json", "no conversation to save"),
         ],
     )
     def test_a_wrong_command_fails(

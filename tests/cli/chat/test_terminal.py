@@ -235,7 +235,7 @@ class TestWithAModel:
         self, start: Start, options: Any, tmp_path: Path
     ) -> None:
         from mlc_llm import ChatModule, GenerationConfig
-        from mlc_llm.cli.chat.transcript import read_transcript
+        from mlc_llm.chat.transcript import read_transcript
 
         first, second = tmp_path / "first.json", tmp_path / "second.json"
         chat = start(*options, *self.SHORT)
@@ -249,13 +249,14 @@ class TestWithAModel:
         for entry in (f"/load {first}", "/system", "And then?", f"/save {second}"):
             chat.expect_prompt()
             chat.enter(entry)
+        chat.expect("and the keys and values of")
         assert ">>> /system\nBe sad.\n" in chat.expect("Saved 4 messages")
         leave(chat)
 
         before, after = read_transcript(first).messages, read_transcript(second).messages
         roles = ["system", "user", "assistant", "user", "assistant"]
-        assert [message["role"] for message in after] == roles
+        assert [message.role for message in after] == roles
         assert after[:3] == before
         with ChatModule(os.fspath(options[1]), "cpu", None, str(options[3])) as module:
             greedy = GenerationConfig(temperature=0, max_gen_len=12)
-            assert module.generate(list(after[:4]), greedy) == after[4]["content"]
+            assert module.generate(list(after[:4]), greedy) == after[4].content

@@ -116,7 +116,7 @@ def test_large_scores_do_not_overflow(machine, rng):
     for position in range(3):
         key, value = held.slot(0, position)
         key[...], value[...] = 1e15, 1.0
-    q = np.full((3, 8), 1e15, "float32")
+    q = np.full((3, 24), 1e15, "float32")
     positions, sequences = np.arange(3, dtype="int32"), np.zeros(3, "int32")
     kernels = attention_kernels(spec, "float32", "float32", machine.isa)
     for sign in (1, -1):
@@ -135,7 +135,8 @@ def attended(machine, spec, held, q, rows, parts=None):
     sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
     kernels = attention_kernels(spec, held.pages.dtype.name, "float32", machine.isa)
     out = np.full((len(rows), spec.out_width), np.nan, "float32")
-    given = np.stack([q[row] for row in rows])
+    given = np.full((len(rows), spec.qkv_width), np.nan, "float32")
+    given[:, : spec.query_heads * spec.key_size] = [q[row] for row in rows]
     if parts is None:
         machine(kernels.decode, given, positions, sequences, held.page_table, held.pages, out)
     else:
@@ -230,20 +231,19 @@ def test_append_and_rotate_everywhere(machine, rng, dtype, keys_of):
 def test_keys_in_float16_of_activations_in_float32(best, rng):
     spec = describe((2, 1), 16)
     held = Sequences.of(rng, spec, [1], "float16")
-    qkv, q = rng.standard_normal((1, 64)).astype("float32"), np.zeros((1, 32), "float32")
-    zero = np.zeros(1, "int32")
+    qkv, zero = rng.standard_normal((1, 64)).astype("float32"), np.zeros(1, "int32")
     kernels = attention_kernels(spec, "float16", "float32", best.isa)
-    best(kernels.append, qkv, zero, zero, held.page_table, held.pages, q)
-    np.testing.assert_array_equal(q, qkv[:, :32])
+    best(kernels.append, qkv, zero, zero, held.page_table, held.pages)
     key, value = held.slot(0, 0)
     np.testing.assert_array_equal(key[0], qkv[0, 32:48].astype("float16"))
     np.testing.assert_array_equal(value[0], qkv[0, 48:].astype("float16"))
 
 
 def test_what_a_layer_does_not_need_is_not_made(best):
-    plain, shared = describe((2, 1), 16), describe((2, 1), 16, keys_of=0)
-    mine = attention_kernels(plain, "float32", "float32", best.isa)
-    theirs = attention_kernels(shared, "float32", "float32", best.isa)
+    def kernels(**options):
+        return attention_kernels(describe((2, 1), 16, **options), "float32", "float32", best.isa)
+
+    mine, theirs, others = kernels(), kernels(keys_of=0), kernels(keys_of=3)
     assert mine.rotate is theirs.rotate is theirs.append is None
-    assert mine.decode is theirs.decode
-    assert mine.prefill is theirs.prefill
+    assert theirs.decode is others.decode is not mine.decode  # whose rows hold keys, too
+    assert kernels(rope=rope(8)).prefill is mine.prefill

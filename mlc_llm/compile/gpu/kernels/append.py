@@ -1,10 +1,13 @@
 """New tokens: queries and keys are rotated (`rope.py`), keys and values go into their pages.
 
-A thread makes one element. Where nothing is rotated, elements are copied as they are.
+Queries are rotated where they are, so a thread makes both elements of a pair. What is not rotated
+stays as it is, or is copied, an element a thread.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -26,47 +29,37 @@ from .launch import (
     store,
     when,
 )
-from .pages import Pages
-from .rope import rotate_element
+from .pages import Pages, Place
+from .rope import pair_elements, rotate_pair
 
 
 @cache
 def append(spec: AttentionSpec, dtype: str, activation_dtype: str, threads: int) -> PrimFunc:
-    """`AttentionKernels.append`: splits qkv into q, and the pages' keys and values.
+    """`AttentionKernels.append`: rotates the queries in qkv, and puts keys and values into pages.
 
     Arguments of the kernel: qkv (n, qkv_width), the queries' heads, then the keys', then the
-    values'; positions (n,), sequences (n,), page_table, pages, q (n, query_heads * key_size).
+    values'; positions (n,), sequences (n,), page_table, pages.
 
     Args:
         spec: how the layer attends.
         dtype: dtype of the pages.
-        activation_dtype: dtype of qkv and q.
+        activation_dtype: dtype of qkv.
         threads: threads of a workgroup.
     """
-    queries = spec.query_heads * spec.key_size
-    rotated = queries + spec.kv_heads * spec.key_size
+    turned = (spec.query_heads + spec.kv_heads) * _pairs(spec)
+    tasks = turned + spec.kv_heads * (_unturned(spec) + spec.value_size)
     with kernel("attention_append") as built:
         n = size()
         qkv = argument("qkv", (n, spec.qkv_width), activation_dtype)
         positions = argument("positions", (n,), "int32", view=True)
         sequences = argument("sequences", (n,), "int32", view=True)
         pages = Pages.arguments(spec, dtype)
-        q = argument("q", (n, queries), activation_dtype)
-        grid = [ceil_div(size(spec.qkv_width), threads), n]
-        with launch(grid, threads) as ((block, row), thread):
-            column = bind(block * i32(threads) + thread)
+        with launch([ceil_div(size(tasks), threads), n], threads) as ((block, row), thread):
+            task = bind(block * i32(threads) + thread)
             position = bind(positions[row])
             place = pages.find(sequences[row], position)
-            with when(column < i32(rotated)):
-                turned = bind(_rotated(spec, qkv, row, column, position))
-                with when(column < i32(queries)):
-                    store(q, (row, column), turned)
-                with when(column >= i32(queries)):
-                    at = pages.key(place, *_split(column - i32(queries), spec.key_size))
-                    store(pages.tensor, at, turned)
-            with when(T.And(column >= i32(rotated), column < i32(spec.qkv_width))):
-                at = pages.value(place, *_split(column - i32(rotated), spec.value_size))
-                store(pages.tensor, at, qkv[row, column])
+            _rotate(spec, qkv, row, position, task, (pages, place))
+            _copy(spec, qkv, row, bind(task - i32(turned)), (pages, place))
     return built.get()
 
 
@@ -74,37 +67,82 @@ def append(spec: AttentionSpec, dtype: str, activation_dtype: str, threads: int)
 def rotate(spec: AttentionSpec, activation_dtype: str, threads: int) -> PrimFunc:
     """`AttentionKernels.rotate`: the queries of a layer without keys of its own.
 
-    Arguments of the kernel: q (n, query_heads * key_size), positions (n,), turned, of q's shape.
+    Arguments of the kernel: qkv (n, qkv_width), positions (n,).
 
     Args:
         spec: how the layer attends.
-        activation_dtype: dtype of the queries.
+        activation_dtype: dtype of qkv.
         threads: threads of a workgroup.
     """
-    width = spec.query_heads * spec.key_size
+    tasks = spec.query_heads * _pairs(spec)
     with kernel("attention_rotate") as built:
         n = size()
-        q = argument("q", (n, width), activation_dtype)
+        qkv = argument("qkv", (n, spec.qkv_width), activation_dtype)
         positions = argument("positions", (n,), "int32", view=True)
-        turned = argument("turned", (n, width), activation_dtype)
-        with launch([ceil_div(size(width), threads), n], threads) as ((block, row), thread):
-            column = bind(block * i32(threads) + thread)
-            with when(column < i32(width)):
-                value = _rotated(spec, q, row, column, positions[row])
-                store(turned, (row, column), value)
+        with launch([ceil_div(size(tasks), threads), n], threads) as ((block, row), thread):
+            task = bind(block * i32(threads) + thread)
+            _rotate(spec, qkv, row, positions[row], task)
     return built.get()
 
 
-def _rotated(spec: AttentionSpec, x: Buffer, row: Expr, column: Expr, position: Expr) -> Expr:
-    """The rotated element of a column of x, whose rows are heads side by side."""
-    _, i = _split(column, spec.key_size)
-    head = bind(column - i)
-    return rotate_element(
-        spec.rope, lambda i: load_f32(x, (row, head + i)), i, position, spec.key_size
-    )
+def _pairs(spec: AttentionSpec) -> int:
+    """Pairs of a head that are rotated."""
+    return 0 if spec.rope is None else len(spec.rope.frequencies)
 
 
-def _split(column: Expr, head_size: int) -> tuple[Expr, Expr]:
-    """Head and element of a column."""
-    column = bind(column)
-    return bind(T.truncdiv(column, i32(head_size))), bind(T.truncmod(column, i32(head_size)))
+def _unturned(spec: AttentionSpec) -> int:
+    """Elements of a key that are not rotated, its last."""
+    return spec.key_size - 2 * _pairs(spec)
+
+
+def _rotate(
+    spec: AttentionSpec,
+    qkv: Buffer,
+    row: Expr,
+    position: Expr,
+    task: Expr,
+    own: tuple[Pages, Place] | None = None,
+) -> None:
+    """One pair of a row's queries, or of its keys where the layer has pages of its own."""
+    if spec.rope is None:
+        return
+    heads = spec.query_heads + (0 if own is None else spec.kv_heads)
+    with _task(task, heads, _pairs(spec)) as (head, pair):
+        elements = pair_elements(spec.rope, pair)
+        columns = [bind(head * i32(spec.key_size) + i) for i in elements]
+        a, b = (load_f32(qkv, (row, column)) for column in columns)
+        turned = rotate_pair(spec.rope, pair, a, b, position)
+        key_head = head - i32(spec.query_heads)
+        with when(key_head < i32(0)):
+            for column, value in zip(columns, turned, strict=True):
+                store(qkv, (row, column), value)
+        if own is not None:
+            pages, place = own
+            with when(key_head >= i32(0)):
+                for i, value in zip(elements, turned, strict=True):
+                    store(pages.tensor, pages.key(place, key_head, i), value)
+
+
+def _copy(
+    spec: AttentionSpec, qkv: Buffer, row: Expr, task: Expr, own: tuple[Pages, Place]
+) -> None:
+    """One element of a row's keys that is not rotated, or of its values."""
+    (pages, place), unturned = own, _unturned(spec)
+    keys = spec.query_heads * spec.key_size
+    values = keys + spec.kv_heads * spec.key_size
+    if unturned:
+        with _task(task, spec.kv_heads, unturned) as (head, i):
+            element = bind(i + i32(spec.key_size - unturned))
+            column = i32(keys) + head * i32(spec.key_size) + element
+            store(pages.tensor, pages.key(place, head, element), qkv[row, column])
+    task = bind(task - i32(spec.kv_heads * unturned))
+    with _task(task, spec.kv_heads, spec.value_size) as (head, i):
+        column = i32(values) + head * i32(spec.value_size) + i
+        store(pages.tensor, pages.value(place, head, i), qkv[row, column])
+
+
+@contextmanager
+def _task(task: Expr, heads: int, elements: int) -> Iterator[tuple[Expr, Expr]]:
+    """A block for the first tasks, one for each element of some heads: yields head and element."""
+    with when(T.And(task >= i32(0), task < i32(heads * elements))):
+        yield bind(T.truncdiv(task, i32(elements))), bind(T.truncmod(task, i32(elements)))

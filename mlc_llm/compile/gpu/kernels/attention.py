@@ -25,13 +25,14 @@ def decode(
 ) -> PrimFunc:
     """`AttentionKernels.decode`: rows that are tokens by themselves.
 
-    Arguments of the kernel: q (n, query_heads * key_size), positions (n,), sequences (n,),
-    page_table, pages, sinks (query_heads,) if the layer has them, out (n, out_width).
+    Arguments of the kernel: qkv (n, qkv_width), of which the queries are read; positions (n,),
+    sequences (n,), page_table, pages, sinks (query_heads,) if the layer has them,
+    out (n, out_width).
 
     Args:
         spec: how the layer attends.
         dtype: dtype of the pages.
-        activation_dtype: dtype of q and out.
+        activation_dtype: dtype of qkv and out.
         threads: threads of a workgroup, a power of two.
         memory: bytes of its memory.
     """
@@ -82,7 +83,7 @@ class _Arguments:
     """The arguments of a kernel; `starts` and `sinks` are None where it has none."""
 
     spec: AttentionSpec
-    q: Buffer
+    qkv: Buffer
     positions: Buffer
     sequences: Buffer
     starts: Buffer
@@ -98,7 +99,7 @@ class _Arguments:
         n = size()
         return _Arguments(
             spec,
-            q=argument("q", (n, spec.query_heads * spec.key_size), activation_dtype),
+            qkv=argument("qkv", (n, spec.qkv_width), activation_dtype),
             positions=argument("positions", (n,), "int32", view=True),
             sequences=argument("sequences", (n,), "int32", view=True),
             starts=argument("starts", (size(),), "int32", view=True) if prefill else None,
@@ -117,5 +118,5 @@ class _Arguments:
     ) -> Rows:
         """The rows of a workgroup; see there."""
         sequence = bind(self.sequences[T.min(first, self.tokens - i32(1))])
-        tensors = (self.q, self.positions, self.out)
+        tensors = (self.qkv, self.positions, self.out)
         return Rows(*tensors, first, count, sequence, head, place, tile.rows, self.spec, single)

@@ -102,7 +102,7 @@ class Rows:
     """The rows of a tile: queries of one sequence, and the heads that share a key head.
 
     Args:
-        q, positions, out: the tensors.
+        qkv, positions, out: the tensors.
         first: the sequence's first token in them.
         count: how many tokens it has there.
         sequence: its row in the page table.
@@ -113,7 +113,7 @@ class Rows:
         single: whether the tile's rows are all of one token.
     """
 
-    q: Buffer
+    qkv: Buffer
     positions: Buffer
     out: Buffer
     first: Expr
@@ -217,7 +217,7 @@ def _copy_queries(rows: Rows, q: Buffer, tile: Tile, thread: Expr) -> None:
         r = bind(T.truncdiv(at, i32(spec.key_size)))
         i = bind(T.truncmod(at, i32(spec.key_size)))
         column = rows.head(r) * i32(spec.key_size) + i
-        store(q, (r, i), load_f32(rows.q, (rows.token(r), column)) * factor)
+        store(q, (r, i), load_f32(rows.qkv, (rows.token(r), column)) * factor)
 
 
 def _capped(spec: AttentionSpec, product: Expr) -> Expr:

@@ -1,4 +1,4 @@
-"""Rotary position embedding of one element of a head.
+"""Rotary position embedding of a pair of a head.
 
 The elements a and b of pair i of a head, at position p, become
 
@@ -13,7 +13,6 @@ there, with an error of 3e-7 for each thousand turns.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from tvm.script.ir_builder import tirx as T
 
@@ -25,40 +24,26 @@ TURN = (6.25, 0.03125, 2 * math.pi - 6.28125)
 """2 pi in parts. The first have so few bits that their product with a number of turns is exact."""
 
 
-def rotate_element(
-    rope: Rope | None, load: Callable[[Expr], Expr], i: Expr, position: Expr, head_size: int
-) -> Expr:
-    """Element `i` of a rotated head, as a float32 expression.
+def pair_elements(rope: Rope, pair: Expr) -> tuple[Expr, Expr]:
+    """Which elements of a head a pair is."""
+    if rope.interleaved:
+        return bind(pair * i32(2)), bind(pair * i32(2) + i32(1))
+    return pair, bind(pair + i32(len(rope.frequencies)))
+
+
+def rotate_pair(rope: Rope, pair: Expr, a: Expr, b: Expr, position: Expr) -> tuple[Expr, Expr]:
+    """The elements of a rotated pair, as float32 expressions that are read before both are written.
 
     Args:
-        rope: None leaves the head as it is.
-        load: gives an element of the head as float32.
-        i: which element.
+        rope: how heads are rotated.
+        pair: which pair.
+        a, b: its elements as float32.
         position: the token's position.
-        head_size: elements of the head.
     """
-    if rope is None:
-        return load(i)
-    pair, second, other = _pair(rope, i)
     angle = _within_a_turn(f32(position) * _choose(rope.frequencies, pair))
-    cos, sin = (_times(f(angle), rope.factor) for f in (T.cos, T.sin))
-    element, partner = bind(load(i)), bind(load(other))
-    turned = element * cos + T.Select(second, partner, -partner) * sin
-    rotated = 2 * len(rope.frequencies)
-    return turned if rotated == head_size else T.Select(i < i32(rotated), turned, element)
-
-
-def _pair(rope: Rope, i: Expr) -> tuple[Expr, Expr, Expr]:
-    """Of an element: its pair's number, whether it is the second of the pair, and the other one.
-
-    An element that is not rotated is taken to be of some pair of its head.
-    """
-    if rope.interleaved:
-        second = T.truncmod(i, i32(2)) == i32(1)
-        return T.truncdiv(i, i32(2)), second, T.bitwise_xor(i, i32(1))
-    half = i32(len(rope.frequencies))
-    pair, second = bind(T.truncmod(i, half)), i >= half
-    return pair, second, pair + T.Select(second, i32(0), half)
+    cos, sin = (bind(_times(f(angle), rope.factor)) for f in (T.cos, T.sin))
+    a, b = bind(a), bind(b)
+    return bind(a * cos - b * sin), bind(b * cos + a * sin)
 
 
 def _times(value: Expr, factor: float) -> Expr:

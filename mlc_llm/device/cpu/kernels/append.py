@@ -50,47 +50,29 @@ Place = Callable[[Expr], tuple[Expr, ...]]
 
 @cache
 def append(spec: AttentionSpec, dtype: str, x_dtype: str) -> PrimFunc:
-    """Rotate the queries, and put rotated keys and values into the pages.
+    """Rotate the queries in place, and put rotated keys and values into the pages.
 
     Arguments of the kernel: those of `AttentionKernels.append`.
 
     Args:
         spec: how the layer attends.
         dtype: dtype of the pages.
-        x_dtype: dtype of qkv and q.
+        x_dtype: dtype of qkv.
     """
     with kernel("attention_append") as built:
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows)
         pages = Pages.argument(spec, dtype)
-        q = argument("q", (rows, spec.query_heads * spec.key_size), x_dtype)
 
         def append_row(row: Expr) -> None:
             position = bind(tables.position(row))
             page = tables.page_table[tables.sequence(row), T.truncdiv(position, i64(PAGE_SIZE))]
             page, slot = bind(T.Cast("int64", page)), bind(T.truncmod(position, i64(PAGE_SIZE)))
             turn = _Turn.at(position, spec.rope)
-            _queries(turn, qkv, q, row, spec)
-            keys = bind(i64(spec.query_heads * spec.key_size))
-            values = bind(keys + spec.kv_heads * spec.key_size)
-
-            def paged(which: int, head: Expr) -> Place:
-                return lambda e: (page, head, pages.element(which, slot, e))
-
+            _rotate_queries(turn, qkv, row, spec)
             with serial(spec.kv_heads) as head:
-                key = bind(keys + head * spec.key_size)
-                value = bind(values + head * spec.value_size)
-                _turned(
-                    turn,
-                    qkv,
-                    lambda e: (row, key + e),
-                    pages.pages,
-                    paged(KEY, head),
-                    spec.key_size,
-                )
-                source = (lambda e: (row, value + e), paged(VALUE, head))
-                _copy(qkv, source[0], pages.pages, source[1], 0, spec.value_size)
+                _append_head(turn, qkv, row, pages, head, page, slot)
 
         each_token(rows, append_row)
     return built.get()
@@ -98,7 +80,7 @@ def append(spec: AttentionSpec, dtype: str, x_dtype: str) -> PrimFunc:
 
 @cache
 def rotate(spec: AttentionSpec, x_dtype: str) -> PrimFunc:
-    """Rotate the queries of a layer that uses the keys and values of another.
+    """Rotate, in place, the queries of a layer that uses the keys and values of another.
 
     Arguments of the kernel: those of `AttentionKernels.rotate`.
 
@@ -107,17 +89,52 @@ def rotate(spec: AttentionSpec, x_dtype: str) -> PrimFunc:
         x_dtype: dtype of the queries.
     """
     with kernel("attention_rotate") as built:
-        rows, width = size(), spec.query_heads * spec.key_size
-        x = argument("x", (rows, width), x_dtype)
+        rows = size()
+        qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         positions = argument("positions", (rows,), "int32", view=True)
-        q = argument("q", (rows, width), x_dtype)
 
         def rotate_row(row: Expr) -> None:
             turn = _Turn.at(bind(T.Cast("int64", positions[row])), spec.rope)
-            _queries(turn, x, q, row, spec)
+            _rotate_queries(turn, qkv, row, spec)
 
         each_token(rows, rotate_row)
     return built.get()
+
+
+def _rotate_queries(turn: _Turn | None, qkv: Buffer, row: Expr, spec: AttentionSpec) -> None:
+    """The query heads, which are the first columns."""
+    if turn is None:
+        return
+    with serial(spec.query_heads) as head:
+        first = bind(head * spec.key_size)
+
+        def at(element: Expr) -> tuple[Expr, ...]:
+            return row, first + element
+
+        turn.rotate(qkv, at, qkv, at)
+
+
+def _append_head(
+    turn: _Turn | None, qkv: Buffer, row: Expr, pages: Pages, head: Expr, page: Expr, slot: Expr
+) -> None:
+    """The key and the value of one head."""
+    spec = pages.spec
+    keys = spec.query_heads * spec.key_size
+    key = bind(keys + head * spec.key_size)
+    value = bind(keys + spec.kv_heads * spec.key_size + head * spec.value_size)
+
+    def column(first: Expr) -> Place:
+        return lambda element: (row, first + element)
+
+    def paged(which: int) -> Place:
+        return lambda element: (page, head, pages.element(which, slot, element))
+
+    rotated = 0
+    if turn is not None:
+        turn.rotate(qkv, column(key), pages.pages, paged(KEY))
+        rotated = 2 * len(turn.rope.frequencies)
+    _copy(qkv, column(key), pages.pages, paged(KEY), rotated, spec.key_size)
+    _copy(qkv, column(value), pages.pages, paged(VALUE), 0, spec.value_size)
 
 
 @dataclass(frozen=True)
@@ -159,28 +176,6 @@ class _Turn:
             b = bind(load_f32(source, at(second), lanes))
             store_f32(out, out_at(first), a * c - b * s, lanes)
             store_f32(out, out_at(second), b * c + a * s, lanes)
-
-
-def _queries(turn: _Turn | None, x: Buffer, q: Buffer, row: Expr, spec: AttentionSpec) -> None:
-    """The query heads, which are the first columns of x."""
-    with serial(spec.query_heads) as head:
-        first = bind(head * spec.key_size)
-
-        def at(element: Expr) -> tuple[Expr, ...]:
-            return row, first + element
-
-        _turned(turn, x, at, q, at, spec.key_size)
-
-
-def _turned(
-    turn: _Turn | None, source: Buffer, at: Place, out: Buffer, out_at: Place, d: int
-) -> None:
-    """One head of d elements: the first ones rotated, the others as they are."""
-    rotated = 0
-    if turn is not None:
-        turn.rotate(source, at, out, out_at)
-        rotated = 2 * len(turn.rope.frequencies)
-    _copy(source, at, out, out_at, rotated, d)
 
 
 def _copy(source: Buffer, at: Place, out: Buffer, out_at: Place, begin: int, end: int) -> None:

@@ -55,12 +55,12 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
     Args:
         spec: how the layer attends.
         dtype: dtype of the pages.
-        x_dtype: dtype of q and out.
+        x_dtype: dtype of qkv and out.
         isa: what the CPU offers.
     """
     with kernel("attention_decode") as built:
         rows = size()
-        q = argument("q", (rows, spec.query_heads * spec.key_size), x_dtype)
+        qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows)
         pages = Pages.argument(spec, dtype)
         sinks = _sinks(spec)
@@ -90,7 +90,7 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
                 first, of_row = spans(number)
                 start = bind(of_row.first(item - pieces.starts[number]))
                 source = Source(pages, tables, bind(tables.sequence(row)), h)
-                query = Row(q, row, h, bind(tables.position(row)), first)
+                query = Row(qkv, row, h, bind(tables.position(row)), first)
                 piece = attend_piece(query, source, mask, start, isa)
                 with when(pieces.alone(number)):
                     write_piece(piece, sinks, out, row, bind(h * spec.group))
@@ -108,7 +108,7 @@ def prefill(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc
     Args:
         spec: how the layer attends.
         dtype: dtype of the pages.
-        x_dtype: dtype of q and out.
+        x_dtype: dtype of qkv and out.
         isa: what the CPU offers.
 
     Raises:
@@ -116,13 +116,13 @@ def prefill(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc
     """
     with kernel("attention_prefill") as built:
         rows = size()
-        q = argument("q", (rows, spec.query_heads * spec.key_size), x_dtype)
+        qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows, prefill=True)
         pages = Pages.argument(spec, dtype)
         sinks = _sinks(spec)
         out = argument("out", (rows, spec.out_width), x_dtype)
         with serial(tables.starts.shape[0] - 1) as part:
-            attend_many(q, tables, pages, sinks, out, part, isa)
+            attend_many(qkv, tables, pages, sinks, out, part, isa)
     return built.get()
 
 

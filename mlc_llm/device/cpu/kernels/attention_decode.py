@@ -57,14 +57,14 @@ class Row:
     """The query heads of one row that share a key head.
 
     Args:
-        q: all queries (rows, query heads * key size).
+        qkv: (rows, qkv width), of which the queries are the first columns.
         row: the row.
         head: the key head.
         position: the row's position.
         seen_from: the first key in its window.
     """
 
-    q: Buffer
+    qkv: Buffer
     row: Expr
     head: Expr
     position: Expr
@@ -159,7 +159,7 @@ def _load_query(piece: Piece, row: Row) -> None:
     scale = splat(f32(query_scale(piece.spec)), lanes)
     with serial(piece.heads) as j, serial(piece.vectors(KEY)) as i:
         at = (row.row, (row.head * piece.heads + j) * width + i * lanes)
-        store(piece.query, (j, i * lanes), load_f32(row.q, at, lanes) * scale, lanes)
+        store(piece.query, (j, i * lanes), load_f32(row.qkv, at, lanes) * scale, lanes)
 
 
 def _scores(piece: Piece, source: Source, first_page: Expr, count: Expr) -> None:

@@ -91,7 +91,13 @@ class _Tile:
 
 
 def attend_many(
-    q: Buffer, tables: Tables, pages: Pages, sinks: Buffer | None, out: Buffer, part: Expr, isa: Isa
+    qkv: Buffer,
+    tables: Tables,
+    pages: Pages,
+    sinks: Buffer | None,
+    out: Buffer,
+    part: Expr,
+    isa: Isa,
 ) -> None:
     """Emit `out` of the rows starts[part] .. starts[part + 1] - 1, tokens of one sequence.
 
@@ -114,7 +120,7 @@ def attend_many(
         t = bind(T.Select(T.truncmod(t, i64(2)) == i64(0), half, tiles - 1 - half))
         rows = TileRows(begin, queries, bind(t * per_tile), per_tile, spec.group, h)
         source, tile = Source(pages, tables, sequence, h), _Tile.allocate(spec, isa)
-        load_rows(q, rows, spec, tile.q, isa)
+        load_rows(qkv, rows, spec, tile.q, isa)
         first, end = _begin(tile, rows, tables, sinks)
         spans = tile.mask.spans(first, end, CHUNK)
         with serial(spans.count) as c:

@@ -61,8 +61,8 @@ class TileRows:
         return bind(T.And(i < i64(self.tokens), self.token + i < self.queries))
 
 
-def load_rows(q: Buffer, rows: TileRows, spec: AttentionSpec, tile: Buffer, isa: Isa) -> None:
-    """tile (d, rows) = q (tokens, heads * d), scaled."""
+def load_rows(qkv: Buffer, rows: TileRows, spec: AttentionSpec, tile: Buffer, isa: Isa) -> None:
+    """tile (d, rows) = the queries, which are the first columns of qkv, scaled."""
     d, count = (int(n) for n in tile.shape)
     lanes = gcd(d, isa.lanes)
     scale = splat(f32(query_scale(spec)), lanes)
@@ -71,7 +71,7 @@ def load_rows(q: Buffer, rows: TileRows, spec: AttentionSpec, tile: Buffer, isa:
         at = [(rows.begin + rows.token_of(i), bind(rows.head_of(i) * d)) for i in r]
         with serial(d // lanes) as column:
             e = bind(column * lanes)
-            lines = [bind(load_f32(q, (token, head + e), lanes) * scale) for token, head in at]
+            lines = [bind(load_f32(qkv, (token, head + e), lanes) * scale) for token, head in at]
             for i, line in enumerate(transpose(lines)):
                 store(tile, (e + i, block * lanes), line, lanes)
 

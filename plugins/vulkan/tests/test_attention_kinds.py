@@ -1,0 +1,63 @@
+"""Models whose layers attend in different ways on Vulkan, against NumPy in float64.
+
+`tests/compile/test_attention_kinds.py` compares that with transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from mlc_llm_vulkan import DEVICE
+
+from mlc_llm.plugin import Availability
+from mlc_llm.testing import attention_checks as checks
+from mlc_llm.testing.attention_kinds import (
+    KINDS,
+    VOCABULARY,
+    AttentionReference,
+    random_weights,
+)
+from mlc_llm.testing.attention_models import KindModel, compile_kind
+from mlc_llm.testing.workbench import prompt
+
+# Longer than the window, and than two of the chunks of keys that a workgroup goes over.
+IDS = prompt(301, VOCABULARY)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def model(vulkan: Availability, name: str, tmp_path_factory: pytest.TempPathFactory) -> KindModel:
+    """The kind's model, compiled for Vulkan with weights in float32."""
+    library = tmp_path_factory.mktemp("library") / "kind.so"
+    compile_kind(KINDS[name], "q0f32", DEVICE, library)
+    return KindModel(library, "q0f32", random_weights(KINDS[name]), DEVICE)
+
+
+@pytest.fixture(scope="module")
+def expected(name: str) -> AttentionReference:
+    return AttentionReference(KINDS[name], random_weights(KINDS[name]))
+
+
+CHECKS = (
+    checks.check_one_pass,
+    checks.check_chunks,
+    checks.check_prompts,
+    checks.check_greedy_text,
+    checks.check_going_back,
+)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_one_sequence(
+    model: KindModel, expected: AttentionReference, check: Callable[..., None]
+) -> None:
+    check(model, expected, IDS)
+
+
+def test_sequences_of_different_lengths(model: KindModel, expected: AttentionReference) -> None:
+    checks.check_batch(model, expected, 150)

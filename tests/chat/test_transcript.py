@@ -1,0 +1,159 @@
+"""Saved conversations: what is written, what is read, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlc_llm.chat.transcript import Transcript, read_transcript, write_transcript
+from mlc_llm.conversation import Message
+from mlc_llm.errors import SavedChatError
+
+MESSAGES = (
+    Message("system", "Be brief."),
+    Message("user", "Übung\n😀"),
+    Message("assistant", "", ()),
+    Message("user", "And?"),
+    Message("assistant", "So.", (12, 7, 300)),
+)
+
+TEXT = """{
+  "version": 2,
+  "model": "demo",
+  "messages": [
+    {
+      "role": "system",
+      "content": "Be brief."
+    },
+    {
+      "role": "user",
+      "content": "Übung\\n😀"
+    },
+    {
+      "role": "assistant",
+      "content": "",
+      "token_ids": []
+    },
+    {
+      "role": "user",
+      "content": "And?"
+    },
+    {
+      "role": "assistant",
+      "content": "So.",
+      "token_ids": [12, 7, 300]
+    }
+  ]
+}
+"""
+
+
+def test_the_format(tmp_path: Path) -> None:
+    """People can read it."""
+    path = tmp_path / "conversation.json"
+    write_transcript(path, Transcript("demo", MESSAGES))
+    assert path.read_text(encoding="utf-8") == TEXT
+    assert read_transcript(path) == Transcript("demo", MESSAGES)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+messages = st.builds(
+    Message, st.text(), st.text(), st.none() | st.lists(st.integers(), max_size=3).map(tuple)
+)
+
+
+@given(st.text(), st.lists(messages, max_size=4))
+def test_what_is_written_is_read(tmp_path_factory: Any, model: str, messages: Any) -> None:
+    path = tmp_path_factory.getbasetemp() / "any-conversation.json"
+    path.unlink(missing_ok=True)
+    transcript = Transcript(model, tuple(messages))
+    write_transcript(path, transcript)
+    assert read_transcript(path) == transcript
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    assert [message["content"] for message in whole["messages"]] == [m.content for m in messages]
+
+
+def test_a_model_whose_name_is_no_text(tmp_path: Path) -> None:
+    """As of a folder whose name is not UTF-8."""
+    write_transcript(tmp_path / "c.json", Transcript("\udcff", MESSAGES))
+    assert read_transcript(tmp_path / "c.json").model == "\udcff"
+
+
+def test_the_version_before(tmp_path: Path) -> None:
+    """It has no tokens; unknown fields are ignored."""
+    path = tmp_path / "c.json"
+    message = {"role": "user", "content": "Hi", "name": "x", "token_ids": "anything"}
+    path.write_text(json.dumps({"version": 1, "messages": [message], "saved": "today"}))
+    assert read_transcript(path) == Transcript("", (Message("user", "Hi"),))
+    write_transcript(path, Transcript("demo", MESSAGES))
+    assert read_transcript(path).messages == MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "not valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
+        ("\udcff", "not valid JSON"),
+        ("[]", "holds a list"),
+        ("{}", "is not a saved conversation"),
+        ('{"version": 1}', "is not a saved conversation"),
+        ('{"version": true, "messages": []}', "is not a saved conversation"),
+        ('{"version": 3, "messages": []}', "has version 3.*reads the versions 1 and 2"),
+        ('{"version": 1, "messages": [1]}', "message 1 is 1, not an object"),
+        ('{"version": 1, "messages": [{"role": "user"}]}', "message 1: content must be text"),
+        ('{"version": 1, "messages": [{"role": 1, "content": ""}]}', "role must be text"),
+    ],
+)
+def test_what_is_no_conversation(tmp_path: Path, content: str, message: str) -> None:
+    """It is not read, and not overwritten."""
+    path = tmp_path / "c.json"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    before = path.read_bytes()
+    with pytest.raises(SavedChatError, match=f"c.json.*{message}"):
+        read_transcript(path)
+    with pytest.raises(SavedChatError, match=f"stays as it is: .*{message}"):
+        write_transcript(path, Transcript("demo", MESSAGES))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("ids", ['"1"', "1", "[true]", "[1.0]", "[NaN]", "[[]]", "{}"])
+def test_tokens_that_are_none(tmp_path: Path, ids: str) -> None:
+    path, message = tmp_path / "c.json", f'{{"role": "", "content": "", "token_ids": {ids}}}'
+    path.write_text(f'{{"version": 2, "messages": [{message}]}}')
+    with pytest.raises(SavedChatError, match="message 1: token_ids must be a list of whole"):
+        read_transcript(path)
+
+
+def test_messages_are_not_shown_whole(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"version": 2, "messages": [["x" * 10_000]]}))
+    with pytest.raises(SavedChatError) as caught:
+        read_transcript(path)
+    assert len(str(caught.value)) < 300
+
+
+def test_files_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(SavedChatError, match="No such file"):
+        read_transcript(tmp_path / "absent.json")
+    with pytest.raises(SavedChatError, match="is not a file"):
+        read_transcript(tmp_path)
+    with pytest.raises(SavedChatError, match="is not a file"):
+        read_transcript(Path(os.devnull))
+    with pytest.raises(SavedChatError, match="stays as it is"):
+        write_transcript(tmp_path, Transcript("demo", MESSAGES))
+    with pytest.raises(SavedChatError, match="cannot be written: No such file"):
+        write_transcript(tmp_path / "absent" / "c.json", Transcript("demo", MESSAGES))
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    write_transcript(tmp_path / "link.json", Transcript("demo", MESSAGES))
+    assert (tmp_path / "link.json").is_symlink()
+    assert read_transcript(tmp_path / "real.json").messages == MESSAGES
