@@ -159,8 +159,9 @@ def _consecutive(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
 class PassTables:
     """The int32 tables of a pass, in one tensor that is allocated once and written in place.
 
-    The page table comes first, then the rows' positions and sequences, and where runs start. On a
-    device with memory of its own, what has changed is uploaded in one copy.
+    The rows' positions come first, since plain operators take only what begins its storage; then
+    their sequences, where runs start, and the page table. On a device with memory of its own, what
+    has changed is uploaded in one copy.
 
     Args:
         sequences: rows of the page table.
@@ -175,15 +176,15 @@ class PassTables:
     def __init__(self, sequences: int, pages: int, rows: int, device: tvm.runtime.Device) -> None:
         from tvm.runtime import empty
 
-        self._begin = sequences * pages
-        self._tensor = empty((self._begin + 3 * rows + 1,), "int32", device)
+        self._begin = 3 * rows + 1  # of the page table
+        self._tensor = empty((self._begin + sequences * pages,), "int32", device)
         self._on_host = on_host(device)
         words = self._tensor.shape[0]
         self._host = np.from_dlpack(self._tensor) if self._on_host else np.zeros(words, np.int32)
         self._host[:] = 0
-        self.page_table = self._host[: self._begin].reshape(sequences, pages)
-        self._page_table = self._view(0, sequences, pages)
-        self._rows = self._host[self._begin :]
+        self.page_table = self._host[self._begin :].reshape(sequences, pages)
+        self._page_table = self._view(self._begin, sequences, pages)
+        self._rows = self._host[: self._begin]
         self._uploaded = -1  # The pool's changes that the device's page table has.
         # Those of single rows, which come again and again. To keep those of prompts' many lengths
         # would leave small blocks of memory between large ones, which then cannot be given back.
@@ -226,19 +227,17 @@ class PassTables:
         return rows, ends
 
     def _make_views(self, rows: int, parts: int = 0) -> tuple[tuple[Any, ...], int]:
-        """The tables of a pass as tensors, and the words that they take after the page table."""
-        begin = self._begin
-        positions, sequences = self._view(begin, rows), self._view(begin + rows, rows)
+        """The tables of a pass as tensors, and the words that they take before the page table."""
+        positions, sequences = self._view(0, rows), self._view(rows, rows)
         views = (positions, sequences, self._page_table)
         if not parts:
             return views, 2 * rows
-        return (*views, self._view(begin + 2 * rows, parts + 1)), 2 * rows + parts + 1
+        return (*views, self._view(2 * rows, parts + 1)), 2 * rows + parts + 1
 
     def _view(self, begin: int, *shape: int) -> Any:
         return self._tensor._create_view(shape, "int32", begin * _BYTES)
 
     def _upload(self, used: int, changes: int) -> None:
-        begin = self._begin if changes == self._uploaded else 0
-        end = self._begin + used
-        self._view(begin, end - begin).copyfrom(self._host[begin:end])
+        end = used if changes == self._uploaded else len(self._host)
+        self._view(0, end).copyfrom(self._host[:end])
         self._uploaded = changes

@@ -101,6 +101,10 @@ class Lowering(nn.Mutator):
                 return CPUSiluAndMul(self.isa)
         return self.visit(name, node)
 
+    def visit_param(self, name: str, node: nn.Parameter) -> nn.Parameter:
+        self.steps.append(Repack((name,), (name,)))
+        return node
+
     def _packed(self, node: nn.Module, features: int | str, columns: int) -> PackedQ4 | PackedFloat:
         rows = features if isinstance(features, int) else None
         if isinstance(node, GroupQuantizedLinear | GroupQuantizedEmbedding):

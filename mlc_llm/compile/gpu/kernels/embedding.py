@@ -18,7 +18,7 @@ def embedding(table: Weight, dtype: str, threads: int) -> PrimFunc:
     """Arguments of the kernel: ids (m,) int32, the table's tensors, out (m, columns) `dtype`."""
     with kernel("embedding") as built:
         tokens, rows = size(), size()
-        ids = argument("ids", (tokens,), "int32", view=True)
+        ids = argument("ids", (tokens,), "int32")
         tensors = table.arguments(rows)
         out = argument("out", (tokens, table.columns), dtype)
         grid = [ceil_div(size(table.units), threads), tokens]

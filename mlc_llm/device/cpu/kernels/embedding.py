@@ -38,7 +38,7 @@ def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
     groups, whole = group_count(k), k // GROUP
     with kernel("q4_embedding") as built:
         tokens, blocks = size(), size()
-        ids = argument("ids", (tokens,), "int32", view=True)
+        ids = argument("ids", (tokens,), "int32")
         w = argument("w", (blocks, groups, 4, 64), "uint8")
         s = argument("s", (blocks, groups, ROWS), scale_dtype)
         out = argument("out", (tokens, k), out_dtype)
@@ -66,7 +66,7 @@ def float_embedding(k: int, weight_dtype: str, out_dtype: str) -> PrimFunc:
     """
     with kernel("float_embedding") as built:
         tokens, blocks = size(), size()
-        ids = argument("ids", (tokens,), "int32", view=True)
+        ids = argument("ids", (tokens,), "int32")
         packed = argument("packed", (blocks, k, ROWS), weight_dtype)
         out = argument("out", (tokens, k), out_dtype)
 
