@@ -19,9 +19,10 @@ from mlc_llm.quantization import scheme
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
+from mlc_llm.runtime.sequence import Run
 from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.manifest import MANIFEST_FILE

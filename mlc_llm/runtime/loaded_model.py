@@ -16,11 +16,11 @@ from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity, ModelFiles
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
-from mlc_llm.runtime.sequence import common_length, phase_runs, prompt_phases
+from mlc_llm.runtime.sequence import Run, common_length, phase_runs, prompt_phases
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads

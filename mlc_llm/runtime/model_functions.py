@@ -10,9 +10,9 @@ import numpy as np
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime.compiled_library import CompiledLibrary
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.placement import on_host
-from mlc_llm.runtime.sequence import DECODED, PREFILLED
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, Run
 from mlc_llm.runtime.token_input import TokenInput
 
 if TYPE_CHECKING:

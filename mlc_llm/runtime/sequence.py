@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -117,6 +118,13 @@ def common_length(
         ),
         min(len(tokens), len(other_tokens)),
     )
+
+
+class Run(NamedTuple):
+    """Tokens that a pass appends to a sequence."""
+
+    sequence: CachedSequence
+    tokens: Sequence[int]
 
 
 def prompt_phases(length: int, generated: Iterable[range] = ()) -> bytearray:

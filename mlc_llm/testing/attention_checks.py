@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.runtime.kv_cache import Run
+from mlc_llm.runtime.sequence import Run
 from mlc_llm.testing.attention_kinds import VOCABULARY, WINDOW
 from mlc_llm.testing.attention_models import KindModel
 from mlc_llm.testing.workbench import CHUNK, prompt

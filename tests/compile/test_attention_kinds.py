@@ -20,7 +20,7 @@ import pytest
 
 from mlc_llm.device.cpu import CPU
 from mlc_llm.plugin import AttentionSpec
-from mlc_llm.runtime.kv_cache import Run
+from mlc_llm.runtime.sequence import Run
 from mlc_llm.testing import attention_checks as checks
 from mlc_llm.testing.attention_checks import Expected
 from mlc_llm.testing.attention_kinds import (

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.page_pool import OutOfPages
 from mlc_llm.runtime.parameters import load_parameters
-from mlc_llm.runtime.sequence import CachedSequence
+from mlc_llm.runtime.sequence import CachedSequence, Run
 from mlc_llm.weights.folder import ModelFolder
 
 SCHEMES = ["q0f32", "q0f16", "q4f32_1", "q4f16_1"]

@@ -21,10 +21,10 @@ from mlc_llm.errors import SavedChatError
 from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import KVCacheGeometry, LayerAttention
-from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, Run
 
 from .conftest import Loader
 from .toy_library import HEAD_DIM, KV_HEADS, LAYERS, PAGE, VOCAB

@@ -15,10 +15,10 @@ from mlc_llm.plugin import Availability, ModelSpec
 from mlc_llm.plugin.registry import default_registry
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.kv_cache import KVCache, Run
+from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
-from mlc_llm.runtime.sequence import CachedSequence
+from mlc_llm.runtime.sequence import CachedSequence, Run
 from mlc_llm.weights.folder import ModelFolder
 
 TOLERANCE = {"q0f32": 1e-4, "q4f32_1": 1e-4, "q0f16": 2e-2, "q4f16_1": 2e-2}
