@@ -28,6 +28,8 @@ REVIEWED = (
     "activations must be 'a16' or 'a8', not VALUE",
     "the KV cache has no room for another sequence",
     "page N is not in use",
+    "the model was not loaded from files that would identify it",
+    "a field is there twice",
     "a sequence of N tokens is longer than the cache's M",
     "cannot pop N of M tokens",
     "no tokens were given",
