@@ -19,14 +19,16 @@ class Child:
     Args:
         command: the interpreter and its arguments.
         threads: threads that the side may use.
+        tree: the checkout whose code it runs.
     """
 
-    def __init__(self, command: list[str], threads: int) -> None:
+    def __init__(self, command: list[str], threads: int, tree: Path = ROOT) -> None:
         # OpenMP's and TVM's pools are sized by their variables where no argument reaches them.
         environment = {
             **os.environ,
             "OMP_NUM_THREADS": str(threads),
             "TVM_NUM_THREADS": str(threads),
+            "PYTHONPATH": str(tree),
         }
         self.command = command
         self.process = subprocess.Popen(
@@ -34,7 +36,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=ROOT,
+            cwd=tree,
             env=environment,
         )
         self.about: dict[str, Any] = self._receive()["ready"]

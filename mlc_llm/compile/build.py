@@ -97,7 +97,7 @@ def lower(
     attention = architecture.attention(config)
     prefill: Phase = "decode" if spec.deterministic else "prefill"
     models: dict[Phase, nn.Module] = {}
-    for phase in {prefill, "decode"}:
+    for phase in dict.fromkeys((prefill, "decode")):
         stored = quantize_model(architecture.module(config, dtype), quantization)
         params = stored_parameters(stored)
         models[phase], steps = codegen.lower(stored, phase)
