@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     import tvm
 
 _BYTES = np.dtype(np.int32).itemsize
+_MOST_KEPT = 64
+"""Most rows of a decode whose views are kept."""
 
 
 class PassTables:
@@ -47,9 +48,9 @@ class PassTables:
         self._page_table = self._view(self._begin, sequences, pages)
         self._rows = self._host[: self._begin]
         self._uploaded = -1  # The pool's changes that the device's page table has.
-        # Those of single rows, which come again and again. To keep those of prompts' many lengths
-        # would leave small blocks of memory between large ones, which then cannot be given back.
-        self._row_views = lru_cache(maxsize=64)(self._make_views)
+        # Those of decodes, which come again and again. To keep those of prompts' many lengths would
+        # leave small blocks of memory between large ones, which then cannot be given back.
+        self._decode_views: dict[int, tuple[tuple[Any, ...], int]] = {}
 
     def write(self, runs: Sequence[Run], starts: bool, changes: int) -> tuple[Any, ...]:
         """Write the rows of a pass; returns the views that the library's functions take.
@@ -71,7 +72,10 @@ class PassTables:
             self._rows[2 * rows + 1 : 2 * rows + 1 + parts] = [*ends]
             views, used = self._make_views(rows, parts)
         else:
-            views, used = self._row_views(rows)
+            known = self._decode_views.get(rows)
+            views, used = known if known is not None else self._make_views(rows)
+            if known is None and rows <= _MOST_KEPT:
+                self._decode_views[rows] = views, used
         if not self._on_host:
             self._upload(used, changes)
         return views
