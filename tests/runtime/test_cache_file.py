@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -20,7 +21,7 @@ from safetensors import safe_open
 from mlc_llm.errors import SavedChatError
 from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.identity import Identity
+from mlc_llm.runtime.identity import Identity, ModelFiles
 from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import KVCacheGeometry, LayerAttention
@@ -320,6 +321,23 @@ class TestSequences:
             file.restore(cache, two, 24)
         assert (len(two), cache.pool.available) == (0, 3)
         assert len(taken) == 3
+
+
+class TestIdentity:
+    def test_it_is_of_the_files_as_they_were(self, tmp_path: Path) -> None:
+        files = [tmp_path / "library.so", tmp_path / "manifest.json"]
+        for file in files:
+            file.write_bytes(file.name.encode())
+        made = [ModelFiles("toy", *files) for _ in range(3)]
+        digests = [hashlib.sha256(file.name.encode()).hexdigest() for file in files]
+        assert made[0].identity == Identity("toy", *digests)
+        files[0].write_bytes(b"another one")
+        with pytest.raises(SavedChatError, match=r"library\.so has changed since the model"):
+            _ = made[1].identity
+        files[0].unlink()
+        with pytest.raises(SavedChatError, match=r"library\.so, from .* cannot be read: No such"):
+            _ = made[2].identity
+        assert made[0].identity == Identity("toy", *digests)  # it is known already
 
 
 @pytest.fixture

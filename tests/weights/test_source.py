@@ -6,7 +6,7 @@ import pytest
 
 import mlc_llm
 from mlc_llm.errors import ModelNotFoundError
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.source import DEMO, model_name, resolve_model
 
 PACKAGE = Path(mlc_llm.__file__).parent
 
@@ -115,3 +115,11 @@ def test_a_folder_that_is_no_model_does_not_hide_the_demo(working_folder):
 def test_the_demo_is_a_name_and_no_path(working_folder, model):
     with pytest.raises(ModelNotFoundError):
         resolve_model(model)
+
+
+def test_what_a_model_is_called(working_folder):
+    assert model_name(Path("dist/my-model")) == "my-model"
+    assert model_name(Path()) == working_folder.name
+    assert model_name(PACKAGE / "demo") == "demo"
+    snapshot = Path("hub/models--org--name--x/snapshots/0123abc")
+    assert model_name(snapshot) == "HF://org/name--x"
