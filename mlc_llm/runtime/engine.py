@@ -42,9 +42,6 @@ class Stop:
     def __init__(self) -> None:
         self._event = threading.Event()
 
-    def __bool__(self) -> bool:
-        return self._event.is_set()
-
     def set(self) -> None:
         """Ask to stop."""
         self._event.set()

@@ -97,7 +97,7 @@ class LoadedModel:
         window = Window.choose(config, metadata)
         require_parameters(folder, adapter)
         _require_memory(metadata, window, folder, device, adapter)
-        parameters = load_parameters(compiled, folder, device, stop or Stop())
+        parameters = load_parameters(compiled, folder, device, stop)
         vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
         functions = ModelFunctions(compiled, parameters, device, vocab_size)
         files = ModelFiles(model_name(folder.path), library, manifest_path(folder.path))

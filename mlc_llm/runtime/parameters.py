@@ -84,7 +84,10 @@ def _check_vocabulary(sizes: Mapping[str, int], folder: ModelFolder) -> None:
 
 
 def load_parameters(
-    library: CompiledLibrary, folder: ModelFolder, device: tvm.runtime.Device, stop: Stop
+    library: CompiledLibrary,
+    folder: ModelFolder,
+    device: tvm.runtime.Device,
+    stop: Stop | None = None,
 ) -> Any:
     """Upload the parameters, repacked for the kernels; runs in the engine thread.
 
@@ -95,7 +98,7 @@ def load_parameters(
         library: the library, whose functions repack them.
         folder: where the stored tensors are.
         device: where they go.
-        stop: looked at between the steps.
+        stop: looked at between the steps; None where nobody can ask to stop.
 
     Returns:
         The array of tensors that the library's functions take as ``params``.
@@ -103,13 +106,15 @@ def load_parameters(
     Raises:
         LibraryError: a repacking function is missing, or does not say what it makes.
         ModelFolderError: a tensor cannot be read.
+        CancelledError: the request was asked to stop.
     """
     import tvm_ffi
 
     memory = weight_memory(device)
     parameters: list[Any] = []
     for step in library.metadata.repack:
-        stop.check()
+        if stop is not None:
+            stop.check()
         stored = [folder.read(name) for name in step.inputs]
         if step.function is None:
             parameters += map(memory.keep, stored)

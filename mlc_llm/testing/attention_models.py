@@ -18,7 +18,6 @@ from mlc_llm.quantization.packing import quantize
 from mlc_llm.quantization.scheme import scheme
 from mlc_llm.runtime import kv_cache
 from mlc_llm.runtime.compiled_library import CompiledLibrary
-from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
@@ -139,7 +138,7 @@ class KindModel:
         self._device: tvm.runtime.Device = device.open(0)
         self._library = CompiledLibrary(library, self._device)
         folder = cast(ModelFolder, _Weights(weights, quantization))
-        parameters = load_parameters(self._library, folder, self._device, Stop())
+        parameters = load_parameters(self._library, folder, self._device)
         self.functions = ModelFunctions(self._library, parameters, self._device, VOCABULARY)
 
     def sequential(self, chunk: int) -> LoadedModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import ConfigError, LibraryError, ModelFolderError
+from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters
@@ -134,6 +136,36 @@ def test_loading_releases_the_inputs(folder: Path, toy_path: Path) -> None:
         file.write(bytes(4096))
     model.reset()
     np.testing.assert_array_equal(model.feed([1, 2, 3]), before)
+
+
+def test_loading_is_stopped(folder: Path, toy_path: Path) -> None:
+    """An interrupt while the weights are uploaded takes effect at the next step."""
+    import tvm
+
+    stop = Stop()
+    stop.set()
+    with pytest.raises(CancelledError):
+        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=stop)
+    LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=Stop()).feed([1])
+
+
+def test_loading_is_stopped_between_steps(
+    folder: Path, toy_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tvm
+
+    stop, read = Stop(), ModelFolder.read
+    names: list[str] = []
+
+    def interrupted(opened: ModelFolder, name: str) -> Any:
+        names.append(name)
+        stop.set()
+        return read(opened, name)
+
+    monkeypatch.setattr(ModelFolder, "read", interrupted)
+    with pytest.raises(CancelledError):
+        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=stop)
+    assert names == toy_library.metadata()["repack"][0]["inputs"]
 
 
 def test_a_library_that_makes_something_else(folder: Path, toy_path: Path, tmp_path: Path) -> None:
