@@ -245,7 +245,7 @@ class ChatModule:
         Raises:
             ConfigError: a message is malformed, or the template has no memory; the history stays.
             TemplateError: the template has no role of that name; the history stays.
-            TokenizerError: a message holds what is no character; the history stays.
+            TokenizerError: a message has an invalid character; the history stays.
         """
         return self._dialogue.conversation.messages
 
@@ -268,8 +268,8 @@ class ChatModule:
         """Write the conversation to a file, and its keys and values beside it.
 
         The file is JSON that people can read. The other one, whose name is the same and ``.kv``,
-        spares the model to read the conversation again; it can be deleted. Saved conversations
-        that are there are replaced, anything else is not.
+        saves the model from reading the conversation again; it can be deleted. An existing saved
+        conversation is replaced, any other file is not.
 
         Args:
             path: the file.
@@ -297,7 +297,7 @@ class ChatModule:
                 stays.
             ConfigError: the template has no memory; the history stays.
             TemplateError: the template has no role of a message; the history stays.
-            TokenizerError: a message holds what is no character; the history stays.
+            TokenizerError: a message has an invalid character; the history stays.
         """
         with self._turns.take():
             self._open_chat()

@@ -153,7 +153,7 @@ class Dialogue:
         """
         self._require_memory("set")
         transcript = read_transcript(path)
-        self.restore(saving.known(self._chat, transcript.messages))
+        self.restore(saving.without_wrong_tokens(self._chat, transcript.messages))
         return saving.restore(self._chat, self.conversation, path, transcript)
 
     def _require_memory(self, purpose: str) -> None:

@@ -1,8 +1,8 @@
 """Saving a conversation in files, and going on from them.
 
 The messages are a text for people (:mod:`mlc_llm.chat.transcript`). Their keys and values stand in
-a second file beside it, whose name ends in ``.kv`` (:mod:`mlc_llm.runtime.cache_file`): it spares
-the model to read the conversation again, and can be deleted.
+a second file beside it, whose name ends in ``.kv`` (:mod:`mlc_llm.runtime.cache_file`): it saves
+the model from reading the conversation again, and can be deleted.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def save(chat: LoadedChat, conversation: Conversation, path: Path) -> SavedChat:
         ) from None
 
 
-def known(chat: LoadedChat, messages: Iterable[Message]) -> tuple[Message, ...]:
-    """Messages that anybody may have written, without tokens that do not spell their content."""
+def without_wrong_tokens(chat: LoadedChat, messages: Iterable[Message]) -> tuple[Message, ...]:
+    """Messages of a file, without ``token_ids`` that do not spell their content."""
 
     def checked(message: Message) -> Message:
         ids, size = message.token_ids, chat.model.vocab_size

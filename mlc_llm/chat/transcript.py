@@ -2,14 +2,14 @@
 
 The file is a JSON object:
 
-- ``version``: 2, the version of this format; 1 is read, too, and has no ``token_ids``;
+- ``version``: 2, the version of this format; version 1, which has no ``token_ids``, is read too;
 - ``model``: the name of the model;
 - ``messages``: the conversation in OpenAI's form, objects with ``role`` and ``content``. The first
   is the system message where the model's template has a place for one. A generated answer may have
   its ``token_ids``.
 
-Unknown fields are ignored. Whoever edits a message may leave its ``token_ids`` as they are: those
-that do not spell the content are of no use, see :func:`mlc_llm.conversation.spelling.is_spelling`.
+Unknown fields are ignored. If you edit a message, you may leave its ``token_ids``: those
+that do not spell the content are not used, see :func:`mlc_llm.conversation.spelling.is_spelling`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Transcript:
 
     @property
     def turns(self) -> int:
-        """How many messages are no system messages."""
+        """Number of messages that are not system messages."""
         return sum(message.role != "system" for message in self.messages)
 
 
 def write_transcript(path: Path, transcript: Transcript) -> None:
-    """Write a conversation; a file that is there is replaced only if it is one, too.
+    """Write a conversation; an existing file is replaced only if it is a conversation too.
 
     Raises:
         SavedChatError: the file cannot be written, or something else is there.

@@ -15,7 +15,7 @@ import click
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="The library's file."
 )
 @click.option("--opt", default="", help="Compilation options, such as activations=a8.")
-@click.option("--deterministic", is_flag=True, help="Compute prompts just as answers.")
+@click.option("--deterministic", is_flag=True, help="Compute prompts the same way as answers.")
 def command(model: str, device: str, output: Path | None, opt: str, deterministic: bool) -> None:
     """Compile the library of MODEL, a model folder or HF://org/name.
 

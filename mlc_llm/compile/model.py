@@ -31,7 +31,7 @@ def compile_model(
         device: ``auto``, a device's name, or ``name:index``.
         output: the library's file; by default ``{folder's name}-{device}.so`` in the folder.
         opt: compilation options, such as ``"activations=a8"``.
-        deterministic: compute prompts just as answers; see ``ChatConfig``.
+        deterministic: compute prompts the same way as answers; see ``ChatConfig``.
 
     Returns:
         The library's path.

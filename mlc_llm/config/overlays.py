@@ -171,7 +171,7 @@ class ChatConfig(Overlay):
         max_batch_size: most sequences that are generated at once.
         num_threads: threads of the CPU; by default see :mod:`mlc_llm.runtime.threads`.
         opt: compilation options, such as ``"activations=a8"``.
-        deterministic: compute prompts just as answers, so that an answer does not depend on
+        deterministic: compute prompts the same way as answers, so that an answer does not depend on
             whether earlier ones were generated here or came back as messages; slower in the
             prefill.
     """

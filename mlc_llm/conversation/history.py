@@ -106,7 +106,7 @@ class Conversation:
         Raises:
             TemplateError: the template has no role of that name.
             ConfigError: there is no message, or a message is malformed.
-            TokenizerError: a message holds what is no character.
+            TokenizerError: a message has an invalid character.
         """
         return list(self.prompt(messages).ids)
 

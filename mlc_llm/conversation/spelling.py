@@ -26,7 +26,7 @@ def spelling(
 def is_spelling(
     tokenizer: Tokenizer, token_ids: Sequence[int], content: str, vocab_size: int
 ) -> bool:
-    """Whether tokens that anybody may have written down say what ``content`` says, and no more.
+    """Whether tokens of unknown origin say what ``content`` says, and no more.
 
     Control tokens have no text, so that the text alone would not show them: each token must have
     text of its own.

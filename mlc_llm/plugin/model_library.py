@@ -30,7 +30,7 @@ class ModelSpec(BaseModel):
         shape: the architecture's ``ModelConfig.shape()``.
         quantization: the quantisation's name.
         opt: compilation options, in canonical form.
-        deterministic: whether prompts are computed just as answers are.
+        deterministic: whether prompts are computed the same way as answers.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -55,7 +55,7 @@ class ModelSpec(BaseModel):
             model: the folder's ``mlc-chat-config.json``, overrides applied.
             architecture: the architecture that it names.
             opt: compilation options, ``"name=value,..."``.
-            deterministic: whether prompts are computed just as answers are.
+            deterministic: whether prompts are computed the same way as answers.
 
         Raises:
             ModelFolderError: the architecture cannot read the file's ``model_config``.

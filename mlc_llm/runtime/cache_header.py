@@ -183,10 +183,10 @@ class Header:
         return int(shape[0])
 
     def tensors(self, geometry: KVCacheGeometry) -> dict[str, StoredTensor]:
-        """The tensors, which must be just those of a file for this geometry.
+        """The tensors, which must be exactly those of a file for this geometry.
 
         Raises:
-            SavedChatError: there are others, or the file has not as many bytes as they need.
+            SavedChatError: the header names others, or the file's size does not fit them.
         """
         tensors = stored_tensors(geometry, self.tokens)
         for name in dict.fromkeys([*tensors, *self._entries]):

@@ -52,7 +52,7 @@ _State = tuple[int, int]
 
 
 def _state(path: Path) -> _State:
-    """What changes when a file is written anew."""
+    """Modification time and size, which change when a file is written again."""
     state = path.stat()
     return state.st_mtime_ns, state.st_size
 

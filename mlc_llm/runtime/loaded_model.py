@@ -152,7 +152,7 @@ class LoadedModel:
 
         Raises:
             PromptTooLongError: there are more than the window takes.
-            TokenizerError: one of them is no token of this model.
+            TokenizerError: one of them is not a token of this model.
             GenerationError: the pass failed.
         """
         for _ in self.feed_steps(ids, generated):
@@ -174,7 +174,7 @@ class LoadedModel:
 
         Raises:
             PromptTooLongError: the window would overflow; nothing was appended.
-            TokenizerError: one of them is no token of this model; nothing was appended.
+            TokenizerError: one of them is not a token of this model; nothing was appended.
             GenerationError: the pass failed.
         """
         for _ in self.prefill_steps(ids):
@@ -191,7 +191,7 @@ class LoadedModel:
 
         Raises:
             PromptTooLongError: the window is full.
-            TokenizerError: it is no token of this model.
+            TokenizerError: it is not a token of this model.
             GenerationError: the pass failed.
         """
         self._check([token], self.length + 1)
@@ -286,7 +286,7 @@ class LoadedModel:
         return self._files.identity
 
     def reset_metrics(self) -> None:
-        """Begin to measure anew."""
+        """Set all measurements back to zero."""
         self.metrics = Metrics()
 
     def release(self) -> None:
@@ -298,7 +298,7 @@ class LoadedModel:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
 
         Raises:
-            TokenizerError: one of them is no token of this model.
+            TokenizerError: one of them is not a token of this model.
         """
         self._check(ids, len(ids))
         return self._functions.embed(ids)

@@ -98,7 +98,7 @@ def load_parameters(
         library: the library, whose functions repack them.
         folder: where the stored tensors are.
         device: where they go.
-        stop: looked at between the steps; None where nobody can ask to stop.
+        stop: looked at between the steps; None if loading cannot be interrupted.
 
     Returns:
         The array of tensors that the library's functions take as ``params``.

@@ -48,8 +48,8 @@ class PassTables:
         self._page_table = self._view(self._begin, sequences, pages)
         self._rows = self._host[: self._begin]
         self._uploaded = -1  # The pool's changes that the device's page table has.
-        # Those of decodes, which come again and again. To keep those of prompts' many lengths would
-        # leave small blocks of memory between large ones, which then cannot be given back.
+        # Only decodes' views are kept. Prompts have many lengths: their views would be small blocks
+        # between large ones, which could then not be returned to the system.
         self._decode_views: dict[int, tuple[tuple[Any, ...], int]] = {}
 
     def write(self, runs: Sequence[Run], starts: bool, changes: int) -> tuple[Any, ...]:
@@ -58,7 +58,7 @@ class PassTables:
         Args:
             runs: the tokens of the pass.
             starts: whether where runs start is among the tables.
-            changes: the page pool's; the page table is uploaded when they are others than before.
+            changes: the page pool's; the page table is uploaded when they have changed.
         """
         if len(runs) == 1 and len(runs[0].tokens) == 1:
             rows, (sequence, _) = 1, runs[0]

@@ -49,10 +49,10 @@ class CachedSequence:
         return len(self.tokens)
 
     def reserve(self, length: int) -> None:
-        """Take the pages that so many tokens need.
+        """Take pages until there is room for ``length`` tokens.
 
         Raises:
-            ValueError: a sequence of this cache cannot be as long.
+            ValueError: the cache does not take sequences of that length.
             OutOfPages: there are not enough; those that were taken stay.
         """
         if length > len(self._row) * self._page_size:
@@ -77,7 +77,8 @@ class CachedSequence:
         if length % self._page_size and self._pool.users(self.pages[pages - 1]) > 1:
             pages -= 1
             length = pages * self._page_size
-        # The first is taken again first, so that pages in a row stay so and can be copied at once.
+        # Released last to first, they are taken again in their order: consecutive pages stay
+        # consecutive, and are copied at once.
         for page in reversed(self.pages[pages:]):
             self._pool.release(page)
         del self.pages[pages:], self.tokens[length:], self.phases[length:]

@@ -2,7 +2,7 @@
 
 For the authors of devices. What is expected is a function from token ids to the logits after each
 of them, such as an :class:`~mlc_llm.testing.attention_kinds.AttentionReference`. The ids of a check
-are to be some hundred, so that windows end and pages and chunks are many.
+must be a few hundred, so that they go beyond windows and fill many pages and chunks.
 """
 
 from __future__ import annotations

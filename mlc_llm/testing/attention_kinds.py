@@ -25,7 +25,7 @@ EPSILON = 1e-5
 LENGTH = 640
 """Most tokens of a sequence."""
 WINDOW, SINK = 21, 4
-"""A window that is no multiple of anything, and the positions that are seen beside it."""
+"""A window that is not a multiple of a page or a tile, and the positions always seen beside it."""
 
 
 @dataclass(frozen=True)

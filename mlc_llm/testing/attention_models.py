@@ -142,7 +142,7 @@ class KindModel:
         self.functions = ModelFunctions(self._library, parameters, self._device, VOCABULARY)
 
     def sequential(self, chunk: int) -> LoadedModel:
-        """For one sequence, a prompt of which is computed so many tokens at a time.
+        """A cache of one sequence, whose prompts are computed in chunks.
 
         Of what this and :meth:`cache` have given, only the last can be used.
         """
@@ -151,7 +151,7 @@ class KindModel:
         return LoadedModel(*parts)
 
     def cache(self, sequences: int) -> kv_cache.KVCache:
-        """An empty cache for so many sequences, which ``functions`` use from now on."""
+        """An empty cache with room for some sequences, which ``functions`` use from now on."""
         geometry = self._library.metadata.kv_cache
         rows = sequences * LENGTH
         made = kv_cache.KVCache(geometry, LENGTH, rows, self._device, sequences)

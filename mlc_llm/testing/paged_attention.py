@@ -99,7 +99,7 @@ class Sequences:
     def of(
         rng: np.random.Generator, spec: AttentionSpec, lengths: Sequence[int], dtype: str
     ) -> Sequences:
-        """Random keys and values of so many tokens each."""
+        """Random keys and values for sequences of these lengths."""
         counts = [-(-n // PAGE_SIZE) for n in lengths]
         order = rng.permutation(sum(counts) + 2).astype("int32")
         # The table is wider than any sequence; what is left of it names a page of NaN.

@@ -68,7 +68,7 @@ class PictureFile(click.Path):
 @click.option("--device", default="auto", show_default=True, help="NAME or NAME:INDEX.")
 @click.option("--model-lib", help="A compiled library; by default one is found or compiled.")
 @click.option("--opt", help="Compilation options, such as activations=a8.")
-@click.option("--deterministic", is_flag=True, help="Compute prompts just as answers.")
+@click.option("--deterministic", is_flag=True, help="Compute prompts the same way as answers.")
 @click.option(
     "--allow-prebuilt",
     is_flag=True,

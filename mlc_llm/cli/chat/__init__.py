@@ -34,7 +34,7 @@ A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
 @click.option(
     "--deterministic",
     is_flag=True,
-    help="Compute prompts just as answers, so that nothing depends on what was kept; slower.",
+    help="Compute prompts the same way as answers, so that answers repeat exactly; slower.",
 )
 @click.option(
     "--allow-prebuilt",

@@ -121,7 +121,7 @@ make = GPUCodegen(GPUFacts.of(DEVICE.target()), {}).attention
 
 
 def rope(elements: int, base: float = 10000.0, **more: Any) -> Rope:
-    """A rotation of so many elements of a head."""
+    """A rotation of the first elements of a head."""
     exponents = np.arange(0, elements, 2) / elements
     return Rope(tuple(float(f) for f in np.float32(base**-exponents)), **more)
 
