@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from mlc_llm.library.record import read_record
+
 CLI = Callable[..., Any]
 
 GREEDY = ("--temperature", "0", "--max-gen-len", "24")
@@ -37,6 +39,14 @@ def library(mlc_llm: CLI, model: Path, tmp_path_factory: Any) -> Path:
     result = mlc_llm("compile", model, "--device", "cpu", "-o", path)
     assert (result.returncode, result.stdout) == (0, f"{path}\n"), result.stderr
     return path
+
+
+def test_a_deterministic_library(mlc_llm: CLI, model: Path, library: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.so"
+    result = mlc_llm("compile", model, "--device", "cpu", "--deterministic", "-o", path)
+    assert result.returncode == 0, result.stderr
+    specs = [read_record(file).spec for file in (path, library)]
+    assert [spec.deterministic for spec in specs] == [True, False]
 
 
 @pytest.fixture(scope="module")

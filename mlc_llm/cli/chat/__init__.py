@@ -87,9 +87,7 @@ def command(
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     library = str(Path(model_lib).expanduser()) if model_lib else None
-    config = _chat_config(conv_template, system, threads, opt)
-    if deterministic:
-        config.deterministic = True
+    config = _chat_config(conv_template, system, threads, opt, deterministic)
     with ChatModule(folder, device, config, library) as chat:
         session = ChatSession(OpenChat(chat, model, config), generation)
         if prompt is not None:
@@ -121,7 +119,11 @@ def _read_prompt() -> str:
 
 
 def _chat_config(
-    conv_template: str | None, system: str | None, threads: int | None, opt: str | None
+    conv_template: str | None,
+    system: str | None,
+    threads: int | None,
+    opt: str | None,
+    deterministic: bool,
 ) -> ChatConfig:
     """What the options override of the model's own configuration."""
     from mlc_llm.config import ChatConfig, ConvConfig
@@ -135,4 +137,6 @@ def _chat_config(
         config.num_threads = threads
     if opt is not None:
         config.opt = opt
+    if deterministic:
+        config.deterministic = True
     return config

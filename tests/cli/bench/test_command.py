@@ -42,6 +42,13 @@ def test_the_table_is_all_of_stdout(mlc_llm: CLI, model: Path, library: Path) ->
     assert f"Using library model: {library}" in result.stderr
 
 
+def test_deterministic_asks_for_another_library(mlc_llm: CLI, model: Path, library: Path) -> None:
+    options = ("--device", "cpu", "--model-lib", library, "--deterministic")
+    result = mlc_llm("bench", model, *options, *SIZES)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "deterministic" in result.stderr
+
+
 def test_the_document_with_a_profile_and_a_picture(
     mlc_llm: CLI, model: Path, library: Path, tmp_path: Path
 ) -> None:

@@ -69,6 +69,12 @@ def test_threads(mlc_llm: CLI, options: Any) -> None:
     assert "num_threads is to be a whole number of at least 1" in answers["0"].stderr
 
 
+def test_deterministic_asks_for_another_library(mlc_llm: CLI, options: Any) -> None:
+    result = mlc_llm(*options, *SHORT, "--deterministic", "--prompt", "Hello")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "deterministic" in result.stderr
+
+
 def test_without_a_model(mlc_llm: CLI, options: Any, tmp_path: Path) -> None:
     """The name demo is taken; a folder of that name in the working folder is preferred."""
     (tmp_path / "demo").symlink_to(options[1])
