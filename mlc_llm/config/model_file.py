@@ -36,6 +36,9 @@ class ModelFile(BaseModel):
 
     A field that is null counts as not there, a window of 0 as "not given": MLC writes both.
 
+    ``quantization_plan`` says how the weights are stored where ``quantization`` is not the name of
+    one of our plans: the fields of ``mlc_llm.plugin.Plan`` without the name.
+
     ``architecture_config`` is the file's ``model_config`` (a name that pydantic keeps for itself):
     the architecture's own fields.
     """
@@ -45,6 +48,7 @@ class ModelFile(BaseModel):
     version: str = "0.1.0"
     model_type: str
     quantization: str
+    quantization_plan: dict[str, Any] | None = None
     architecture_config: dict[str, Any] = Field(alias="model_config")
     vocab_size: Count
     active_vocab_size: Count | None = None

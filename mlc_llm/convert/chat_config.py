@@ -14,10 +14,11 @@ from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.windows import Windows
-from mlc_llm.errors import ConfigError, ConversionError
-from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
+from mlc_llm.plugin import ConversationTemplate, Plan
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.plugin.registry import Registry, default_registry
-from mlc_llm.quantization import scheme
+from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
 from mlc_llm.weights.atomic import write_atomically
 from mlc_llm.weights.json_file import read_json_object
@@ -36,7 +37,7 @@ _SAMPLING = {
 
 def gen_config(
     source: str | Path,
-    quantization: str,
+    quantization: str | Plan,
     conv_template: str,
     output: str | Path,
     *,
@@ -51,7 +52,7 @@ def gen_config(
 
     Args:
         source: a model in Hugging Face's layout: a folder or ``HF://org/name``.
-        quantization: the quantisation's name, such as ``q4f16_1``.
+        quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
         conv_template: the conversation template's name, such as ``llama-2``.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
@@ -77,7 +78,7 @@ def gen_config(
         TokenizerError: the tokenizer is missing, malformed, or another model's.
         ConversionError: the source is malformed, or the output could not be written.
     """
-    chosen = scheme(quantization)
+    chosen = plan(quantization) if isinstance(quantization, str) else quantization
     registry = registry or default_registry()
     template = registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
@@ -92,7 +93,7 @@ def gen_config(
     data = {
         "version": "0.1.0",
         "model_type": model.architecture.name,
-        "quantization": chosen.name,
+        **folder_fields(chosen),
         "model_config": _model_config(model, windows, batch),
         "vocab_size": model.config.vocab_size,
         "active_vocab_size": None,  # its place in the file; the tokenizer says it
@@ -158,12 +159,14 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
     if data["max_batch_size"] < 1:
         raise ConfigError(f"max_batch_size must be at least 1 (given: {data['max_batch_size']}).")
     try:
-        ModelFile.model_validate(data)
+        config_of(ModelFile.model_validate(data), model.architecture)
     except ValidationError as error:
         problems = explain(error, "", ModelFile.model_fields)
-        raise ConversionError(
-            f"The configuration in {model.folder} cannot be used: {problems}"
-        ) from None
+    except ModelFolderError as error:
+        problems = str(error)
+    else:
+        return
+    raise ConversionError(f"The configuration in {model.folder} cannot be used: {problems}")
 
 
 def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:

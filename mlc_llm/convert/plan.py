@@ -1,16 +1,24 @@
-"""What is to be written: every parameter of the MLC layout, and where it comes from."""
+"""What a conversion writes: every parameter of the model, what it is made of, how it is stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
 
 from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
-from mlc_llm.plugin import Architecture, ModelConfig, Weight
-from mlc_llm.quantization import Scheme
-from mlc_llm.weights.manifest import TensorRecord
+from mlc_llm.model.layers import Embedding, Linear
+from mlc_llm.model.module import Module, computes_as, named_modules, named_parameters
+from mlc_llm.model.stored import StoredWeight, stored_weights
+from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, Weight
+from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
+from mlc_llm.quantization.packing import require_quantizable
 
 _SHOWN = 5
 """How many names an error message lists."""
@@ -18,84 +26,117 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class PlannedWeight:
-    """One parameter of the MLC layout before quantisation.
+    """A parameter of the model, or a part of one that is stored by itself.
 
     Args:
-        name: its name.
-        sources: the checkpoint's tensors, concatenated along the first axis.
-        quantized: whether it is stored quantised.
+        name: the parameter's name.
+        sources: the checkpoint's tensors that it is made of.
+        make: makes it of their values; None to join them along the first axis.
+        shape: its shape.
+        scheme: how a matrix of weights is stored; None for another parameter, such as a norm's.
+        tensors: what it is stored in.
     """
 
     name: str
     sources: tuple[CheckpointTensor, ...]
-    quantized: bool
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape of the concatenated sources."""
-        rows = sum(source.shape[0] for source in self.sources)
-        return (rows, *self.sources[0].shape[1:])
+    make: Callable[..., Any] | None
+    shape: tuple[int, ...]
+    scheme: Scheme | None
+    tensors: tuple[StoredTensor, ...]
 
     @property
     def weights(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
 
-    def stored(self, scheme: Scheme) -> list[TensorRecord]:
-        """The tensors that it becomes; their places in a shard are not known yet."""
-        if not self.quantized:
-            return [_record(self.name, self.shape, scheme.model_dtype)]
-        stem = self.name.removesuffix(".weight")
-        rows, columns = self.shape
-        return [
-            _record(f"{stem}.q_weight", (rows, scheme.words(columns)), scheme.storage_dtype),
-            _record(f"{stem}.q_scale", (rows, scheme.groups(columns)), scheme.model_dtype),
-        ]
+    @property
+    def read_nbytes(self) -> int:
+        """Bytes of the checkpoint that are read for it."""
+        return sum(source.end - source.begin for source in self.sources)
 
-
-def _record(name: str, shape: tuple[int, ...], dtype: str) -> TensorRecord:
-    return TensorRecord(name, shape, dtype, shard="", offset=0, nbytes=0)
+    @property
+    def stored_nbytes(self) -> int:
+        """Bytes that it is stored in."""
+        return sum(
+            math.prod(map(int, tensor.shape)) * np.dtype(tensor.dtype).itemsize
+            for tensor in self.tensors
+        )
 
 
 def make_plan(
     checkpoint: Mapping[str, CheckpointTensor],
     architecture: Architecture,
     config: ModelConfig,
-    scheme: Scheme,
+    plan: Plan,
 ) -> list[PlannedWeight]:
-    """Match a checkpoint with an architecture's weight map and with its module.
-
-    Imports TVM: the shapes that the parameters must have are those of the module.
+    """Match a checkpoint with an architecture's weight map, its module and a plan.
 
     Raises:
         ConversionError: the checkpoint lacks a tensor, has one that is not known, or one of a
-            wrong shape; or the architecture contradicts itself.
+            wrong shape; the architecture contradicts itself, or the plan the architecture.
+        QuantizationError: the plan has a scheme that weights cannot be quantised to.
     """
+    for scheme in plan.all_schemes():
+        require_quantizable(scheme)
     weights = architecture.weights(config)
-    _check_names(checkpoint, architecture, weights)
-    plan = []
+    module = architecture.module(config)
+    _check_names(checkpoint, architecture, config, weights)
+    _check_map(architecture, weights, module)
+    _check_exceptions(plan, module)
+    shapes = expected_shapes(architecture, config, module)
+    matrices = {weight.name: weight for weight in stored_weights(module, plan)}
+    dtypes = {name: p.dtype or plan.dtype for name, p in named_parameters(module).items()}
+    planned: list[PlannedWeight] = []
     for weight in weights:
         sources = tuple(checkpoint[name] for name in weight.sources)
-        quantized = scheme.kind == "group" and weight.quantize and weight.name.endswith(".weight")
-        planned = PlannedWeight(weight.name, sources, quantized)
-        _check_sources(planned)
-        plan.append(planned)
-    _check_shapes(plan, architecture, config, scheme)
-    return plan
+        shape = shapes[weight.name]
+        if weight.make is None:
+            _check_joined(weight.name, sources, shape)
+        if weight.name in matrices:
+            planned += _matrix(weight, sources, shape, matrices[weight.name])
+        else:
+            stored = StoredTensor(weight.name, shape, dtypes[weight.name])
+            planned.append(PlannedWeight(weight.name, sources, weight.make, shape, None, (stored,)))
+    return planned
+
+
+def expected_shapes(
+    architecture: Architecture, config: ModelConfig, module: Module
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters of an architecture's module by their names.
+
+    A symbolic size takes the value of the configuration's field of the same name.
+    """
+
+    def number(size: int | str) -> int:
+        value = getattr(config, size, None) if isinstance(size, str) else size
+        if not isinstance(value, int):
+            raise _contradiction(
+                architecture, f"its module has the size {size}, which its config lacks"
+            )
+        return value
+
+    return {
+        name: tuple(map(number, parameter.shape))
+        for name, parameter in named_parameters(module).items()
+    }
 
 
 def _check_names(
-    checkpoint: Iterable[str], architecture: Architecture, weights: Sequence[Weight]
+    checkpoint: Iterable[str],
+    architecture: Architecture,
+    config: ModelConfig,
+    weights: Sequence[Weight],
 ) -> None:
     there = set(checkpoint)
-    needed = [name for weight in weights for name in weight.sources]
+    needed = dict.fromkeys(name for weight in weights for name in weight.sources)
     missing = [name for name in needed if name not in there]
     if missing:
         raise ConversionError(
             f"The checkpoint lacks {_listed(missing)}, which the architecture "
             f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?"
         )
-    unknown = sorted(there.difference(needed))
+    unknown = sorted(there.difference(needed, architecture.copies(config)))
     left_over = [name for name in unknown if not architecture.ignores(name)]
     if left_over:
         raise ConversionError(
@@ -105,55 +146,96 @@ def _check_names(
         )
 
 
-def _check_sources(planned: PlannedWeight) -> None:
-    shapes = [source.shape for source in planned.sources]
-    if not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
-        raise ConversionError(
-            f"{planned.name} is made of {_listed([s.name for s in planned.sources])}, whose "
-            f"shapes {', '.join(map(str, shapes))} do not fit together."
+def _check_map(architecture: Architecture, weights: Sequence[Weight], module: Module) -> None:
+    counts = Counter(weight.name for weight in weights)
+    differing = sorted(set(counts) ^ set(named_parameters(module)))
+    if differing:
+        raise _contradiction(
+            architecture, f"its weight map and its module differ in {_listed(differing)}"
         )
-    if planned.quantized and len(planned.shape) != 2:
-        raise ConversionError(
-            f"{planned.name} has the shape {planned.shape}; only matrices can be quantised."
-        )
+    twice = [name for name, count in counts.items() if count > 1]
+    if twice:
+        raise _contradiction(architecture, f"its weight map has {_listed(twice)} twice")
 
 
-def _check_shapes(
-    plan: Sequence[PlannedWeight],
-    architecture: Architecture,
-    config: ModelConfig,
-    scheme: Scheme,
-) -> None:
-    expected = expected_shapes(architecture, config, scheme.model_dtype)
-    names = {planned.name for planned in plan}
-    if names != set(expected):
+def _check_exceptions(plan: Plan, module: Module) -> None:
+    parts = {
+        f"{name}.weight": len(layer.parts) if isinstance(layer, Linear) else 1
+        for name, layer in named_modules(module)
+        if computes_as(layer, Linear) or computes_as(layer, Embedding)
+    }
+    unknown = [name for name in plan.exceptions if name not in parts]
+    if unknown:
         raise ConversionError(
-            f"The plugin of the architecture {architecture.name!r} contradicts itself: its weight "
-            f"map and its module differ in {_listed(sorted(names ^ set(expected)))}."
+            f"The quantization {plan.name} says how {_listed(unknown)} are stored, which are not "
+            "weights of this model's linear layers or embeddings."
         )
-    for planned in plan:
-        if planned.shape != expected[planned.name]:
-            sources = ", ".join(f"{s.name} {s.shape}" for s in planned.sources)
+    for name in plan.exceptions:
+        schemes = len(plan.schemes(name))
+        if schemes not in (1, parts[name]):
             raise ConversionError(
-                f"{planned.name} must have the shape {expected[planned.name]} according to "
-                f"config.json, but the checkpoint gives {planned.shape}: {sources}."
+                f"The quantization {plan.name} has {schemes} schemes for {name}, not one or one "
+                f"for each of its parts ({parts[name]})."
             )
 
 
-def expected_shapes(
-    architecture: Architecture, config: ModelConfig, dtype: str
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters of an architecture's module by their names.
-
-    A symbolic dimension takes the value of the configuration's field of the same name.
-    """
-    return {
-        name: tuple(
-            size if isinstance(size, int) else int(getattr(config, size.name))
-            for size in parameter.shape
+def _check_joined(
+    name: str, sources: Sequence[CheckpointTensor], expected: tuple[int, ...]
+) -> None:
+    shapes = [source.shape for source in sources]
+    if len(sources) == 1:
+        [shape] = shapes
+    elif not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
+        raise ConversionError(
+            f"{name} is made of {_listed([s.name for s in sources])}, whose "
+            f"shapes {', '.join(map(str, shapes))} do not fit together."
         )
-        for name, parameter in architecture.module(config, dtype).named_parameters()
-    }
+    else:
+        shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    if shape != expected:
+        raise ConversionError(
+            f"{name} must have the shape {expected} according to config.json, but the checkpoint "
+            f"gives {shape}: {described(sources)}."
+        )
+
+
+def _matrix(
+    weight: Weight,
+    sources: tuple[CheckpointTensor, ...],
+    shape: tuple[int, ...],
+    stored: StoredWeight,
+) -> Iterator[PlannedWeight]:
+    """A matrix of weights, or each of its parts where they are stored in different schemes."""
+    rows, columns = shape
+    if len(stored.parts) == 1:
+        [(_, scheme)] = stored.parts
+        whole = tuple(stored_tensors(weight.name, ((rows, scheme),), columns))
+        yield PlannedWeight(weight.name, sources, weight.make, shape, scheme, whole)
+        return
+    heights = [source.shape[0] for source in sources]
+    wanted = [part_rows for part_rows, _ in stored.parts]
+    if weight.make is not None or heights != wanted:
+        how = "made by a function" if weight.make else f"joined of tensors of {heights} rows"
+        raise ConversionError(
+            f"The parts of {weight.name} cannot be stored in different schemes: they have "
+            f"{wanted} rows, and the weight is {how}."
+        )
+    tensors = iter(stored.tensors)  # those of a part are followed by those of the next
+    for source, (part_rows, scheme) in zip(sources, stored.parts, strict=True):
+        part = (int(part_rows), columns)
+        own = tuple(islice(tensors, len(stored_tensors(weight.name, ((1, scheme),), columns))))
+        yield PlannedWeight(weight.name, (source,), None, part, scheme, own)
+
+
+def described(sources: Iterable[CheckpointTensor]) -> str:
+    """The checkpoint's tensors with their shapes, for an error's message."""
+    return ", ".join(f"{source.name} {source.shape}" for source in sources)
+
+
+def _contradiction(architecture: Architecture, what: str) -> ConversionError:
+    return ConversionError(
+        f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}."
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,8 +52,8 @@ class CheckpointTensor:
     begin: int
     end: int
 
-    def read(self, rows: slice = slice(None)) -> npt.NDArray[np.float32]:
-        """Return some of the tensor's rows (slices along its first axis) as float32.
+    def read(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
+        """Return some of the tensor's rows (slices along its first axis), or all, as float32.
 
         Raises:
             ConversionError: the dtype is no floating dtype of 16 bits or more, or the file has

@@ -60,17 +60,29 @@ class SourceModel:
         return cls(folder, data, architecture, parse_config(architecture, data, folder))
 
     def checkpoint(self) -> dict[str, CheckpointTensor]:
-        """The tensors of the checkpoint by name, without their values.
+        """The tensors of the checkpoint by the weight map's names, without their values.
 
         Raises:
-            ConversionError: there are no safetensors files, or one is missing or malformed.
+            ConversionError: there are no safetensors files, one is missing or malformed, or two
+                tensors have one name in the weight map.
         """
         single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
         if single.is_file():
-            return read_header(single)
+            return self._renamed(read_header(single))
         if index.is_file():
-            return _read_index(index)
+            return self._renamed(_read_index(index))
         raise ConversionError(_no_safetensors(self.folder))
+
+    def _renamed(self, tensors: dict[str, CheckpointTensor]) -> dict[str, CheckpointTensor]:
+        renamed: dict[str, CheckpointTensor] = {}
+        for name, tensor in tensors.items():
+            known = self.architecture.rename(name)
+            if known in renamed:
+                raise ConversionError(
+                    f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}."
+                )
+            renamed[known] = tensor
+        return renamed
 
 
 def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path) -> ModelConfig:

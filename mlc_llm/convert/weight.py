@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +14,13 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.output import SHARD_PREFIX, WeightOutput, open_output
 from mlc_llm.convert.plan import PlannedWeight, make_plan
 from mlc_llm.convert.progress import progress_bar
-from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.convert.source import SourceModel
+from mlc_llm.convert.values import Floats, blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
+from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.plugin.registry import Registry
-from mlc_llm.quantization import Scheme, scheme
-from mlc_llm.quantization.packing import quantize, row_blocks
+from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
+from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
 from mlc_llm.weights.json_file import read_json_object
 from mlc_llm.weights.manifest import Manifest
 from mlc_llm.weights.shard_writer import ShardWriter
@@ -28,16 +28,12 @@ from mlc_llm.weights.shards import Shards
 
 logger = logging.getLogger("mlc_llm")
 
-READ_WEIGHTS = 1 << 20
-"""Weights that are read at a time. This bounds the memory that a conversion takes."""
-
 Array = npt.NDArray[np.generic]
-Advance = Callable[[int], None]
 
 
 def convert_weight(
     source: str | Path,
-    quantization: str,
+    quantization: str | Plan,
     output: str | Path,
     *,
     progress: bool = False,
@@ -45,13 +41,14 @@ def convert_weight(
 ) -> Path:
     """Convert a checkpoint's weights to MLC's format.
 
-    Reads and writes tensor by tensor, a few megabytes at a time. The output folder has its old
-    weights until the new ones are complete and verified; if anything fails, it stays as it was.
+    Reads and writes tensor by tensor, most of them a few megabytes at a time. The output folder has
+    its old weights until the new ones are complete and verified; if anything fails, it stays as it
+    was.
 
     Args:
         source: a model in Hugging Face's layout with safetensors files: a folder or
             ``HF://org/name``.
-        quantization: the quantisation's name, such as ``q4f16_1``.
+        quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
         output: the model folder to write to; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
         registry: where the architecture is looked up; by default among the installed plugins.
@@ -60,116 +57,92 @@ def convert_weight(
         The output folder.
 
     Raises:
-        QuantizationError: there is no quantisation of that name.
+        QuantizationError: there is no quantisation of that name, or weights cannot be quantised to
+            a scheme of the plan.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
         PluginError: there is no such architecture.
         ConversionError: the source is malformed or does not fit its architecture, a weight is not
             finite or too large for the dtype, or the output could not be written.
     """
-    chosen = scheme(quantization)
+    chosen = plan(quantization) if isinstance(quantization, str) else quantization
     model = SourceModel.open(source, progress=progress, registry=registry)
     checkpoint = model.checkpoint()
     try:
-        plan = make_plan(checkpoint, model.architecture, model.config, chosen)
+        weights = make_plan(checkpoint, model.architecture, model.config, chosen)
+        require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
         raise ConversionError(f"{model.folder}: {error}") from error
     folder = Path(output).expanduser()
     with open_output(folder) as target:
-        target.require(sum(t.stored_nbytes() for p in plan for t in p.stored(chosen)))
-        manifest = _write(plan, chosen, target, progress)
+        target.require(sum(planned.stored_nbytes for planned in weights))
+        manifest = _write(weights, model.architecture, target, progress)
         _verify(target, manifest, progress)
         target.commit(manifest)
-    _warn_of_other_config(folder, quantization)
+    _warn_of_other_config(folder, chosen)
     return folder
 
 
 def _write(
-    plan: list[PlannedWeight], scheme: Scheme, target: WeightOutput, progress: bool
+    weights: Sequence[PlannedWeight],
+    architecture: Architecture,
+    target: WeightOutput,
+    progress: bool,
 ) -> Manifest:
-    total = sum(source.end - source.begin for planned in plan for source in planned.sources)
+    total = sum(planned.read_nbytes for planned in weights)
     with (
         ShardWriter(target.staging, SHARD_PREFIX) as writer,
         progress_bar("Converting", total, shown=progress) as advance,
     ):
-        for planned in plan:
-            if planned.quantized:
-                _write_quantized(planned, scheme, writer, advance)
-            else:
-                [record] = planned.stored(scheme)
-                blocks = (
-                    _cast(name, block, record.dtype) for name, block in _read(planned, advance)
-                )
-                writer.add(record.name, record.shape, record.dtype, blocks)
-        records = [record for planned in plan for record in planned.stored(scheme)]
-        nbytes = sum(record.stored_nbytes() for record in records)
+        for planned in weights:
+            _write_weight(planned, blocks(planned, architecture, advance), writer)
+        nbytes = sum(planned.stored_nbytes for planned in weights)
         return writer.finish(
             {
-                "ParamSize": len(records),
+                "ParamSize": sum(len(planned.tensors) for planned in weights),
                 "ParamBytes": float(nbytes),
-                "BitsPerParam": 8 * nbytes / max(1, sum(planned.weights for planned in plan)),
+                "BitsPerParam": 8 * nbytes / max(1, sum(planned.weights for planned in weights)),
             }
         )
 
 
-def _write_plain(
-    planned: PlannedWeight, scheme: Scheme, writer: ShardWriter, advance: Advance
+def _write_weight(
+    planned: PlannedWeight, values: Iterable[tuple[str, Floats]], writer: ShardWriter
 ) -> None:
-    [record] = planned.stored(scheme)
-    blocks = (_cast(name, block, record.dtype) for name, block in _read(planned, advance))
-    writer.add(record.name, record.shape, record.dtype, blocks)
+    """Write what a weight is stored in, given its rows in blocks, each with its origin's name."""
+    # The codes go to the disk block by block; the scales, which are few, wait for their turn.
+    waiting: list[list[Array]] = [[] for _ in planned.tensors[1:]]
+
+    def first() -> Iterator[Array]:
+        for name, block in values:
+            stored, *others = _stored(name, block, planned)
+            for queue, other in zip(waiting, others, strict=True):
+                queue.append(other)
+            yield stored
+
+    for tensor, parts in zip(planned.tensors, (first(), *waiting), strict=True):
+        shape = tuple(map(int, tensor.shape))
+        if planned.scheme is not None and is_transposed(planned.scheme):
+            parts = _transposed(parts, shape, tensor.dtype)
+        writer.add(tensor.name, shape, tensor.dtype, parts)
 
 
-def _write_quantized(
-    planned: PlannedWeight, scheme: Scheme, writer: ShardWriter, advance: Advance
-) -> None:
-    codes, scales = planned.stored(scheme)
-    # The codes go to the disk block by block; the scales, an eighth of them, wait for their turn.
-    waiting: list[Array] = []
-
-    def blocks() -> Iterator[Array]:
-        for name, block in _read(planned, advance):
-            try:
-                q_weight, q_scale = quantize(block, scheme)
-            except QuantizationError as error:
-                raise ConversionError(f"{name} cannot be quantised: {error}") from error
-            waiting.append(q_scale)
-            yield q_weight
-
-    writer.add(codes.name, codes.shape, codes.dtype, blocks())
-    writer.add(scales.name, scales.shape, scales.dtype, waiting)
+def _stored(name: str, block: Floats, planned: PlannedWeight) -> list[Array]:
+    """What some rows of a weight are stored in, rows first whatever the layout."""
+    scheme, dtype = planned.scheme, planned.tensors[0].dtype
+    try:
+        return [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
+    except QuantizationError as error:
+        raise ConversionError(f"{name} cannot be stored in {scheme or dtype}: {error}") from error
 
 
-def _read(
-    planned: PlannedWeight, advance: Advance
-) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """The rows of a parameter's sources, one after the other, each block with its source's name."""
-    for source in planned.sources:
-        rows = source.shape[0]
-        row_bytes = (source.end - source.begin) // max(1, rows)
-        for some in row_blocks(rows, math.prod(source.shape[1:]), READ_WEIGHTS):
-            block = source.read(some)
-            _require_finite(source, block)
-            yield source.name, block
-            advance(row_bytes * len(block))
-
-
-def _require_finite(source: CheckpointTensor, block: npt.NDArray[np.float32]) -> None:
-    if not np.isfinite(block).all():
-        raise ConversionError(
-            f"{source.name} in {source.file} holds NaN or infinity: the checkpoint is damaged."
-        )
-
-
-def _cast(name: str, block: npt.NDArray[np.float32], dtype: str) -> Array:
-    with np.errstate(over="ignore", under="ignore"):
-        cast: Array = block.astype(dtype)
-    if not np.isfinite(cast).all():
-        raise ConversionError(
-            f"{name} holds {np.abs(block).max():g}, which is too large for {dtype}. "
-            "Choose a quantization whose dtype is float32."
-        )
-    return cast
+def _transposed(parts: Iterable[Array], shape: tuple[int, ...], dtype: str) -> Iterator[Array]:
+    """A tensor of the layout ``columns``, gathered of blocks of rows."""
+    whole, begin = np.empty(shape, dtype), 0
+    for part in parts:
+        whole[:, begin : begin + len(part)] = part.T
+        begin += len(part)
+    yield whole
 
 
 def _verify(target: WeightOutput, manifest: Manifest, progress: bool) -> None:
@@ -182,17 +155,18 @@ def _verify(target: WeightOutput, manifest: Manifest, progress: bool) -> None:
             raise ConversionError(f"What was written cannot be read back: {error}") from error
 
 
-def _warn_of_other_config(folder: Path, quantization: str) -> None:
+def _warn_of_other_config(folder: Path, plan: Plan) -> None:
     config = folder / CHAT_CONFIG_FILE
     if not config.is_file():
         return
     # A configuration that cannot be read is for whoever opens the folder to report.
     with contextlib.suppress(ConversionError):
-        found = read_json_object(config, ConversionError).get("quantization")
-        if found != quantization:
+        found = read_json_object(config, ConversionError)
+        fields = folder_fields(plan)
+        if any(found.get(name) != fields.get(name) for name in PLAN_FIELDS):
             logger.warning(
                 "%s is for the quantization %s, and the weights are now %s: run gen_config again",
                 config,
-                found,
-                quantization,
+                found.get("quantization"),
+                plan.name,
             )

@@ -1,5 +1,5 @@
-"""Architectures: a config, a Relax module and a weight map each.
+"""Architectures: a config, a model and a weight map each, in a file for each family.
 
-A family is a package (or, for a variant, a file) whose top level never imports TVM: what a model
-is must be known without its compiler. The Relax modules stand in ``module.py`` beside it.
+Nothing here imports TVM before a model is compiled: what a model is must be known without its
+compiler.
 """

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
-from tvm.relax.frontend import nn
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from mlc_llm.model.layers import KVCache, rows_at
+from mlc_llm.model.module import Module
+
+if TYPE_CHECKING:
+    from tvm.relax.frontend.nn import Tensor
 
 
-class CausalLM(nn.Module):
+class CausalLM(Module, ABC):
     """A decoder-only language model. An architecture gives its embedding, its layers and its head.
 
     Hidden states are (tokens, hidden). Which tokens belong to which sequence is the KV cache's
@@ -17,18 +20,18 @@ class CausalLM(nn.Module):
     """
 
     @abstractmethod
-    def embed(self, token_ids: nn.Tensor) -> nn.Tensor:
+    def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids (n,) int32 to embeddings (n, hidden)."""
 
     @abstractmethod
-    def layers(self, hidden: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
         """Embeddings to the hidden states after all layers, not yet normalised."""
 
     @abstractmethod
-    def logits(self, hidden: nn.Tensor) -> nn.Tensor:
+    def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (n, hidden), not yet normalised, to logits (n, vocab) in float32."""
 
-    def prefill(self, token_ids: nn.Tensor, kv_cache: KVCache) -> tuple[nn.Tensor, ...]:
+    def prefill(self, token_ids: Tensor, kv_cache: KVCache) -> tuple[Tensor, ...]:
         """Append the tokens (n,) of one or several sequences to the cache; returns its pages.
 
         What only logits need, as the last layer's attention, is not computed.
@@ -36,11 +39,11 @@ class CausalLM(nn.Module):
         self.layers(self.embed(token_ids), kv_cache)
         return tuple(kv_cache.pages)
 
-    def decode(self, token_ids: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+    def decode(self, token_ids: Tensor, kv_cache: KVCache) -> Tensor:
         """Append tokens (n,), each a row by itself, and give the logits (n, vocab) after each."""
         return self.logits(self.layers(self.embed(token_ids), kv_cache))
 
-    def score(self, token_ids: nn.Tensor, logit_rows: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+    def score(self, token_ids: Tensor, logit_rows: Tensor, kv_cache: KVCache) -> Tensor:
         """Append tokens as `prefill` does, and give the logits (r, vocab) after some of them.
 
         Args:

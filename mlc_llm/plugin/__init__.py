@@ -25,6 +25,7 @@ from mlc_llm.plugin.device import (
 )
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, ModelSpec, NotFound
+from mlc_llm.plugin.scheme import Plan, Scheme
 from mlc_llm.plugin.template import ConversationTemplate
 
 __all__ = [
@@ -44,8 +45,10 @@ __all__ = [
     "ModelSpec",
     "NotFound",
     "Phase",
+    "Plan",
     "Repack",
     "Rope",
+    "Scheme",
     "Weight",
     "hookimpl",
 ]

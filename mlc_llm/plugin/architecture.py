@@ -1,107 +1,84 @@
-"""The architecture interface: a config, a Relax module and a weight map."""
+"""The architecture interface: a config, a model and a weight map."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from mlc_llm.plugin.attention import AttentionSpec
 from mlc_llm.version import INTERFACE_VERSION
 
-if TYPE_CHECKING:
-    from tvm.relax.frontend import nn
-
 
 class ModelConfig(BaseModel):
     """What every architecture's config says; the architecture adds its own fields.
 
     It reads both Hugging Face's ``config.json`` and the ``model_config`` of MLC's folders, whose
-    names for these fields are the same; other fields are ignored.
+    names for these fields are the same; other fields are ignored. A field that is null counts as
+    left out.
 
     Args:
         context_window_size: positions of the context window; -1 where none is set.
         max_position_embeddings: positions that the model can read, as its own file says.
-        position_embedding_base: RoPE's base, ``rope_theta`` in Hugging Face's files.
-        rope_scaling: RoPE's scaling, as ``mlc_llm.model.rope`` reads it, or None.
+        sliding_window_size: positions that attention looks back; -1 for all. An architecture
+            whose models slide reads it from their own field.
+        attention_sink_size: first positions that a sliding window keeps; -1 for none.
+        prefill_chunk_size: most tokens of one prefill step.
     """
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
 
     hidden_size: PositiveInt
     num_hidden_layers: PositiveInt
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    head_dim: PositiveInt
     vocab_size: PositiveInt
     context_window_size: int
     max_position_embeddings: int | None = None
     sliding_window_size: int = -1
     attention_sink_size: int = -1
     prefill_chunk_size: int = 2048
-    position_embedding_base: float = 10000.0
-    rope_scaling: dict[str, Any] | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _fill(cls, data: Any) -> Any:
-        """Fill what a file may leave out because it follows from the other fields."""
+    def _read(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        data = {key: value for key, value in data.items() if value is not None}
-        heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
-        data.setdefault("num_key_value_heads", heads)
-        if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
-            data.setdefault("head_dim", hidden // heads)
+        return cls.fill({key: value for key, value in data.items() if value is not None})
+
+    @classmethod
+    def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Add the fields that a file may leave out because they follow from the others.
+
+        Architectures extend it, for names of their own and for defaults.
+
+        Args:
+            data: what a file says; it may be changed.
+        """
         for name, other in permutations(("context_window_size", "max_position_embeddings")):
             if name not in data and other in data:
                 data[name] = data[other]
-        if "sliding_window_size" not in data and "sliding_window" in data:
-            data["sliding_window_size"] = data["sliding_window"]
-        return {**_rope(data), **data}
-
-    @model_validator(mode="after")
-    def _check(self) -> ModelConfig:
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_attention_heads ({self.num_attention_heads}) is no multiple of "
-                f"num_key_value_heads ({self.num_key_value_heads})"
-            )
-        return self
+        return data
 
     @property
-    def rope_depends_on_window(self) -> bool:
+    def depends_on_window(self) -> bool:
         """Whether compiled code is right for one size of the context window only."""
-        return (self.rope_scaling or {}).get("rope_type") in ("dynamic", "longrope", "su")
+        return False
 
     def shape(self) -> dict[str, Any]:
         """The fields that compiled code depends on, as a JSON object.
 
         Not among them: the vocabulary's size, which is symbolic, and the sizes of a prefill chunk
-        and of the context window, which are given at run time, unless RoPE depends on the window.
+        and of the context window, which are given at run time, unless code depends on the window.
         """
         given_later = {"vocab_size", "prefill_chunk_size"}
-        if not self.rope_depends_on_window:
+        if not self.depends_on_window:
             given_later |= {"context_window_size", "max_position_embeddings"}
         if self.sliding_window_size <= 0:
             given_later.add("attention_sink_size")
         return self.model_dump(mode="json", exclude=given_later)
-
-
-def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
-    """RoPE's base and scaling as Hugging Face's files write them, under the names used here."""
-    # Since version 5, transformers writes both into ``rope_parameters``.
-    parameters = data.get("rope_parameters") or {}
-    if not isinstance(parameters, Mapping):
-        raise ValueError(f"rope_parameters is to be an object, not {parameters!r}")
-    scaling = {key: value for key, value in parameters.items() if key != "rope_theta"}
-    theta = parameters.get("rope_theta") or data.get("rope_theta")
-    rope = {"position_embedding_base": theta, "rope_scaling": scaling}
-    return {key: value for key, value in rope.items() if value}
 
 
 @dataclass(frozen=True)
@@ -109,24 +86,39 @@ class Weight:
     """Where one parameter of the MLC layout comes from.
 
     Args:
-        name: the parameter's name in MLC's layout, ending in ``.weight`` or ``.bias``.
-        sources: names of the checkpoint's tensors, concatenated along the first axis.
-        quantize: whether quantisation applies to it (linear and embedding weights).
+        name: the parameter's name in MLC's layout.
+        sources: names of the checkpoint's tensors; none for one of the same name.
+        make: makes the parameter of the sources' values, one argument each; None joins them along
+            the first axis. It is given float32 arrays.
+        orders_rows: whether ``make`` only orders, joins or splits rows, so that it may be given
+            quantised weights as they are stored.
     """
 
     name: str
-    sources: tuple[str, ...]
-    quantize: bool = True
+    sources: tuple[str, ...] = ()
+    make: Callable[..., Any] | None = None
+    orders_rows: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.sources:
+            object.__setattr__(self, "sources", (self.name,))
 
 
 class Architecture(ABC):
-    """A model family. Its entry point in ``mlc_llm.architectures`` names an instance or a class."""
+    """A model family. Its entry point in ``mlc_llm.architectures`` names an instance or a class.
+
+    Importing it must not import TVM: a model's config is read where only TVM's runtime is there.
+    """
 
     interface_version: int = INTERFACE_VERSION
     name: str
     """The ``model_type`` of MLC's folders and of Hugging Face's ``config.json``."""
+    config_type: type[ModelConfig]
+    """What a config is read into."""
+    module_type: Callable[[Any, Sequence[AttentionSpec]], Any]
+    """The model: a subclass of :class:`mlc_llm.model.causal_lm.CausalLM` that is made of a config
+    and of what :meth:`attention` says of each layer."""
 
-    @abstractmethod
     def config(self, data: Mapping[str, Any]) -> ModelConfig:
         """Read a ``config.json`` of Hugging Face's or the ``model_config`` of a model folder.
 
@@ -136,6 +128,7 @@ class Architecture(ABC):
         Raises:
             ValueError: a field is missing or wrong, or asks for what would be computed wrongly.
         """
+        return self.config_type.model_validate(data)
 
     @abstractmethod
     def attention(self, config: Any) -> list[AttentionSpec]:
@@ -145,17 +138,14 @@ class Architecture(ABC):
             config: what :meth:`config` returned.
         """
 
-    @abstractmethod
-    def module(self, config: Any, dtype: str) -> nn.Module:
-        """The Relax module, an ``mlc_llm.model.causal_lm.CausalLM`` with parameters in ``dtype``.
-
-        Imports TVM.
+    def module(self, config: Any) -> Any:
+        """The model, with parameters that are declared and hold nothing.
 
         Args:
             config: what :meth:`config` returned; its ``vocab_size`` may be 1, since the
                 vocabulary's size is symbolic in compiled code.
-            dtype: ``float16`` or ``float32``.
         """
+        return type(self).module_type(config, self.attention(config))
 
     @abstractmethod
     def weights(self, config: Any) -> list[Weight]:
@@ -168,10 +158,31 @@ class Architecture(ABC):
             As many as the module has parameters, under the same names.
         """
 
-    def ignores(self, name: str) -> bool:
-        """Whether a checkpoint's tensor is known and not needed; any other left over is an error.
+    def rename(self, name: str) -> str:
+        """The name that the weight map has for a checkpoint's tensor.
+
+        For families whose checkpoints differ in their names, such as by a prefix.
 
         Args:
             name: the tensor's name in the checkpoint.
         """
+        return name
+
+    def ignores(self, name: str) -> bool:
+        """Whether a checkpoint's tensor is known and not needed; any other left over is an error.
+
+        Args:
+            name: the tensor's name, as :meth:`rename` gives it.
+        """
         return False
+
+    def copies(self, config: Any) -> Mapping[str, str]:
+        """Tensors that a checkpoint may have twice, such as a tied head, by what they repeat.
+
+        Converting checks that they are equal: one that differs is an error, and one that is equal
+        is not stored again.
+
+        Args:
+            config: what :meth:`config` returned.
+        """
+        return {}

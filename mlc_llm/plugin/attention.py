@@ -68,11 +68,17 @@ class AttentionSpec:
         return self.query_heads // self.kv_heads
 
     @property
-    def qkv_width(self) -> int:
-        """Columns of the layer's projection: queries, then keys and values of its own."""
+    def qkv_parts(self) -> tuple[int, ...]:
+        """Columns of the layer's projection: of queries, then of keys and values of its own."""
         queries = self.query_heads * self.key_size
-        own = self.kv_heads * (self.key_size + self.value_size)
-        return queries + (own if self.keys_of is None else 0)
+        if self.keys_of is not None:
+            return (queries,)
+        return queries, self.kv_heads * self.key_size, self.kv_heads * self.value_size
+
+    @property
+    def qkv_width(self) -> int:
+        """All columns of the layer's projection."""
+        return sum(self.qkv_parts)
 
     @property
     def out_width(self) -> int:

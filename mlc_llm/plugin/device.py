@@ -16,10 +16,10 @@ from mlc_llm.version import INTERFACE_VERSION
 
 if TYPE_CHECKING:
     import tvm
-    from tvm.relax.frontend import nn
 
     from mlc_llm.plugin.attention import AttentionSpec
     from mlc_llm.plugin.model_library import LibraryRecord
+    from mlc_llm.plugin.scheme import Plan, Scheme
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,16 @@ class Device(ABC):
             opt: compilation options by name, such as ``{"activations": "a8"}``; raises
                 ``ConfigError`` for one that the device does not know.
         """
+
+    def has_scheme(self, scheme: Scheme) -> bool:
+        """Whether the device has kernels for weights that are stored so.
+
+        A model with others is refused before anything is compiled.
+
+        Args:
+            scheme: how a weight is stored.
+        """
+        return True
 
     def fingerprint(self) -> str:
         """Text that changes when :meth:`probe` may answer otherwise, as after a driver's update.
@@ -223,19 +233,22 @@ class DeviceCodegen(Protocol):
             model_dtype: that of the stored weights, ``float16`` or ``float32``.
         """
 
-    def lower(self, model: nn.Module, phase: Phase) -> tuple[nn.Module, list[Repack]]:
+    def lower(self, model: Any, plan: Plan, phase: Phase) -> tuple[Any, list[Repack]]:
         """Replace layers by the device's own, and say how their parameters are made.
 
         How exactly a layer computes may depend on the phase, and must not depend on how many tokens
-        there are. The parameters are the same in both phases.
+        there are. The parameters are the same in both phases. A layer for which the device has no
+        kernel stays as it is: its operations are scheduled by what :meth:`passes` gives.
 
         Args:
-            model: the architecture's module with its quantised layers.
-            phase: what the module is for.
+            model: the architecture's ``mlc_llm.model.causal_lm.CausalLM``; it may be changed.
+            plan: how its weights are stored.
+            phase: what the model is for.
 
         Returns:
-            The module that is compiled, and a step for each of its parameters, or for several at
-            once. Every stored parameter is the input of exactly one step.
+            The model that is compiled, each of its parameters with a dtype, and a step for each of
+            them, or for several at once. Every stored parameter
+            (``mlc_llm.model.stored.stored_parameters``) is the input of exactly one step.
         """
 
     def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:

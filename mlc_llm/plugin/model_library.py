@@ -12,14 +12,42 @@ from pydantic import BaseModel, ConfigDict
 
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, parse_options
 from mlc_llm.errors import ModelFolderError
-from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.architecture import Architecture, ModelConfig
+from mlc_llm.plugin.scheme import Plan
 
 RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
 """What a library's record stands between, so that it is found by scanning the file's bytes."""
 
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 """The version of the record, and of what libraries with it promise, that this core understands."""
+
+
+def config_of(model: ModelFile, architecture: Architecture) -> ModelConfig:
+    """The architecture's config of a model folder, for the windows that are in force.
+
+    Args:
+        model: the folder's ``mlc-chat-config.json``, overrides applied.
+        architecture: the architecture that it names.
+
+    Raises:
+        ModelFolderError: the architecture cannot read the file's ``model_config``, or cannot
+            compute such a window.
+    """
+    windows = {
+        "sliding_window_size": model.sliding_window_size,
+        "attention_sink_size": model.attention_sink_size,
+    }
+    if model.context_window_size > 0:
+        windows["context_window_size"] = model.context_window_size
+    own = {"max_position_embeddings": model.architecture_config.get("context_window_size")}
+    try:
+        return architecture.config({**own, **model.architecture_config, **windows})
+    except ValueError as error:
+        raise ModelFolderError(
+            f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "
+            f"{architecture.name!r}: {error}"
+        ) from None
 
 
 class ModelSpec(BaseModel):
@@ -28,7 +56,7 @@ class ModelSpec(BaseModel):
     Args:
         architecture: the architecture's name.
         shape: the architecture's ``ModelConfig.shape()``.
-        quantization: the quantisation's name.
+        plan: how its weights are stored.
         opt: compilation options, in canonical form.
         deterministic: whether prompts are computed the same way as answers.
     """
@@ -37,7 +65,7 @@ class ModelSpec(BaseModel):
 
     architecture: str
     shape: dict[str, Any]
-    quantization: str
+    plan: Plan
     opt: str = ""
     deterministic: bool = False
 
@@ -46,6 +74,7 @@ class ModelSpec(BaseModel):
         cls,
         model: ModelFile,
         architecture: Architecture,
+        plan: Plan,
         opt: str = "",
         deterministic: bool = False,
     ) -> Self:
@@ -54,33 +83,25 @@ class ModelSpec(BaseModel):
         Args:
             model: the folder's ``mlc-chat-config.json``, overrides applied.
             architecture: the architecture that it names.
+            plan: how its weights are stored.
             opt: compilation options, ``"name=value,..."``.
             deterministic: whether prompts are computed the same way as answers.
 
         Raises:
             ModelFolderError: the architecture cannot read the file's ``model_config``.
         """
-        windows = {
-            "sliding_window_size": model.sliding_window_size,
-            "attention_sink_size": model.attention_sink_size,
-        }
-        if model.context_window_size > 0:
-            windows["context_window_size"] = model.context_window_size
-        own = {"max_position_embeddings": model.architecture_config.get("context_window_size")}
-        try:
-            config = architecture.config({**own, **model.architecture_config, **windows})
-        except ValueError as error:
-            raise ModelFolderError(
-                f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "
-                f"{architecture.name!r}: {error}"
-            ) from None
         return cls(
             architecture=architecture.name,
-            shape=config.shape(),
-            quantization=model.quantization,
+            shape=config_of(model, architecture).shape(),
+            plan=plan,
             opt=",".join(f"{name}={value}" for name, value in parse_options(opt).items()),
             deterministic=deterministic,
         )
+
+    @property
+    def quantization(self) -> str:
+        """The plan's name."""
+        return self.plan.name
 
     def digest(self) -> str:
         """A short stable hash: equal for all fine-tunes of one shape and quantisation."""
@@ -89,14 +110,18 @@ class ModelSpec(BaseModel):
 
     def differences(self, other: ModelSpec) -> list[str]:
         """What differs, one line each, as ``field: self, not other``."""
-        mine, theirs = self.model_dump(mode="json"), other.model_dump(mode="json")
-        flat_mine = {**{k: v for k, v in mine.items() if k != "shape"}, **mine["shape"]}
-        flat_theirs = {**{k: v for k, v in theirs.items() if k != "shape"}, **theirs["shape"]}
+        mine, theirs = self._flat(), other._flat()
         return [
-            f"{key}: {flat_mine.get(key)!r}, not {flat_theirs.get(key)!r}"
-            for key in sorted({*flat_mine, *flat_theirs})
-            if flat_mine.get(key) != flat_theirs.get(key)
+            f"{key}: {mine.get(key)!r}, not {theirs.get(key)!r}"
+            for key in sorted({*mine, *theirs})
+            if mine.get(key) != theirs.get(key)
         ]
+
+    def _flat(self) -> dict[str, Any]:
+        """All fields, those of the shape and of the plan beside the others."""
+        data = self.model_dump(mode="json")
+        shape, plan = data.pop("shape"), data.pop("plan")
+        return {**data, "quantization": plan.pop("name"), **plan, **shape}
 
 
 class LibraryRecord(BaseModel):

@@ -1,8 +1,5 @@
-"""Quantisation: the schemes, the packing of weights, and the layers that compute with them.
+"""Quantisation: the plans by name, and the packing of weights. Nothing here imports TVM."""
 
-Only :mod:`mlc_llm.quantization.modules` imports TVM.
-"""
+from mlc_llm.quantization.plans import PLAN_FIELDS, PLANS, folder_fields, folder_plan, plan
 
-from mlc_llm.quantization.scheme import QUANTIZATIONS, Scheme, scheme
-
-__all__ = ["QUANTIZATIONS", "Scheme", "scheme"]
+__all__ = ["PLANS", "PLAN_FIELDS", "folder_fields", "folder_plan", "plan"]

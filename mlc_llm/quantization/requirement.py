@@ -1,28 +1,65 @@
-"""What a quantisation requires of an adapter."""
+"""What a plan requires of a device and its adapter."""
 
 from __future__ import annotations
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin.choice import Choice
-from mlc_llm.quantization.scheme import QUANTIZATIONS, scheme
+from mlc_llm.plugin.scheme import Plan
+from mlc_llm.quantization.plans import PLANS
 
 
-def require_float16(quantization: str, chosen: Choice) -> None:
-    """Refuse a quantisation whose dtype the adapter does not compute with.
+def require_float16(plan: Plan, chosen: Choice) -> None:
+    """Refuse a plan with a dtype that the adapter does not compute with.
 
     Args:
-        quantization: the quantisation's name.
+        plan: the model's plan.
         chosen: the device and its adapter.
 
     Raises:
-        DeviceError: it is float16, and the adapter has none; the message says what to use instead.
-        QuantizationError: there is no quantisation of that name.
+        DeviceError: it has float16, and the adapter has none; the message says what to use instead.
     """
-    if scheme(quantization).model_dtype != "float16" or chosen.adapter.float16:
+    if chosen.adapter.float16 or not _has_float16(plan):
         return
-    others = [name for name, other in QUANTIZATIONS.items() if other.model_dtype == "float32"]
+    others = sorted(name for name, other in PLANS.items() if not _has_float16(other))
     raise DeviceError(
-        f"The model's quantisation {quantization} computes in float16, which the adapter {chosen} "
-        f"({chosen.adapter.name}) does not do. Use a model in {' or '.join(sorted(others))}, or "
-        "another device."
+        f"The model's quantisation {plan.name} computes in float16, which the adapter {chosen} "
+        f"({chosen.adapter.name}) does not do. Use a model in {' or '.join(others)}, or another "
+        "device."
     )
+
+
+def _has_float16(plan: Plan) -> bool:
+    return "float16" in {plan.dtype, *(scheme.dtype for scheme in plan.all_schemes())}
+
+
+def require_schemes(plan: Plan, chosen: Choice) -> None:
+    """Refuse a plan with a scheme that the device has no kernels for.
+
+    Args:
+        plan: the model's plan.
+        chosen: the device.
+
+    Raises:
+        DeviceError: it has such a scheme; the message says which plans the device has.
+    """
+    device = chosen.device
+    missing = sorted(str(s) for s in plan.all_schemes() if not device.has_scheme(s))
+    if not missing:
+        return
+    has = [name for name in sorted(PLANS) if all(map(device.has_scheme, PLANS[name].all_schemes()))]
+    raise DeviceError(
+        f"The model's quantisation {plan.name} has weights in {' and in '.join(missing)}, which "
+        f"the device {device.name!r} does not compute with. It has "
+        f"{', '.join(has) if has else 'no quantisation that has a name'}. Convert the model to "
+        "another quantisation, or use another device."
+    )
+
+
+def require_plan(plan: Plan, chosen: Choice) -> None:
+    """Refuse a plan that the device or its adapter does not compute with.
+
+    Raises:
+        DeviceError: see :func:`require_float16` and :func:`require_schemes`.
+    """
+    require_float16(plan, chosen)
+    require_schemes(plan, chosen)

@@ -1,0 +1,190 @@
+"""The Llama family: Llama 1 to 3, TinyLlama, SmolLM and their fine-tunes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveInt, model_validator
+
+from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.layers import (
+    ActivationName,
+    Embedding,
+    GatedActivation,
+    KVCache,
+    Linear,
+    RMSNorm,
+    activation_name,
+)
+from mlc_llm.model.module import Module
+from mlc_llm.model.rotary import RotaryConfig
+from mlc_llm.model.weights import linear_weights
+from mlc_llm.plugin import Architecture, AttentionSpec, Weight
+
+if TYPE_CHECKING:
+    from tvm.relax.frontend.nn import Tensor
+
+
+class LlamaConfig(RotaryConfig):
+    """Llama's hyper-parameters, with the defaults of transformers' ``LlamaConfig``."""
+
+    intermediate_size: PositiveInt
+    hidden_act: ActivationName = "silu"
+    rms_norm_eps: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    tie_word_embeddings: bool = False
+
+    default_positions: ClassVar[int] = 2048
+
+    @classmethod
+    def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if "context_window_size" not in data:
+            data.setdefault("max_position_embeddings", cls.default_positions)
+        activation = activation_name(data.get("hidden_act", "silu"))
+        return {**super().fill(data), "hidden_act": activation}
+
+    @model_validator(mode="after")
+    def _check(self) -> LlamaConfig:
+        part = (self.rope_scaling or {}).get("partial_rotary_factor", 1)
+        if part != 1:
+            raise ValueError(f"partial_rotary_factor must be 1: heads turn whole, not {part!r}")
+        return self
+
+
+class LlamaMLP(Module):
+    """The feed-forward block: SwiGLU, or with another activation."""
+
+    def __init__(self, config: LlamaConfig) -> None:
+        hidden, ffn, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_up_proj = Linear(hidden, (ffn, ffn), bias=bias)
+        self.act = GatedActivation(config.hidden_act)
+        self.down_proj = Linear(ffn, hidden, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(self.act(self.gate_up_proj(x)))
+
+
+class LlamaAttention(Module):
+    """The projections around a layer's attention."""
+
+    def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
+        hidden, bias = config.hidden_size, config.attention_bias
+        self.qkv_proj = Linear(hidden, attention.qkv_parts, bias=bias)
+        self.o_proj = Linear(attention.out_width, hidden, bias=bias)
+
+    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)))
+
+
+class LlamaDecoderLayer(Module):
+    """Attention and feed-forward, each behind a norm and beside a residual."""
+
+    def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
+        self.self_attn = LlamaAttention(config, attention)
+        self.mlp = LlamaMLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), kv_cache, layer)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class LlamaModel(Module):
+    """The decoder stack and the final norm, which is applied to the rows that need logits."""
+
+    def __init__(self, config: LlamaConfig, layers: Sequence[Module]) -> None:
+        self.embed_tokens = Embedding("vocab_size", config.hidden_size)
+        self.layers = list(layers)
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, kv_cache: KVCache) -> Tensor:
+        for index, layer in enumerate(self.layers):
+            x = layer(x, kv_cache, index)
+        return x
+
+
+class LlamaForCausalLM(CausalLM):
+    """Llama's language model. A variant may have other layers (``layer_type``).
+
+    Args:
+        config: the hyper-parameters.
+        attention: how each layer attends.
+    """
+
+    layer_type: Callable[..., Module] = LlamaDecoderLayer
+
+    def __init__(self, config: LlamaConfig, attention: Sequence[AttentionSpec]) -> None:
+        self.config = config
+        self.model = LlamaModel(config, [self.layer_type(config, one) for one in attention])
+        if not config.tie_word_embeddings:
+            self.lm_head = Linear(config.hidden_size, "vocab_size", out_dtype="float32")
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        return self.model.embed_tokens(token_ids)
+
+    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+        return self.model(hidden, kv_cache)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        hidden = self.model.norm(hidden)
+        if self.config.tie_word_embeddings:
+            return self.model.embed_tokens.as_linear(hidden)
+        return self.lm_head(hidden)
+
+
+class Llama(Architecture):
+    """Llama as Hugging Face's ``LlamaForCausalLM`` lays it out."""
+
+    name = "llama"
+    config_type = LlamaConfig
+    module_type = LlamaForCausalLM
+
+    def attention(self, config: Any) -> list[AttentionSpec]:
+        window = config.sliding_window_size if config.sliding_window_size > 0 else None
+        spec = AttentionSpec(
+            query_heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            key_size=config.head_dim,
+            value_size=config.head_dim,
+            scale=config.head_dim**-0.5,
+            rope=config.rope(),
+            window=window,
+            sink=max(0, config.attention_sink_size) if window else 0,
+        )
+        return [spec] * config.num_hidden_layers
+
+    def weights(self, config: Any) -> list[Weight]:
+        weights = [Weight("model.embed_tokens.weight")]
+        for index in range(config.num_hidden_layers):
+            weights += self._layer(config, f"model.layers.{index}")
+        weights.append(Weight("model.norm.weight"))
+        if not config.tie_word_embeddings:
+            weights.append(Weight("lm_head.weight"))
+        return weights
+
+    @staticmethod
+    def _layer(config: LlamaConfig, layer: str) -> list[Weight]:
+        attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
+        qkv, gate_up = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+        return [
+            *linear_weights(attention, "qkv_proj", qkv, bias=config.attention_bias),
+            *linear_weights(attention, "o_proj", bias=config.attention_bias),
+            *linear_weights(mlp, "gate_up_proj", gate_up, bias=config.mlp_bias),
+            *linear_weights(mlp, "down_proj", bias=config.mlp_bias),
+            Weight(f"{layer}.input_layernorm.weight"),
+            Weight(f"{layer}.post_attention_layernorm.weight"),
+        ]
+
+    def ignores(self, name: str) -> bool:
+        # Old checkpoints carry the table of RoPE's frequencies.
+        return name.endswith("rotary_emb.inv_freq")
+
+    def copies(self, config: Any) -> Mapping[str, str]:
+        tied = {"lm_head.weight": "model.embed_tokens.weight"}
+        return tied if config.tie_word_embeddings else {}
+
+
+LLAMA = Llama()

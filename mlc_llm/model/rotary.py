@@ -1,0 +1,100 @@
+"""The config that families with rotary position embeddings share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import PositiveInt, field_validator, model_validator
+
+from mlc_llm.model.rope import depends_on_window, rope
+from mlc_llm.plugin import ModelConfig, Rope
+
+_TRAINED_LENGTH = "original_max_position_embeddings"
+_TYPES_WITH_TRAINED_LENGTH = ("llama3", "yarn", "longrope", "su")
+
+
+class RotaryConfig(ModelConfig):
+    """Heads and rotary position embedding, under the names of Hugging Face's files.
+
+    Args:
+        num_key_value_heads: heads of keys and values; as many as of queries if left out.
+        head_dim: elements of a head; ``hidden_size / num_attention_heads`` if left out.
+        position_embedding_base: RoPE's base, ``rope_theta`` in Hugging Face's files.
+        rope_scaling: RoPE's scaling, as ``mlc_llm.model.rope`` reads it, or None.
+    """
+
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt
+    position_embedding_base: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+
+    @classmethod
+    def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        data = super().fill(data)
+        heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
+        data.setdefault("num_key_value_heads", heads)
+        if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
+            data.setdefault("head_dim", hidden // heads)
+        return {**data, **_rope(data)}
+
+    @field_validator("rope_scaling")
+    @classmethod
+    def _name_rope_type(cls, scaling: dict[str, Any] | None) -> dict[str, Any] | None:
+        """Put the type where newer files have it; None for plain RoPE."""
+        scaling = dict(scaling or {})
+        kind = scaling.pop("type", None)
+        scaling.setdefault("rope_type", kind or "default")
+        return scaling if len(scaling) > 1 or scaling["rope_type"] != "default" else None
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> RotaryConfig:
+        """Refuse what cannot be computed when the file is read."""
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
+                f"num_key_value_heads ({self.num_key_value_heads})"
+            )
+        self.rope()
+        return self
+
+    @property
+    def depends_on_window(self) -> bool:
+        return depends_on_window(self.rope_scaling)
+
+    def rope(self) -> Rope:
+        """The rotary position embedding of all layers."""
+        window, positions = self.context_window_size, self.max_position_embeddings
+        return rope(
+            self.head_dim,
+            self.position_embedding_base,
+            self.rope_scaling,
+            window=window if window > 0 else None,
+            max_positions=positions if positions and positions > 0 else None,
+        )
+
+
+def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
+    """RoPE's base and scaling, wherever a file has them; as transformers 5 reads them.
+
+    ``rope_scaling`` comes before ``rope_parameters``, the base in either before ``rope_theta``
+    beside it, and an ``original_max_position_embeddings`` beside it before that in it.
+    """
+    found = data.get("rope_scaling") or data.get("rope_parameters") or {}
+    if not isinstance(found, Mapping):
+        raise ValueError(f"rope_scaling or rope_parameters must be an object, not {found!r}")
+    scaling = {key: value for key, value in found.items() if value is not None}
+    theta = scaling.pop("rope_theta", None)
+    base = data.get("position_embedding_base") or theta or data.get("rope_theta")
+    if scaling.get("rope_type", scaling.get("type")) in _TYPES_WITH_TRAINED_LENGTH:
+        if _TRAINED_LENGTH in data:
+            scaling[_TRAINED_LENGTH] = data[_TRAINED_LENGTH]
+        elif _is_length(length := data.get("max_position_embeddings")):
+            scaling.setdefault(_TRAINED_LENGTH, length)
+    named = {"position_embedding_base": base, "rope_scaling": scaling}
+    return {key: value for key, value in named.items() if value}
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
