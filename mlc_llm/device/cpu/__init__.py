@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_llm.device.cpu.features import host_features, host_target, is_x86, required_features
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, LibraryRecord
+from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, LibraryRecord, Scheme
 
 if TYPE_CHECKING:
     import tvm
@@ -48,6 +48,10 @@ class CPUDevice(Device):
         from mlc_llm.device.cpu.codegen import CPUCodegen
 
         return CPUCodegen(target, opt)
+
+    def has_scheme(self, scheme: Scheme) -> bool:
+        # What kernels/group_linear.py says of the sums of a group.
+        return scheme.is_float or (scheme.bits <= 8 and scheme.group in range(8, 65, 8))
 
     def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
         missing = sorted(set(record.cpu_features) - host_features())

@@ -11,19 +11,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tvm
-from tvm.relax.frontend import nn
 
 from mlc_llm.device.cpu.attention import attention_kernels
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.lowering import Lowering
-from mlc_llm.device.cpu.schedule import ScheduleElementwise
+from mlc_llm.device.cpu.schedule import ScheduleRest
 from mlc_llm.errors import ConfigError, unknown
-from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
+from mlc_llm.model.module import Module
+from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Plan, Repack
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {"activations": ("mixed", "a16", "a8")}
-"""Compilation options, the default first. ``activations`` says how 4-bit matmuls round theirs: to 8
-bits in the prefill and to 16 in the decode, which waits for the weights anyway (mixed), to 16 bits
-everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
+"""Compilation options, the default first. ``activations`` says how products with quantised weights
+round theirs: to 8 bits in the prefill and to 16 in the decode, which waits for the weights anyway
+(mixed), to 16 bits everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
 ``docs/decisions.md`` has what each costs."""
 
 
@@ -39,17 +39,17 @@ class CPUCodegen:
     def activation_dtype(self, model_dtype: str) -> str:
         return "float32"
 
-    def lower(self, model: nn.Module, phase: Phase) -> tuple[nn.Module, list[Repack]]:
+    def lower(self, model: Module, plan: Plan, phase: Phase) -> tuple[Module, list[Repack]]:
         mixed = {"prefill": "a8", "decode": "a16"}[phase]
         activations = mixed if self.activations == "mixed" else self.activations
-        lowering = Lowering(self.isa, activations)
-        return lowering.visit("", model), lowering.steps
+        lowering = Lowering(plan, self.isa, activations)
+        return lowering.lower(model), lowering.steps
 
     def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
         return attention_kernels(spec, dtype, activation_dtype, self.isa)
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
-        return [ScheduleElementwise(self.isa.lanes)]
+        return [ScheduleRest(self.isa.lanes)]
 
 
 def _option(opt: Mapping[str, str], name: str) -> str:

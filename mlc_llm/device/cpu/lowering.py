@@ -1,113 +1,192 @@
-"""A model's layers, replaced by ones that call the CPU's kernels on packed weights."""
+"""A model's layers, replaced by ones that call the CPU's kernels on packed weights.
+
+A layer that is not replaced is computed by its own operations, in float32.
+"""
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
 
-from mlc_llm.compile.kernel_call import call_kernel
-from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear, SiluAndMul
+from mlc_llm.compile.kernel_call import call_kernel, change_in_place
 from mlc_llm.device.cpu.deferred import DeferredRows, LinearInput
-from mlc_llm.device.cpu.kernels.activation import silu_mul
+from mlc_llm.device.cpu.kernels.activation import Activated, Gated
+from mlc_llm.device.cpu.kernels.head_norm import head_norm
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.norm import rms_norm
-from mlc_llm.device.cpu.kernels.rows import GATED, RowsOf
-from mlc_llm.device.cpu.packed import ACTIVATION, PackedFloat, PackedQ4
-from mlc_llm.plugin import Repack
+from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
+from mlc_llm.device.cpu.kernels.rows import RowsOf, rows_kernel
+from mlc_llm.device.cpu.kernels.widen import widen
+from mlc_llm.device.cpu.packed import ACTIVATION, Packed, PackedPieces, pack
+from mlc_llm.model.layers import (
+    Activation,
+    Embedding,
+    GatedActivation,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+)
+from mlc_llm.model.module import (
+    Module,
+    Parameter,
+    Place,
+    computes_as,
+    parameter_places,
+    replace_modules,
+)
+from mlc_llm.model.stored import StoredWeight
+from mlc_llm.plugin import AttentionSpec, Plan, Repack
 
 
-class CPULinear(nn.Module):
+class CPULinear(Module):
     """A linear layer on a packed weight; it keeps an output dtype that the model asked for."""
 
-    def __init__(self, packed: PackedQ4 | PackedFloat, out_dtype: str | None) -> None:
+    def __init__(self, layer: Linear, packed: Packed | PackedPieces, dtype: str) -> None:
         self.packed = packed
-        self.out_dtype = out_dtype or ACTIVATION
+        self.bias = None if layer.bias is None else Parameter(layer.bias.shape, dtype)
+        self.out_dtype = layer.out_dtype or ACTIVATION
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.packed.linear(x, self.out_dtype)
+        if len(x.shape) == 2:
+            return self.packed.linear(x, self.bias, self.out_dtype)
+        flat = self.packed.linear(_rows(x), self.bias, self.out_dtype)
+        return op.reshape(flat, (*x.shape[:-1], flat.shape[1]))
 
 
-class CPUEmbedding(nn.Module):
-    """A token embedding from a packed table, which a tied output projection shares."""
+class CPUEmbedding(Module):
+    """An embedding from a packed table, which a tied output projection shares."""
 
-    def __init__(self, packed: PackedQ4 | PackedFloat) -> None:
+    def __init__(self, packed: Packed) -> None:
         self.packed = packed
 
-    def forward(self, token_ids: nn.Tensor) -> nn.Tensor:
-        return self.packed.embedding(token_ids)
+    def forward(self, ids: nn.Tensor) -> nn.Tensor:
+        return self.packed.embedding(ids)
 
-    def lm_head_forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.packed.linear(x, "float32")
-
-
-class CPURMSNorm(nn.Module):
-    """RMS normalisation over the last axis, deferred."""
-
-    def __init__(self, norm: nn.RMSNorm, isa: Isa) -> None:
-        self.weight, self.epsilon, self.isa = norm.weight, norm.epsilon, isa
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        columns = x.shape[1]
-
-        def alone() -> nn.Tensor:
-            kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.isa)
-            return call_kernel(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
-
-        rows = RowsOf("normed", self.epsilon, self.weight.dtype)
-        return DeferredRows(LinearInput(rows, (x, self.weight)), columns, alone)
+    def as_linear(self, x: nn.Tensor) -> nn.Tensor:
+        return self.packed.linear(x, None, "float32")
 
 
-class CPUSiluAndMul(nn.Module):
-    """SwiGLU's product, deferred."""
-
-    def __init__(self, isa: Isa) -> None:
-        self.isa = isa
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        columns = x.shape[1] // 2
-
-        def alone() -> nn.Tensor:
-            kernel = silu_mul(columns, x.dtype, self.isa)
-            return call_kernel(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
-
-        return DeferredRows(LinearInput(GATED, (x,)), columns, alone)
-
-
-class Lowering(nn.Mutator):
-    """Replaces the layers, and collects how their parameters are made.
+class CPURows(Module):
+    """A norm or an activation, deferred: the linear layer that takes its result computes it.
 
     Args:
+        rows: what it computes of each row.
+        weight: of a norm.
+        bias: of a norm.
         isa: what the CPU offers.
-        activations: how 4-bit matmuls round activations: "a8" or "a16".
     """
 
-    def __init__(self, isa: Isa, activations: str) -> None:
-        self.isa, self.activations = isa, activations
+    def __init__(
+        self, rows: RowsOf, isa: Isa, weight: Parameter | None = None, bias: Parameter | None = None
+    ) -> None:
+        self.rows, self.isa = rows, isa
+        self.weight, self.bias = weight, bias
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        weights = [weight for weight in (self.weight, self.bias) if weight is not None]
+        if len(x.shape) == 2:
+            return self._deferred(x, weights)
+        flat = self._deferred(_rows(x), weights)
+        return op.reshape(flat, (*x.shape[:-1], flat.shape[1]))
+
+    def _deferred(self, x: nn.Tensor, weights: list[nn.Tensor]) -> nn.Tensor:
+        columns = x.shape[1] // self.rows.width(1)
+
+        def alone() -> nn.Tensor:
+            kernel = rows_kernel(self.rows, columns, x.dtype, self.isa)
+            shape = (x.shape[0], columns)
+            return call_kernel(kernel, self.rows.name, [x, *weights], shape, x.dtype)
+
+        return DeferredRows(LinearInput(self.rows, (x, *weights)), columns, alone)
+
+
+class CPURMSNorm(CPURows):
+    """An RMS norm, of rows or of the heads of queries and keys."""
+
+    def __init__(self, norm: RMSNorm, dtype: str, isa: Isa) -> None:
+        rows = RmsNormed(norm.eps, dtype, norm.unit_offset)
+        super().__init__(rows, isa, Parameter((norm.dim,), dtype))
+        self.norm = rows
+
+    def of_heads(self: Any, qkv: nn.Tensor, attention: AttentionSpec, keys: Any) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.RMSNorm.of_heads`."""
+        norm = self.norm
+        if norm != keys.norm:
+            return RMSNorm.of_heads(self, qkv, attention, keys)
+        kernel = head_norm(
+            attention, norm.epsilon, norm.weight_dtype, qkv.dtype, self.isa, norm.unit_offset
+        )
+        args = [qkv, self.weight, keys.weight]
+        (normed,) = change_in_place(kernel, "head_norm", args, [0])
+        return normed
+
+
+def _rows(x: nn.Tensor) -> nn.Tensor:
+    """All axes but the last as one."""
+    return op.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
+
+
+class Lowering:
+    """Replaces the layers of a model, and collects how its parameters are made.
+
+    Args:
+        plan: how the weights are stored.
+        isa: what the CPU offers.
+        activations: how matmuls with quantised weights round activations: "a8" or "a16".
+    """
+
+    def __init__(self, plan: Plan, isa: Isa, activations: str) -> None:
+        self.plan, self.isa, self.activations = plan, isa, activations
         self.steps: list[Repack] = []
 
-    def visit_module(self, name: str, node: nn.Module) -> nn.Module:
-        match node:
-            case GroupQuantizedLinear() | nn.Linear():
-                packed = self._packed(node, node.out_features, node.in_features)
-                self.steps.append(packed.repack(name, "packed"))
-                return CPULinear(packed, node.out_dtype)
-            case GroupQuantizedEmbedding() | nn.Embedding():
-                packed = self._packed(node, node.num, node.dim)
-                self.steps.append(packed.repack(name, "packed"))
-                return CPUEmbedding(packed)
-            case nn.RMSNorm():
-                self.steps.append(Repack((f"{name}.weight",), (f"{name}.weight",)))
-                return CPURMSNorm(node, self.isa)
-            case SiluAndMul():
-                return CPUSiluAndMul(self.isa)
-        return self.visit(name, node)
+    def lower(self, model: Module) -> Module:
+        """The lowered model; `steps` then has a step for each of its parameters."""
+        lowered = replace_modules(model, self._replacement)
+        made = {name for step in self.steps for name in step.outputs}
+        for place in parameter_places(lowered):
+            if place.name not in made:
+                self._pass_through(place)
+        return lowered
 
-    def visit_param(self, name: str, node: nn.Parameter) -> nn.Parameter:
-        self.steps.append(Repack((name,), (name,)))
-        return node
+    def _replacement(self, name: str, layer: Module) -> Module | None:
+        dtype, isa = self.plan.dtype, self.isa
+        made: Any = None
+        if computes_as(layer, Linear):
+            made = CPULinear(layer, self._packed(name, layer), dtype)
+        elif computes_as(layer, Embedding):
+            made = CPUEmbedding(self._packed(name, layer))
+        elif computes_as(layer, RMSNorm):
+            made = CPURMSNorm(layer, dtype, isa)
+        elif computes_as(layer, LayerNorm):
+            weight = Parameter((layer.dim,), dtype)
+            bias = None if layer.bias is None else Parameter((layer.dim,), dtype)
+            made = CPURows(LayerNormed(layer.eps, dtype, bias is not None), isa, weight, bias)
+        elif computes_as(layer, GatedActivation):
+            made = CPURows(Gated(layer.name), isa)
+        elif computes_as(layer, Activation):
+            made = CPURows(Activated(layer.name), isa)
+        if made is not None:
+            own = (f"{name}.weight", f"{name}.bias")
+            there = {place.name for place in parameter_places(made, name)}
+            self.steps += [Repack((one,), (one,)) for one in own if one in there]
+        return made
 
-    def _packed(self, node: nn.Module, features: int | str, columns: int) -> PackedQ4 | PackedFloat:
-        rows = features if isinstance(features, int) else None
-        if isinstance(node, GroupQuantizedLinear | GroupQuantizedEmbedding):
-            dtype = node.scheme.model_dtype
-            return PackedQ4(rows, columns, dtype, self.isa, self.activations)
-        return PackedFloat(rows, columns, node.weight.dtype, self.isa)
+    def _packed(self, name: str, layer: Linear | Embedding) -> Any:
+        stored = StoredWeight.of(name, layer, self.plan)
+        packed, steps = pack(stored, f"{name}.packed", self.isa, self.activations)
+        self.steps += steps
+        return packed
+
+    def _pass_through(self, place: Place) -> None:
+        """A parameter that no kernel reads: operations compute in float32, and so it is given."""
+        parameter: Parameter = place.get()
+        dtype = parameter.dtype or self.plan.dtype
+        if dtype == "float16":
+            kernel = widen(tuple(s if isinstance(s, int) else None for s in parameter.shape), dtype)
+            self.steps.append(Repack((place.name,), (place.name,), kernel))
+            dtype = ACTIVATION
+        else:
+            self.steps.append(Repack((place.name,), (place.name,)))
+        place.put(Parameter(parameter.shape, dtype))

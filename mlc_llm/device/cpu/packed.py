@@ -6,19 +6,26 @@ know, the number of blocks is symbolic and outputs are padded to whole blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
 
 from tvm import tirx
 from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.device.cpu.deferred import LinearInput, Product
-from mlc_llm.device.cpu.kernels.blocks import ROWS
-from mlc_llm.device.cpu.kernels.embedding import float_embedding, q4_embedding
-from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
+from mlc_llm.device.cpu.kernels.blocks import ROWS, block_count
+from mlc_llm.device.cpu.kernels.embedding import float_embedding, group_embedding
+from mlc_llm.device.cpu.kernels.float_linear import float_linear, repack_float
+from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear, packed_shapes, repack
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
-from mlc_llm.plugin import Repack
+from mlc_llm.model.module import Module, Parameter
+from mlc_llm.model.stored import StoredWeight
+from mlc_llm.plugin import Repack, Scheme
+from mlc_llm.plugin.scheme import StoredTensor
 
 VOCABULARY_BLOCKS = "vocab_blocks"
 ACTIVATION = "float32"
@@ -29,124 +36,214 @@ def single(tokens: object) -> int | None:
     return 1 if isinstance(tokens, int) and tokens == 1 else None
 
 
-def _product(
-    name: str,
-    kernel: Callable[[LinearInput, bool], tirx.PrimFunc],
-    x: nn.Tensor,
-    weight: Sequence[nn.Tensor],
-    width: object,
-    dtype: str,
-) -> Product:
-    """A linear layer's result, which a kernel computes when it is known whether it is added to.
+class Packed(Module, ABC):
+    """A packed weight (rows, columns).
 
-    Args:
-        name: what the kernel is called.
-        kernel: gives it, for what is multiplied and whether there is a residual.
-        x: what is multiplied.
-        weight: the packed weight.
-        width: columns of the result.
-        dtype: of the result.
-    """
-    source = LinearInput.of(x)
-    shape = (source.tokens, width)
-
-    def compute(residual: nn.Tensor | None) -> nn.Tensor:
-        added = [] if residual is None else [residual]
-        args = [*source.arguments, *weight, *added]
-        return call_kernel(kernel(source, bool(added)), name, args, shape, dtype)
-
-    return Product(shape, dtype, compute)
-
-
-class PackedQ4(nn.Module):
-    """A 4-bit weight (rows, columns) as ``q4_linear.py`` lays it out.
-
-    Args:
+    Attributes:
         rows: rows of the weight, or None for the vocabulary.
         columns: columns of the weight.
-        scale_dtype: dtype of the scales.
+        tensors: the packed tensors.
+    """
+
+    rows: int | None
+    columns: int
+    tensors: list[Any]
+
+    @abstractmethod
+    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
+        """How the packed tensors are made.
+
+        Args:
+            stored: the tensors of the model folder.
+            name: the name of this module in the lowered model.
+        """
+
+    @abstractmethod
+    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
+        """x @ weight.T + bias of (tokens, columns); what is deferred of x is computed, too."""
+
+    @abstractmethod
+    def embedding(self, ids: nn.Tensor) -> nn.Tensor:
+        """The rows that ``ids`` (tokens,) names."""
+
+    def _names(self, name: str) -> list[str]:
+        return [f"{name}.tensors.{index}" for index in range(len(self.tensors))]
+
+    def _product(
+        self, name: str, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str
+    ) -> nn.Tensor:
+        """A linear layer's result, computed when it is known whether it is added to a residual."""
+        source = LinearInput.of(x)
+        # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
+        name = name if source.rows.width(1) == 1 else f"gated_{name}"
+        width = self.tensors[0].shape[0] * ROWS if self.rows is None else self.rows
+        shape = (source.tokens, width)
+        biases = [] if bias is None else [bias]
+
+        def compute(residual: nn.Tensor | None) -> nn.Tensor:
+            added = [] if residual is None else [residual]
+            kernel = self._kernel(source, bias, out_dtype, residual is not None)
+            args = [*source.arguments, *self.tensors, *biases, *added]
+            return call_kernel(kernel, name, args, shape, out_dtype)
+
+        return Product(shape, out_dtype, compute)
+
+    @abstractmethod
+    def _kernel(
+        self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
+    ) -> tirx.PrimFunc:
+        """The kernel that multiplies."""
+
+
+class PackedGroups(Packed):
+    """Codes in groups, as ``group_linear.py`` lays them out.
+
+    Args:
+        parts: rows and scheme of each part.
+        columns: columns of the weight.
         isa: what the CPU offers.
         activations: how the kernels round activations: "a8" or "a16".
     """
 
-    def __init__(
-        self, rows: int | None, columns: int, scale_dtype: str, isa: Isa, activations: str
-    ) -> None:
-        self.rows, self.columns, self.scale_dtype = rows, columns, scale_dtype
+    def __init__(self, parts: Sequence[Part], columns: int, isa: Isa, activations: str) -> None:
+        self.parts, self.columns = tuple(parts), columns
+        self.rows = _total([part.rows for part in parts])
         self.isa, self.activations = isa, activations
-        blocks = VOCABULARY_BLOCKS if rows is None else q4_blocks(rows)
-        self.codes = nn.Parameter((blocks, q4_groups(columns), 4, 4 * ROWS), "uint8")
-        self.scales = nn.Parameter((blocks, q4_groups(columns), ROWS), scale_dtype)
+        self.tensors = [Parameter(*kind) for part in parts for kind in packed_shapes(part, columns)]
 
-    def repack(self, name: str, weight: str) -> Repack:
-        """How the parameters of ``name``.``weight`` are made from those stored under ``name``."""
-        return Repack(
-            (f"{name}.q_weight", f"{name}.q_scale"),
-            (f"{name}.{weight}.codes", f"{name}.{weight}.scales"),
-            repack_q4(self.rows, self.columns, self.scale_dtype),
+    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
+        steps, given, made = [], [tensor.name for tensor in stored], self._names(name)
+        for part in self.parts:
+            count = len(packed_shapes(part, self.columns))
+            kernel = repack(part, self.columns)
+            steps.append(Repack(tuple(given[:count]), tuple(made[:count]), kernel))
+            given, made = given[count:], made[count:]
+        return steps
+
+    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
+        return self._product("group_linear", x, bias, out_dtype)
+
+    def _kernel(
+        self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
+    ) -> tirx.PrimFunc:
+        return group_linear(
+            self.parts,
+            self.columns,
+            single(source.tokens),
+            source.dtype,
+            out_dtype,
+            self.isa,
+            self.activations,
+            source.rows,
+            residual,
+            None if bias is None else bias.dtype,
         )
-
-    def linear(self, x: nn.Tensor, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T; what is deferred of x is computed by the same kernel."""
-
-        def kernel(source: LinearInput, residual: bool) -> tirx.PrimFunc:
-            return q4_linear(
-                self.rows,
-                self.columns,
-                single(source.tokens),
-                self.scale_dtype,
-                source.dtype,
-                out_dtype,
-                self.isa,
-                self.activations,
-                source.rows,
-                residual,
-            )
-
-        width = self.codes.shape[0] * ROWS if self.rows is None else self.rows
-        return _product("q4_linear", kernel, x, [self.codes, self.scales], width, out_dtype)
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
-        kernel = q4_embedding(self.columns, self.scale_dtype, ACTIVATION)
+        [part] = self.parts
+        kernel = group_embedding(part.scheme, self.columns, ACTIVATION)
         shape = (ids.shape[0], self.columns)
-        return call_kernel(
-            kernel, "q4_embedding", [ids, self.codes, self.scales], shape, ACTIVATION
-        )
+        return call_kernel(kernel, "group_embedding", [ids, *self.tensors], shape, ACTIVATION)
 
 
-class PackedFloat(nn.Module):
-    """A float weight (rows, columns) as ``float_linear.py`` lays it out."""
+class PackedFloat(Packed):
+    """Floats, as ``float_linear.py`` lays them out.
+
+    Args:
+        rows: rows of the weight, or None for the vocabulary.
+        columns: columns of the weight.
+        dtype: its dtype.
+        isa: what the CPU offers.
+    """
 
     def __init__(self, rows: int | None, columns: int, dtype: str, isa: Isa) -> None:
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
-        blocks = VOCABULARY_BLOCKS if rows is None else float_blocks(rows)
-        self.values = nn.Parameter((blocks, columns, ROWS), dtype)
+        blocks = VOCABULARY_BLOCKS if rows is None else block_count(rows)
+        self.tensors = [Parameter((blocks, columns, ROWS), dtype)]
 
-    def repack(self, name: str, weight: str) -> Repack:
-        """How the parameter of ``name``.``weight`` is made from the one stored under ``name``."""
+    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
         kernel = repack_float(self.rows, self.columns, self.dtype)
-        return Repack((f"{name}.weight",), (f"{name}.{weight}.values",), kernel)
+        given = tuple(tensor.name for tensor in stored)
+        return [Repack(given, tuple(self._names(name)), kernel)]
 
-    def linear(self, x: nn.Tensor, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T; what is deferred of x is computed by the same kernel."""
+    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
+        return self._product("float_linear", x, bias, out_dtype)
 
-        def kernel(source: LinearInput, residual: bool) -> tirx.PrimFunc:
-            return float_linear(
-                self.rows,
-                self.columns,
-                single(source.tokens),
-                self.dtype,
-                source.dtype,
-                out_dtype,
-                self.isa,
-                source.rows,
-                residual,
-            )
-
-        width = self.values.shape[0] * ROWS if self.rows is None else self.rows
-        return _product("float_linear", kernel, x, [self.values], width, out_dtype)
+    def _kernel(
+        self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
+    ) -> tirx.PrimFunc:
+        return float_linear(
+            self.rows,
+            self.columns,
+            single(source.tokens),
+            self.dtype,
+            source.dtype,
+            out_dtype,
+            self.isa,
+            source.rows,
+            residual,
+            None if bias is None else bias.dtype,
+        )
 
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
         kernel = float_embedding(self.columns, self.dtype, ACTIVATION)
         shape = (ids.shape[0], self.columns)
-        return call_kernel(kernel, "float_embedding", [ids, self.values], shape, ACTIVATION)
+        return call_kernel(kernel, "float_embedding", [ids, *self.tensors], shape, ACTIVATION)
+
+
+class PackedPieces(Module):
+    """A weight of which some parts are floats and others codes: one kernel for each run of them.
+
+    Args:
+        pieces: the runs, in their order.
+    """
+
+    def __init__(self, pieces: Sequence[Packed]) -> None:
+        self.pieces = list(pieces)
+        self.columns = pieces[0].columns
+
+    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
+        """x @ weight.T + bias."""
+        joined = op.concat([piece.linear(x, None, out_dtype) for piece in self.pieces], dim=1)
+        return joined if bias is None else joined + op.astype(bias, out_dtype)
+
+
+def pack(
+    stored: StoredWeight, name: str, isa: Isa, activations: str
+) -> tuple[Packed | PackedPieces, list[Repack]]:
+    """The packed form of a weight, and how it is made.
+
+    Args:
+        stored: how the weight is stored.
+        name: the name of the packed weight in the lowered model.
+        isa: what the CPU offers.
+        activations: how kernels round activations: "a8" or "a16".
+    """
+    pieces: list[Packed] = []
+    for is_float, run in groupby(stored.parts, lambda part: part[1].is_float):
+        parts = [(rows if isinstance(rows, int) else None, scheme) for rows, scheme in run]
+        pieces += (
+            [PackedFloat(rows, stored.columns, scheme.dtype, isa) for rows, scheme in parts]
+            if is_float
+            else [_groups(parts, stored.columns, isa, activations)]
+        )
+    if len(pieces) == 1:
+        return pieces[0], pieces[0].steps(stored.tensors, name)
+    steps, tensors = [], stored.tensors
+    for index, piece in enumerate(pieces):
+        count = len(piece.tensors)
+        steps += piece.steps(tensors[:count], f"{name}.pieces.{index}")
+        tensors = tensors[count:]
+    return PackedPieces(pieces), steps
+
+
+def _groups(
+    parts: Sequence[tuple[int | None, Scheme]], columns: int, isa: Isa, activations: str
+) -> PackedGroups:
+    return PackedGroups([Part(*part) for part in parts], columns, isa, activations)
+
+
+def _total(rows: Sequence[int | None]) -> int | None:
+    """The sum, or None where one is not known."""
+    known = [count for count in rows if count is not None]
+    return sum(known) if len(known) == len(rows) else None

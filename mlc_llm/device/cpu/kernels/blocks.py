@@ -1,9 +1,10 @@
-"""How the linear kernels divide a weight: blocks of 16 rows, groups of 32 columns."""
+"""How the linear kernels divide a weight into blocks of 16 rows."""
 
 from __future__ import annotations
 
+from .vector import Expr, ceil_div, i64
+
 ROWS = 16  # rows of the weight in a packed block: outputs computed together
-GROUP = 32  # weights of a row that share a scale in 4 bits
 
 
 def block_count(n: int) -> int:
@@ -11,6 +12,6 @@ def block_count(n: int) -> int:
     return 2 * -(-n // (2 * ROWS))
 
 
-def group_count(k: int) -> int:
-    """Groups of a row of k weights."""
-    return -(-k // GROUP)
+def blocks_of(n: int | None, rows: Expr) -> Expr:
+    """`block_count` in a kernel, where n may be known only as the size `rows` of a tensor."""
+    return i64(block_count(n)) if n is not None else ceil_div(rows, 2 * ROWS) * 2

@@ -1,19 +1,21 @@
-"""Dot products of 4-bit codes and 8-bit activations, by the instructions that sum them.
+"""Dot products of codes and 8-bit activations, by the instructions that sum them.
 
-A vector of codes has 4 * `lanes` unsigned bytes, none above 15; a word of activations has 4 signed
-bytes and stands in every 32-bit lane. Lane i of the result takes the four products of lane i:
+A vector of codes has 4 * `lanes` bytes; a word of activations has 4 signed bytes and stands in
+every 32-bit lane. Lane i of the result takes the four products of lane i:
 
     sum[i] += codes[4 i] * word[0] + ... + codes[4 i + 3] * word[3]
 
-A group of 32 weights is eight such vectors. What its sum is collected in differs (`sum`, `add`,
-`finish`), but everything is exact: a 16-bit sum holds at most 16 products, and 16 * 15 * 128 is
-below 2^15.
+Codes are unsigned and at most 15, nibbles. Where `whole_bytes` says so, they may take the whole
+byte: unsigned, or where the instruction knows only signed bytes (`signed`), less 128.
+
+What a sum is collected in differs (`sum`, `add`, `finish`), but everything is exact: no more
+vectors go into one sum than `capacity` says, so that none overflows.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
@@ -26,11 +28,23 @@ class Dot(ABC):
     """One way to sum products in vectors of `lanes` 32-bit lanes.
 
     `chains` is how many sums should be under way at a time, so that none waits for its own last
-    product.
+    product. `sum_bits` is the width of a sum, and `products` how many of a vector go into it.
+
+    Args:
+        lanes: 32-bit lanes of a vector.
+        signed: whether whole bytes of codes are signed.
     """
 
     lanes: int
+    signed: bool = field(default=False, kw_only=True)
     chains: ClassVar[int] = 1
+    whole_bytes: ClassVar[bool] = False
+    sum_bits: ClassVar[int] = 16
+    products: ClassVar[int]
+
+    def capacity(self, largest: int) -> int:
+        """Vectors of codes up to `largest` that one sum holds."""
+        return (2 ** (self.sum_bits - 1) - 1) // (self.products * 128 * largest)
 
     @abstractmethod
     def sum(self, start: Expr) -> Accumulator:
@@ -59,6 +73,9 @@ class FusedDot(Dot):
     instruction: str
     # It starts with the sum it adds to, takes 4 or 5 cycles, and most CPUs begin two in a cycle.
     chains: ClassVar[int] = 8
+    whole_bytes: ClassVar[bool] = True
+    sum_bits: ClassVar[int] = 32
+    products: ClassVar[int] = 4
 
     def sum(self, start: Expr) -> Accumulator:
         return Accumulator(self.lanes, start, "int32")
@@ -76,19 +93,20 @@ class PairDot(Dot):
     """An instruction that sums two products into 16 bits; another adds pairs of sums at the end.
 
     Args:
-        products: LLVM's name of the first: unsigned bytes times signed bytes.
+        instruction: LLVM's name of the first: unsigned bytes times signed bytes.
         widen: of the second: 16-bit pairs, multiplied and summed into 32 bits.
     """
 
-    products: str
+    instruction: str
     widen: str
+    products: ClassVar[int] = 2
 
     def sum(self, start: Expr) -> Accumulator:
         return Accumulator(2 * self.lanes, splat(T.int16(0), 2 * self.lanes), "int16")
 
     def add(self, total: Accumulator, codes: Expr, word: Expr) -> None:
         dtype, operands = vtype("int16", 2 * self.lanes), map(self._bytes, (codes, word))
-        total.add(T.call_llvm_pure_intrin(dtype, self.products, *operands))
+        total.add(T.call_llvm_pure_intrin(dtype, self.instruction, *operands))
 
     def finish(self, total: Expr, start: Expr) -> Expr:
         ones = splat(T.int16(1), 2 * self.lanes)
@@ -100,8 +118,11 @@ class PairDot(Dot):
 class PlainDot(Dot):
     """No instruction of its own: every product has its 16-bit sum, neighbours meet at the end.
 
-    LLVM makes widening multiply-adds of it where there are some (`smlal` on Arm).
+    Two of them meet in 16 bits, so each may be half as large. LLVM makes widening multiply-adds of
+    it where there are some (`smlal` on Arm).
     """
+
+    products: ClassVar[int] = 2
 
     def sum(self, start: Expr) -> Accumulator:
         return Accumulator(4 * self.lanes, splat(T.int16(0), 4 * self.lanes), "int16")

@@ -1,17 +1,22 @@
 """Token embeddings from the packed layouts of the linear layers, which a tied output layer shares.
 
-A row of the table is a row of the packed weight: block id // 16, lane id % 16 (`q4_linear.py`,
-`float_linear.py`). The result is exact up to its own dtype: one product per element.
+A row of the table is a row of the packed weight: block id // 16, lane id % 16 (`group_layout.py`,
+`float_linear.py`). The result is as exact as float32 and its own dtype are: a product and, where
+there are minimums, a sum per element.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import GROUP, ROWS, group_count
+from mlc_llm.plugin.scheme import Scheme
+
+from .blocks import ROWS
+from .group_layout import PackedTensors, Part
 from .vector import (
     Buffer,
     Expr,
@@ -29,29 +34,27 @@ from .vector import (
 
 
 @cache
-def q4_embedding(k: int, scale_dtype: str, out_dtype: str) -> PrimFunc:
-    """out[m] = row ids[m] of a 4-bit table.
+def group_embedding(scheme: Scheme, k: int, out_dtype: str) -> PrimFunc:
+    """out[m] = row ids[m] of a table in groups.
 
-    Arguments of the kernel: ids (m,) int32, W (blocks, groups, 4, 64) uint8, S (blocks, groups, 16)
-    `scale_dtype`, out (m, k) `out_dtype`; m and blocks are taken from the tensors.
+    Arguments of the kernel: ids (m,) int32, the packed tensors, out (m, k) `out_dtype`; m and the
+    number of blocks are taken from the tensors.
     """
-    groups, whole = group_count(k), k // GROUP
-    with kernel("q4_embedding") as built:
+    whole, group = k // scheme.group, scheme.group
+    with kernel("group_embedding") as built:
         tokens, blocks = size(), size()
         ids = argument("ids", (tokens,), "int32")
-        w = argument("w", (blocks, groups, 4, 64), "uint8")
-        s = argument("s", (blocks, groups, ROWS), scale_dtype)
+        table = PackedTensors.arguments(Part(None, scheme), k, blocks)
         out = argument("out", (tokens, k), out_dtype)
 
         def row(m: Expr) -> None:
             block, lane = _place(ids, m)
-            with serial(whole) as g, serial(4) as c:
-                for half, values in enumerate(_four(w, s, block, g, c, lane)):
-                    store_f32(out, (m, g * GROUP + 4 * c + 16 * half), values, 4)
-            for j in range(whole * GROUP, k):
-                half, c, i = j % GROUP // 16, j % 16 // 4, j % 4
-                values = bind(_four(w, s, block, i64(whole), i64(c), lane)[half])
-                T.buffer_store(out, T.Cast(out_dtype, T.Shuffle([values], [i])), [m, i64(j)])
+            with serial(whole) as g:
+                for column, values in _group(table, block, g, lane):
+                    store_f32(out, (m, g * group + column), values, 4)
+            if k > whole * group:
+                for column, values in _group(table, block, i64(whole), lane):
+                    _store_some(out, m, whole * group + column, values)
 
         each_token(tokens, row)
     return built.get()
@@ -84,10 +87,37 @@ def _place(ids: Buffer, m: Expr) -> tuple[Expr, Expr]:
     return bind(T.truncdiv(token, i64(ROWS))), bind(T.truncmod(token, i64(ROWS)))
 
 
-def _four(w: Buffer, s: Buffer, block: Expr, g: Expr, c: Expr, lane: Expr) -> list[Expr]:
-    """The four weights from 4c on, and the four that are 16 further."""
-    codes = bind(load(w, (block, g, c, lane * 4), 4))
-    scale = bind(splat(T.Cast("float32", s[block, g, lane]), 4))
-    low = codes & splat(T.uint8(15), 4)
-    high = T.shift_right(codes, splat(T.uint8(4), 4))
-    return [(T.Cast("float32x4", half) - splat(7.0, 4)) * scale for half in (low, high)]
+def _group(table: PackedTensors, block: Expr, g: Expr, lane: Expr) -> Iterator[tuple[int, Expr]]:
+    """Four weights of a row's group after the other, and the place of the first."""
+    part, zero = table.part, table.part.scheme.zero
+    scale, *minimums = (
+        bind(splat(T.Cast("float32", factors[block, g, lane]), 4)) for factors in table.factors
+    )
+    for c in range(part.chunks):
+        packed = bind(load(table.codes, (block, g, i64(c), lane * 4), 4))
+        for column, codes in _codes(part, packed, c):
+            values = T.Cast("float32x4", codes)
+            if zero is None:
+                yield column, bind(values * scale + minimums[0])
+            else:
+                yield column, bind((values - splat(float(zero), 4)) * scale)
+
+
+def _codes(part: Part, packed: Expr, c: int) -> list[tuple[int, Expr]]:
+    """The codes in bytes c, and their places in the group."""
+    if not part.nibbles:
+        return [(4 * c, packed)]
+    low = packed & splat(T.uint8(15), 4)
+    high = T.shift_right(packed, splat(T.uint8(4), 4))
+    return [(4 * c, low), (4 * c + part.scheme.group // 2, high)]
+
+
+def _store_some(out: Buffer, m: Expr, column: int, values: Expr) -> None:
+    """Write those of four values that are not past the last column."""
+    left = int(out.shape[1]) - column
+    if left >= 4:
+        store_f32(out, (m, i64(column)), values, 4)
+        return
+    for i in range(left):
+        value = T.Cast(out.dtype, T.Shuffle([values], [i]))
+        T.buffer_store(out, value, [m, i64(column + i)])

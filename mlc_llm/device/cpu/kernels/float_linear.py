@@ -17,7 +17,7 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, block_count
+from .blocks import ROWS, block_count, blocks_of
 from .isa import Isa
 from .output import Output
 from .panel import CHUNK, multiply, multiply_panel, panel_blocks
@@ -59,7 +59,7 @@ def repack_float(n: int | None, k: int, dtype: str) -> PrimFunc:
     """
     with kernel("repack_float") as built:
         rows = size(n)
-        blocks = i64(float_blocks(n)) if n is not None else ceil_div(rows, 2 * ROWS) * 2
+        blocks = blocks_of(n, rows)
         weight = argument("weight", (rows, k), dtype)
         packed = argument("packed", (blocks, k, ROWS), dtype)
         zero = T.Cast(dtype, T.float32(0))
@@ -81,14 +81,17 @@ def float_linear(
     isa: Isa,
     rows: RowsOf = PLAIN,
     residual: bool = False,
+    bias: str | None = None,
 ) -> PrimFunc:
-    """y = x @ weight.T, x being made of the first arguments, and a residual added.
+    """y = x @ weight.T, x being made of the first arguments, and a bias and a residual added.
 
     Arguments of the kernel: x `x_dtype` and what else `rows` takes, packed (blocks, k, 16)
-    `weight_dtype`, with `residual` one of y's shape and dtype, y (m, n) `out_dtype`.
+    `weight_dtype`, with `bias` one (n,) of that dtype, with `residual` one of y's shape and dtype,
+    y (m, n) `out_dtype`.
 
     Args:
-        n: rows of the weight; None when only the packed tensor knows: y is then (m, 16 * blocks).
+        n: rows of the weight; None when only the packed tensor knows: y is then (m, 16 * blocks),
+            and 0 past the rows.
         k: columns of the weight.
         m: 1 for a single token, None for any number.
         weight_dtype: dtype of the weight.
@@ -97,6 +100,7 @@ def float_linear(
         isa: what the CPU offers.
         rows: how the rows that are multiplied are made of x; see `rows.py`.
         residual: whether y is the sum of the products and a residual, an argument before y.
+        bias: dtype of a bias; None for no bias.
 
     Raises:
         ValueError: `m` is neither 1 nor None.
@@ -108,7 +112,7 @@ def float_linear(
         blocks = size(None if n is None else float_blocks(n))
         x = rows.arguments(tokens, k, x_dtype)
         w = argument("w", (blocks, k, ROWS), weight_dtype)
-        y = Output.arguments(tokens, blocks, n, out_dtype, residual)
+        y = Output.arguments(tokens, blocks, n, out_dtype, bias, residual)
         if m == 1:
             row = scratch((1, k))
             x.copy(i64(0), row, i64(0), isa.lanes)

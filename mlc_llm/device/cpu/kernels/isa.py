@@ -21,9 +21,9 @@ class Isa:
         name: a short name for messages and kernel names.
         lanes: float32 lanes of a vector register.
         registers: number of vector registers, which bounds the register tiles.
-        tile: tokens that share an unpacked 4-bit weight, a power of two up to 16: as many as was
+        tile: tokens that share an unpacked weight, a power of two up to 16: as many as was
             measured to be fastest, or where it could not be, as leave no sums in memory.
-        dot: how products of 4-bit codes and 8-bit activations are summed.
+        dot: how products of codes and 8-bit activations are summed.
         by_lane: whether an instruction takes one lane of a register as an operand for all lanes.
         half: whether an instruction converts vectors of float16.
     """
@@ -78,7 +78,7 @@ DOTPROD = Isa(
     lanes=4,
     registers=32,
     tile=4,
-    dot=FusedDot(4, "llvm.aarch64.neon.sdot.v4i32.v16i8"),
+    dot=FusedDot(4, "llvm.aarch64.neon.sdot.v4i32.v16i8", signed=True),
     by_lane=True,
 )
 NEON = Isa("neon", lanes=4, registers=32, tile=2, dot=PlainDot(4), by_lane=True)

@@ -1,67 +1,124 @@
-"""Root-mean-square normalisation.
+"""Rows that are normalised: by their root mean square, or by their mean and variance.
 
-    y = x / sqrt(mean(x^2) + eps) * w
+    RmsNormed      y = x * f * w              f = 1 / sqrt(mean(x^2) + eps)
+    LayerNormed    y = (x - m) * f * w + b    f = 1 / sqrt(mean((x - m)^2) + eps), m = mean(x)
 
-All in float32; only the results are rounded to `dtype`. Error: that of a float32 sum of k squares,
-below 1e-6 of |y|, and the rounding.
+with 1 + w in place of w where an RMS norm has a unit offset. All in float32; only results are
+rounded to the dtype of y. The variance is taken from the differences, in a pass of its own: the
+mean of the squares minus the square of the mean would lose all digits of a row far from 0.
+
+Error: that of a float32 sum of k squares, below 1e-6 of |y - b|, the rounding, and with a mean that
+of the mean, about 2e-7 max|x| f |w|. A sum of squares overflows from |x| = 1.8e19 / sqrt(k) on.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from math import gcd
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import PrimFunc
 
-from .isa import Isa
-from .vector import (
-    Accumulator,
-    Buffer,
-    Expr,
-    argument,
-    bind,
-    f32,
-    fold_sum,
-    i64,
-    kernel,
-    load_f32,
-    parallel,
-    serial,
-    size,
-    splat,
-    store_f32,
-)
+from .rows import Read, Rows, RowsOf, left_over
+from .vector import Accumulator, Buffer, Expr, bind, f32, fold_sum, i64, load_f32, serial, splat
+
+_WEIGHT, _BIAS = "norm_weight", "norm_bias"
 
 
-@cache
-def rms_norm(k: int, eps: float, weight_dtype: str, dtype: str, isa: Isa) -> PrimFunc:
-    """Arguments of the kernel: x (m, k), w (k,) `weight_dtype`, y (m, k); the rest `dtype`."""
-    lanes = gcd(k, isa.lanes)
-    with kernel("rms_norm") as built:
-        rows = size()
-        x = argument("x", (rows, k), dtype)
-        w = argument("w", (k,), weight_dtype)
-        y = argument("y", (rows, k), dtype)
-        with parallel(rows) as m:
-            _scale(x, w, y, m, rms_factor(x, m, k, eps, lanes), lanes)
-    return built.get()
+@dataclass(frozen=True)
+class RmsNormed(RowsOf):
+    """x / sqrt(mean(x^2) + epsilon) * weight. Arguments: x (m, k), weight (k,).
+
+    Args:
+        epsilon: of the norm.
+        weight_dtype: of the weight.
+        unit_offset: whether the factor is 1 + weight.
+    """
+
+    epsilon: float
+    weight_dtype: str
+    unit_offset: bool = False
+
+    @property
+    def name(self) -> str:
+        return "rms_norm"
+
+    def weights(self) -> Mapping[str, str]:
+        return {_WEIGHT: self.weight_dtype}
+
+    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+        weight = rows.weights[_WEIGHT]
+        return rms_normed(rows.elements(row), rows.k, weight, self.epsilon, self.unit_offset, lanes)
 
 
-def rms_factor(x: Buffer, row: Expr, k: int, eps: float, lanes: int) -> Expr:
-    """1 / sqrt(mean(x[row]^2) + eps)."""
-    squares = Accumulator(lanes)
-    with serial(k // lanes) as j:
-        v = bind(load_f32(x, (row, j * lanes), lanes))
-        squares.add(v * v)
-    total = fold_sum(squares.get(), lanes)
-    for j in range(k - k % lanes, k):
-        v = bind(load_f32(x, (row, i64(j)), 1))
-        total = bind(total + v * v)
-    return bind(f32(1.0) / T.sqrt(total * f32(1.0 / k) + f32(eps)))
+@dataclass(frozen=True)
+class LayerNormed(RowsOf):
+    """(x - mean) / sqrt(variance + epsilon) * weight + bias.
+
+    Arguments: x (m, k), weight (k,), bias (k,) where there is one.
+
+    Args:
+        epsilon: of the norm.
+        weight_dtype: of the weight and the bias.
+        bias: whether there is a bias.
+    """
+
+    epsilon: float
+    weight_dtype: str
+    bias: bool = True
+
+    @property
+    def name(self) -> str:
+        return "layer_norm"
+
+    def weights(self) -> Mapping[str, str]:
+        return dict.fromkeys((_WEIGHT, _BIAS) if self.bias else (_WEIGHT,), self.weight_dtype)
+
+    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+        x, k, weights = rows.elements(row), rows.k, rows.weights
+        mean = bind(_sum(x, k, lanes) * f32(1.0 / k))
+
+        def centred(at: Expr, n: int) -> Expr:
+            return x(at, n) - splat(mean, n)
+
+        factor = _factor(centred, k, self.epsilon, lanes)
+
+        def read(at: Expr, n: int) -> Expr:
+            y = centred(at, n) * splat(factor, n) * load_f32(weights[_WEIGHT], (at,), n)
+            return y + load_f32(weights[_BIAS], (at,), n) if self.bias else y
+
+        return read
 
 
-def _scale(x: Buffer, w: Buffer, y: Buffer, m: Expr, factor: Expr, lanes: int) -> None:
-    with serial(int(x.shape[1]) // lanes) as j:
-        value = load_f32(x, (m, j * lanes), lanes) * splat(factor, lanes)
-        store_f32(y, (m, j * lanes), value * load_f32(w, (j * lanes,), lanes), lanes)
+def rms_normed(
+    x: Read, k: int, weight: Buffer, epsilon: float, unit_offset: bool, lanes: int
+) -> Read:
+    """Emit the factor of k elements, and return how to read them normalised."""
+    factor = _factor(x, k, epsilon, lanes)
+
+    def read(at: Expr, n: int) -> Expr:
+        scale = load_f32(weight, (at,), n)
+        return x(at, n) * splat(factor, n) * (scale + splat(1.0, n) if unit_offset else scale)
+
+    return read
+
+
+def _factor(x: Read, k: int, epsilon: float, lanes: int) -> Expr:
+    """1 / sqrt(mean(x^2) + epsilon)."""
+
+    def square(at: Expr, n: int) -> Expr:
+        v = bind(x(at, n))
+        return v * v
+
+    return bind(f32(1.0) / T.sqrt(_sum(square, k, lanes) * f32(1.0 / k) + f32(epsilon)))
+
+
+def _sum(term: Read, k: int, lanes: int) -> Expr:
+    """The sum of k terms, lane by lane before the lanes are added."""
+    sums = Accumulator(lanes)
+    if k >= lanes:
+        with serial(k // lanes) as j:
+            sums.add(term(j * lanes, lanes))
+    total = fold_sum(sums.get(), lanes)
+    for at, n in left_over(k, lanes):
+        total = bind(total + fold_sum(term(i64(at), n), n))
+    return total

@@ -1,22 +1,23 @@
-"""Activations as bytes: one scale for a group of 32, and one or two terms.
+"""Activations as bytes: one scale for a group, and one or two terms.
 
 The activations x of a group become integers v with one scale d = max|x| / limit, x ~ v * d:
 
     "a8"     limit 127    v is a byte
     "a16"    limit 32512  v = 256 * high + low, two bytes: high in -127 .. 127, low in -128 .. 127
 
-so that |x - v * d| is at most max|x| / 254 or max|x| / 65024. `bias` is -7 * sum(v): the codes of
-the weights have an offset of 7.
+so that |x - v * d| is at most max|x| / 254 or max|x| / 65024. With them is kept what sum(v) is
+needed for: -offset * sum(v), where the codes of a weight have an offset, and d * sum(v), by which
+the minimums of a weight are multiplied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .blocks import GROUP, group_count
 from .isa import Isa
 from .rows import Rows
 from .vector import (
@@ -45,39 +46,68 @@ _ROUNDER_BITS = 0x4B400000  # of the float ROUNDER
 class Rounded:
     """Rounded activations of some tokens, interleaved in tiles of `tile` tokens.
 
-    values (tiles, groups, tile, terms, 32) int8, the high bytes first; scale float32 and bias
-    int32, both (tiles, groups, tile).
+    values (tiles, groups, tile, terms, group) int8, the high bytes first. All others are (tiles,
+    groups, tile): the scales d float32; by offset, `starts` -offset * sum(v) int32; `sums`
+    d * sum(v) float32, or None if no weight with minimums is multiplied.
     """
 
+    group: int
     tile: int
     terms: int
     isa: Isa
     values: Buffer
     scale: Buffer
-    bias: Buffer
+    starts: Mapping[int, Buffer]
+    sums: Buffer
 
     @staticmethod
-    def allocate(tokens: int, tile: int, groups: int, terms: int, isa: Isa) -> Rounded:
-        """Working memory for `tokens`, a multiple of `tile`."""
+    def allocate(
+        tokens: int,
+        tile: int,
+        groups: int,
+        group: int,
+        terms: int,
+        isa: Isa,
+        offsets: Iterable[int],
+        minimums: bool,
+    ) -> Rounded:
+        """Working memory.
+
+        Args:
+            tokens: how many there is room for, a multiple of `tile`.
+            tile: tokens of a tile.
+            groups: groups of a row.
+            group: activations of a group, a multiple of 8.
+            terms: bytes of an activation.
+            isa: what the CPU offers.
+            offsets: of the codes of the weights that are multiplied.
+            minimums: whether one of the weights has minimums.
+        """
         shape = (tokens // tile, groups, tile)
-        values = scratch((*shape, terms, GROUP), "int8")
-        return Rounded(tile, terms, isa, values, scratch(shape), scratch(shape, "int32"))
+        values, scale = scratch((*shape, terms, group), "int8"), scratch(shape)
+        starts = {offset: scratch(shape, "int32") for offset in sorted(set(offsets)) if offset}
+        sums = scratch(shape) if minimums else None
+        return Rounded(group, tile, terms, isa, values, scale, starts, sums)
+
+    @property
+    def _lanes(self) -> int:
+        return gcd(self.isa.lanes, self.group)
 
     def round_row(self, x: Rows, token: Expr, row: Expr) -> None:
         """Round x[token] as row `row`; what its last group lacks counts as 0."""
-        groups, lanes = group_count(x.k), self.isa.lanes
-        if x.k % GROUP:
-            padded = scratch((1, groups * GROUP))
-            x.copy(token, padded, i64(0), lanes)
+        groups, lanes = int(self.values.shape[1]), self._lanes
+        if x.k % self.group:
+            padded = scratch((1, groups * self.group))
+            x.copy(token, padded, i64(0), self.isa.lanes)
             x, token = Rows.plain(padded), i64(0)
-        read = x.reader(token, lanes)
+        read = x.reader(token, self.isa.lanes)
         t, m = bind(T.truncdiv(row, i64(self.tile))), bind(T.truncmod(row, i64(self.tile)))
         with serial(groups) as g:
-            parts = range(0, GROUP, lanes)
-            self._put((t, g, m), [bind(read(g * GROUP + p, lanes)) for p in parts])
+            parts = range(0, self.group, lanes)
+            self._put((t, g, m), [bind(read(g * self.group + p, lanes)) for p in parts])
 
     def _put(self, at: tuple[Expr, ...], x: Sequence[Expr]) -> None:
-        lanes, limit = self.isa.lanes, _LIMIT[self.terms]
+        lanes, limit = self._lanes, _LIMIT[self.terms]
         largest = T.fabs(x[0])
         for part in x[1:]:
             largest = bind(T.max(largest, T.fabs(part)))
@@ -88,29 +118,40 @@ class Rounded:
             for term, byte in enumerate(self._bytes(part)):
                 value = T.Cast(vtype("int8", lanes), byte)
                 store(self.values, (*at, i64(term), i64(i * lanes)), value, lanes)
+        step = bind(top * f32(1 / limit))
+        T.buffer_store(self.scale, step, list(at))
+        self._put_sum(at, v, step)
+
+    def _put_sum(self, at: tuple[Expr, ...], v: Sequence[Expr], step: Expr) -> None:
         total = v[0]
         for part in v[1:]:
             total = bind(total + part)
-        total = T.call_llvm_pure_intrin("int32", f"llvm.vector.reduce.add.v{lanes}i32", total)
-        T.buffer_store(self.scale, top * f32(1 / limit), list(at))
-        T.buffer_store(self.bias, total * -7, list(at))
+        intrinsic = f"llvm.vector.reduce.add.v{self._lanes}i32"
+        total = bind(T.call_llvm_pure_intrin("int32", intrinsic, total))
+        for offset, starts in self.starts.items():
+            T.buffer_store(starts, total * -offset, list(at))
+        if self.sums is not None:
+            T.buffer_store(self.sums, T.Cast("float32", total) * step, list(at))
 
     def _bytes(self, v: Expr) -> list[Expr]:
         """The terms of int32 lanes, the high ones first."""
         if self.terms == 1:
             return [v]
-        lanes = self.isa.lanes
+        lanes = self._lanes
         eight = splat(i32(8), lanes)
         high = bind(T.shift_right(v + splat(i32(128), lanes), eight))
         return [high, v - T.shift_left(high, eight)]
 
-    def word(self, t: Expr, g: Expr, m: int, term: int, half: int, c: Expr) -> Expr:
-        """The four activations of k = 16 * half + 4 * c on, in every 32-bit lane."""
+    def word(self, t: Expr, g: Expr, m: int, term: int, first: int) -> Expr:
+        """The four activations from number `first` of a group on, in every 32-bit lane."""
         at, lanes = (t, g, i64(m), i64(term)), self.isa.lanes
-        if self.isa.by_lane:
-            words = load(self.values, (*at, i64(16 * half)), 16)
-            return T.Shuffle([bind(T.reinterpret("int32x4", words))], [c] * lanes)
-        four = load(self.values, (*at, 4 * i64(c) + 16 * half), 4)
+        if self.isa.by_lane and self.group >= 16:
+            start = min(first // 16 * 16, self.group - 16)
+            words = load(self.values, (*at, i64(start)), 16)
+            return T.Shuffle(
+                [bind(T.reinterpret("int32x4", words))], [(first - start) // 4] * lanes
+            )
+        four = load(self.values, (*at, i64(first)), 4)
         return splat(T.reinterpret("int32", four), lanes)
 
 

@@ -1,54 +1,68 @@
-"""What a linear kernel multiplies: the rows of x as they are, normalised, or gated.
+"""What a linear kernel multiplies: rows that it makes of its first arguments as it reads them.
 
-    plain     x (m, k)
-    normed    x (m, k), weight (k,):   x / sqrt(mean(x^2) + eps) * weight (see `norm.py`)
-    gated     x (m, 2 k):              silu(x[:k]) * x[k:]                (see `activation.py`)
+    plain     x (m, k)                          the rows of x as they are
+    norms     x (m, k), a weight, a bias        see `norm.py`
+    gated     x (m, 2 k)                        a function of the left half times the right half
+    activated x (m, k)                          a function of each element; see `activation.py`
 
 A row is computed where the kernel would read it, so that it is never written to memory and costs no
-launch of its own.
+launch of its own. Where no linear kernel takes the rows, `rows_kernel` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 
-from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
 
-from .activation import swiglu
-from .norm import rms_factor
-from .vector import Buffer, Expr, argument, bind, f32, i64, load_f32, serial, splat, store
+from .isa import Isa
+from .vector import (
+    Buffer,
+    Expr,
+    argument,
+    bind,
+    f32,
+    i64,
+    kernel,
+    load_f32,
+    parallel,
+    serial,
+    size,
+    store_f32,
+)
 
 Read = Callable[[Expr, int], Expr]
 """(element, lanes) -> `lanes` consecutive elements of one row as float32."""
 
 
-@dataclass(frozen=True)
-class RowsOf:
-    """How a kernel's rows are made of its arguments.
+class RowsOf(ABC):
+    """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached."""
 
-    Args:
-        kind: see above.
-        epsilon: of the norm.
-        weight_dtype: of the norm's weight.
-    """
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Of the kernel that only computes such rows."""
 
-    kind: Literal["plain", "normed", "gated"] = "plain"
-    epsilon: float = 0.0
-    weight_dtype: str = "float32"
+    def width(self, k: int) -> int:
+        """Columns of x, for rows of k elements."""
+        return k
+
+    def weights(self) -> Mapping[str, str]:
+        """Name and dtype of each argument (k,) that follows x."""
+        return {}
+
+    @abstractmethod
+    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+        """Emit what a row needs before it can be read, and return how to read it."""
 
     def arguments(self, tokens: Expr, k: int, dtype: str) -> Rows:
-        """Declare the kernel's first arguments: x, and the norm's weight."""
-        width = 2 * k if self.kind == "gated" else k
-        x = argument("x", (tokens, width), dtype)
-        normed = self.kind == "normed"
-        weight = argument("norm_weight", (k,), self.weight_dtype) if normed else None
-        return Rows(self, k, x, weight)
-
-
-PLAIN = RowsOf()
-GATED = RowsOf("gated")
+        """Declare the kernel's first arguments: x `dtype`, and the weights."""
+        x = argument("x", (tokens, self.width(k)), dtype)
+        weights = {name: argument(name, (k,), of) for name, of in self.weights().items()}
+        return Rows(self, k, x, weights)
 
 
 @dataclass(frozen=True)
@@ -58,32 +72,79 @@ class Rows:
     of: RowsOf
     k: int
     x: Buffer
-    weight: Buffer
+    weights: Mapping[str, Buffer] = field(default_factory=dict)
 
     @staticmethod
     def plain(x: Buffer) -> Rows:
         """The rows of a matrix (m, k) as they are."""
-        return Rows(PLAIN, int(x.shape[1]), x, None)
+        return Rows(PLAIN, int(x.shape[1]), x)
 
     def reader(self, row: Expr, lanes: int) -> Read:
         """Emit what a row needs before it can be read, and return how to read it."""
-        if self.of.kind == "gated":
-            return lambda at, n: swiglu(
-                bind(load_f32(self.x, (row, at), n)), load_f32(self.x, (row, at + self.k), n), n
-            )
-        if self.of.kind == "normed":
-            factor = rms_factor(self.x, row, self.k, self.of.epsilon, lanes)
-            return lambda at, n: (
-                load_f32(self.x, (row, at), n) * splat(factor, n) * load_f32(self.weight, (at,), n)
-            )
+        return self.of.reader(self, row, lanes)
+
+    def elements(self, row: Expr) -> Read:
+        """How to read a row of x itself."""
         return lambda at, n: load_f32(self.x, (row, at), n)
 
     def copy(self, row: Expr, out: Buffer, out_row: Expr, lanes: int) -> None:
-        """out[out_row, :] = the row as float32, and 0 from k to the width of `out`."""
+        """out[out_row, :] = the row, and 0 from k to the width of `out`."""
         read, width = self.reader(row, lanes), int(out.shape[1])
-        with serial(self.k // lanes) as j:
-            store(out, (out_row, j * lanes), bind(read(j * lanes, lanes)), lanes)
-        for j in range(self.k - self.k % lanes, self.k):
-            T.buffer_store(out, read(i64(j), 1), [out_row, i64(j)])
+        each_vector(
+            self.k, lanes, lambda at, n: store_f32(out, (out_row, at), bind(read(at, n)), n)
+        )
         for j in range(self.k, width):
-            T.buffer_store(out, f32(0), [out_row, i64(j)])
+            store_f32(out, (out_row, i64(j)), f32(0), 1)
+
+
+def each_vector(k: int, lanes: int, body: Callable[[Expr, int], None]) -> None:
+    """body(element, lanes of the vector from there on) for all k elements, each in one vector."""
+    if k >= lanes:
+        with serial(k // lanes) as j:
+            body(j * lanes, lanes)
+    for at, n in left_over(k, lanes):
+        body(i64(at), n)
+
+
+def left_over(k: int, lanes: int) -> Iterator[tuple[int, int]]:
+    """The vectors for what a loop over k // lanes vectors leaves of k elements.
+
+    Yields:
+        The first element and the lanes of each: every power of two at most once.
+    """
+    at = k - k % lanes
+    while at < k:
+        lanes //= 2
+        if at + lanes <= k:
+            yield at, lanes
+            at += lanes
+
+
+@dataclass(frozen=True)
+class _Plain(RowsOf):
+    """The rows of x as they are."""
+
+    @property
+    def name(self) -> str:
+        return "copy_rows"
+
+    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+        return rows.elements(row)
+
+
+PLAIN = _Plain()
+
+
+@cache
+def rows_kernel(rows: RowsOf, k: int, dtype: str, isa: Isa) -> PrimFunc:
+    """The rows by themselves, for when no linear kernel takes them.
+
+    Arguments of the kernel: those of `rows`, with x `dtype`, and y (m, k) `dtype`.
+    """
+    with kernel(rows.name) as built:
+        tokens = size()
+        made = rows.arguments(tokens, k, dtype)
+        y = argument("y", (tokens, k), dtype)
+        with parallel(tokens) as row:
+            made.copy(row, y, row, isa.lanes)
+    return built.get()

@@ -1,0 +1,152 @@
+"""A tile of tokens times some blocks of a weight in groups, on dot products of bytes.
+
+Activations are rounded to one byte or two, x ~ v * d (`rounding.py`). A lane is a row. The sum of a
+group starts at -zero * sum(v), is exact in 32 bits, and
+
+    y[r] += sum[r] * (scale[r] * d)           and where there are minimums
+    y[r] += minimum[r] * (d * sum(v))
+
+in float32. How a code and an activation are multiplied is the instruction set's (`dot.py`), and so
+is how many tokens go through the body together, so that codes are unpacked once for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+
+from .blocks import ROWS
+from .group_weight import GroupWeight
+from .output import Output
+from .rounding import Rounded
+from .vector import Accumulator, Expr, bind, i32, i64, serial, splat, vtype, when
+
+Sums = list[list[Expr]]
+"""Vectors of 32-bit lanes, by token, by vector of rows."""
+
+
+def multiply(
+    rounded: Rounded,
+    weight: GroupWeight,
+    y: Output,
+    block: Expr,
+    together: int,
+    t: Expr,
+    first: Expr,
+) -> None:
+    """Write tile t of the tokens from `first` on: the rows of `together` blocks from `block` on."""
+    lanes, per_block = weight.isa.lanes, ROWS // weight.isa.lanes
+    blocks = [bind(block + b) for b in range(together)]
+    rows = [(b, v) for b in blocks for v in range(per_block)]
+    sums = [[Accumulator(lanes) for _ in rows] for _ in range(rounded.tile)]
+    with serial(weight.groups) as g:
+        if rounded.tile == 1:
+            for b in blocks:
+                weight.prefetch(b, g)
+        _Group(rounded, weight, rows, t, g).add_to(sums)
+    for m in range(rounded.tile):
+        token = bind(first + t * rounded.tile + m)
+        with when(token < y.tokens):
+            for i, b in enumerate(blocks):
+                values = [total.get() for total in sums[m][i * per_block : (i + 1) * per_block]]
+                y.store(token, b, values)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Group g of tile t of the activations, and of some vectors of rows of the weight."""
+
+    rounded: Rounded
+    weight: GroupWeight
+    rows: Sequence[tuple[Expr, int]]  # block, vector of the block
+    t: Expr
+    g: Expr
+
+    def add_to(self, sums: Sequence[Sequence[Accumulator]]) -> None:
+        """Add what the group's columns are to the results, by token, by vector of rows."""
+        weight, lanes = self.weight, self.weight.isa.lanes
+        dots = self._dots()
+        scales = [weight.scale(b, self.g, v) for b, v in self.rows]
+        for m, totals in enumerate(sums):
+            step = bind(splat(self.rounded.scale[self.t, self.g, i64(m)], lanes))
+            for total, dot, scale in zip(totals, dots[m], scales, strict=True):
+                total.add(T.Cast(vtype("float32", lanes), dot) * (scale * step))
+        if not weight.part.scheme.has_minimum:
+            return
+        minimums = [weight.minimum(b, self.g, v) for b, v in self.rows]
+        for m, totals in enumerate(sums):
+            activations = bind(splat(self.rounded.sums[self.t, self.g, i64(m)], lanes))
+            for total, minimum in zip(totals, minimums, strict=True):
+                total.add(minimum * activations)
+
+    def _dots(self) -> Sums:
+        """The integer sums of the group.
+
+        They are collected in stages, one for each term of the activations and digit of the codes,
+        each of which counts 2^shift times as much as the next. A stage begins at 2^shift times the
+        sum of those before, so that sums take no more registers than with one stage. But where the
+        sums are so few that they would wait for themselves, stages do not wait for each other, and
+        are added in the end.
+        """
+        lanes, digits = self.weight.isa.lanes, self.weight.digits
+        stages = [(term, digit) for term in range(self.rounded.terms) for digit in range(digits)]
+        shift = splat(i32(8 // digits), lanes)
+        few = len(self.rows) * self.rounded.tile < self.weight.isa.dot.chains
+        totals = self._zeros()
+        for stage in stages:
+            before = [[bind(T.shift_left(total, shift)) for total in token] for token in totals]
+            starts = self._starts() if stage == stages[-1] else self._zeros()
+            if few:
+                totals = _plus(before, self._add_products(starts, *stage))
+            else:
+                totals = self._add_products(_plus(before, starts), *stage)
+        return totals
+
+    def _zeros(self) -> Sums:
+        zero = splat(i32(0), self.weight.isa.lanes)
+        return [[zero for _ in self.rows] for _ in range(self.rounded.tile)]
+
+    def _starts(self) -> Sums:
+        """What takes the codes' offset off the sums."""
+        if self.weight.offset == 0:
+            return self._zeros()
+        starts, lanes = self.rounded.starts[self.weight.offset], self.weight.isa.lanes
+        tokens = range(self.rounded.tile)
+        values = [bind(splat(starts[self.t, self.g, i64(m)], lanes)) for m in tokens]
+        return [[value for _ in self.rows] for value in values]
+
+    def _add_products(self, totals: Sums, term: int, digit: int) -> Sums:
+        """`totals` and the products of a term of the activations and a digit of the codes."""
+        weight, chunks = self.weight, self.weight.part.chunks
+        vectors = len(weight.operands(digit, 0))
+        at_once = weight.isa.dot.capacity(weight.largest) // vectors
+        for first in range(0, chunks, at_once):
+            some = range(first, min(first + at_once, chunks))
+            totals = self._add_chunks(totals, term, digit, some)
+        return totals
+
+    def _add_chunks(self, totals: Sums, term: int, digit: int, chunks: range) -> Sums:
+        """`_add_products` of as many vectors of codes as one sum holds."""
+        weight, dot = self.weight, self.weight.isa.dot
+        sums = [[dot.sum(total) for total in token] for token in totals]
+        for c in chunks:
+            packed = [weight.packed(block, self.g, c, v) for block, v in self.rows]
+            for nibble, column in weight.operands(digit, c):
+                codes = [weight.unpack(some, nibble) for some in packed]
+                for m in range(self.rounded.tile):
+                    word = bind(self.rounded.word(self.t, self.g, m, term, column))
+                    for total, code in zip(sums[m], codes, strict=True):
+                        dot.add(total, code, word)
+        return [
+            [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
+            for token in zip(sums, totals, strict=True)
+        ]
+
+
+def _plus(some: Sums, others: Sums) -> Sums:
+    return [
+        [bind(a + b) for a, b in zip(*token, strict=True)]
+        for token in zip(some, others, strict=True)
+    ]

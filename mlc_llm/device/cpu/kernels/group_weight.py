@@ -1,0 +1,117 @@
+"""Packed weights in groups, read in vectors of rows. Layout: see `group_layout.py`.
+
+A dot product takes bytes of codes. Where its instruction takes only nibbles (`dot.py`), a code of
+a whole byte is two digits, 16 * high + low, and has two dot products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm.script.ir_builder import tirx as T
+
+from .group_layout import PackedTensors, Part
+from .isa import Isa
+from .vector import (
+    Buffer,
+    Expr,
+    bind,
+    i64,
+    load,
+    load_f32,
+    load_half,
+    prefetch,
+    splat,
+)
+
+_AHEAD = 2048  # bytes of a block's codes from a load to its prefetch
+_LINE = 64  # bytes of a chunk, and of a cache line
+
+
+@dataclass(frozen=True)
+class GroupWeight:
+    """A part of a weight, in a kernel."""
+
+    tensors: PackedTensors
+    isa: Isa
+
+    @property
+    def part(self) -> Part:
+        """What is packed."""
+        return self.tensors.part
+
+    @property
+    def blocks(self) -> Expr:
+        """Blocks of 16 rows."""
+        return self.tensors.codes.shape[0]
+
+    @property
+    def groups(self) -> int:
+        """Groups of a row."""
+        return int(self.tensors.codes.shape[1])
+
+    @property
+    def digits(self) -> int:
+        """Dot products that a group's codes take."""
+        return 1 if self.part.nibbles or self.isa.dot.whole_bytes else 2
+
+    @property
+    def offset(self) -> int:
+        """What is taken off the codes of dot products: the zero, less 128 where they are, too."""
+        signed = not self.part.nibbles and self.isa.dot.whole_bytes and self.isa.dot.signed
+        return (self.part.scheme.zero or 0) - (128 if signed else 0)
+
+    @property
+    def largest(self) -> int:
+        """The largest code of a dot product."""
+        return 15 if self.digits == 2 else 2**self.part.scheme.bits - 1
+
+    def operands(self, digit: int, c: int) -> list[tuple[int | None, int]]:
+        """The codes in bytes c that a dot product takes.
+
+        Args:
+            digit: of the codes, the highest first.
+            c: which bytes.
+
+        Returns:
+            Which nibble (0 the lower, 1 the upper, None for whole bytes), and the place in the
+            group of the first of its four columns.
+        """
+        if self.part.nibbles:
+            return [(0, 4 * c), (1, 4 * c + self.part.scheme.group // 2)]
+        return [(None if self.digits == 1 else 1 - digit, 4 * c)]
+
+    def packed(self, block: Expr, g: Expr, c: int, v: int) -> Expr:
+        """The bytes c of vector v of a block."""
+        at = (block, g, i64(c), i64(4 * self.isa.lanes * v))
+        return bind(load(self.tensors.codes, at, 4 * self.isa.lanes))
+
+    def unpack(self, packed: Expr, nibble: int | None) -> Expr:
+        """A code a byte: the lower nibbles, the upper ones, or all of it."""
+        lanes = 4 * self.isa.lanes
+        if nibble == 1:
+            return bind(T.shift_right(packed, splat(T.uint8(4), lanes)))
+        if nibble == 0:
+            return bind(packed & splat(T.uint8(15), lanes))
+        return bind(packed ^ splat(T.uint8(128), lanes)) if self.isa.dot.signed else packed
+
+    def scale(self, block: Expr, g: Expr, v: int) -> Expr:
+        """The scales of vector v of a block, in float32."""
+        return self._factors(self.tensors.scales, block, g, v)
+
+    def minimum(self, block: Expr, g: Expr, v: int) -> Expr:
+        """The minimums of vector v of a block, in float32."""
+        return self._factors(self.tensors.minimums, block, g, v)
+
+    def _factors(self, factors: Buffer, block: Expr, g: Expr, v: int) -> Expr:
+        at = (block, g, i64(self.isa.lanes * v))
+        widen = load_f32 if self.isa.half or factors.dtype == "float32" else load_half
+        return bind(widen(factors, at, self.isa.lanes))
+
+    def prefetch(self, block: Expr, g: Expr) -> None:
+        """Ask for what is read soon."""
+        ahead = g + max(1, _AHEAD // (_LINE * self.part.chunks))
+        for c in range(self.part.chunks):
+            prefetch(self.tensors.codes, (block, ahead, i64(c), i64(0)))
+        for factors in self.tensors.factors:
+            prefetch(factors, (block, ahead, i64(0)))
