@@ -1,8 +1,10 @@
 """What the plugins of GPUs share: the compiler half of a device, for any GPU.
 
 Nothing here knows a particular device. A plugin's codegen derives from
-:class:`~mlc_llm.compile.gpu.codegen.GPUCodegen`, which takes the limits of the target
-(:class:`~mlc_llm.compile.gpu.facts.GPUFacts`).
+:class:`~mlc_llm.compile.gpu.codegen.GPUCodegen`, which takes what the GPU can do
+(:class:`~mlc_llm.compile.gpu.capabilities.GPUCapabilities`), and has a table of what makes its
+kernels (:class:`~mlc_llm.compile.gpu.makers.KernelMakers`). A plugin that knows a better kernel for
+its GPUs replaces the entry in its own table, and keeps the others.
 
 How models run:
 

@@ -2,97 +2,97 @@
 
 from __future__ import annotations
 
-from tvm.relax.frontend import nn
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from mlc_llm.compile.gpu.facts import GPUFacts
-from mlc_llm.compile.gpu.kernels.activation import silu_mul
-from mlc_llm.compile.gpu.kernels.norm import rms_norm
-from mlc_llm.compile.gpu.weights import Stored
-from mlc_llm.compile.kernel_call import call_kernel
-from mlc_llm.compile.layers import GroupQuantizedEmbedding, GroupQuantizedLinear, SiluAndMul
+from mlc_llm.compile.gpu.layers import (
+    GPUActivation,
+    GPUEmbedding,
+    GPUGatedActivation,
+    GPULayerNorm,
+    GPULinear,
+    GPURMSNorm,
+    StoredMatrix,
+)
+from mlc_llm.compile.gpu.makers import GPU
+from mlc_llm.model.layers import (
+    Activation,
+    Embedding,
+    GatedActivation,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+)
+from mlc_llm.model.module import Module, Parameter, computes_as, parameter_places, replace_modules
+from mlc_llm.model.stored import StoredWeight
 from mlc_llm.plugin import Repack
+from mlc_llm.plugin.scheme import Plan
 
 
-class GPULinear(nn.Module):
-    """A linear layer; its output has the input's dtype, or the one that the model asked for."""
-
-    def __init__(self, node: nn.Module, columns: int, facts: GPUFacts) -> None:
-        self.stored, self.out_dtype = Stored.of(node, columns, facts), node.out_dtype
-        for name in self.stored.names:
-            setattr(self, name, getattr(node, name))
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.stored.linear(self, x, self.out_dtype or x.dtype)
-
-
-class GPUEmbedding(nn.Module):
-    """A token embedding, whose table a tied output projection shares."""
-
-    def __init__(self, node: nn.Module, columns: int, facts: GPUFacts) -> None:
-        self.stored = Stored.of(node, columns, facts)
-        for name in self.stored.names:
-            setattr(self, name, getattr(node, name))
-
-    def forward(self, token_ids: nn.Tensor) -> nn.Tensor:
-        return self.stored.embedding(self, token_ids, self.stored.weight.dtype)
-
-    def lm_head_forward(self, x: nn.Tensor) -> nn.Tensor:
-        return self.stored.linear(self, x, "float32")
-
-
-class GPURMSNorm(nn.Module):
-    """RMS normalisation over the last axis of (tokens, hidden)."""
-
-    def __init__(self, norm: nn.RMSNorm, facts: GPUFacts) -> None:
-        self.weight, self.epsilon, self.facts = norm.weight, norm.epsilon, facts
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        columns = x.shape[1]
-        kernel = rms_norm(columns, self.epsilon, self.weight.dtype, x.dtype, self.facts.wide)
-        return call_kernel(kernel, "rms_norm", [x, self.weight], (x.shape[0], columns), x.dtype)
-
-
-class GPUSiluAndMul(nn.Module):
-    """SwiGLU's product."""
-
-    def __init__(self, facts: GPUFacts) -> None:
-        self.facts = facts
-
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        columns = x.shape[1] // 2
-        kernel = silu_mul(columns, x.dtype, self.facts.light)
-        return call_kernel(kernel, "silu_mul", [x], (x.shape[0], columns), x.dtype)
-
-
-class Lowering(nn.Mutator):
-    """Replaces the layers. Each parameter goes to the GPU as the model folder has it.
+def lower(model: Module, plan: Plan, gpu: GPU) -> tuple[Module, list[Repack]]:
+    """The lowered model, and the steps that pass its parameters through as they are stored.
 
     Args:
-        facts: the GPU's limits.
+        model: the architecture's module; it is changed.
+        plan: how its weights are stored.
+        gpu: what it is lowered for.
     """
-
-    def __init__(self, facts: GPUFacts) -> None:
-        self.facts = facts
-
-    def visit_module(self, name: str, node: nn.Module) -> nn.Module:
-        match node:
-            case GroupQuantizedLinear() | nn.Linear():
-                return GPULinear(node, node.in_features, self.facts)
-            case GroupQuantizedEmbedding() | nn.Embedding():
-                return GPUEmbedding(node, node.dim, self.facts)
-            case nn.RMSNorm():
-                return GPURMSNorm(node, self.facts)
-            case SiluAndMul():
-                return GPUSiluAndMul(self.facts)
-        return self.visit(name, node)
+    lowering = _Lowering(plan, gpu)
+    lowered = replace_modules(model, lowering.replacement)
+    steps = []
+    for place in parameter_places(lowered):
+        parameter = place.get()
+        if parameter.dtype is None:
+            place.put(replace(parameter, dtype=plan.dtype))
+        steps.append(Repack((lowering.stored.get(parameter, place.name),), (place.name,)))
+    return lowered, steps
 
 
-def lower(model: nn.Module, facts: GPUFacts) -> tuple[nn.Module, list[Repack]]:
-    """The lowered model, and the steps that pass its parameters through.
+class _Lowering:
+    """Chooses the layers of a lowered model.
 
     Args:
-        model: the architecture's module.
-        facts: the GPU's limits.
+        plan: how the weights are stored.
+        gpu: what the model is lowered for.
     """
-    lowered = Lowering(facts).visit("", model)
-    return lowered, [Repack((name,), (name,)) for name, _ in lowered.named_parameters()]
+
+    def __init__(self, plan: Plan, gpu: GPU) -> None:
+        self._plan, self._gpu = plan, gpu
+        self.stored: dict[Parameter, str] = {}
+        """The names of stored tensors, by the parameters that hold them."""
+
+    def replacement(self, name: str, module: Module) -> Module | None:
+        """The layer that takes a module's place; None where the GPU has no kernel for it."""
+        if isinstance(module, Linear) and computes_as(module, Linear):
+            return GPULinear(module, self._matrices(name, module))
+        if isinstance(module, Embedding) and computes_as(module, Embedding):
+            (table,) = self._matrices(name, module)
+            return GPUEmbedding(table, self._plan.dtype)
+        for layer, lowered in _KERNELS.items():
+            if computes_as(module, layer):
+                return lowered(module, self._gpu)
+        return None
+
+    def _matrices(self, name: str, layer: Linear | Embedding) -> list[StoredMatrix]:
+        """The parts of a layer's weight."""
+        weight = StoredWeight.of(name, layer, self._plan)
+        tensors, matrices = iter(weight.tensors), []
+        for rows, scheme in weight.parts:
+            taken = list(
+                itertools.islice(tensors, 1 if scheme.is_float else 2 + scheme.has_minimum)
+            )
+            matrix = StoredMatrix(rows, weight.columns, scheme, taken, self._gpu)
+            self.stored.update(zip(matrix.tensors, (one.name for one in taken), strict=True))
+            matrices.append(matrix)
+        return matrices
+
+
+_KERNELS: Mapping[type[Module], Callable[[Any, GPU], Module]] = {
+    RMSNorm: GPURMSNorm,
+    LayerNorm: GPULayerNorm,
+    Activation: GPUActivation,
+    GatedActivation: GPUGatedActivation,
+}
+"""Layers whose parameters stay as they are."""

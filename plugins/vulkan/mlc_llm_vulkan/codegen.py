@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
-from mlc_llm.compile.gpu.facts import GPUFacts
 
 
 class VulkanCodegen(GPUCodegen):
@@ -25,4 +25,4 @@ class VulkanCodegen(GPUCodegen):
     """
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
-        super().__init__(GPUFacts.of(target), opt)
+        super().__init__(GPUCapabilities.of(target), opt)

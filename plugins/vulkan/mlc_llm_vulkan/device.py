@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord
+from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord, Scheme
 from mlc_llm.plugin.choice import sentence
 from mlc_llm.plugin.probing import probe
 from mlc_llm_vulkan.adapters import NativeAdapter
@@ -70,6 +71,9 @@ class VulkanDevice(Device):
         from mlc_llm_vulkan.codegen import VulkanCodegen
 
         return VulkanCodegen(target, opt)
+
+    def has_scheme(self, scheme: Scheme) -> bool:
+        return has_scheme(scheme)
 
     def mismatch(self, record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
         return mismatch(record, target)

@@ -14,6 +14,7 @@ from mlc_llm_vulkan.target import SHARED_MEMORY, THREADS, mismatch, target_of
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import LibraryRecord, ModelSpec
+from mlc_llm.quantization import plan
 
 LISTED = {
     "name": "Card",
@@ -119,7 +120,7 @@ def test_an_adapter_below_what_vulkan_demands(limits: dict[str, int], told: str)
 
 def record_for(adapter: NativeAdapter) -> LibraryRecord:
     """The record of a library that was compiled for an adapter."""
-    spec = ModelSpec(architecture="llama", shape={}, quantization="q4f32_1")
+    spec = ModelSpec(architecture="llama", shape={}, plan=plan("q4f32_1"))
     target = target_of(adapter)
     return LibraryRecord(tvm="1", project="1", spec=spec, device="vulkan", target=target)
 

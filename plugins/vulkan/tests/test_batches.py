@@ -13,6 +13,7 @@ from mlc_llm_vulkan import DEVICE
 from mlc_llm.compile import compile_library
 from mlc_llm.plugin import Availability, ModelSpec
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache
@@ -81,7 +82,7 @@ def model(
     config = ModelFolder.open(folder).config
     architecture = default_registry().architecture(config.model_type)
     library = tmp_path_factory.mktemp("library") / "batches.so"
-    spec = ModelSpec.of(config, architecture, "")
+    spec = ModelSpec.of(config, architecture, folder_plan(config))
     compile_library(spec, architecture, DEVICE, DEVICE.target(), library)
     return Model(folder, library)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,22 +13,38 @@ import pytest
 import tvm
 from mlc_llm_vulkan import DEVICE
 
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
-from mlc_llm.compile.gpu.facts import GPUFacts
-from mlc_llm.compile.gpu.kernels.activation import silu_mul
+from mlc_llm.compile.gpu.kernels.activation import FUNCTIONS, activation, gated
 from mlc_llm.compile.gpu.kernels.embedding import embedding
-from mlc_llm.compile.gpu.kernels.linear import gemv, matmul
-from mlc_llm.compile.gpu.kernels.norm import rms_norm
-from mlc_llm.compile.gpu.kernels.weight import FloatWeight, Q4Weight, Weight
+from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
+from mlc_llm.compile.gpu.kernels.norm import head_norm, layer_norm, rms_norm
+from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.plugin import PAGE_SIZE, AttentionKernels, Availability, Rope
-from mlc_llm.quantization.packing import dequantize, quantize
-from mlc_llm.quantization.scheme import scheme
+from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing import paged_attention as paged
 
 Run = Callable[..., None]
-THREADS = 64
-SHAPES = [(96, 33), (300, 5)]
+GPU = GPUCapabilities.of(DEVICE.target())
+UNIT = 2.0**-24
+"""Unit of roundoff of float32."""
+SHAPES = [(47, 33), (300, 5)]
 """Columns and rows: groups and words that end with a row or within it."""
+
+SCHEMES = [
+    Scheme(16, "float16"),
+    Scheme(32, "float32"),
+    Scheme(4, "float16", group=32, zero=7),
+    Scheme(4, "float32", group=32, zero=8),
+    Scheme(4, "float16", group=32, zero=7, layout="columns"),
+    Scheme(4, "float16", group=32),
+    Scheme(8, "float32", group=16, zero=127),
+    Scheme(8, "float16", group=32, zero=128),
+    Scheme(3, "float16", group=40, zero=3),
+    Scheme(2, "float16", group=16, zero=0),
+    Scheme(5, "float32", group=12, layout="columns"),
+    Scheme(6, "float16", group=10, zero=40),
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,62 +79,206 @@ def rng() -> np.random.Generator:
 
 
 def stored(
-    rng: np.random.Generator, rows: int, columns: int, quantization: str
-) -> tuple[Weight, tuple[np.ndarray, ...], np.ndarray]:
-    """A random weight: how it is stored, its tensors, and its values."""
-    values = rng.standard_normal((rows, columns)).astype("float32")
-    kind = scheme(quantization)
-    if kind.kind == "group":
-        tensors = quantize(values, kind)
-        return Q4Weight(columns, kind.model_dtype), tensors, dequantize(*tensors, columns)
-    rounded = values.astype(kind.model_dtype)
-    return FloatWeight(columns, kind.model_dtype), (rounded,), rounded.astype("float32")
+    rng: np.random.Generator, rows: int, columns: int, scheme: Scheme
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """The tensors of a random weight, and its values. Codes past the end of a row are random."""
+    if scheme.is_float:
+        floats = rng.standard_normal((rows, columns)).astype(scheme.dtype)
+        return [floats], floats.astype("float64")
+    groups = -(-columns // scheme.group)
+    codes = rng.integers(0, 2**scheme.bits, (rows, groups, scheme.group))
+    scales = rng.uniform(0.5, 1.5, (rows, groups)).astype(scheme.dtype)
+    tensors, values = [packed(codes.reshape(rows, -1), scheme.bits), scales], codes.astype(float)
+    if scheme.zero is not None:
+        values = (values - scheme.zero) * scales[:, :, None]
+    else:
+        minimums = rng.standard_normal((rows, groups)).astype(scheme.dtype)
+        tensors.append(minimums)
+        values = values * scales[:, :, None] + minimums[:, :, None]
+    if scheme.layout == "columns":
+        tensors = [tensor.T for tensor in tensors]
+    return tensors, values.reshape(rows, -1)[:, :columns]
 
 
-@pytest.mark.parametrize("quantization", ["q4f16_1", "q4f32_1", "q0f16", "q0f32"])
+def packed(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Codes in words of 32 bits, bit by bit: the first code in the lowest bits."""
+    per_word = 32 // bits
+    words = np.zeros((len(codes), codes.shape[1] // per_word), "uint32")
+    for column in range(words.shape[1] * per_word):
+        for bit in range(bits):
+            place = np.uint32(column % per_word * bits + bit)
+            words[:, column // per_word] |= (codes[:, column] >> bit & 1).astype("uint32") << place
+    return words
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 @pytest.mark.parametrize(("columns", "rows"), SHAPES)
 def test_linear(
-    run: Run, rng: np.random.Generator, columns: int, rows: int, quantization: str
+    run: Run, rng: np.random.Generator, columns: int, rows: int, scheme: Scheme
 ) -> None:
-    weight, tensors, values = stored(rng, rows, columns, quantization)
-    outputs = rows if rows == 33 else None  # taken from the tensors
-    for tokens in (1, 37):
-        x = rng.standard_normal((tokens, columns)).astype(weight.dtype)
+    """As exact as `linear.py` says."""
+    tensors, values = stored(rng, rows, columns, scheme)
+    has_bias = rows == 33
+    bias = rng.standard_normal(rows).astype("float16") if has_bias else np.zeros(rows)
+    product = Product(
+        weight_of(scheme, columns),
+        rows if rows == 5 else None,  # taken from the tensors
+        scheme.dtype,
+        "float32",
+        "float16" if has_bias else None,
+    )
+    for make, tokens in ((gemv, 1), (matmul, 1), (matmul, 37)):
+        x = rng.standard_normal((tokens, columns)).astype(scheme.dtype)
         y = np.full((tokens, rows), np.nan, "float32")
-        if tokens == 1:
-            kernel = gemv(weight, outputs, weight.dtype, "float32", THREADS)
-        else:
-            kernel = matmul(weight, outputs, weight.dtype, "float32")
-        run(kernel, x, *tensors, y)
-        np.testing.assert_allclose(y, x.astype("float32") @ values.T, rtol=0, atol=2e-4)
+        run(make(product, GPU), x, *tensors, *([bias] if has_bias else []), y)
+        exact = x.astype("float64") @ values.T + bias
+        terms = np.abs(x.astype("float64")) @ _magnitudes(tensors, values, scheme).T + np.abs(bias)
+        assert (np.abs(y - exact) <= (columns + 2) * UNIT * terms).all()
 
 
-@pytest.mark.parametrize("quantization", ["q4f16_1", "q0f32"])
-def test_embedding(run: Run, rng: np.random.Generator, quantization: str) -> None:
-    table, tensors, values = stored(rng, 20, 100, quantization)
+def _magnitudes(tensors: list[np.ndarray], values: np.ndarray, scheme: Scheme) -> np.ndarray:
+    """What products are made of: with a minimum, the two parts of a weight."""
+    if not scheme.has_minimum:
+        return np.abs(values)
+    minimums = tensors[2].T if scheme.layout == "columns" else tensors[2]
+    minimums = np.repeat(minimums.astype("float64"), scheme.group, 1)[:, : values.shape[1]]
+    return np.abs(values - minimums) + np.abs(minimums)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+def test_embedding(run: Run, rng: np.random.Generator, scheme: Scheme) -> None:
+    tensors, values = stored(rng, 20, 101, scheme)
     ids = np.array([3, 19, 0, 3], "int32")
-    out = np.full((4, 100), np.nan, table.dtype)
-    run(embedding(table, table.dtype, THREADS), ids, *tensors, out)
-    np.testing.assert_array_equal(out, values[ids].astype(table.dtype))
+    out = np.full((4, 101), np.nan, "float32")
+    run(embedding(weight_of(scheme, 101), "float32", GPU), ids, *tensors, out)
+    sizes = _magnitudes(tensors, values, scheme)[ids]
+    assert (np.abs(out - values[ids]) <= 2 * UNIT * sizes).all()
 
 
-def test_norm_and_activation(run: Run, rng: np.random.Generator) -> None:
-    x = rng.standard_normal((5, 600)).astype("float32")
-    w = rng.standard_normal(600).astype("float32")
+def spread(rng: np.random.Generator, columns: int) -> np.ndarray:
+    """Rows of many sizes, one of which is zero and one far from it."""
+    x = rng.standard_normal((5, columns)).astype("float32")
+    x[1] *= 1e-4
+    x[2] *= 1e6
+    x[3] = 0.0
+    x[4] += 1000.0
+    return x
+
+
+@pytest.mark.parametrize("columns", [7, 601])
+@pytest.mark.parametrize("unit_offset", [False, True])
+def test_rms_norm(run: Run, rng: np.random.Generator, columns: int, unit_offset: bool) -> None:
+    x, w = spread(rng, columns), rng.standard_normal(columns).astype("float16")
     y = np.full_like(x, np.nan)
-    run(rms_norm(600, 1e-5, "float32", "float32", 128), x, w, y)
-    want = x / np.sqrt((x.astype("float64") ** 2).mean(-1, keepdims=True) + 1e-5) * w
-    np.testing.assert_allclose(y, want, rtol=2e-6, atol=1e-6)
-
-    gate, up = (10 * x[:, part] for part in (slice(0, 300), slice(300, 600)))
-    gate[0, :2] = -200, 200
-    both, out = np.concatenate([gate, up], 1), np.full((5, 300), np.nan, "float32")
-    run(silu_mul(300, "float32", THREADS), both, out)
-    want = gate / (1 + np.exp(-gate.astype("float64"))) * up
-    np.testing.assert_allclose(out, want, rtol=2e-6, atol=1e-5)
+    run(rms_norm(columns, 1e-5, unit_offset, "float16", "float32", GPU), x, w, y)
+    want = rms(x, w + np.float64(unit_offset))
+    np.testing.assert_allclose(y, want, rtol=2e-6, atol=1e-30)
 
 
-make = GPUCodegen(GPUFacts.of(DEVICE.target()), {}).attention
+def rms(x: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """The definition, for an epsilon of 1e-5."""
+    x = x.astype("float64")
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5) * factor
+
+
+@pytest.mark.parametrize("columns", [7, 601])
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_layer_norm(run: Run, rng: np.random.Generator, columns: int, has_bias: bool) -> None:
+    x, w, b = spread(rng, columns), *rng.standard_normal((2, columns)).astype("float32")
+    y = np.full_like(x, np.nan)
+    dtypes = ("float32", "float32" if has_bias else None, "float32")
+    run(layer_norm(columns, 1e-5, *dtypes, GPU), x, w, *([b] if has_bias else []), y)
+    mean = x.astype("float64").mean(-1, keepdims=True)
+    factor = w / np.sqrt((x.astype("float64") - mean).var(-1, keepdims=True) + 1e-5)
+    sizes = (np.abs(x) + np.abs(mean)) * np.abs(factor) + np.abs(b)
+    assert (np.abs(y - (x - mean) * factor - b * has_bias) <= 20 * UNIT * sizes).all()
+
+
+def test_norms_of_the_largest_float16(run: Run) -> None:
+    x, w, y = (np.full((2, 300), value, "float16") for value in (65504, 1, np.nan))
+    x[1, ::2] = -65504
+    run(rms_norm(300, 1e-5, False, "float16", "float16", GPU), x, w[0], y)
+    np.testing.assert_array_equal(y, np.sign(x))
+    run(layer_norm(300, 1e-5, "float16", None, "float16", GPU), x, w[0], y)
+    np.testing.assert_array_equal(y, [np.zeros(300), np.sign(x[1])])
+
+
+@pytest.mark.parametrize("unit_offset", [False, True])
+@pytest.mark.parametrize("value_size", [8, 20, 33])
+def test_head_norm(run: Run, rng: np.random.Generator, unit_offset: bool, value_size: int) -> None:
+    spec = paged.describe((6, 3), 20, value_size=value_size)
+    qkv = rng.standard_normal((4, spec.qkv_width)).astype("float32")
+    queries, keys = rng.standard_normal((2, 20)).astype("float32")
+    y = np.full_like(qkv, np.nan)
+    run(head_norm(spec, 1e-5, unit_offset, "float32", "float32", GPU), qkv, queries, keys, y)
+    heads = qkv[:, : 9 * 20].reshape(4, 9, 20)
+    factors = np.repeat([queries, keys], [6, 3], 0) + np.float64(unit_offset)
+    np.testing.assert_allclose(y[:, : 9 * 20].reshape(heads.shape), rms(heads, factors), rtol=2e-6)
+    np.testing.assert_array_equal(y[:, 9 * 20 :], qkv[:, 9 * 20 :])
+
+
+POINTS = np.concatenate(
+    [
+        np.linspace(-16, 16, 1001),
+        [sign * x for sign in (-1, 1) for x in (1e-30, 40, 80, 88, 89, 200, 65504, 1e13, 1e30)],
+    ]
+).astype("float32")
+"""Where an activation is computed: far beyond what exp takes, too."""
+
+
+def activated(name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The definition of an activation, and how far off `activation.py` says that it may be.
+
+    The error of exp is that which WGSL allows.
+    """
+    x = x.astype("float64")
+
+    def exp_error(exponent: np.ndarray) -> np.ndarray:
+        return (3 + 2 * np.minimum(np.abs(exponent), 90)) * 2 * UNIT
+
+    cut = 1e-30 * np.abs(x)
+    match name:
+        case "silu":
+            y = x / (1 + np.exp(np.minimum(-x, 700)))
+            return y, (4 * UNIT + exp_error(x)) * np.abs(y) + cut
+        case "gelu_tanh":
+            u = math.sqrt(2 / math.pi) * (
+                np.clip(x, -1e3, 1e3) + 0.044715 * np.clip(x, -1e3, 1e3) ** 3
+            )
+            y = x / (1 + np.exp(np.minimum(-2 * u, 700)))
+            return y, (4 * UNIT + exp_error(2 * u) + 8 * np.abs(u) * UNIT) * np.abs(y) + cut
+        case "gelu":
+            tail = np.abs(x) * np.vectorize(math.erfc)(np.abs(x) / math.sqrt(2)) / 2
+            y = np.maximum(x, 0) - tail
+            relative = 5e-7 + exp_error(x * x / 2) + x * x * UNIT
+            return y, UNIT * np.abs(y) + relative * tail + cut
+        case "relu":
+            return np.maximum(x, 0), np.zeros_like(x)
+        case "relu2":
+            y = np.maximum(x, 0) ** 2
+            return y, UNIT * y + np.finfo("float32").tiny
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_activation(run: Run, name: Any) -> None:
+    """As exact as `activation.py` says, and finite where the function is."""
+    x = POINTS[np.abs(POINTS) < 1e19] if name == "relu2" else POINTS
+    y, (want, error) = np.full((1, x.size), np.nan, "float32"), activated(name, x)
+    run(activation(name, x.size, "float32", GPU), x[None], y)
+    assert (np.abs(y[0] - want) <= error).all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_gated_activation(run: Run, rng: np.random.Generator, name: Any) -> None:
+    x = (8 * rng.standard_normal((5, 2 * 67))).astype("float16")
+    y = np.full((5, 67), np.nan, "float16")
+    run(gated(name, 67, "float16", GPU), x, y)
+    want = activated(name, x[:, :67])[0] * x[:, 67:]
+    np.testing.assert_allclose(y, want, rtol=2**-11 + 1e-5, atol=6e-8)
+
+
+make = GPUCodegen(GPU, {}).attention
 
 
 def rope(elements: int, base: float = 10000.0, **more: Any) -> Rope:

@@ -19,6 +19,7 @@ from mlc_llm.device.cpu import CPU
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import Device, ModelSpec
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing import DeviceConformance
 from mlc_llm.weights.folder import ModelFolder
@@ -57,7 +58,9 @@ def load(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Load:
         config = ModelFolder.open(folder).config
         architecture = default_registry().architecture(config.model_type)
         # The CPU is the reference: as exact as it can be.
-        spec = ModelSpec.of(config, architecture, "activations=a16" if device is CPU else "")
+        spec = ModelSpec.of(
+            config, architecture, folder_plan(config), "activations=a16" if device is CPU else ""
+        )
         key = (device.name, spec.digest())
         if key not in built:
             built[key] = tmp_path_factory.mktemp("library") / f"{device.name}{LIBRARY_SUFFIX}"

@@ -1,6 +1,7 @@
-"""Token embeddings from a stored table, which a tied output projection shares.
+"""Rows of a stored table, which a tied output projection shares.
 
-out[m] = row ids[m] of the table. Exact up to the rounding to the output's dtype.
+out[m] = row ids[m] of the table. Exact up to the rounding of a weight's float32 value (see
+`weight.py`) to the output's dtype.
 """
 
 from __future__ import annotations
@@ -9,13 +10,22 @@ from functools import cache
 
 from tvm.tirx import PrimFunc
 
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
+
 from .launch import argument, bind, ceil_div, i32, kernel, launch, size, store, when
 from .weight import Weight
 
 
 @cache
-def embedding(table: Weight, dtype: str, threads: int) -> PrimFunc:
-    """Arguments of the kernel: ids (m,) int32, the table's tensors, out (m, columns) `dtype`."""
+def embedding(table: Weight, dtype: str, capabilities: GPUCapabilities) -> PrimFunc:
+    """Arguments of the kernel: ids (m,) int32, the table's tensors, out (m, columns) `dtype`.
+
+    Args:
+        table: how the table is stored.
+        dtype: dtype of what is looked up.
+        capabilities: what the GPU can do.
+    """
+    threads = capabilities.light
     with kernel("embedding") as built:
         tokens, rows = size(), size()
         ids = argument("ids", (tokens,), "int32")
@@ -25,13 +35,11 @@ def embedding(table: Weight, dtype: str, threads: int) -> PrimFunc:
         with launch(grid, threads) as ((part, token), thread):
             unit = bind(part * i32(threads) + thread)
             with when(unit < i32(table.units)):
-                values, factor = tensors.read(ids[token], unit)
-                for i, value in enumerate(values):
+                for i, value in enumerate(tensors.read(ids[token], unit).weights()):
                     column = unit * i32(table.unit) + i32(i)
-                    scaled = value if factor is None else value * factor
                     if table.ragged:
                         with when(column < i32(table.columns)):
-                            store(out, (token, column), scaled)
+                            store(out, (token, column), value)
                     else:
-                        store(out, (token, column), scaled)
+                        store(out, (token, column), value)
     return built.get()

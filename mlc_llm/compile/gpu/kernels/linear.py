@@ -1,21 +1,29 @@
-"""y = x w^T on a stored weight: one kernel for one row of x, one for many.
+"""y = x w^T + b on a stored weight: one kernel for one row of x, one for many.
 
-A weight is dequantised where it is multiplied, and never stands in memory as floats. Sums are
-float32 whatever the dtypes are.
+A weight is dequantised where it is multiplied, and never stands in memory as floats. Products,
+sums and the bias are float32 whatever the dtypes are, so that an output differs from the exact one
+of the stored weights by k units of roundoff of the sum of |x w| at most, for k columns, and by its
+own rounding to `out_dtype`. (A weight with a minimum has two products, and k + 2.)
 
 `gemv`, one row: a workgroup makes ROWS outputs. Its threads take the units of the rows in turn, so
 that the weight is read once and in whole cache lines, and x once for the ROWS; then they add up.
 
 `matmul`, many rows: a workgroup makes a tile of TILE x TILE outputs, each thread SIDE x SIDE of
-them. DEPTH columns of both matrices at a time are copied into the workgroup's memory.
+them. Some columns of both matrices at a time are copied into the workgroup's memory: whole units,
+see `depth`.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
+from dataclasses import dataclass
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
+
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 
 from .launch import (
     Buffer,
@@ -44,45 +52,99 @@ from .weight import Tensors, Weight
 ROWS = 4
 """Outputs of a workgroup of `gemv`."""
 
-TILE, SIDE, DEPTH = 32, 4, 32
+TILE, SIDE = 32, 4
 TILE_THREADS = (TILE // SIDE) ** 2
 ROW = TILE + 1
 """A row of a tile in memory: one more, so that a column does not lie in one bank."""
 
-TILE_BYTES = 2 * DEPTH * ROW * 4
-"""Workgroup memory of `matmul`."""
+LEAST_DEPTH = 32
+"""Columns of a tile, where units divide it."""
 
 
-@cache
-def gemv(weight: Weight, outputs: int | None, dtype: str, out_dtype: str, threads: int) -> PrimFunc:
-    """Arguments of the kernel: x (1, k) `dtype`, the weight's tensors, y (1, n) `out_dtype`.
+@dataclass(frozen=True)
+class Product:
+    """y (m, n) = x (m, k) w^T + b, for w (n, k) and b (n,).
 
     Args:
-        weight: how the weight is stored.
+        weight: how w is stored; k is its columns.
         outputs: n; None takes it from the tensors.
         dtype: dtype of x.
         out_dtype: dtype of y.
-        threads: threads of a workgroup, a power of two.
+        bias: dtype of b; None for no bias.
     """
+
+    weight: Weight
+    outputs: int | None
+    dtype: str
+    out_dtype: str
+    bias: str | None = None
+
+
+def depth(weight: Weight) -> int:
+    """Columns of a tile of `matmul`: whole units, and as many of them for each thread."""
+    pair = 2 * weight.unit
+    return -(-LEAST_DEPTH // pair) * pair
+
+
+def tile_bytes(weight: Weight) -> int:
+    """Workgroup memory of `matmul`."""
+    return 2 * depth(weight) * ROW * 4
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    """The arguments of a kernel; `bias` is None where it has none."""
+
+    x: Buffer
+    weight: Tensors
+    bias: Buffer | None
+    y: Buffer
+
+    @staticmethod
+    def declare(product: Product, rows: Expr, outputs: Expr) -> _Arguments:
+        """Declare them, in the kernels' order."""
+        return _Arguments(
+            argument("x", (rows, product.weight.columns), product.dtype),
+            product.weight.arguments(outputs),
+            None if product.bias is None else argument("bias", (outputs,), product.bias),
+            argument("y", (rows, outputs), product.out_dtype),
+        )
+
+    def write(self, row: Expr, column: Expr, total: Expr) -> None:
+        """Write an output, given the sum of its products."""
+        if self.bias is not None:
+            total = total + load_f32(self.bias, (column,))
+        store(self.y, (row, column), total)
+
+
+@cache
+def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
+    """Arguments of the kernel: x (1, k), the weight's tensors, the bias if there is one, y (1, n).
+
+    Args:
+        product: what it computes.
+        capabilities: what the GPU can do.
+    """
+    weight, threads = product.weight, capabilities.light
     with kernel("gemv") as built:
-        n = size(outputs)
-        x = argument("x", (1, weight.columns), dtype)
-        tensors = weight.arguments(n)
-        y = argument("y", (1, n), out_dtype)
+        n = size(product.outputs)
+        given = _Arguments.declare(product, i32(1), n)
         with launch([ceil_div(n, ROWS)], threads) as ((block,), thread):
             scratch, sums = shared((ROWS, threads)), registers((ROWS,))
             first = bind(block * i32(ROWS))
             fill(sums, 0.0)
             with strided(thread, size(weight.units), threads) as unit:
-                inputs = [bind(v) for v in _inputs(x, i32(0), weight, unit)]
+                inputs = [bind(v) for v in _inputs(given.x, i32(0), weight, unit)]
+                total = bind(_sum(inputs)) if weight.scheme.has_minimum else None
                 for r in range(ROWS):
                     # Rows past the end are computed as the last one, and not stored.
                     row = bind(T.min(first + i32(r), n - i32(1)))
-                    store(sums, (i32(r),), sums[i32(r)] + _dot(tensors, row, unit, inputs))
+                    dot = given.weight.read(row, unit).dot(inputs, total)
+                    store(sums, (i32(r),), sums[i32(r)] + dot)
             reduce(sums, scratch, thread, lambda a, b: a + b)
             for r in range(ROWS):
                 with when(T.And(thread == i32(r), first + i32(r) < n)):
-                    store(y, (i32(0), first + i32(r)), sums[i32(r)])
+                    given.write(i32(0), first + i32(r), sums[i32(r)])
     return built.get()
 
 
@@ -98,39 +160,34 @@ def _inputs(x: Buffer, row: Expr, weight: Weight, unit: Expr) -> list[Expr]:
     ]
 
 
-def _dot(tensors: Tensors, row: Expr, unit: Expr, inputs: list[Expr]) -> Expr:
-    values, factor = tensors.read(row, unit)
-    total = values[0] * inputs[0]
-    for value, x in zip(values[1:], inputs[1:], strict=True):
-        total = total + value * x
-    return total if factor is None else total * factor
+def _sum(values: list[Expr]) -> Expr:
+    return functools.reduce(operator.add, values)
 
 
 @cache
-def matmul(weight: Weight, outputs: int | None, dtype: str, out_dtype: str) -> PrimFunc:
-    """Arguments of the kernel: x (m, k) `dtype`, the weight's tensors, y (m, n) `out_dtype`.
+def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
+    """Arguments of the kernel: x (m, k), the weight's tensors, the bias if there is one, y (m, n).
 
-    A workgroup has TILE_THREADS threads and TILE_BYTES of memory. Arguments as of `gemv`.
+    A workgroup has TILE_THREADS threads and `tile_bytes` of memory, which every GPU has.
     """
+    weight, columns = product.weight, product.weight.columns
     with kernel("matmul") as built:
-        m, n = size(), size(outputs)
-        x = argument("x", (m, weight.columns), dtype)
-        tensors = weight.arguments(n)
-        y = argument("y", (m, n), out_dtype)
+        m, n = size(), size(product.outputs)
+        given = _Arguments.declare(product, m, n)
         grid = [ceil_div(n, TILE), ceil_div(m, TILE)]
         with launch(grid, TILE_THREADS) as ((right, down), thread):
-            x_tile, w_tile = shared((DEPTH, ROW)), shared((DEPTH, ROW))
+            x_tile, w_tile = (shared((depth(weight), ROW)) for _ in range(2))
             sums = registers((SIDE * SIDE,))
             row, column = bind(down * i32(TILE)), bind(right * i32(TILE))
             fill(sums, 0.0)
-            with serial(-(-weight.columns // DEPTH)) as step:
-                begin = bind(step * i32(DEPTH))
-                _copy_inputs(x, x_tile, row, m, begin, weight.columns, thread)
-                _copy_weights(tensors, weight, w_tile, column, n, begin, thread)
+            with serial(-(-columns // depth(weight))) as step:
+                begin = bind(step * i32(depth(weight)))
+                _copy_inputs(given.x, x_tile, row, m, begin, columns, thread)
+                _copy_weights(given.weight, weight, w_tile, column, n, begin, thread)
                 barrier()
                 _multiply(x_tile, w_tile, sums, thread)
                 barrier()
-            _write(y, sums, row, m, column, n, thread)
+            _write(given, sums, row, m, column, n, thread)
     return built.get()
 
 
@@ -138,9 +195,10 @@ def _copy_inputs(
     x: Buffer, tile: Buffer, row: Expr, rows: Expr, begin: Expr, columns: int, thread: Expr
 ) -> None:
     """x[row + i, begin + k] to tile[k, i], 0 past the ends; neighbouring threads take one row."""
-    with serial(TILE * DEPTH // TILE_THREADS) as turn:
+    width = int(tile.shape[0])
+    with serial(TILE * width // TILE_THREADS) as turn:
         place = bind(turn * i32(TILE_THREADS) + thread)
-        i, k = T.truncdiv(place, i32(DEPTH)), T.truncmod(place, i32(DEPTH))
+        i, k = T.truncdiv(place, i32(width)), T.truncmod(place, i32(width))
         inside = T.And(row + i < rows, begin + k < i32(columns))
         at = (T.min(row + i, rows - i32(1)), T.min(begin + k, i32(columns - 1)))
         store(tile, (k, i), T.if_then_else(inside, load_f32(x, at), f32(0.0)))
@@ -156,21 +214,20 @@ def _copy_weights(
     thread: Expr,
 ) -> None:
     """w[row + i, begin + k] to tile[k, i]. What is past the ends meets zeros of x, or no output."""
-    units = DEPTH // weight.unit
+    units = depth(weight) // weight.unit
     with serial(TILE * units // TILE_THREADS) as turn:
         place = bind(turn * i32(TILE_THREADS) + thread)
         i, u = bind(T.truncdiv(place, i32(units))), bind(T.truncmod(place, i32(units)))
         unit = T.min(T.truncdiv(begin, i32(weight.unit)) + u, i32(weight.units - 1))
-        values, factor = tensors.read(bind(T.min(row + i, rows - i32(1))), bind(unit))
-        for j, value in enumerate(values):
-            scaled = value if factor is None else value * factor
-            store(tile, (u * i32(weight.unit) + i32(j), i), scaled)
+        read = tensors.read(bind(T.min(row + i, rows - i32(1))), bind(unit))
+        for j, value in enumerate(read.weights()):
+            store(tile, (u * i32(weight.unit) + i32(j), i), value)
 
 
 def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> None:
     """Add the products of the tiles to a thread's own outputs."""
     down, right = (bind(place * i32(SIDE)) for place in _place(thread))
-    with serial(DEPTH) as k:
+    with serial(int(x_tile.shape[0])) as k:
         xs = [bind(x_tile[k, down + i32(i)]) for i in range(SIDE)]
         ws = [bind(w_tile[k, right + i32(j)]) for j in range(SIDE)]
         for i in range(SIDE):
@@ -180,14 +237,20 @@ def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> Non
 
 
 def _write(
-    y: Buffer, sums: Buffer, row: Expr, rows: Expr, column: Expr, columns: Expr, thread: Expr
+    given: _Arguments,
+    sums: Buffer,
+    row: Expr,
+    rows: Expr,
+    column: Expr,
+    columns: Expr,
+    thread: Expr,
 ) -> None:
     down, right = (bind(place * i32(SIDE)) for place in _place(thread))
     for i in range(SIDE):
         for j in range(SIDE):
             at = (row + down + i32(i), column + right + i32(j))
             with when(T.And(at[0] < rows, at[1] < columns)):
-                store(y, at, sums[i32(i * SIDE + j)])
+                given.write(*at, sums[i32(i * SIDE + j)])
 
 
 def _place(thread: Expr) -> tuple[Expr, Expr]:

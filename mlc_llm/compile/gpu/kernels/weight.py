@@ -1,7 +1,12 @@
 """How a weight (rows, columns) is stored, as the matmuls and the embedding read it.
 
-Both kinds are read in units of consecutive weights of one row, so that neighbouring threads, which
-take neighbouring units, read neighbouring memory.
+What is stored is described by `mlc_llm.plugin.scheme.Scheme`. It is read in units of consecutive
+weights of one row: a float, or the codes of a word. Neighbouring threads take neighbouring units,
+which in the layout `rows` lie in neighbouring memory; in the layout `columns` they lie as far apart
+as the weight has rows.
+
+A unit is read as float32: `code - zero` or `code` is exact, and a weight is then
+`value * factor + offset`, rounded as float32 rounds.
 """
 
 from __future__ import annotations
@@ -11,13 +16,11 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.gpu.schemes import has_scheme
+from mlc_llm.errors import CompileError
+from mlc_llm.plugin.scheme import Scheme
+
 from .launch import Buffer, Expr, argument, bind, f32, i32, load_f32
-
-GROUP = 32
-"""4-bit weights that share a scale."""
-
-CODES = 8
-"""4-bit codes of a word."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,16 @@ class Weight(ABC):
 
     Args:
         columns: weights of a row.
-        dtype: dtype of the floats among what is stored: the weights themselves, or their scales.
+        scheme: how they are stored.
     """
 
     columns: int
-    dtype: str
+    scheme: Scheme
 
-    unit: int = 1
+    @property
+    @abstractmethod
+    def unit(self) -> int:
+        """Weights that are read at once."""
 
     @property
     def units(self) -> int:
@@ -49,55 +55,130 @@ class Weight(ABC):
         """Declare the kernel's arguments that hold a weight of so many rows."""
 
 
+@dataclass(frozen=True)
+class Unit:
+    """The weights of a unit: `value * factor + offset`, for each of the values.
+
+    Args:
+        values: float32 expressions.
+        factor: what they share; None for 1.
+        offset: what is added; None for 0.
+    """
+
+    values: list[Expr]
+    factor: Expr | None = None
+    offset: Expr | None = None
+
+    def weights(self) -> list[Expr]:
+        """The weights themselves."""
+        return [self._weight(value) for value in self.values]
+
+    def dot(self, inputs: list[Expr], total: Expr | None) -> Expr:
+        """The sum of the products with as many inputs.
+
+        Args:
+            inputs: float32 values.
+            total: their sum; None where the weights have no offset.
+        """
+        products = self.values[0] * inputs[0]
+        for value, x in zip(self.values[1:], inputs[1:], strict=True):
+            products = products + value * x
+        products = products if self.factor is None else products * self.factor
+        return products if self.offset is None else products + self.offset * total
+
+    def _weight(self, value: Expr) -> Expr:
+        scaled = value if self.factor is None else value * self.factor
+        return scaled if self.offset is None else scaled + self.offset
+
+
 class Tensors(ABC):
     """A stored weight's tensors inside a kernel."""
 
     @abstractmethod
-    def read(self, row: Expr, unit: Expr) -> tuple[list[Expr], Expr | None]:
-        """The weights of a unit as float32, up to a factor that they share (None: 1)."""
+    def read(self, row: Expr, unit: Expr) -> Unit:
+        """The weights of a unit."""
+
+
+def weight_of(scheme: Scheme, columns: int) -> Weight:
+    """A weight that is stored in a scheme.
+
+    Raises:
+        CompileError: there are no kernels for it.
+    """
+    if not has_scheme(scheme):
+        raise CompileError(f"GPUs have no kernels for weights stored in {scheme}.")
+    return FloatWeight(columns, scheme) if scheme.is_float else CodedWeight(columns, scheme)
 
 
 @dataclass(frozen=True)
 class FloatWeight(Weight):
     """Weights as they are; a unit is one weight."""
 
+    @property
+    def unit(self) -> int:
+        return 1
+
     def arguments(self, rows: Expr) -> Tensors:
-        return _FloatTensors(argument("weight", (rows, self.columns), self.dtype))
+        return _FloatTensors(argument("weight", (rows, self.columns), self.scheme.dtype))
 
 
 @dataclass(frozen=True)
-class Q4Weight(Weight):
-    """MLC's packed 4 bits: words (rows, 4 groups) of eight codes, the first in the lowest bits, and
-    scales (rows, groups). A weight is (code - 7) * scale; a unit is a word."""
+class CodedWeight(Weight):
+    """Codes in words, with a scale and perhaps a minimum for each group; a unit is a word."""
 
-    unit: int = CODES
+    @property
+    def unit(self) -> int:
+        return self.scheme.codes_per_word
 
     def arguments(self, rows: Expr) -> Tensors:
-        groups = -(-self.columns // GROUP)
-        words = argument("q_weight", (rows, groups * GROUP // CODES), "uint32")
-        return _Q4Tensors(words, argument("q_scale", (rows, groups), self.dtype))
+        scheme = self.scheme
+
+        def tensor(name: str, width: int, dtype: str) -> Buffer:
+            by_rows = scheme.layout == "rows"
+            return argument(name, (rows, width) if by_rows else (width, rows), dtype)
+
+        groups = scheme.groups(self.columns)
+        return _CodedTensors(
+            scheme,
+            tensor("q_weight", scheme.words(self.columns), scheme.storage),
+            tensor("q_scale", groups, scheme.dtype),
+            tensor("q_min", groups, scheme.dtype) if scheme.has_minimum else None,
+        )
 
 
 @dataclass(frozen=True)
 class _FloatTensors(Tensors):
     weight: Buffer
 
-    def read(self, row: Expr, unit: Expr) -> tuple[list[Expr], Expr | None]:
-        return [load_f32(self.weight, (row, unit))], None
+    def read(self, row: Expr, unit: Expr) -> Unit:
+        return Unit([load_f32(self.weight, (row, unit))])
 
 
 @dataclass(frozen=True)
-class _Q4Tensors(Tensors):
+class _CodedTensors(Tensors):
+    """The minimums are None for a scheme without."""
+
+    scheme: Scheme
     words: Buffer
     scales: Buffer
+    minimums: Buffer | None
 
-    def read(self, row: Expr, unit: Expr) -> tuple[list[Expr], Expr | None]:
-        word = bind(self.words[row, unit])
-        scale = bind(load_f32(self.scales, (row, T.truncdiv(unit, i32(GROUP // CODES)))))
-        return [_code(word, i) - f32(7.0) for i in range(CODES)], scale
+    def read(self, row: Expr, unit: Expr) -> Unit:
+        words_of_group = self.scheme.group // self.scheme.codes_per_word
+        word = bind(self.words[self._at(row, unit)])
+        group = self._at(row, T.truncdiv(unit, i32(words_of_group)))
+        scale = bind(load_f32(self.scales, group))
+        codes = [self._code(word, index) for index in range(self.scheme.codes_per_word)]
+        if self.scheme.zero is None:
+            return Unit(codes, scale, bind(load_f32(self.minimums, group)))
+        return Unit([code - f32(self.scheme.zero) for code in codes], scale)
 
+    def _at(self, row: Expr, place: Expr) -> tuple[Expr, Expr]:
+        """Where in a tensor the word or group of a row is."""
+        return (row, place) if self.scheme.layout == "rows" else (place, row)
 
-def _code(word: Expr, index: int) -> Expr:
-    """One of a word's codes as float32."""
-    code = T.shift_right(word, T.uint32(4 * index)) & T.uint32(15)
-    return T.Cast("float32", code)
+    def _code(self, word: Expr, index: int) -> Expr:
+        """One of a word's codes as float32."""
+        bits = self.scheme.bits
+        code = T.shift_right(word, T.uint32(bits * index)) & T.uint32((1 << bits) - 1)
+        return T.Cast("float32", code)

@@ -1,0 +1,180 @@
+"""The layers of a lowered model, which call a GPU's kernels on the parameters as stored."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+from tvm.relax.frontend import nn
+
+from mlc_llm.compile.gpu.kernels.linear import Product
+from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.compile.gpu.makers import GPU
+from mlc_llm.compile.kernel_call import call_kernel
+from mlc_llm.model import op
+from mlc_llm.model.layers import Activation, GatedActivation, LayerNorm, Linear, RMSNorm
+from mlc_llm.model.module import Module, Parameter
+from mlc_llm.plugin import AttentionSpec
+from mlc_llm.plugin.scheme import Scheme, StoredTensor
+
+
+class StoredMatrix(Module):
+    """A weight, or one of its parts, in the tensors of a model folder.
+
+    Args:
+        rows: its rows: a number, or the name of a symbolic size.
+        columns: its columns.
+        scheme: how it is stored.
+        tensors: its tensors.
+        gpu: what reads them.
+    """
+
+    def __init__(
+        self,
+        rows: int | str,
+        columns: int,
+        scheme: Scheme,
+        tensors: Sequence[StoredTensor],
+        gpu: GPU,
+    ) -> None:
+        self.tensors = [Parameter(tensor.shape, tensor.dtype) for tensor in tensors]
+        self.gpu, self._weight = gpu, weight_of(scheme, columns)
+        self._rows = rows if isinstance(rows, int) else None
+        self._rows_axis = 0 if scheme.layout == "rows" else 1
+
+    @property
+    def rows(self) -> Any:
+        """Its rows, while a function is traced."""
+        return self.tensors[0].shape[self._rows_axis]
+
+    def product(self, x: nn.Tensor, out_dtype: str, bias: nn.Tensor | None = None) -> nn.Tensor:
+        """x (m, columns) times the transposed weight, plus a bias: (m, rows) in ``out_dtype``."""
+        kind = None if bias is None else bias.dtype
+        product = Product(self._weight, self._rows, x.dtype, out_dtype, kind)
+        single = isinstance(x.shape[0], int) and x.shape[0] == 1
+        make = self.gpu.kernels.gemv if single else self.gpu.kernels.matmul
+        kernel = make(product, self.gpu.capabilities)
+        args = [x, *self.tensors, *([] if bias is None else [bias])]
+        return _call(kernel, args, (x.shape[0], self.rows), out_dtype)
+
+    def embedding(self, ids: nn.Tensor, dtype: str) -> nn.Tensor:
+        """The rows that ids (n,) int32 name: (n, columns) in ``dtype``."""
+        kernel = self.gpu.kernels.embedding(self._weight, dtype, self.gpu.capabilities)
+        return _call(kernel, [ids, *self.tensors], (ids.shape[0], self._weight.columns), dtype)
+
+
+class GPULinear(Module):
+    """A linear layer; its output has the input's dtype, or the one that the model asked for."""
+
+    def __init__(self, layer: Linear, parts: list[StoredMatrix]) -> None:
+        self.parts, self.bias, self.out_dtype = parts, layer.bias, layer.out_dtype
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        """(..., in_features) to (..., out_features)."""
+        out_dtype, rows = self.out_dtype or x.dtype, _rows_of(x)
+        if len(self.parts) == 1:
+            y = self.parts[0].product(rows, out_dtype, self.bias)
+        else:
+            # A kernel reads one scheme. Parts in several are few, and their outputs are joined.
+            y = op.concat([part.product(rows, out_dtype) for part in self.parts], dim=1)
+            y = y if self.bias is None else y + op.astype(self.bias, out_dtype)
+        return _like(y, x)
+
+
+class GPUEmbedding(Module):
+    """A table whose rows are looked up, in the model's dtype, and which a tied head shares."""
+
+    def __init__(self, table: StoredMatrix, dtype: str) -> None:
+        self.table, self.dtype = table, dtype
+
+    def forward(self, ids: nn.Tensor) -> nn.Tensor:
+        """Indices (n,) int32 to rows (n, dim)."""
+        return self.table.embedding(ids, self.dtype)
+
+    def as_linear(self, x: nn.Tensor) -> nn.Tensor:
+        """Logits in float32 of hidden states."""
+        return _like(self.table.product(_rows_of(x), "float32"), x)
+
+
+class GPURMSNorm(RMSNorm):
+    """RMS normalisation over the last axis."""
+
+    def __init__(self, layer: RMSNorm, gpu: GPU) -> None:
+        self.dim, self.eps, self.unit_offset = layer.dim, layer.eps, layer.unit_offset
+        self.weight, self.gpu = layer.weight, gpu
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        rows, gpu = _rows_of(x), self.gpu
+        kind = (self.eps, self.unit_offset, str(self.weight.dtype), x.dtype)
+        kernel = gpu.kernels.rms_norm(self.dim, *kind, gpu.capabilities)
+        return _like(_call(kernel, [rows, self.weight], rows.shape, x.dtype), x)
+
+    def of_heads(self, qkv: nn.Tensor, attention: AttentionSpec, keys: RMSNorm) -> nn.Tensor:
+        kind, other = ((n.eps, n.unit_offset, str(n.weight.dtype)) for n in (self, keys))
+        if kind != other:
+            return super().of_heads(qkv, attention, keys)
+        kernel = self.gpu.kernels.head_norm(attention, *kind, qkv.dtype, self.gpu.capabilities)
+        return _call(kernel, [qkv, self.weight, keys.weight], qkv.shape, qkv.dtype)
+
+
+class GPULayerNorm(Module):
+    """Layer normalisation over the last axis."""
+
+    def __init__(self, layer: LayerNorm, gpu: GPU) -> None:
+        self.dim, self.eps, self.gpu = layer.dim, layer.eps, gpu
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        """(..., dim) of any rank to the same shape."""
+        rows, gpu, bias = _rows_of(x), self.gpu, self.bias
+        weight_dtype, bias_dtype = str(self.weight.dtype), None if bias is None else str(bias.dtype)
+        dtypes = (weight_dtype, bias_dtype, x.dtype)
+        kernel = gpu.kernels.layer_norm(self.dim, self.eps, *dtypes, gpu.capabilities)
+        args = [rows, self.weight, *([] if bias is None else [bias])]
+        return _like(_call(kernel, args, rows.shape, x.dtype), x)
+
+
+class GPUActivation(Module):
+    """A function of each element."""
+
+    def __init__(self, layer: Activation, gpu: GPU) -> None:
+        self.name, self.gpu = layer.name, gpu
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        """Any shape to the same shape."""
+        rows, gpu = _rows_of(x), self.gpu
+        kernel = gpu.kernels.activation(self.name, rows.shape[1], x.dtype, gpu.capabilities)
+        return _like(_call(kernel, [rows], rows.shape, x.dtype), x)
+
+
+class GPUGatedActivation(Module):
+    """A function of the first half of the last axis, times the second half."""
+
+    def __init__(self, layer: GatedActivation, gpu: GPU) -> None:
+        self.name, self.gpu = layer.name, gpu
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        """(..., 2 n) to (..., n)."""
+        rows, gpu, columns = _rows_of(x), self.gpu, x.shape[-1] // 2
+        kernel = gpu.kernels.gated(self.name, columns, x.dtype, gpu.capabilities)
+        return _like(_call(kernel, [rows], (rows.shape[0], columns), x.dtype), x)
+
+
+def _call(kernel: Any, args: Sequence[nn.Tensor], shape: Sequence[Any], dtype: str) -> nn.Tensor:
+    """Emit a call of a kernel, which is called in the library as its maker called it."""
+    return call_kernel(kernel, str(kernel.attrs["global_symbol"]), args, shape, dtype)
+
+
+def _rows_of(x: nn.Tensor) -> nn.Tensor:
+    """x as a matrix, whose columns are its last axis."""
+    if len(x.shape) == 2:
+        return x
+    rows = functools.reduce(operator.mul, x.shape[:-1], 1)
+    return op.reshape(x, (rows, x.shape[-1]))
+
+
+def _like(rows: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
+    """A matrix in the shape of what it was made of, but for the last axis."""
+    return rows if len(x.shape) == 2 else op.reshape(rows, (*x.shape[:-1], rows.shape[1]))
