@@ -15,6 +15,7 @@ from mlc_llm.chat.turn import Event, Turn
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.plugin.registry import Registry
 from mlc_llm.runtime.generation import Answer, GenerationResult
 from mlc_llm.runtime.window import Window
@@ -106,6 +107,7 @@ class Dialogue:
         chat = self._chat
         if change is not None:
             settings = self.settings.reset(chat.folder.config, change, self._registry)
+            config_of(settings.file, self._registry.architecture(settings.file.model_type))
             window = Window.choose(settings.file, chat.model.metadata)
             conversation = Conversation(settings.template, chat.tokenizer)
             if window != chat.model.window:

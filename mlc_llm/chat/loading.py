@@ -13,7 +13,8 @@ from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import LibraryRequest, ModelSpec
 from mlc_llm.plugin.choice import AUTO, Choice, choose_device
 from mlc_llm.plugin.registry import Registry
-from mlc_llm.quantization.requirement import require_float16
+from mlc_llm.quantization import folder_plan
+from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.tensor_limit import require_parameters
@@ -76,7 +77,7 @@ def load_chat(
     library_file = Path(named).expanduser() if named else None
     chosen = _choose(device, library_file, registry)
     # Before minutes are spent on compiling.
-    require_float16(folder.config.quantization, chosen)
+    require_plan(folder_plan(folder.config), chosen)
     require_parameters(folder, chosen.adapter)
     library = _resolve(folder, settings, chosen, library_file, registry)
     logger.info("Using library model: %s", library)
@@ -118,7 +119,11 @@ def _resolve(
     overlay = settings.overlay
     request = LibraryRequest(
         spec=ModelSpec.of(
-            settings.file, architecture, overlay.opt or "", bool(overlay.deterministic)
+            settings.file,
+            architecture,
+            folder_plan(settings.file),
+            overlay.opt or "",
+            bool(overlay.deterministic),
         ),
         device=chosen.device.name,
         target=chosen.device.target(chosen.index),

@@ -10,9 +10,10 @@ import click
 
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import PluginError
+from mlc_llm.plugin import Plan
 from mlc_llm.plugin.discovery import ARCHITECTURE
 from mlc_llm.plugin.registry import Registry, default_registry
-from mlc_llm.quantization.scheme import QUANTIZATIONS, Scheme
+from mlc_llm.quantization import PLANS
 
 
 @click.command(name="models")
@@ -26,7 +27,7 @@ def command(as_json: bool) -> None:
     # What is wrong is in the table.
     logging.getLogger("mlc_llm").setLevel(logging.ERROR)
     architectures = describe_architectures(default_registry())
-    quantizations = [describe_quantization(scheme) for scheme in QUANTIZATIONS.values()]
+    quantizations = [describe_quantization(plan) for plan in PLANS.values()]
     if as_json:
         data = {"architectures": architectures, "quantizations": quantizations}
         click.echo(json.dumps(data, indent=2))
@@ -66,17 +67,17 @@ def describe_architectures(registry: Registry) -> list[dict[str, Any]]:
     return described
 
 
-def describe_quantization(scheme: Scheme) -> dict[str, Any]:
-    """A quantisation's fields; ``bits_per_weight`` counts the scales in."""
-    scale_bits = {"float16": 16, "float32": 32}[scheme.model_dtype]
-    per_weight = scheme.bits + (scale_bits / scheme.group_size if scheme.kind == "group" else 0)
+def describe_quantization(plan: Plan) -> dict[str, Any]:
+    """A quantisation's fields; ``bits_per_weight`` counts the scales and minimums in."""
+    scheme = plan.linear
     return {
-        "name": scheme.name,
-        "kind": scheme.kind,
+        "name": plan.name,
         "bits": scheme.bits,
-        "bits_per_weight": per_weight,
-        "group_size": scheme.group_size,
-        "model_dtype": scheme.model_dtype,
+        "bits_per_weight": scheme.bits_per_weight,
+        "group_size": scheme.group,
+        "zero": None if scheme.is_float else "minimum" if scheme.zero is None else scheme.zero,
+        "layout": scheme.layout,
+        "model_dtype": plan.dtype,
     }
 
 
@@ -93,6 +94,5 @@ def _architecture_row(item: dict[str, Any]) -> list[str]:
 
 
 def _quantization_row(item: dict[str, Any]) -> list[str]:
-    grouped = item["kind"] == "group"
-    group = str(item["group_size"]) if grouped else ""
+    group = str(item["group_size"]) if item["group_size"] > 1 else ""
     return [item["name"], f"{item['bits_per_weight']:g}", group, item["model_dtype"]]

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import tvm
-from tvm.relax.frontend import nn
 
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.compile.export import CacheKernels, add_repacking, export_model
 from mlc_llm.compile.machine_code import generate_code
-from mlc_llm.compile.metadata import add_texts, encode, metadata, record, stored_parameters
+from mlc_llm.compile.metadata import add_texts, encode, metadata, record
 from mlc_llm.compile.pipeline import pipeline
 from mlc_llm.config import parse_options
 from mlc_llm.errors import CompileError
+from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import (
     Architecture,
     AttentionKernels,
@@ -25,9 +26,8 @@ from mlc_llm.plugin import (
     Device,
     ModelSpec,
     Phase,
+    Plan,
 )
-from mlc_llm.quantization.modules import quantize_model
-from mlc_llm.quantization.scheme import scheme
 
 
 def compile_library(
@@ -47,12 +47,22 @@ def compile_library(
         output: the library's file, ``.so`` (``.dylib`` on macOS, ``.dll`` on Windows).
 
     Raises:
-        CompileError: there is no C compiler to link with, linking failed, or a kernel cannot be
-            compiled.
+        CompileError: the device has no kernels for a scheme of the plan, there is no C compiler to
+            link with, linking failed, or a kernel cannot be compiled.
         ConfigError: a compilation option is unknown.
     """
+    _require_schemes(spec.plan, device)
     compiler = find_compiler()
     write_library(lower(spec, architecture, device, target), target, compiler, output)
+
+
+def _require_schemes(plan: Plan, device: Device) -> None:
+    missing = sorted(str(one) for one in plan.all_schemes() if not device.has_scheme(one))
+    if missing:
+        raise CompileError(
+            f"The device {device.name!r} has no kernels for weights in {' and in '.join(missing)}, "
+            f"as the quantisation {plan.name} stores them."
+        )
 
 
 def write_library(
@@ -76,7 +86,7 @@ def write_library(
         linked, objects = Path(folder) / output.name, Path(folder) / "objects"
         objects.mkdir()
         try:
-            executable, files = generate_code(module, _with_host(target), objects)
+            executable, files = generate_code(module, with_host(target), objects)
             executable.export_library(
                 str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
             )
@@ -91,16 +101,15 @@ def lower(
     """The module that code is generated for: every function of the library, all passes run."""
     codegen = device.codegen(target, parse_options(spec.opt))
     config = architecture.config({"vocab_size": 1, "context_window_size": -1, **spec.shape})
-    quantization = scheme(spec.quantization)
-    dtype = quantization.model_dtype
+    plan, dtype = spec.plan, spec.plan.dtype
     activation_dtype = codegen.activation_dtype(dtype)
     attention = architecture.attention(config)
     prefill: Phase = "decode" if spec.deterministic else "prefill"
-    models: dict[Phase, nn.Module] = {}
+    models: dict[Phase, CausalLM] = {}
     for phase in dict.fromkeys((prefill, "decode")):
-        stored = quantize_model(architecture.module(config, dtype), quantization)
-        params = stored_parameters(stored)
-        models[phase], steps = codegen.lower(stored, phase)
+        model = architecture.module(config)
+        params = stored_parameters(model, plan)
+        models[phase], steps = codegen.lower(model, plan, phase)
 
     @functools.cache
     def kernels(spec: AttentionSpec) -> AttentionKernels:
@@ -114,15 +123,15 @@ def lower(
     module = add_texts(
         module,
         {
-            "_metadata": encode(metadata(spec, config, attention, params, repack, dtype)),
+            "_metadata": encode(metadata(spec, config, attention, params, repack)),
             "_record": record(spec, device, target).embedded(),
         },
     )
-    with _with_host(target):
+    with with_host(target):
         return pipeline(codegen)(module)
 
 
-def _with_host(target: Mapping[str, Any]) -> tvm.target.Target:
+def with_host(target: Mapping[str, Any]) -> tvm.target.Target:
     """The target; the code around a GPU's kernels runs on any CPU of this architecture."""
     if target["kind"] == "llvm":
         return tvm.target.Target(dict(target))

@@ -1,8 +1,9 @@
-"""From a lowered ``nn.Module`` to an ``IRModule`` with the functions of a model library."""
+"""From a lowered model to an ``IRModule`` with the functions of a model library."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,13 @@ from tvm.relax.frontend import nn
 
 from mlc_llm.compile.kernel_call import add_kernel
 from mlc_llm.compile.paged_cache import PagedCache, Tables, page_shapes
+from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.module import Parameter, Place, parameter_places
 from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
+
+Size = int | str
+Inputs = Mapping[str, tuple[Sequence[Size], str]]
+"""Shapes and dtypes of a function's arguments by their names."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ class CacheKernels:
 
 
 def export_model(
-    models: Mapping[Phase, nn.Module],
+    models: Mapping[Phase, CausalLM],
     cache: CacheKernels,
     prefill: Phase,
     single: bool,
@@ -43,7 +50,7 @@ def export_model(
     and a token needs hundreds of them. ``embed`` reads two at most, and takes all as a tuple.
 
     Args:
-        models: the lowered model of each phase.
+        models: the lowered model of each phase, with the same parameters.
         cache: how the layers attend.
         prefill: the phase that prompts are computed in.
         single: whether ``decode`` may have kernels for a single row.
@@ -51,37 +58,105 @@ def export_model(
     Returns:
         The module, and the names of the model's parameters in the order of ``params``.
     """
-    decoder, reader = models["decode"], models[prefill]
-    share_parameters(decoder, reader)
-
+    decoder, reader = TracedModel(models["decode"]), TracedModel(models[prefill])
     decodes, reads = _Pass(cache, "decode", ()), _Pass(cache, prefill, ("starts",))
-    spec = {
-        "embed": _method(decoder.embed, {"token_ids": nn.spec.Tensor(["n"], "int32")}, "packed"),
-        "prefill": reads.spec(reader.prefill, "n"),
-        "score": reads.spec(reader.score, "n", logit_rows=nn.spec.Tensor(["r"], "int32")),
-        "replay": decodes.spec(decoder.prefill, "n"),
-        "decode": decodes.spec(decoder.decode, 1 if single else "n"),
-        "batch_decode": decodes.spec(decoder.decode, "n"),
-    }
-    module, named = decoder.export_tvm(
-        spec=nn.spec.ModuleSpec(decoder, list(spec), list(spec.values())), allow_extern=False
-    )
-    return module, [name for name, _ in named]
+    rows, builder = {"logit_rows": (["r"], "int32")}, relax.BlockBuilder()
+    one = 1 if single else "n"
+    decoder.function(builder, "embed", {"token_ids": (["n"], "int32")}, decoder.model.embed, True)
+    for traced, name, way, method, count, more in (
+        (reader, "prefill", reads, reader.model.prefill, "n", {}),
+        (reader, "score", reads, reader.model.score, "n", rows),
+        (decoder, "replay", decodes, decoder.model.prefill, "n", {}),
+        (decoder, "decode", decodes, decoder.model.decode, one, {}),
+        (decoder, "batch_decode", decodes, decoder.model.decode, "n", {}),
+    ):
+        traced.function(builder, name, *way.function(method, count, more))
+    return builder.finalize(), [place.name for place in decoder.places]
 
 
-def share_parameters(model: nn.Module, other: nn.Module) -> None:
-    """Give ``other`` the parameters of ``model``, which has the same under the same names."""
-    for name, parameter in model.named_parameters():
-        *path, last = name.split(".")
-        owner: Any = other
-        for part in path:
-            owner = owner[int(part)] if part.isdigit() else getattr(owner, part)
-        setattr(owner, last, parameter)
+class TracedModel:
+    """A model whose methods become functions.
+
+    Args:
+        model: the lowered model; every parameter has a dtype.
+    """
+
+    def __init__(self, model: CausalLM) -> None:
+        self.model = model
+        self.places = list(parameter_places(model))
+        self._declared: list[Parameter] = [place.get() for place in self.places]
+
+    def function(
+        self,
+        builder: relax.BlockBuilder,
+        name: str,
+        inputs: Inputs,
+        method: Callable[..., Any],
+        packed: bool = False,
+    ) -> None:
+        """Add a function of some inputs and the model's parameters.
+
+        Args:
+            builder: where it is added.
+            name: its name.
+            inputs: what the method takes.
+            method: computes tensors from tensors.
+            packed: whether the parameters come as one tuple, and not each for itself.
+        """
+        sizes = _Sizes()
+        given = [sizes.variable(name, *kind) for name, kind in inputs.items()]
+        parameters = [
+            sizes.variable(place.name, parameter.shape, str(parameter.dtype))
+            for place, parameter in zip(self.places, self._declared, strict=True)
+        ]
+        taken = parameters
+        if packed:
+            taken = [relax.Var("params", relax.TupleType([one.ty for one in parameters]))]
+        with builder.function(name, [*given, *taken], attrs={"num_input": len(given)}):
+            with builder.dataflow():
+                if packed:
+                    items = [relax.TupleGetItem(taken[0], i) for i in range(len(parameters))]
+                    parameters = [builder.emit(item) for item in items]
+                with _standing(self.places, [nn.Tensor(_expr=one) for one in parameters]):
+                    # What is computed when it is used still needs the parameters' tensors.
+                    made = _expression(method(*(nn.Tensor(_expr=one) for one in given)))
+                result = builder.emit_output(made)
+            builder.emit_func_output(result)
 
 
-def _method(method: object, inputs: dict[str, object], parameters: str) -> nn.spec.MethodSpec:
-    """A function that takes the model's parameters last: as a tuple (packed), or each (plain)."""
-    return nn.spec.MethodSpec(method, list(inputs), list(inputs.values()), parameters, "none")
+class _Sizes:
+    """The symbolic sizes of one function: one variable for each name."""
+
+    def __init__(self) -> None:
+        self._variables: dict[str, tirx.Var] = {}
+
+    def variable(self, name: str, shape: Sequence[Size], dtype: str) -> relax.Var:
+        """A function's parameter."""
+        return relax.Var(name, relax.TensorType([self._size(size) for size in shape], dtype))
+
+    def _size(self, size: Size) -> Any:
+        if isinstance(size, int):
+            return size
+        return self._variables.setdefault(size, tirx.Var(size, "int64"))
+
+
+@contextmanager
+def _standing(places: Sequence[Place], tensors: Sequence[nn.Tensor]) -> Iterator[None]:
+    """Put tensors in the place of declared parameters for a while."""
+    declared = [place.get() for place in places]
+    for place, tensor in zip(places, tensors, strict=True):
+        place.put(tensor)
+    try:
+        yield
+    finally:
+        for place, parameter in zip(places, declared, strict=True):
+            place.put(parameter)
+
+
+def _expression(made: nn.Tensor | tuple[nn.Tensor, ...]) -> relax.Expr:
+    if isinstance(made, tuple):
+        return relax.Tuple([tensor._expr for tensor in made])
+    return made._expr
 
 
 @dataclass(frozen=True)
@@ -98,20 +173,26 @@ class _Pass:
     phase: Phase
     more_tables: tuple[str, ...]
 
-    def spec(
-        self, method: Callable[..., Any], rows: int | str, **more: nn.spec.Tensor
-    ) -> nn.spec.MethodSpec:
-        """A function of token ids, what else the method takes, tables, pages and parameters."""
-        token_ids = nn.spec.Tensor([rows], "int32")
-        shapes = {"positions": [rows], "sequences": [rows], "page_table": ["sequences", "pages"]}
+    def function(
+        self, method: Callable[..., Any], rows: Size, more: Inputs
+    ) -> tuple[Inputs, Callable[..., Any]]:
+        """The inputs of a function, and what it computes of them.
+
+        Args:
+            method: takes token ids, what ``more`` names, and the KV cache.
+            rows: how many tokens there are.
+            more: what the method takes besides.
+        """
+        shapes: dict[str, list[Size]] = {"positions": [rows], "sequences": [rows]}
+        shapes["page_table"] = ["sequences", "pages"]
         shapes |= {name: ["parts"] for name in self.more_tables}
-        tables = {name: nn.spec.Tensor(shape, "int32") for name, shape in shapes.items()}
-        pages = {
-            f"pages_{i}": nn.spec.Tensor(["page_count", *shape], self.cache.dtype)
+        tables = {name: (shape, "int32") for name, shape in shapes.items()}
+        pages: dict[str, tuple[list[Size], str]] = {
+            f"pages_{i}": (["page_count", *shape], self.cache.dtype)
             for i, shape in enumerate(page_shapes(self.cache.attention))
         }
 
-        def traced(token_ids: nn.Tensor, *given: nn.Tensor) -> Any:
+        def computed(token_ids: nn.Tensor, *given: nn.Tensor) -> Any:
             first, last = len(more), len(more) + len(tables)
             found = Tables(**dict(zip(tables, given[first:last], strict=True)))
             cache = PagedCache(
@@ -119,12 +200,12 @@ class _Pass:
             )
             return method(token_ids, *given[:first], cache)
 
-        return _method(traced, {"token_ids": token_ids, **more, **tables, **pages}, "plain")
+        return {"token_ids": ([rows], "int32"), **more, **tables, **pages}, computed
 
 
 def add_repacking(
     module: tvm.IRModule, steps: Sequence[Repack]
-) -> tuple[tvm.IRModule, list[dict[str, object]]]:
+) -> tuple[tvm.IRModule, list[dict[str, Any]]]:
     """Add two functions for each different repacking kernel.
 
     ``repack_N`` takes stored parameters and then the tensors that it fills; ``repack_N_shapes``
@@ -137,7 +218,7 @@ def add_repacking(
     """
     builder = relax.BlockBuilder(module)
     names: dict[tirx.PrimFunc, str] = {}
-    described: list[dict[str, object]] = []
+    described: list[dict[str, Any]] = []
     for step in steps:
         if step.kernel is not None and step.kernel not in names:
             names[step.kernel] = f"repack_{len(names)}"
@@ -146,7 +227,7 @@ def add_repacking(
     return builder.finalize(), described
 
 
-def _described(step: Repack, names: Mapping[tirx.PrimFunc, str]) -> dict[str, object]:
+def _described(step: Repack, names: Mapping[tirx.PrimFunc, str]) -> dict[str, Any]:
     """A step as it stands in the metadata."""
     inputs, outputs = list(step.inputs), list(step.outputs)
     if step.kernel is None:

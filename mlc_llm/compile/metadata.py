@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import tvm
 from tvm import relax
-from tvm.relax.frontend import nn
 
 from mlc_llm.plugin import (
     PAGE_SIZE,
@@ -18,30 +18,18 @@ from mlc_llm.plugin import (
     ModelConfig,
     ModelSpec,
 )
+from mlc_llm.plugin.scheme import StoredTensor
 from mlc_llm.version import __version__, tvm_version
 
 FLOAT_BYTES = 4
-
-
-def stored_parameters(model: nn.Module) -> list[dict[str, Any]]:
-    """Name, shape and dtype of every parameter of a model folder; symbolic sizes by their name."""
-    return [
-        {
-            "name": name,
-            "shape": [size if isinstance(size, int) else str(size) for size in parameter.shape],
-            "dtype": parameter.dtype,
-        }
-        for name, parameter in model.named_parameters()
-    ]
 
 
 def metadata(
     spec: ModelSpec,
     config: ModelConfig,
     attention: Sequence[AttentionSpec],
-    params: Sequence[Mapping[str, Any]],
+    params: Sequence[StoredTensor],
     repack: Sequence[Mapping[str, Any]],
-    kv_dtype: str,
 ) -> dict[str, Any]:
     """The object that the library's function ``_metadata`` returns as JSON.
 
@@ -50,19 +38,19 @@ def metadata(
     """
     return {
         "model_type": spec.architecture,
-        "quantization": spec.quantization,
+        "quantization": spec.plan.name,
         "deterministic": spec.deterministic,
         "context_window_size": config.context_window_size,
-        "rope_window": config.context_window_size if config.rope_depends_on_window else None,
+        "rope_window": config.context_window_size if config.depends_on_window else None,
         "sliding_window_size": config.sliding_window_size,
         "attention_sink_size": config.attention_sink_size,
         "prefill_chunk_size": config.prefill_chunk_size,
         "tensor_parallel_shards": 1,
         "kv_cache_bytes": 0,
         "memory_usage": {"prefill": _prefill_bytes(config, attention)},
-        "params": list(params),
+        "params": [asdict(parameter) for parameter in params],
         "kv_cache": {
-            "dtype": kv_dtype,
+            "dtype": spec.plan.dtype,
             "page_size": PAGE_SIZE,
             "layers": [_described(layer) for layer in attention],
         },

@@ -9,7 +9,8 @@ from mlc_llm.compile.build import compile_library
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.registry import default_registry
-from mlc_llm.quantization.requirement import require_float16
+from mlc_llm.quantization import folder_plan
+from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.source import resolve_model
 
@@ -42,11 +43,12 @@ def compile_model(
     folder = ModelFolder.open(resolve_model(str(model)))
     registry = default_registry()
     chosen = choose_device(device)
-    require_float16(folder.config.quantization, chosen)
+    plan = folder_plan(folder.config)
+    require_plan(plan, chosen)
     architecture = registry.architecture(folder.config.model_type)
     suffix = SUFFIXES.get(sys.platform, ".so")
     default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"
     path = Path(output) if output is not None else default
-    spec = ModelSpec.of(folder.config, architecture, opt, deterministic)
+    spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
     compile_library(spec, architecture, chosen.device, chosen.device.target(chosen.index), path)
     return path

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from tvm.relax.frontend import nn
 
 from mlc_llm.compile import compile_library
-from mlc_llm.model.layers import KVCache
-from mlc_llm.model.llama import Llama, LlamaConfig
-from mlc_llm.model.llama.module import LlamaAttention, LlamaForCausalLM
+from mlc_llm.model.layers import Embedding, KVCache
+from mlc_llm.model.llama import (
+    Llama,
+    LlamaAttention,
+    LlamaConfig,
+    LlamaDecoderLayer,
+    LlamaForCausalLM,
+)
+from mlc_llm.model.module import Parameter
 from mlc_llm.plugin import Adapter, AttentionSpec, Device, ModelSpec
+from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import quantize
-from mlc_llm.quantization.scheme import scheme
 from mlc_llm.runtime import kv_cache
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.loaded_model import LoadedModel
@@ -35,31 +40,38 @@ from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
     import tvm
+    from tvm.relax.frontend.nn import Tensor
 
 
 class _Attention(LlamaAttention):
     """Llama's, with a logit of each query head where the description asks for it."""
 
-    def __init__(self, config: LlamaConfig, attention: AttentionSpec, dtype: str) -> None:
-        super().__init__(config, attention, dtype)
+    def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
+        super().__init__(config, attention)
         shape = (attention.query_heads,)
-        self.sinks = nn.Parameter(shape, "float32") if attention.sink_logits else None
+        self.sinks = Parameter(shape, "float32") if attention.sink_logits else None
 
-    def forward(self, x: nn.Tensor, kv_cache: KVCache, layer: int) -> nn.Tensor:
+    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
         return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x), self.sinks))
+
+
+class _DecoderLayer(LlamaDecoderLayer):
+    def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
+        super().__init__(config, attention)
+        self.self_attn = _Attention(config, attention)
 
 
 class _CausalLM(LlamaForCausalLM):
     """Llama's, with a table of positions where they are learned."""
 
-    def __init__(self, config: LlamaConfig, kind: AttentionKind, dtype: str) -> None:
-        super().__init__(config, kind.layers, dtype)
-        for layer, described in zip(self.model.layers, kind.layers, strict=True):
-            layer.self_attn = _Attention(config, described, dtype)
-        self.embed_positions = nn.Embedding(LENGTH, HIDDEN, dtype) if kind.learned else None
+    layer_type = _DecoderLayer
+
+    def __init__(self, config: LlamaConfig, kind: AttentionKind) -> None:
+        super().__init__(config, kind.layers)
+        self.embed_positions = Embedding(LENGTH, HIDDEN) if kind.learned else None
         self.offset = kind.offset
 
-    def layers(self, hidden: nn.Tensor, kv_cache: KVCache) -> nn.Tensor:
+    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
         if self.embed_positions is not None:
             positions = kv_cache.positions
             at = positions + self.offset if self.offset else positions
@@ -76,8 +88,8 @@ class _Architecture(Llama):
     def attention(self, config: Any) -> list[AttentionSpec]:
         return list(self.kind.layers)
 
-    def module(self, config: Any, dtype: str) -> nn.Module:
-        return _CausalLM(config, self.kind, dtype)
+    def module(self, config: Any) -> _CausalLM:
+        return _CausalLM(config, self.kind)
 
 
 def compile_kind(
@@ -97,25 +109,30 @@ def compile_kind(
     spec = ModelSpec(
         architecture=architecture.name,
         shape=architecture.config(data).shape(),
-        quantization=quantization,
+        plan=plan(quantization),
         opt=opt,
     )
     compile_library(spec, architecture, device, device.target(), path)
+
+
+QUANTIZED = ("q_weight", "q_scale", "q_min")
+"""What the tensors of a quantised weight are called."""
 
 
 class _Weights:
     """Weights as a model folder stores them; read as one."""
 
     def __init__(self, weights: Mapping[str, Array], quantization: str) -> None:
-        self._weights, self._scheme = weights, scheme(quantization)
+        self._weights, self._plan = weights, plan(quantization)
 
     def read(self, name: str) -> np.ndarray:
         """A stored tensor."""
         owner, _, part = name.rpartition(".")
-        if part in ("q_weight", "q_scale"):
-            stored = quantize(self._weights[f"{owner}.weight"], self._scheme)
-            return stored[part == "q_scale"]
-        dtype = "float32" if part == "sinks" else self._scheme.model_dtype
+        if part in QUANTIZED:
+            weight = f"{owner}.weight"
+            [scheme] = self._plan.schemes(weight, embedding="embed" in owner)
+            return quantize(self._weights[weight], scheme)[QUANTIZED.index(part)]
+        dtype = "float32" if part == "sinks" else self._plan.dtype
         return self._weights[name].astype(dtype)
 
     def forget(self, name: str) -> None:

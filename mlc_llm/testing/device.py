@@ -16,7 +16,7 @@ from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import Availability, Device
 from mlc_llm.plugin.choice import AUTO, parse_device
 from mlc_llm.plugin.probing import probe_here
-from mlc_llm.quantization import QUANTIZATIONS
+from mlc_llm.quantization import PLANS
 from mlc_llm.testing.reference import LlamaReference, Logits
 from mlc_llm.testing.registry import registry_of
 from mlc_llm.testing.suite import Suite
@@ -27,8 +27,13 @@ IMPOSSIBLE_FEATURE = "no-such-cpu-feature"
 TOLERANCES: Mapping[str, float] = {
     "q0f32": 1e-3,
     "q0f16": 5e-2,
-    "q4f32_1": 1e-2,
+    "q3f16_1": 5e-2,
+    "q4f16_0": 5e-2,
     "q4f16_1": 5e-2,
+    "q4f16_m": 5e-2,
+    "q4f32_1": 1e-2,
+    "q8f16_16": 5e-2,
+    "q8f16_32": 5e-2,
 }
 
 
@@ -106,7 +111,7 @@ class DeviceConformance(Suite):
         with pytest.raises(ConfigError):
             available.codegen(available.target(), {"no-such-option": "1"})
 
-    @pytest.mark.parametrize("quantization", QUANTIZATIONS)
+    @pytest.mark.parametrize("quantization", PLANS)
     def test_agrees_with_the_cpu(
         self, available: Device, workbench: Workbench, quantization: str
     ) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.convert import convert_weight, gen_config
+from mlc_llm.plugin import Plan
 from mlc_llm.plugin.registry import Registry
 from mlc_llm.weights.atomic import write_atomically
 
@@ -47,7 +48,7 @@ FIRST_BYTE = len(SPECIAL_TOKENS)
 
 def make_model_folder(
     path: str | Path,
-    quantization: str = "q0f32",
+    quantization: str | Plan = "q0f32",
     *,
     seed: int = 0,
     conv_template: str = "LM",
@@ -58,7 +59,7 @@ def make_model_folder(
 
     Args:
         path: the folder to write to.
-        quantization: the quantisation's name, such as ``q4f16_1``.
+        quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
         seed: of the random weights.
         conv_template: the conversation template's name.
         registry: where the architecture and the template are looked up.
@@ -78,7 +79,7 @@ def make_model_folder(
 def convert_checkpoint(
     source: Path,
     path: str | Path,
-    quantization: str,
+    quantization: str | Plan,
     conv_template: str = "LM",
     registry: Registry | None = None,
 ) -> Path:

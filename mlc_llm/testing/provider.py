@@ -33,6 +33,11 @@ def _more_layers(request: LibraryRequest, _: Path) -> LibraryRequest:
     return replace(request, spec=request.spec.model_copy(update={"shape": shape}))
 
 
+def _another_quantization(request: LibraryRequest, _: Path) -> LibraryRequest:
+    plan = request.spec.plan.model_copy(update={"name": "no-such-quantization"})
+    return replace(request, spec=request.spec.model_copy(update={"plan": plan}))
+
+
 def _text_file(request: LibraryRequest, folder: Path) -> LibraryRequest:
     path = folder / "library.so"
     path.write_text("This is no library.", encoding="utf-8")
@@ -41,7 +46,7 @@ def _text_file(request: LibraryRequest, folder: Path) -> LibraryRequest:
 
 FOREIGN: dict[str, Change] = {
     "an unknown architecture": _spec(architecture="no-such-architecture"),
-    "an unknown quantization": _spec(quantization="no-such-quantization"),
+    "an unknown quantization": _another_quantization,
     "an unknown option": _spec(opt="no-such-option=1"),
     "an empty shape": _spec(shape={}),
     "more layers": _more_layers,

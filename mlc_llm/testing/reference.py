@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from mlc_llm.convert.safetensors_file import read_header
 from mlc_llm.convert.source import SINGLE_FILE
-from mlc_llm.quantization import Scheme, scheme
+from mlc_llm.plugin import Plan
+from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
 
 Array = npt.NDArray[np.float32]
@@ -31,9 +32,9 @@ class LlamaReference:
 
     def __init__(self, checkpoint: Path, quantization: str = "q0f32") -> None:
         self._config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
-        stored = scheme(quantization)
+        stored = plan(quantization)
         tensors = read_header(checkpoint / SINGLE_FILE)
-        self._weights = {name: _rounded(t.read(), stored) for name, t in tensors.items()}
+        self._weights = {name: _rounded(name, t.read(), stored) for name, t in tensors.items()}
 
     def __call__(self, ids: Sequence[int]) -> Array:
         """The logits after the last of ``ids``: float32 of shape (vocab_size,)."""
@@ -91,9 +92,11 @@ class LlamaReference:
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
-def _rounded(weight: Array, stored: Scheme) -> Array:
+def _rounded(name: str, weight: Array, stored: Plan) -> Array:
     """A weight as it comes back from the format that it is stored in."""
-    if stored.kind == "group" and weight.ndim == 2:
-        return dequantize(*quantize(weight, stored), weight.shape[1])
-    rounded: Array = weight.astype(stored.model_dtype).astype(np.float32)
+    embedding = name == "model.embed_tokens.weight"
+    [scheme] = stored.schemes(name, embedding=embedding)
+    if weight.ndim == 2 and not scheme.is_float:
+        return dequantize(quantize(weight, scheme), weight.shape[1], scheme)
+    rounded: Array = weight.astype(stored.dtype).astype(np.float32)
     return rounded

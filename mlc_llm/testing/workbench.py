@@ -9,7 +9,8 @@ import numpy as np
 
 from mlc_llm.config import ChatConfig
 from mlc_llm.library.cache import LIBRARY_SUFFIX
-from mlc_llm.plugin import Architecture, Device, LibraryRequest, ModelSpec
+from mlc_llm.plugin import Architecture, Device, LibraryRequest, ModelSpec, Plan
+from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.model_folder import convert_checkpoint, make_checkpoint
 from mlc_llm.testing.reference import Logits
@@ -47,9 +48,12 @@ class Workbench:
         path = self.folder / "checkpoint"
         return path if path.is_dir() else make_checkpoint(path)
 
-    def convert(self, checkpoint: Path, quantization: str, architecture: Architecture) -> Path:
+    def convert(
+        self, checkpoint: Path, quantization: str | Plan, architecture: Architecture
+    ) -> Path:
         """Convert a checkpoint, once; the architecture need not be installed."""
-        path = self.folder / f"{checkpoint.name}-{quantization}-MLC"
+        name = quantization if isinstance(quantization, str) else quantization.name
+        path = self.folder / f"{checkpoint.name}-{name}-MLC"
         if not path.is_dir():
             registry = registry_of(architectures={architecture.name: architecture})
             convert_checkpoint(checkpoint, path, quantization, registry=registry)
@@ -58,7 +62,9 @@ class Workbench:
     def request(self, folder: Path, architecture: Architecture, device: Device) -> LibraryRequest:
         """The request for a model folder's library."""
         config = ModelFolder.open(folder).config
-        spec = ModelSpec.of(config, architecture, _ACCURATE.get(device.name, ""))
+        spec = ModelSpec.of(
+            config, architecture, folder_plan(config), _ACCURATE.get(device.name, "")
+        )
         return LibraryRequest(spec, device.name, device.target(), folder)
 
     def library(self, folder: Path, architecture: Architecture, device: Device) -> Path:

@@ -8,8 +8,11 @@ Both follow from the shapes of its arguments, and are the same for every device 
 
     matrix product   x (m, k), y (m, n)          2 m n k
     attention        keys of d, values of e      2 (d + e) for each query head and key that it sees
-    normalisation    x (m, k)                    4 m k: square, sum, two products
-    SwiGLU           y (m, k)                    5 m k: the exponential counts as one
+    RMS norm         x (m, k)                    4 m k: square, sum, two products
+    layer norm       x (m, k)                    8 m k: a sum; difference, square, sum; again the
+                                                 difference, two products, the bias
+    activation       y (m, k)                    4 m k: the exponential counts as one
+    gated activation y (m, k)                    5 m k: a product more
 
 Other kernels only move data, or compute what is not known here: they have no operations. What a
 kernel does beyond this (unpacking, rounding, reading twice) makes it look slower, not busier.
@@ -21,11 +24,21 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import get_args
 
+from mlc_llm.model.layers import ActivationName
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.profile import KernelCall, TensorShape
 
 _BITS = re.compile(r"(\d+)(?:x(\d+))?")
+_OPERATIONS = {
+    "rms_norm": 4,
+    "layer_norm": 8,
+    **dict.fromkeys(get_args(ActivationName), 4),
+    **{f"{name}_mul": 5 for name in get_args(ActivationName)},
+}
+"""Operations for each element of the result of norms and activations, by the kernel's name."""
+
 _PRODUCTS = ("linear", "matmul", "gemv")
 _ROWS_OF_TABLES = ("embedding", "take", "rows_at")
 
@@ -106,11 +119,12 @@ class WorkModel:
         )
 
     def _append(self, name: str, call: KernelCall) -> Work:
-        """New keys and values are put into the cache; queries are rotated."""
+        """New keys and values are put into the cache; queries are rotated in place."""
         cache, layer = self.metadata.kv_cache, self.metadata.kv_cache.layers[call.layer]
-        given, queries = call.tensors[0], call.tensors[-1]
-        kept = given.shape[0] * layer.kv_width * cache.item_size
-        return Work(name, _bytes([given, queries]) + kept, None)
+        given = call.tensors[0]
+        rotated = layer.query_heads * layer.key_size * bits(given.dtype) / 8
+        kept = layer.kv_width * cache.item_size
+        return Work(name, _bytes([given]) + given.shape[0] * (rotated + kept), None)
 
 
 def base_name(name: str) -> str:
@@ -149,15 +163,14 @@ def bits(dtype: str) -> int:
 
 
 def _product(name: str, tensors: tuple[TensorShape, ...]) -> Work:
-    """y (m, n) = x (m, k) times a weight, which lies in the tensors between, and a residual."""
+    """y (m, n) = x (m, k) times a weight, which lies in the tensors between.
+
+    Where the name says so, gate and up projection lie side by side in x, and the kernel multiplies
+    their product.
+    """
     x, *between, y = tensors
-    rows, columns = y.shape[-1], x.shape[-1]
-    weights = between[:-1] if len(between) > 1 and between[-1] == y else between
-    weight = max(weights, key=lambda tensor: tensor.elements * bits(tensor.dtype))
-    quantized = weight.dtype.startswith(("uint", "int"))
-    if rows * columns > _most_values(weight):
-        # Gate and up projection lie side by side in x, and the kernel multiplies their product.
-        columns //= 2
+    rows, columns = y.shape[-1], x.shape[-1] // (2 if name.startswith("gated") else 1)
+    quantized = any(tensor.dtype.startswith(("uint", "int")) for tensor in between)
     return Work(
         f"{name} {rows} x {columns}",
         _bytes(tensors),
@@ -166,19 +179,9 @@ def _product(name: str, tensors: tuple[TensorShape, ...]) -> Work:
     )
 
 
-def _most_values(weight: TensorShape) -> float:
-    """How many values a weight holds at most: none has less than 3 bits."""
-    if not weight.dtype.startswith(("uint", "int")):
-        return weight.elements
-    return weight.elements * bits(weight.dtype) / 3
-
-
 def _elementwise_operations(name: str, output: TensorShape) -> float | None:
-    if "rms_norm" in name:
-        return 4 * output.elements
-    if "silu_mul" in name:
-        return 5 * output.elements
-    return None
+    operations = _OPERATIONS.get(name)
+    return None if operations is None else operations * output.elements
 
 
 def _bytes(tensors: Iterable[TensorShape]) -> float:

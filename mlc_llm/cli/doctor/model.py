@@ -14,6 +14,7 @@ from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
 from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
@@ -109,7 +110,7 @@ def _library(folder: ModelFolder, registry: Registry) -> Finding:
         architecture = registry.architecture(folder.config.model_type)
         choice = choose_device(registry=registry)
         request = LibraryRequest(
-            spec=ModelSpec.of(folder.config, architecture, ""),
+            spec=ModelSpec.of(folder.config, architecture, folder_plan(folder.config)),
             device=choice.device.name,
             target=choice.device.target(choice.index),
             model_path=folder.path,
