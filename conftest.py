@@ -237,12 +237,13 @@ def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
         from mlc_llm.compile import compile_library
         from mlc_llm.plugin import ModelSpec
         from mlc_llm.plugin.registry import default_registry
+        from mlc_llm.quantization import folder_plan
         from mlc_llm.weights.folder import ModelFolder
 
         config = ModelFolder.open(folder).config
         registry = default_registry()
         architecture = registry.architecture(config.model_type)
-        spec = ModelSpec.of(config, architecture, opt, deterministic)
+        spec = ModelSpec.of(config, architecture, folder_plan(config), opt, deterministic)
         if spec.digest() not in made:
             path = tmp_path_factory.mktemp("library") / f"{spec.digest()}.so"
             device = registry.device("cpu")

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.activation_precision import PHASES, equal_tokens, score, tables
 from benchmarks.precision_texts import Passage, dialogues, stories
 from benchmarks.probed_model import ProbedModel, dequantized_folder
-from mlc_llm.quantization import scheme
+from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.source import DEMO, resolve_model
@@ -103,7 +103,8 @@ def test_the_plain_folder_has_the_weights_as_they_are_stored(tmp_path: Path) -> 
         name = "model.layers.0.self_attn.qkv_proj"
         codes, scales = stored.read(f"{name}.q_weight"), stored.read(f"{name}.q_scale")
         values = plain.read(f"{name}.weight")
-        expected = dequantize(codes, scales, values.shape[1], scheme(stored.config.quantization))
+        scheme = folder_plan(stored.config).linear
+        expected = dequantize([codes, scales], values.shape[1], scheme)
         np.testing.assert_array_equal(values, expected.astype(np.float32))
         assert plain.config.quantization == "q0f32"
 

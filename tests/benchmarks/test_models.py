@@ -14,7 +14,7 @@ from benchmarks import empty_library, random_checkpoint, random_model
 from benchmarks.limits import token_bytes
 from benchmarks.shapes import SHAPES
 from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
-from mlc_llm.quantization.scheme import scheme
+from mlc_llm.quantization import plan
 from mlc_llm.weights.folder import ModelFolder
 
 TINY = replace(
@@ -40,7 +40,7 @@ def test_a_token_reads_codes_scales_and_its_context(tmp_path: Path) -> None:
         for name, tensor in tensors.items()
         if ".q_" in name and "embed_tokens" not in name
     ]
-    kind = scheme("q4f16_1")
+    kind = plan("q4f16_1").linear
     assert token_bytes(TINY, kind, 0) == sum(read)
     per_token = token_bytes(TINY, kind, 1) - token_bytes(TINY, kind, 0)
     assert per_token == 2 * TINY.layers * TINY.kv_heads * TINY.head_dim * 2
@@ -54,7 +54,7 @@ def test_a_model_that_is_not_quantised(tmp_path: Path, quantization: str, width:
     assert sum(tensor.nbytes for tensor in folder.manifest.tensors.values()) == (
         TINY.parameters * width
     )
-    assert token_bytes(TINY, scheme(quantization), 0) == TINY.linear_parameters * width
+    assert token_bytes(TINY, plan(quantization).linear, 0) == TINY.linear_parameters * width
 
 
 def test_a_sliding_window_is_in_both_configurations() -> None:

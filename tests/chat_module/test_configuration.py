@@ -19,6 +19,7 @@ from mlc_llm.errors import (
 )
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.threads import thread_count
 
 from .conftest import CHAT, Loader
@@ -64,7 +65,9 @@ def test_a_library_serves_any_number_of_threads(folder: Path) -> None:
     config, registry = ModelFile.load(folder / "mlc-chat-config.json"), default_registry()
     architecture = registry.architecture(config.model_type)
     one, two = (
-        ModelSpec.of(config.model_copy(update={"num_threads": count}), architecture, "")
+        ModelSpec.of(
+            config.model_copy(update={"num_threads": count}), architecture, folder_plan(config)
+        )
         for count in (None, 2)
     )
     assert one == two
@@ -105,7 +108,7 @@ def test_reset_chat_can_change_the_window(load: Loader) -> None:
     chat.generate("Once upon a time", GenerationConfig(max_gen_len=200))
     assert len(chat._chat.model.tokens) == 70
     with pytest.raises(DeviceError, match="needs about"):
-        chat.reset_chat(ChatConfig(context_window_size=1 << 40))
+        chat.reset_chat(ChatConfig(context_window_size=1 << 30))
     assert chat.chat_config.context_window_size == 70
     assert chat.generate("Once upon a time")
 

@@ -349,6 +349,7 @@ class TestModel:
     ) -> None:
         from mlc_llm.library.jit import JITProvider
         from mlc_llm.plugin import LibraryRequest, ModelSpec
+        from mlc_llm.quantization import folder_plan
         from mlc_llm.weights.folder import ModelFolder
 
         monkeypatch.setenv("MLC_LLM_CACHE", str(tmp_path / "cache"))
@@ -357,7 +358,9 @@ class TestModel:
         before = by_name(model.check_model(str(folder), registry, False))["library"]
         assert before.status is Status.ABSENT
         with ModelFolder.open(folder) as opened:
-            spec = ModelSpec.of(opened.config, registry.architecture("llama"), "")
+            spec = ModelSpec.of(
+                opened.config, registry.architecture("llama"), folder_plan(opened.config)
+            )
         target = registry.device("cpu").target()
         key = JITProvider().key(LibraryRequest(spec, "cpu", target, folder))
         cached = LibraryCache().path(key)

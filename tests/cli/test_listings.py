@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.quantization.scheme import QUANTIZATIONS
+from mlc_llm.quantization import PLANS
 
 CLI = Callable[..., Any]
 
@@ -72,4 +72,4 @@ class TestModels:
         assert {"llama", "mistral"} <= architectures.keys()
         assert "no_such_module" in architectures["broken"]["problem"]
         assert architectures["llama"]["problem"] == ""
-        assert [item["name"] for item in data["quantizations"]] == list(QUANTIZATIONS)
+        assert [item["name"] for item in data["quantizations"]] == list(PLANS)

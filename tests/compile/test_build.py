@@ -15,7 +15,8 @@ from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import CompileError, ConfigError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
-from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin import ModelSpec, Plan, Scheme
+from mlc_llm.quantization import plan
 
 TINY = {
     "hidden_size": 32,
@@ -31,7 +32,7 @@ TINY = {
 
 def spec(quantization: str = "q4f16_1", **changes: Any) -> ModelSpec:
     shape = LLAMA.config({**TINY, **changes}).shape()
-    return ModelSpec(architecture="llama", shape=shape, quantization=quantization)
+    return ModelSpec(architecture="llama", shape=shape, plan=plan(quantization))
 
 
 def test_a_library_carries_its_record_and_metadata(tmp_path: Path) -> None:
@@ -99,10 +100,13 @@ def test_a_child_process_compiles_a_job(tmp_path: Path) -> None:
 
 
 def test_a_failing_job_answers_with_its_reason(tmp_path: Path) -> None:
-    finished = run_job(tmp_path, tmp_path / "tiny.so", spec("q9f99"))
+    odd = Scheme(4, "float16", group=72, zero=7)
+    strange = Plan(name="q4f16_20", dtype="float16", linear=odd, embedding=odd)
+    wanted = spec().model_copy(update={"plan": strange})
+    finished = run_job(tmp_path, tmp_path / "tiny.so", wanted)
     assert finished.returncode == 1
     answer = json.loads(finished.stdout.splitlines()[-1])
-    assert "q9f99" in answer["error"]
+    assert f"no kernels for weights in {odd}" in answer["error"]
     assert "Traceback" in answer["traceback"]
 
 

@@ -13,8 +13,9 @@ from tvm import te, tirx
 from mlc_llm.compile.kernel_pipeline import CPU_KERNELS, kernel_pipeline
 from mlc_llm.device.cpu import CPU
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.norm import rms_norm
-from mlc_llm.device.cpu.schedule import ScheduleElementwise
+from mlc_llm.device.cpu.kernels.norm import RmsNormed
+from mlc_llm.device.cpu.kernels.rows import rows_kernel
+from mlc_llm.device.cpu.schedule import ScheduleRest
 
 TARGET = tvm.target.Target(CPU.target())
 RNG = np.random.default_rng(0)
@@ -22,7 +23,7 @@ RNG = np.random.default_rng(0)
 
 def norm() -> tuple[tirx.PrimFunc, list[np.ndarray]]:
     """A kernel of ours with a tail in each row."""
-    kernel = rms_norm(40, 1e-5, "float16", "float32", Isa.of(TARGET))
+    kernel = rows_kernel(RmsNormed(1e-5, "float16"), 40, "float32", Isa.of(TARGET))
     x, w = RNG.normal(size=(3, 40)), RNG.normal(size=40)
     return kernel, [x.astype(np.float32), w.astype(np.float16), np.zeros((3, 40), np.float32)]
 
@@ -35,7 +36,7 @@ def gather() -> tuple[tirx.PrimFunc, list[np.ndarray]]:
         (n, 24), lambda i, j: tirx.if_then_else(j < 5, x[n - 1 - i, j] * 2.0, x[i, 23 - j]), "y"
     )
     module = tvm.IRModule({"main": te.create_prim_func([x, y])})
-    kernel = ScheduleElementwise(Isa.of(TARGET).lanes)(module)["main"]
+    kernel = ScheduleRest(Isa.of(TARGET).lanes)(module)["main"]
     return kernel, [RNG.normal(size=(5, 24)).astype(np.float32), np.zeros((5, 24), np.float32)]
 
 

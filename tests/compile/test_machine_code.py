@@ -33,16 +33,16 @@ def test_the_code_does_not_depend_on_the_number_of_threads(
         _, objects = generate_code(module, TARGET, folder)
         found.append({path.name: path.read_bytes() for path in objects})
         assert sorted(found[-1]) == sorted(path.name for path in folder.iterdir())
-    assert {"q4_linear.o", "q4_embedding.o", "attention_prefill.o"} <= found[0].keys()
+    assert {"group_linear.o", "group_embedding.o", "attention_prefill.o"} <= found[0].keys()
     assert found.count(found[0]) == len(found)
 
 
 def test_a_kernel_that_cannot_be_compiled_is_named(tmp_path: Path) -> None:
     module = lower(spec(), LLAMA, CPU, CPU.target())
-    variable = module.get_global_var("q4_linear")
+    variable = module.get_global_var("group_linear")
     nowhere = tirx.Evaluate(tirx.Var("nowhere", "int32"))
     module.update_func(variable, module[variable].with_body(nowhere))
     library = tmp_path / "tiny.so"
-    with pytest.raises(CompileError, match=r"generated for the kernel q4_linear: .*nowhere"):
+    with pytest.raises(CompileError, match=r"generated for the kernel group_linear: .*nowhere"):
         write_library(module, CPU.target(), find_compiler(), library)
     assert list(tmp_path.iterdir()) == []

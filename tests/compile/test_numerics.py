@@ -12,8 +12,8 @@ import pytest
 
 from mlc_llm.config import ChatConfig
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
-from mlc_llm.quantization.scheme import scheme
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
 
@@ -99,13 +99,14 @@ def transformers_model(checkpoint: Path) -> Any:
 def reference(checkpoint: Path, quantization: str = "q0f32") -> Logits:
     """The last token's logits by transformers, on the weights as they are stored."""
     torch, model = pytest.importorskip("torch"), transformers_model(checkpoint)
-    stored = scheme(quantization)
+    stored = plan(quantization)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             value = parameter.numpy()
-            if stored.kind == "group" and "norm" not in name:
-                value = dequantize(*quantize(value, stored), value.shape[1])
-            parameter.copy_(torch.from_numpy(value.astype(stored.model_dtype).astype(np.float32)))
+            if value.ndim == 2 and not stored.linear.is_float:
+                [scheme] = stored.schemes(name, embedding="embed" in name)
+                value = dequantize(quantize(value, scheme), value.shape[1], scheme)
+            parameter.copy_(torch.from_numpy(value.astype(stored.dtype).astype(np.float32)))
 
     def logits(ids: Sequence[int]) -> np.ndarray:
         with torch.no_grad():

@@ -277,7 +277,7 @@ class NarrowConfig(LlamaConfig):
 
 
 class Tolerant(FakeArchitecture):
-    """Reads anything, writes half of it, and knows one dtype."""
+    """Reads anything, and writes half of it."""
 
     def config(self, data: Mapping[str, Any]) -> LlamaConfig:
         sizes = re.findall(r"\d+", str(data.get("hidden_size", 64)))
@@ -293,9 +293,6 @@ class Tolerant(FakeArchitecture):
                 "hidden_size": int(sizes[0]) if sizes else 64,
             }
         )
-
-    def module(self, config: LlamaConfig, dtype: str) -> Any:
-        return super().module(config, "float32")
 
 
 class TestReadsAnything(OfLlama):

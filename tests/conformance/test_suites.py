@@ -73,7 +73,6 @@ REPORTED = {
         "test_refuses_a_wrong_config": "DID NOT RAISE",
         "test_config_is_kept_by_a_model_folder": "gives another config",
         "test_config_is_kept_by_its_shape": "the shape loses ['rms_norm_eps']",
-        "test_dtypes": "asked for float16",
     },
 }
 """By suite and test, what the failure says."""

@@ -61,6 +61,9 @@ def test_a_trained_model(stories260k, tmp_path):
             "position_embedding_base": 10000.0,
             "rope_scaling": None,
             "tie_word_embeddings": True,
+            "hidden_act": "silu",
+            "attention_bias": False,
+            "mlp_bias": False,
             "context_window_size": 512,
             "max_position_embeddings": 512,
             "sliding_window_size": -1,
@@ -179,18 +182,24 @@ def test_malformed_generation_settings(source, generate, tmp_path, text, message
     assert not (tmp_path / "out").exists()
 
 
+NO_WINDOW = {"sliding_window": None}
 WINDOWS = ("context_window_size", "sliding_window_size", "prefill_chunk_size")
 
 
 @pytest.mark.parametrize(
     ("model", "given", "expected"),
     [
-        ({}, {}, (64, -1, 64)),
-        ({"max_position_embeddings": 8192}, {}, (8192, -1, 2048)),
-        ({"max_position_embeddings": 8192}, {"prefill_chunk_size": 4096}, (8192, -1, 4096)),
-        ({}, {"context_window_size": 32}, (32, -1, 32)),
-        ({}, {"context_window_size": 128, "prefill_chunk_size": 16}, (128, -1, 16)),
-        ({"sliding_window": None}, {}, (64, -1, 64)),
+        (NO_WINDOW, {}, (64, -1, 64)),
+        ({**NO_WINDOW, "max_position_embeddings": 8192}, {}, (8192, -1, 2048)),
+        (
+            {**NO_WINDOW, "max_position_embeddings": 8192},
+            {"prefill_chunk_size": 4096},
+            (8192, -1, 4096),
+        ),
+        (NO_WINDOW, {"context_window_size": 32}, (32, -1, 32)),
+        (NO_WINDOW, {"context_window_size": 128, "prefill_chunk_size": 16}, (128, -1, 16)),
+        # transformers' default.
+        ({}, {}, (-1, 4096, 2048)),
         ({"sliding_window": 16}, {}, (-1, 16, 16)),
         ({"sliding_window": 16}, {"context_window_size": 48}, (48, 16, 16)),
         ({"sliding_window": 16}, {"sliding_window_size": -1}, (64, -1, 64)),
@@ -233,7 +242,7 @@ def test_sizes_that_make_no_sense(generate, tmp_path, given, message):
 
 def test_unknown_names(generate):
     with pytest.raises(QuantizationError, match=r"Did you mean.*'q4f16_1'"):
-        generate(quantization="q4f16_0")
+        generate(quantization="q4f16_2")
     with pytest.raises(TemplateError, match=r"Did you mean.*'llama-2'"):
         generate(conv_template="llama2")
 

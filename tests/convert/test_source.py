@@ -59,8 +59,8 @@ def test_malformed_config(refuse, checkpoint, text, message):
 
 
 def test_a_value_that_the_architecture_refuses(refuse, checkpoint):
-    checkpoint.config["hidden_act"] = "gelu"
-    refuse(checkpoint.save(), r"config\.json is not .*hidden_act 'gelu' is not supported")
+    checkpoint.config["hidden_act"] = "quick_gelu"
+    refuse(checkpoint.save(), r"config\.json is not .*activation 'quick_gelu' is not supported")
 
 
 def test_unknown_architecture(refuse, checkpoint):

@@ -12,7 +12,7 @@ from mlc_llm.convert.plan import make_plan
 from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.llama import LLAMA
-from mlc_llm.quantization import QUANTIZATIONS, scheme
+from mlc_llm.quantization import PLANS, plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.weights.folder import ModelFolder, read_manifest
 from mlc_llm.weights.shards import Shards
@@ -30,31 +30,44 @@ def merged(tensors, layers):
     return {**out, **tensors}
 
 
-def quantized(w, dtype):
-    """Codes and scales of a weight by the layout's definition, as whole arrays."""
+def quantized(w, scheme):
+    """What a matrix is stored in by the layout's definition, as whole arrays."""
     rows, columns = w.shape
-    w = np.pad(w, ((0, 0), (0, -columns % 32)))
-    groups = w.reshape(rows, -1, 32)
-    scale = (np.abs(groups).max(-1) / np.float32(7)).astype(dtype)
-    scale = np.where(scale == 0, np.finfo(dtype).smallest_normal, scale)
-    codes = np.round(groups / scale[..., None].astype(np.float32)).clip(-7, 7).astype(int) + 7
-    codes = codes.reshape(rows, -1)
+    group, per_word = scheme.group, 32 // scheme.bits
+    padding = ((0, 0), (0, -columns % group))
+    groups = np.pad(w, padding, mode="edge").reshape(rows, -1, group)
+    tiny = np.finfo(scheme.dtype).smallest_normal
+    if scheme.zero is None:
+        most = 2**scheme.bits - 1
+        minimum = groups.min(-1).astype(scheme.dtype)
+        low = minimum.astype(np.float32)
+        scale = ((groups.max(-1) - low).clip(0) / np.float32(most)).astype(scheme.dtype)
+        scale = np.where(scale == 0, tiny, scale)
+        codes = np.round((groups - low[..., None]) / scale[..., None].astype(np.float32))
+        codes, others = codes.clip(0, most), [scale, minimum]
+    else:
+        scale = (np.abs(groups).max(-1) / np.float32(scheme.zero)).astype(scheme.dtype)
+        scale = np.where(scale == 0, tiny, scale)
+        codes = np.round(groups / scale[..., None].astype(np.float32))
+        codes, others = codes.clip(-scheme.zero, scheme.zero) + scheme.zero, [scale]
+    codes = codes.astype(int).reshape(rows, -1)
     codes[:, columns:] = 0
-    digits = codes.reshape(rows, -1, 8) * 16 ** np.arange(8)
-    return digits.sum(-1).astype(np.uint32), scale
+    digits = codes.reshape(rows, -1, per_word) * (2**scheme.bits) ** np.arange(per_word)
+    stored = [digits.sum(-1).astype(np.uint32), *others]
+    return [tensor.T for tensor in stored] if scheme.layout == "columns" else stored
 
 
 def expected(tensors, layers, name):
     """What converting a checkpoint of those tensors must give, by name."""
-    chosen = scheme(name)
+    chosen = plan(name)
     out = {}
     for key, w in merged(dict(tensors), layers).items():
-        if chosen.kind == "none" or w.ndim == 1:
-            out[key] = w.astype(chosen.model_dtype)
+        scheme = chosen.embedding if "embed_tokens" in key else chosen.linear
+        if w.ndim == 1 or scheme.is_float:
+            out[key] = w.astype(chosen.dtype)
         else:
-            stem = key.removesuffix(".weight")
-            codes, scales = quantized(w, chosen.model_dtype)
-            out |= {f"{stem}.q_weight": codes, f"{stem}.q_scale": scales}
+            names = (f"{key.removesuffix('weight')}q_{part}" for part in ("weight", "scale", "min"))
+            out |= dict(zip(names, quantized(w, scheme), strict=False))
     return out
 
 
@@ -66,7 +79,7 @@ def assert_holds(folder, wanted):
         np.testing.assert_array_equal(read, array, err_msg=name)
 
 
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", PLANS)
 @pytest.mark.parametrize("model", ["stories260k", "babyllama"])
 def test_trained_models(request, tmp_path, model, quantization, capsys):
     source = request.getfixturevalue(model)
@@ -86,7 +99,7 @@ def test_trained_models(request, tmp_path, model, quantization, capsys):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-@pytest.mark.parametrize("quantization", QUANTIZATIONS)
+@pytest.mark.parametrize("quantization", ["q0f32", "q3f16_1", "q4f16_1", "q4f16_0", "q4f16_m"])
 def test_dtypes_shards_and_untied_heads(
     make_checkpoint, transformers, torch, tmp_path, dtype, quantization
 ):
@@ -101,12 +114,22 @@ def test_dtypes_shards_and_untied_heads(
 
 def test_a_tied_head_in_the_checkpoint_is_ignored(checkpoint, tmp_path):
     checkpoint.config["tie_word_embeddings"] = True
+    checkpoint.tensors["lm_head.weight"] = checkpoint.tensors["model.embed_tokens.weight"].copy()
     checkpoint.tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = np.ones(8, np.float32)
     convert_weight(checkpoint.save(), "q0f32", tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "tensor-cache.json").read_text())
     names = [record["name"] for shard in manifest["records"] for record in shard["records"]]
     assert "lm_head.weight" not in names
     assert len(names) == 8
+
+
+@pytest.mark.parametrize("change", ["value", "shape"])
+def test_a_head_that_is_not_tied_after_all(refuse, checkpoint, change):
+    checkpoint.config["tie_word_embeddings"] = True
+    copy = checkpoint.tensors["model.embed_tokens.weight"].copy()
+    copy[-1, -1] += 1
+    checkpoint.tensors["lm_head.weight"] = copy if change == "value" else copy[:-1]
+    refuse(r"lm_head\.weight differs from model\.embed_tokens\.weight, though .*tie_word_embed")
 
 
 def test_llama_2_7b_has_the_names_and_shapes_of_mlc(test_data):
@@ -134,11 +157,10 @@ def test_llama_2_7b_has_the_names_and_shapes_of_mlc(test_data):
         f"{name}.weight": CheckpointTensor(f"{name}.weight", shape, "F16", path, 0, 0)
         for name, shape in shapes.items()
     }
-    plan = make_plan(checkpoint, LLAMA, config, scheme("q4f16_1"))
     ours = [
-        (record.name, list(record.shape), record.dtype)
-        for planned in plan
-        for record in planned.stored(scheme("q4f16_1"))
+        (tensor.name, list(tensor.shape), tensor.dtype)
+        for planned in make_plan(checkpoint, LLAMA, config, plan("q4f16_1"))
+        for tensor in planned.tensors
     ]
     theirs = [
         (p["name"], [32000 if size == "vocab_size" else size for size in p["shape"]], p["dtype"])
@@ -163,7 +185,7 @@ def test_memory_stays_small(checkpoint, tmp_path):
         assert peak < 24 << 20
     shards = Shards(tmp_path / "q4f16_1", manifest := read_manifest(tmp_path / "q4f16_1"))
     parts = [manifest.tensors[f"model.embed_tokens.{part}"] for part in ("q_weight", "q_scale")]
-    values = dequantize(*(shards.read(part) for part in parts), 32)
+    values = dequantize([shards.read(part) for part in parts], 32, plan("q4f16_1").linear)
     np.testing.assert_allclose(values, 0.5, rtol=1e-3)
 
 
@@ -227,7 +249,7 @@ def test_parts_that_do_not_fit_together(refuse, checkpoint, shape):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("quantization", ["q0f16", "q0f32", "q4f16_1"])
+@pytest.mark.parametrize("quantization", ["q0f16", "q0f32", "q4f16_1", "q4f16_0"])
 def test_not_finite(refuse, checkpoint, bad, quantization):
     checkpoint.tensors[K_PROJ][3, 5] = bad
     refuse(rf"{K_PROJ} in .*model\.safetensors holds NaN or infinity", quantization)
@@ -235,8 +257,8 @@ def test_not_finite(refuse, checkpoint, bad, quantization):
 
 def test_too_large_for_float16(refuse, checkpoint, tmp_path):
     checkpoint.tensors[K_PROJ][3, 5] = 1e6
-    refuse(rf"{K_PROJ} holds 1e\+06, which is too large for float16", "q0f16")
-    refuse(rf"{K_PROJ} cannot be quantised: .*too large for float16", "q4f16_1")
+    refuse(rf"{K_PROJ} cannot be stored in float16: The weight holds 1e\+06, which is too", "q0f16")
+    refuse(rf"{K_PROJ} cannot be stored in 4 bits .*too large for float16; use", "q4f16_1")
     convert_weight(checkpoint.folder, "q4f32_1", tmp_path / "out")
 
 

@@ -13,7 +13,7 @@ import pytest
 from examples.demo_model.corpus import samples
 from examples.demo_model.held_out import excluded
 from examples.demo_model.vocabulary import train_tokenizer
-from mlc_llm.quantization import scheme
+from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
 
 SMALL = {"layers": 1, "hidden": 64, "ffn": 96, "heads": 2, "tokens": 512, "warmup": 2}
@@ -41,7 +41,8 @@ def test_rounding_is_the_projects_own_quantisation(torch: Any) -> None:
 
     weight = np.random.default_rng(0).normal(size=(24, 96)).astype(np.float32)
     weight[3, :32] = 0
-    expected = dequantize(*quantize(weight, scheme("q4f16_1")), 96)
+    scheme = plan("q4f16_1").linear
+    expected = dequantize(quantize(weight, scheme), 96, scheme)
     assert np.array_equal(rounded(torch.from_numpy(weight)).numpy(), expected)
 
 

@@ -34,6 +34,7 @@ NOT_RUN = {
             "device": set(),
             "library": {"a file of the example, which tests/docs_plugins compares"},
             "template": set(),
+            "variant": {"a file of the example, which tests/docs_plugins compares"},
         }.items()
     },
     "vulkan.md": {"installs the package", "needs a Vulkan driver"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,10 +39,10 @@ REVIEWED = (
     "a block of VALUE, not VALUE",
     "the size of the type VALUE is not known",
     "N bytes for the shape VALUE",
-    "NAME quantises matrices; this has the shape VALUE.",
-    "Codes and scales are matrices of one height",
-    "Rows of N weights have M words",
-    "NAME does not quantise in groups.",
+    "Only matrices can be quantised; this has the shape VALUE.",
+    "Rows of N weights in NAME have the shapes VALUE, not VALUE.",
+    "codes must have at most 8 bits and groups be multiples of 8, not NAME",
+    "a part whose number of rows is unknown must be the only one",
     "Unknown kind of plugin 'NAME'.",
     # What the doctor's own trial says to the doctor.
     "an array of VALUE came back as VALUE",
@@ -232,9 +233,62 @@ def no_compiler(tmp_path: Path) -> None:
 
 
 def unknown_quantization(tmp_path: Path) -> None:
-    from mlc_llm.quantization.scheme import scheme
+    from mlc_llm.quantization import plan
 
-    scheme("q5f16_1")
+    plan("q5f16_1")
+
+
+def scheme_without_kernels(tmp_path: Path) -> None:
+    from mlc_llm.plugin import Plan, Scheme
+    from mlc_llm.plugin.choice import choose_device
+    from mlc_llm.quantization.requirement import require_plan
+
+    wide = Scheme(4, "float16", group=128, zero=7)
+    plan = Plan(name="wide", dtype="float16", linear=wide, embedding=wide)
+    require_plan(plan, choose_device("cpu"))
+
+
+def malformed_plan(tmp_path: Path) -> None:
+    from mlc_llm import ChatModule
+    from mlc_llm.testing import make_model_folder
+
+    folder = make_model_folder(tmp_path / "model")
+    config = folder / "mlc-chat-config.json"
+    data = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**data, "quantization_plan": {"linear": 4}}))
+    ChatModule(str(folder), device="cpu")
+
+
+def untied_head(tmp_path: Path) -> None:
+    from mlc_llm import convert_weight
+    from mlc_llm.testing import make_checkpoint
+
+    folder = make_checkpoint(tmp_path / "hf")
+    config = folder / "config.json"
+    data = json.loads(config.read_text(encoding="utf-8"))
+    config.write_text(json.dumps({**data, "tie_word_embeddings": True}))
+    convert_weight(folder, "q4f16_1", tmp_path / "out")
+
+
+def impossible_zero(tmp_path: Path) -> None:
+    from mlc_llm import convert_weight
+    from mlc_llm.plugin import Plan, Scheme
+    from mlc_llm.testing import make_checkpoint
+
+    eight = Scheme(4, "float16", group=32, zero=8)
+    plan = Plan(name="eight", dtype="float16", linear=eight, embedding=eight)
+    convert_weight(make_checkpoint(tmp_path / "hf"), plan, tmp_path / "out")
+
+
+def exception_of_another_model(tmp_path: Path) -> None:
+    from mlc_llm import convert_weight
+    from mlc_llm.plugin import Plan, Scheme
+    from mlc_llm.testing import make_checkpoint
+
+    four = Scheme(4, "float16", group=32, zero=7)
+    exceptions: dict[str, tuple[Scheme, ...]] = {"transformer.h.0.attn.weight": (four,)}
+    plan = Plan(name="own", dtype="float16", linear=four, embedding=four, exceptions=exceptions)
+    convert_weight(make_checkpoint(tmp_path / "hf"), plan, tmp_path / "out")
 
 
 def no_repository(tmp_path: Path) -> None:
@@ -261,6 +315,11 @@ HAPPENINGS: dict[Callable[[Path], None], str] = {
     missing_library: "The named library cannot be used",
     no_compiler: "There is no C compiler",
     unknown_quantization: "A tensor cannot be quantised",
+    scheme_without_kernels: "The model asks for more than the device can do",
+    malformed_plan: "The configuration of the model is wrong",
+    untied_head: "A tied head has values of its own",
+    impossible_zero: "A tensor cannot be quantised",
+    exception_of_another_model: "A plan does not fit the model",
     no_repository: "The name is not a repository's",
     empty_source: "The source has no configuration",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+ARCHITECTURE = Path(__file__).resolve().parents[2] / "examples" / "plugins" / "architecture"
 
 OWN = ("mlc_llm", "__editable__", "_editable_")
 """How this project's own entries in a site-packages folder begin, editable installs included."""
@@ -101,3 +104,12 @@ def build_wheels(tmp_path_factory: pytest.TempPathFactory) -> BuildWheels:
         return wheels
 
     return build
+
+
+@pytest.fixture(scope="session")
+def save_random_gpt2(transformers: Any, torch: Any) -> Callable[..., Path]:
+    """The function of that name in the architecture's own test, which saves a checkpoint."""
+    transformers.utils.logging.disable_progress_bar()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ARCHITECTURE)
+        return importlib.import_module("test_gpt2").save_random_gpt2

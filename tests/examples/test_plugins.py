@@ -26,6 +26,7 @@ EXAMPLE_PLUGINS = {
     ("conversation template", "alpaca", "mlc-llm-alpaca"),
     ("library provider", "shelf", "mlc-llm-shelf"),
     ("device", "cpu-portable", "mlc-llm-cpu-portable"),
+    ("architecture", "gpt2", "mlc-llm-gpt2"),
     ("architecture", "granite", "mlc-llm-granite"),
 }
 
@@ -45,6 +46,7 @@ WITHOUT_EFFECT = {
     "logits_scaling": 1.0,
 }
 PROMPT = "Once upon a time"
+PROMPT_IDS = [1, *(FIRST_BYTE + byte for byte in PROMPT.encode())]
 ANSWER = 24
 
 CONVERT = """
@@ -74,6 +76,23 @@ with ChatModule(model, device, config) as chat:
               "text": text, "token_ids": result.token_ids, "prompt_tokens": result.prompt_tokens,
               "logprobs": [token.logprob for token in result.logprobs], "logged": logged}
 print(json.dumps(answer))
+"""
+
+TOO_LONG = """
+import sys
+from mlc_llm import ChatConfig, ChatModule, gen_config
+from mlc_llm.errors import MLCError
+checkpoint, folder = sys.argv[1:]
+longer = ChatConfig(context_window_size=101)
+def tried(attempt):
+    try:
+        attempt()
+    except MLCError as error:
+        print(error)
+tried(lambda: gen_config(checkpoint, "q0f32", "LM", folder + "-long", context_window_size=101))
+tried(lambda: ChatModule(folder, "cpu", longer))
+with ChatModule(folder, "cpu") as chat:
+    tried(lambda: chat.reset_chat(longer))
 """
 
 
@@ -113,7 +132,7 @@ def convert(environment: Any, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def strangers(environment: Any, build_wheels: Any) -> Strangers:
-    simple = [EXAMPLES / name for name in ("template", "device", "architecture")]
+    simple = [EXAMPLES / name for name in ("template", "device", "architecture", "variant")]
     wheels = build_wheels(ROOT, ROOT / "plugins" / "templates", *simple)
     environment.install(*wheels)
     llama = convert(environment, make_checkpoint(environment.folder / "llama"))
@@ -206,19 +225,56 @@ def reference(transformers: Any, torch: Any) -> Reference:
     return logprobs
 
 
-def test_the_architecture(strangers: Strangers, tmp_path: Path, reference: Reference) -> None:
-    checkpoint = make_checkpoint(tmp_path / "granite", seed=1, **GRANITE)
-    answer = strangers.chat(convert(strangers.environment, checkpoint))
-    prompt = [1, *(FIRST_BYTE + byte for byte in PROMPT.encode())]
+def check_greedy(answer: Any, checkpoint: Path, reference: Reference) -> np.ndarray:
+    """Check an answer's tokens and their log-probabilities; returns those of transformers."""
     chosen = answer["token_ids"]
-    assert (answer["prompt_tokens"], len(chosen)) == (len(prompt), ANSWER)
-    expected = reference(checkpoint, [*prompt, *chosen])[-ANSWER:]
+    assert (answer["prompt_tokens"], len(chosen)) == (len(PROMPT_IDS), ANSWER)
+    expected = reference(checkpoint, [*PROMPT_IDS, *chosen])[-ANSWER:]
     assert expected.argmax(axis=-1).tolist() == chosen
     picked = expected[np.arange(ANSWER), chosen]
     np.testing.assert_allclose(answer["logprobs"], picked, atol=1e-4)
+    return picked
+
+
+def test_the_architecture(
+    strangers: Strangers,
+    tmp_path: Path,
+    reference: Reference,
+    save_random_gpt2: Callable[..., Path],
+) -> None:
+    """GPT-2, in ``test_gpt2.py`` in every quantisation; here installed from its wheel."""
+    checkpoint = save_random_gpt2(tmp_path / "gpt2")
+    folder = convert(strangers.environment, checkpoint)
+    check_greedy(strangers.chat(folder), checkpoint, reference)
+
+
+def test_a_window_that_is_longer_than_the_positions(
+    strangers: Strangers, tmp_path: Path, save_random_gpt2: Callable[..., Path]
+) -> None:
+    """It is refused by gen_config, before anything is compiled, and when a chat is reset."""
+    environment = strangers.environment
+    checkpoint = save_random_gpt2(tmp_path / "gpt2-short", n_positions=100)
+    folder = convert(environment, checkpoint)
+    libraries = set((environment.folder / "cache").rglob("*.so"))
+    said = environment.run("python", "-c", TOO_LONG, checkpoint, folder)
+    assert said.count("the context window must be at most n_positions (100)") == 3
+    # That of the chat with a window that fits.
+    assert len(set((environment.folder / "cache").rglob("*.so")) - libraries) == 1
+
+
+def test_the_architecture_is_as_short_as_promised() -> None:
+    text = (EXAMPLES / "architecture" / "mlc_llm_gpt2.py").read_text()
+    assert len(text.splitlines()) <= 150
+
+
+def test_the_variant(strangers: Strangers, tmp_path: Path, reference: Reference) -> None:
+    checkpoint = make_checkpoint(tmp_path / "granite", seed=1, **GRANITE)
+    answer = strangers.chat(convert(strangers.environment, checkpoint))
+    picked = check_greedy(answer, checkpoint, reference)
     # Each factor matters by more than the tolerance, so that one left out would show.
+    chosen = answer["token_ids"]
     for name, value in WITHOUT_EFFECT.items():
-        without = reference(checkpoint, [*prompt, *chosen], **{name: value})[-ANSWER:]
+        without = reference(checkpoint, [*PROMPT_IDS, *chosen], **{name: value})[-ANSWER:]
         assert np.abs(without[np.arange(ANSWER), chosen] - picked).max() > 1e-2, name
 
 

@@ -14,9 +14,10 @@ import pytest
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import LibraryRecord, LibraryRequest, ModelSpec
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization import plan
 from mlc_llm.version import tvm_version
 
-SPEC = ModelSpec(architecture="llama", shape={"hidden_size": 64}, quantization="q4f16_1")
+SPEC = ModelSpec(architecture="llama", shape={"hidden_size": 64}, plan=plan("q4f16_1"))
 ARM = platform.machine().lower() in ("arm64", "aarch64")
 
 

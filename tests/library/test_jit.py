@@ -23,6 +23,7 @@ from mlc_llm.library.record import read_record
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization import plan
 
 MakeRequest = Callable[..., LibraryRequest]
 MakeProvider = Callable[..., JITProvider]
@@ -145,7 +146,7 @@ class TestCaching:
         find = provider().mlc_llm_find_library
         first = find(make_request())
         assert find(make_request(model_path=tmp_path / "fine-tune")) == first
-        spec = ModelSpec(architecture="llama", shape={"hidden_size": 65}, quantization="q4f16_1")
+        spec = ModelSpec(architecture="llama", shape={"hidden_size": 65}, plan=plan("q4f16_1"))
         assert find(make_request(spec=spec)).path != first.path
         assert log() == ["good", "good"]
 
@@ -155,7 +156,8 @@ class TestCaching:
         jit = provider()
         spec = make_request().spec
         keys = {jit.key(make_request())}
-        for name, value in {"opt": "a=b", "quantization": "q0f32", "architecture": "x/y"}.items():
+        mixed = spec.plan.model_copy(update={"embedding": plan("q0f16").embedding})
+        for name, value in {"opt": "a=b", "plan": mixed, "architecture": "x/y"}.items():
             keys.add(jit.key(make_request(spec=spec.model_copy(update={name: value}))))
         keys.add(jit.key(make_request(target={"kind": "llvm", "mcpu": "znver4"})))
         for name in ("tvm_version", "source_digest"):
@@ -374,7 +376,7 @@ class TestProcesses:
             process.communicate()
             assert started.read() == ""
         assert len(leftovers(cache)) == 1
-        spec = ModelSpec(architecture="llama", shape={"hidden_size": 1}, quantization="q0f32")
+        spec = ModelSpec(architecture="llama", shape={"hidden_size": 1}, plan=plan("q0f32"))
         assert isinstance(provider().mlc_llm_find_library(make_request(spec=spec)), Found)
         assert leftovers(cache) == []
         assert isinstance(provider().mlc_llm_find_library(make_request()), Found)
@@ -397,7 +399,7 @@ class TestRealCompiler:
                 "rms_norm_eps": 1e-5,
             }
         )
-        spec = ModelSpec(architecture="llama", shape=config.shape(), quantization="q4f32_1")
+        spec = ModelSpec(architecture="llama", shape=config.shape(), plan=plan("q4f32_1"))
         request = LibraryRequest(spec, "cpu", device.target(), tmp_path)
         found = resolve_library(request, registry)
         assert found.provider == "jit"
@@ -411,7 +413,7 @@ class TestRealCompiler:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PATH", str(tmp_path))
         registry = Registry(allowed=[])
-        spec = ModelSpec(architecture="llama", shape={}, quantization="q4f32_1")
+        spec = ModelSpec(architecture="llama", shape={}, plan=plan("q4f32_1"))
         target = registry.device("cpu").target()
         with pytest.raises(LibraryError, match="C compiler"):
             resolve_library(LibraryRequest(spec, "cpu", target, tmp_path), registry)

@@ -17,6 +17,7 @@ from mlc_llm.library.record import check_file, check_record, read_record
 from mlc_llm.plugin import LibraryRecord, LibraryRequest, ModelSpec
 from mlc_llm.plugin.model_library import RECORD_BEGIN, RECORD_END
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization import plan
 
 Write = Callable[..., Path]
 MakeRequest = Callable[..., LibraryRequest]
@@ -163,7 +164,7 @@ class TestCheck:
         ("changes", "reason"),
         [
             ({"tvm": "0.26.0"}, r"compiled with TVM 0\.26\.0, and this is TVM 0\.27"),
-            ({"format": 1, "project": "0.0"}, r"format 1 \(mlc-llm 0\.0\).* reads format 3"),
+            ({"format": 1, "project": "0.0"}, r"format 1 \(mlc-llm 0\.0\).* reads format 4"),
             ({"device": "cuda"}, "for the device 'cuda', not 'cpu'"),
             ({"target": {"kind": "cuda"}}, "of kind 'cuda', not 'llvm'"),
             ({"target": {}}, "of kind None, not 'llvm'"),
@@ -186,7 +187,7 @@ class TestCheck:
     def test_another_model_is_told_line_by_line(
         self, record: LibraryRecord, make_request: MakeRequest, registry: Registry
     ) -> None:
-        spec = ModelSpec(architecture="mistral", shape={"hidden_size": 128}, quantization="q4f16_1")
+        spec = ModelSpec(architecture="mistral", shape={"hidden_size": 128}, plan=plan("q4f16_1"))
         told = check_record(record, make_request(spec=spec), registry.device("cpu"))
         assert told == (
             "it is for another model:\n"

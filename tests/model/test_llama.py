@@ -11,7 +11,9 @@ from safetensors import safe_open
 
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.model.mistral import MISTRAL
-from mlc_llm.quantization.scheme import scheme
+from mlc_llm.model.module import named_parameters
+from mlc_llm.model.stored import stored_parameters
+from mlc_llm.quantization import plan
 
 LLAMA_2_7B = {
     "hidden_size": 4096,
@@ -60,6 +62,9 @@ LINEAR = {"rope_type": "linear", "factor": 4.0}
         ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, None),
         ({"rope_parameters": {"rope_theta": 1e4, **LLAMA3}}, 1e4, "llama3"),
         ({"position_embedding_base": 123.0, "rope_scaling": LINEAR}, 123.0, "linear"),
+        ({"rope_scaling": {"rope_type": "default", "rope_theta": 500.0}}, 500.0, None),
+        ({"rope_theta": 1e4, "rope_scaling": {**LINEAR, "rope_theta": 500.0}}, 500.0, "linear"),
+        ({"rope_scaling": LINEAR, "rope_parameters": {"rope_theta": 7.0}}, 10000.0, "linear"),
     ],
 )
 def test_rope_is_found_wherever_it_stands(
@@ -74,12 +79,19 @@ def test_rope_is_found_wherever_it_stands(
     ("fields", "named"),
     [
         ({"rope_scaling": {"rope_type": "mrope", "factor": 4.0}}, "mrope"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "original_max"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "factor"),
         ({"rope_scaling": {"type": "linear"}}, "factor"),
         ({"rope_parameters": ["linear"]}, "rope_parameters"),
-        ({"hidden_act": "gelu"}, "gelu"),
-        ({"attention_bias": True}, "attention_bias"),
+        ({"hidden_act": "quick_gelu"}, "quick_gelu"),
+        ({"hidden_act": ["silu"]}, "silu"),
         ({"num_key_value_heads": 5}, "num_key_value_heads"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps"),
+        ({"rope_scaling": 8.0}, "rope_scaling"),
+        ({"rope_scaling": {**LLAMA3, "factor": "x"}}, "factor"),
+        ({"rope_scaling": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial"),
+        ({"max_position_embeddings": "many", "rope_scaling": LLAMA3}, "max_position_embeddings"),
         ({"hidden_size": "wide"}, "hidden_size"),
     ],
 )
@@ -99,6 +111,37 @@ def test_fine_tunes_with_other_vocabularies_and_windows_share_a_shape() -> None:
     assert LLAMA.config(tuned).shape() == LLAMA.config(LLAMA_2_7B).shape()
 
 
+@pytest.mark.parametrize(
+    ("beside", "inside", "found"),
+    [(64, {}, 64), (64, {"original_max_position_embeddings": 32}, 64), (None, {}, 4096)],
+)
+def test_the_length_that_rope_was_trained_for(
+    beside: int | None, inside: dict[str, int], found: int
+) -> None:
+    """As transformers 5: what stands beside the object, what is in it, all positions."""
+    scaling = {name: value for name, value in LLAMA3.items() if "original" not in name}
+    fields = {"rope_scaling": {**scaling, **inside}, "original_max_position_embeddings": beside}
+    config = LLAMA.config({**LLAMA_2_7B, **fields})
+    assert config.rope_scaling is not None
+    assert config.rope_scaling["original_max_position_embeddings"] == found
+
+
+def test_defaults_are_those_of_transformers() -> None:
+    named = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+    least = {name: LLAMA_2_7B[name] for name in (*named, "vocab_size")}
+    llama, mistral = LLAMA.config(least), MISTRAL.config(least)
+    assert (llama.rms_norm_eps, llama.context_window_size) == (1e-6, 2048)
+    assert (llama.hidden_act, llama.tie_word_embeddings) == ("silu", False)
+    assert (mistral.context_window_size, mistral.sliding_window_size) == (131072, 4096)
+
+
+def test_llama_has_no_sliding_window_of_its_own() -> None:
+    """Folders that were made of Mistral's still name one, and transformers does not look at it."""
+    config = LLAMA.config({**LLAMA_2_7B, "sliding_window": 8})
+    assert config.sliding_window_size == -1
+    assert LLAMA.attention(config)[0].window is None
+
+
 @pytest.mark.parametrize("window", [None, 4096])
 def test_mistral_reads_its_window(window: int | None) -> None:
     config = MISTRAL.config({**LLAMA_2_7B, "sliding_window": window})
@@ -112,22 +155,20 @@ def test_attention_sinks_are_part_of_the_shape_of_a_sliding_model() -> None:
 
 
 def test_stored_parameters_are_those_of_the_official_library(test_data: Path) -> None:
-    from mlc_llm.compile.metadata import stored_parameters
-    from mlc_llm.quantization.modules import quantize_model
-
     official = json.loads(
         (test_data / "mlc/libraries/Llama-2-7b-chat-hf-q4f16_1.metadata.json").read_text()
     )
-    module = LLAMA.module(LLAMA.config(LLAMA_2_7B), "float16")
-    ours = stored_parameters(quantize_model(module, scheme("q4f16_1")))
-    fields = ("name", "shape", "dtype")
-    assert ours == [{field: param[field] for field in fields} for param in official["params"]]
+    module = LLAMA.module(LLAMA.config(LLAMA_2_7B))
+    ours = stored_parameters(module, plan("q4f16_1"))
+    assert [(one.name, list(one.shape), one.dtype) for one in ours] == [
+        (param["name"], param["shape"], param["dtype"]) for param in official["params"]
+    ]
 
 
 def test_the_weight_map_has_the_parameters_of_the_module_in_its_order() -> None:
     for tied in (False, True):
         config = LLAMA.config({**LLAMA_2_7B, "num_hidden_layers": 2, "tie_word_embeddings": tied})
-        names = [name for name, _ in LLAMA.module(config, "float32").named_parameters()]
+        names = list(named_parameters(LLAMA.module(config)))
         assert [weight.name for weight in LLAMA.weights(config)] == names
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.plugin.registry import Registry
+from mlc_llm.quantization import plan
 
 Site = Any
 
@@ -29,7 +30,7 @@ PROVIDER = Provider()
 
 
 def request_() -> LibraryRequest:
-    spec = ModelSpec(architecture="llama", shape={}, quantization="q0f32")
+    spec = ModelSpec(architecture="llama", shape={}, plan=plan("q0f32"))
     return LibraryRequest(spec, "cpu", {"kind": "llvm"}, Path("model"))
 
 

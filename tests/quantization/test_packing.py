@@ -1,6 +1,7 @@
-"""Packing against the definition, one weight at a time, in plain Python and exact fractions."""
+"""Packing against the definition, one weight at a time, in plain Python."""
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import hypothesis.extra.numpy as hnp
@@ -10,127 +11,232 @@ import pytest
 from hypothesis import example, given
 
 from mlc_llm.errors import QuantizationError
-from mlc_llm.quantization import scheme
-from mlc_llm.quantization.packing import dequantize, quantize, row_blocks
+from mlc_llm.plugin.scheme import Scheme, stored_tensors
+from mlc_llm.quantization import plan
+from mlc_llm.quantization.packing import dequantize, quantize, quantize_rows, row_blocks
 
-GROUPED = ["q4f16_1", "q4f32_1"]
+Q4 = plan("q4f16_1").linear
+Q4_MINIMUM = plan("q4f16_m").linear
+
+SCHEMES = [
+    plan("q3f16_1").linear,
+    plan("q4f16_0").linear,
+    Q4,
+    plan("q4f32_1").linear,
+    Q4_MINIMUM,
+    Scheme(4, "float32", group=32, layout="columns"),
+    plan("q8f16_16").linear,
+    plan("q8f16_32").linear,
+    Scheme(8, "float32", group=4, zero=127),
+    Scheme(5, "float16", group=12, zero=15),
+    Scheme(2, "float32", group=16),
+]
+EVERY_SCHEME = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 
 
-def reference(w, name):
-    """The codes and scales of the documented layout, written for clarity and not for speed."""
-    dtype = np.dtype(scheme(name).model_dtype)
+def definition(w, scheme):
+    """The tensors of a matrix as the layout is documented, written for clarity and not for speed.
+
+    Words are built up from nothing but codes and places, and transposed at last.
+    """
+    dtype = np.dtype(scheme.dtype)
     rows, columns = w.shape
-    groups = -(-columns // 32)
-    words = np.zeros((rows, 4 * groups), np.uint32)
-    scales = np.zeros((rows, groups), dtype)
+    groups = -(-columns // scheme.group)
+    per_word = 32 // scheme.bits
+    words = np.zeros((rows, groups * scheme.group // per_word), np.uint32)
+    scales, minimums = np.zeros((rows, groups), dtype), np.zeros((rows, groups), dtype)
     for row in range(rows):
         for group in range(groups):
-            values = [np.float32(v) for v in w[row, 32 * group : 32 * group + 32]]
-            scale = dtype.type(max(abs(v) for v in values) / np.float32(7))
-            if scale == 0:
-                scale = np.finfo(dtype).smallest_normal
-            scales[row, group] = scale
-            for position, value in enumerate(values):
-                code = min(max(round(float(value / np.float32(scale))) + 7, 0), 14)
-                column = 32 * group + position
-                words[row, column // 8] |= np.uint32(code << (4 * (column % 8)))
-    return words, scales
+            first = group * scheme.group
+            values = [np.float32(v) for v in w[row, first : first + scheme.group]]
+            codes, scales[row, group], minimums[row, group] = group_codes(values, scheme)
+            for column, code in enumerate(codes, first):
+                word, place = divmod(column, per_word)
+                words[row, word] |= np.uint32(code << (scheme.bits * place))
+    tensors = [words, scales] if scheme.zero is not None else [words, scales, minimums]
+    return [t.T for t in tensors] if scheme.layout == "columns" else tensors
 
 
-def unpacked(words, columns):
-    """The codes (n, k), read nibble by nibble."""
+def group_codes(values, scheme):
+    """Codes, scale and minimum of a group; without a minimum, that is zero."""
+    dtype = np.dtype(scheme.dtype).type
+    if scheme.zero is None:
+        most = 2**scheme.bits - 1
+        minimum = dtype(min(values))
+        span = max(max(values) - np.float32(minimum), np.float32(0))
+        scale = dtype(span / np.float32(most)) or np.finfo(dtype).smallest_normal
+        steps = [(v - np.float32(minimum)) / np.float32(scale) for v in values]
+        return [min(max(round(float(s)), 0), most) for s in steps], scale, minimum
+    largest = max(abs(v) for v in values)
+    scale = dtype(largest / np.float32(scheme.zero)) or np.finfo(dtype).smallest_normal
+    steps = [v / np.float32(scale) for v in values]
+    codes = [min(max(round(float(s)) + scheme.zero, 0), 2 * scheme.zero) for s in steps]
+    return codes, scale, dtype(0)
+
+
+def unpacked(words, columns, bits):
+    """The codes (n, k) of words (n, m), read code by code."""
+    per_word = 32 // bits
     return np.array(
-        [[int(row[c // 8]) >> (4 * (c % 8)) & 15 for c in range(columns)] for row in words]
-    ).reshape(len(words), columns)
+        [
+            [int(r[c // per_word]) >> (bits * (c % per_word)) & (2**bits - 1) for c in columns]
+            for r in words
+        ]
+    ).reshape(len(words), len(columns))
+
+
+def by_rows(tensors, scheme):
+    return [t.T for t in tensors] if scheme.layout == "columns" else tensors
 
 
 finite = st.floats(-1000, 1000, width=32)
 tiny = st.floats(-(2.0**-13), 2.0**-13, width=32)
+shifted = st.floats(99.75, 100.25, width=32)
+elements = st.one_of(finite, tiny, shifted, st.just(0.0))
 matrices = hnp.arrays(
     np.float32,
     st.tuples(st.integers(1, 4), st.integers(1, 100)),
-    elements=st.one_of(finite, tiny, st.just(0.0)),
-    fill=st.one_of(finite, tiny, st.just(0.0)),
+    elements=elements,
+    fill=elements,
 )
 
 
-@pytest.mark.parametrize("name", GROUPED)
+@EVERY_SCHEME
 @given(w=matrices)
 @example(w=np.zeros((2, 40), np.float32))
 @example(w=np.full((1, 33), 2.0**-24, np.float32))
 @example(w=np.full((1, 32), 2.0**-21, np.float32))
 @example(w=np.full((1, 1), -60000.0, np.float32))
 @example(w=np.full((1, 3), 1e-45, np.float32))
-def test_equals_the_definition(name, w):
+@example(w=np.linspace(100, 100.01, 32, dtype=np.float32)[None])
+def test_equals_the_definition(scheme, w):
     with np.errstate(under="ignore"):
-        words, scales = reference(w, name)
-    q_weight, q_scale = quantize(w, scheme(name))
-    assert q_weight.dtype == np.uint32
-    assert q_scale.dtype == scheme(name).model_dtype
-    np.testing.assert_array_equal(q_weight, words)
-    np.testing.assert_array_equal(q_scale, scales)
+        expected = definition(w, scheme)
+    tensors = quantize(w, scheme)
+    declared = stored_tensors("x.weight", ((w.shape[0], scheme),), w.shape[1])
+    assert [(t.shape, t.dtype) for t in tensors] == [(t.shape, t.dtype) for t in declared]
+    for got, wanted in zip(tensors, expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.flags.c_contiguous
 
 
-@pytest.mark.parametrize("name", GROUPED)
+@EVERY_SCHEME
 @given(w=matrices)
-def test_values_and_error_bound(name, w):
-    q_weight, q_scale = quantize(w, scheme(name))
-    assert (q_scale > 0).all()
+def test_values_and_error_bound(scheme, w):
+    tensors = quantize(w, scheme)
     columns = w.shape[1]
-    codes = unpacked(q_weight, columns)
-    assert codes.max() <= 14
-    values = dequantize(q_weight, q_scale, columns)
-    scales = np.repeat(q_scale.astype(np.float32), 32, axis=1)[:, :columns]
-    np.testing.assert_array_equal(values, (codes - 7).astype(np.float32) * scales)
-    # Half a step, and where the scale was rounded down, what the largest code cannot reach.
-    largest = np.maximum(np.abs(w), np.abs(values)).astype(np.float64)
-    reach = 7 * scales.astype(np.float64)
-    bound = scales / 2 + np.maximum(largest - reach, 0) + 1e-6 * largest
-    assert (np.abs(values - w) <= bound).all()
+    words, *others = by_rows(tensors, scheme)
+    codes = unpacked(words, range(columns), scheme.bits)
+    scale, *minimum = (
+        np.repeat(other.astype(np.float64), scheme.group, axis=1)[:, :columns] for other in others
+    )
+    assert (scale > 0).all()
+    exact = (codes - scheme.zero) * scale if not minimum else codes * scale + minimum[0]
+    values = dequantize(tensors, columns, scheme)
+    size = np.abs(w).max() + np.abs(values).max()
+    np.testing.assert_allclose(values, exact, rtol=0, atol=2.0**-23 * size)
+    # Half a step, and where what is stored was rounded, what the codes do not reach.
+    low = -scheme.zero * scale if not minimum else minimum[0]
+    high = scheme.zero * scale if not minimum else low + (2**scheme.bits - 1) * scale
+    beyond = np.maximum(np.maximum(low - w, w - high), 0)
+    error = np.abs(values.astype(np.float64) - w)
+    assert (error <= scale / 2 + beyond + 2.0**-22 * size).all()
+    assert (beyond <= documented_loss(scheme, w, scale, minimum) + 2.0**-22 * size).all()
 
 
-@pytest.mark.parametrize("columns", [1, 7, 8, 31, 33, 172])
-def test_codes_past_the_row_are_zero(columns):
-    q_weight, _ = quantize(np.ones((3, columns), np.float32), scheme("q4f16_1"))
-    codes = unpacked(q_weight, 8 * q_weight.shape[1])
-    assert (codes[:, :columns] == 14).all()
-    assert (codes[:, columns:] == 0).all()
+def documented_loss(scheme, w, scale, minimum):
+    """What rounding scale and minimum may lose; subnormal ones are rounded more coarsely."""
+    kind = np.finfo(scheme.dtype)
+    u, subnormal = 2.0 ** -(kind.nmant + 1), float(kind.smallest_subnormal) / 2
+    steps = 2 ** (scheme.bits if minimum else scheme.bits - 1)
+    loss = steps * (u * scale + subnormal)
+    return loss + u * np.abs(minimum[0]) + subnormal if minimum else loss
+
+
+@EVERY_SCHEME
+@pytest.mark.parametrize("value", [0.0, 1.5, -3.0, 0.1, 1000.0, -(2.0**-20)])
+@pytest.mark.parametrize("columns", [1, 45])
+def test_constant_groups(scheme, value, columns):
+    w = np.full((2, columns), value, np.float32)
+    values = dequantize(quantize(w, scheme), columns, scheme)
+    # With a zero, the scale is rounded; with a minimum, the minimum is, and nothing else matters.
+    u = 2.0 ** -(np.finfo(scheme.dtype).nmant + 1)
+    lost = u * abs(value) + float(np.finfo(scheme.dtype).smallest_subnormal) * 2**scheme.bits
+    np.testing.assert_allclose(values, w, rtol=2.0**-22, atol=lost)
+    if scheme.zero is None and scheme.dtype == "float32":
+        np.testing.assert_array_equal(values, w)
+
+
+@EVERY_SCHEME
+def test_codes_past_the_row_are_zero_and_change_nothing(scheme):
+    w = np.random.default_rng(2).standard_normal((3, scheme.group + 3), np.float32) + 5
+    words, *others = by_rows(quantize(w, scheme), scheme)
+    codes = unpacked(words, range(scheme.words(w.shape[1]) * scheme.codes_per_word), scheme.bits)
+    assert (codes[:, w.shape[1] :] == 0).all()
+    last_words, *last_others = by_rows(quantize(w[:, scheme.group :], scheme), scheme)
+    np.testing.assert_array_equal(words[:, scheme.words(1) :], last_words)
+    for other, last in zip(others, last_others, strict=True):
+        np.testing.assert_array_equal(other[:, 1:], last)
 
 
 def test_an_all_zero_group_is_exact():
-    q_weight, q_scale = quantize(np.zeros((2, 64), np.float32), scheme("q4f16_1"))
+    q_weight, q_scale = quantize(np.zeros((2, 64), np.float32), Q4)
     assert (q_weight == 0x77777777).all()
     assert (q_scale == np.finfo(np.float16).smallest_normal).all()
-    assert (dequantize(q_weight, q_scale, 64) == 0).all()
+    assert (dequantize([q_weight, q_scale], 64, Q4) == 0).all()
 
 
 def test_scale_is_rounded_once_from_the_float32_quotient():
-    w = np.full((1, 32), 1.2345678, np.float32)
-    _, q_scale = quantize(w, scheme("q4f16_1"))
+    _, q_scale = quantize(np.full((1, 32), 1.2345678, np.float32), Q4)
     exact = Fraction(float(np.float32(1.2345678))) / 7
     step = np.spacing(q_scale[0, 0])
     assert abs(Fraction(float(q_scale[0, 0])) - exact) <= Fraction(float(step)) / 2
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_every_floating_dtype_is_taken(dtype):
+@pytest.mark.parametrize("scheme", [plan("q4f32_1").linear, Q4_MINIMUM], ids=str)
+def test_every_floating_dtype_is_taken(dtype, scheme):
     w = np.random.default_rng(0).standard_normal((5, 70)).astype(np.float16)
-    for got, expected in zip(
-        quantize(w.astype(dtype), scheme("q4f32_1")),
-        quantize(w.astype(np.float32), scheme("q4f32_1")),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(got, expected)
+    expected = quantize(w.astype(np.float32), scheme)
+    for got, wanted in zip(quantize(w.astype(dtype), scheme), expected, strict=True):
+        np.testing.assert_array_equal(got, wanted)
 
 
-def test_blocks_do_not_show():
+@EVERY_SCHEME
+def test_blocks_do_not_show(scheme):
     """Rows are independent, so working on them in blocks gives what one row at a time gives."""
-    w = np.random.default_rng(1).standard_normal((700, 300), dtype=np.float32)
-    q_weight, q_scale = quantize(w, scheme("q4f16_1"))
-    for row in (0, 217, 218, 219, 699):
-        one_weight, one_scale = quantize(w[row : row + 1], scheme("q4f16_1"))
-        np.testing.assert_array_equal(q_weight[row], one_weight[0])
-        np.testing.assert_array_equal(q_scale[row], one_scale[0])
+    w = np.random.default_rng(1).standard_normal((500, 300), dtype=np.float32)
+    tensors = quantize_rows(w, scheme)
+    for row in (0, 217, 218, 219, 499):
+        for tensor, one in zip(tensors, quantize_rows(w[row : row + 1], scheme), strict=True):
+            np.testing.assert_array_equal(tensor[row], one[0])
+    values = dequantize(quantize(w, scheme), 300, scheme)
+    some = dequantize(quantize(w[217:220], scheme), 300, scheme)
+    np.testing.assert_array_equal(values[217:220], some)
+
+
+@pytest.mark.parametrize("scheme", [s for s in SCHEMES if s.zero is not None], ids=str)
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+@given(data=st.data())
+def test_any_zero_can_be_read(scheme, layout, data):
+    zero = data.draw(st.integers(0, 2**scheme.bits - 1))
+    columns = data.draw(st.integers(1, 3)) * scheme.group - data.draw(st.integers(0, 3))
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    words = random.integers(0, 2**32, (2, scheme.words(columns)), np.uint32)
+    scales = random.standard_normal((2, scheme.groups(columns))).astype(scheme.dtype)
+    stored = replace(scheme, zero=zero, layout=layout)
+    values = dequantize(by_rows([words, scales], stored), columns, stored)
+    codes = unpacked(words, range(columns), scheme.bits)
+    repeated = np.repeat(scales.astype(np.float32), scheme.group, axis=1)[:, :columns]
+    np.testing.assert_array_equal(values, (codes - zero).astype(np.float32) * repeated)
+
+
+@pytest.mark.parametrize("zero", [0, 6, 8])
+def test_other_zeros_cannot_be_quantised_to(zero):
+    with pytest.raises(
+        QuantizationError, match=rf"with zero {zero}, .*the zero must be 7, or each"
+    ):
+        quantize(np.zeros((2, 2), np.float32), replace(Q4, zero=zero))
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 100))
@@ -139,33 +245,72 @@ def test_row_blocks_cover_every_row_once(rows, columns, weights):
     assert covered == list(range(rows))
 
 
+@EVERY_SCHEME
+@pytest.mark.parametrize("shape", [(0, 40), (3, 0)])
+def test_empty(scheme, shape):
+    tensors = quantize(np.zeros(shape, np.float32), scheme)
+    assert dequantize(tensors, shape[1], scheme).shape == shape
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("name", GROUPED)
-def test_not_finite(name, bad):
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(16, "float16")], ids=str)
+def test_not_finite(scheme, bad):
     w = np.zeros((3, 40), np.float32)
     w[2, 39] = bad
     with pytest.raises(QuantizationError, match="NaN or infinity"):
-        quantize(w, scheme(name))
+        quantize(w, scheme)
 
 
-def test_too_large_for_a_float16_scale():
+@pytest.mark.parametrize(
+    ("scheme", "message"),
+    [
+        (Q4, r"needs the scale 142857, .*float16; .*float32"),
+        (Q4_MINIMUM, r"holds 1e\+06, .*float16; .*float32"),
+        (Scheme(16, "float16"), r"holds 1e\+06, .*float16; .*float32"),
+    ],
+    ids=str,
+)
+def test_too_large_for_float16(scheme, message):
     w = np.full((1, 32), 1e6, np.float32)
-    with pytest.raises(QuantizationError, match=r"1e\+06.*float16.*float32"):
-        quantize(w, scheme("q4f16_1"))
-    q_weight, q_scale = quantize(w, scheme("q4f32_1"))
-    np.testing.assert_allclose(dequantize(q_weight, q_scale, 32), w, rtol=1e-6)
+    with pytest.raises(QuantizationError, match=message):
+        quantize(w, scheme)
+    wider = replace(scheme, dtype="float32", bits=32 if scheme.is_float else scheme.bits)
+    np.testing.assert_allclose(dequantize(quantize(w, wider), 32, wider), w, rtol=1e-6)
 
 
-def test_no_groups_and_no_matrix():
-    with pytest.raises(QuantizationError, match="q0f32"):
-        quantize(np.zeros((2, 2), np.float32), scheme("q0f32"))
+def test_too_large_a_span_for_float32():
+    w = np.array([[-3e38, 3e38]], np.float32)
+    with pytest.raises(QuantizationError, match=r"spans 6e\+38, which is too large for float32\.$"):
+        quantize(w, Scheme(4, "float32", group=32))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_floats_are_rounded(dtype):
+    w = np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    scheme = Scheme(np.dtype(dtype).itemsize * 8, dtype)
+    [stored] = quantize(w, scheme)
+    np.testing.assert_array_equal(stored, w.astype(dtype))
+    assert stored.dtype == dtype
+    values = dequantize([stored], 5, scheme)
+    assert values.dtype == np.float32
+    np.testing.assert_array_equal(values, stored)
+
+
+@pytest.mark.parametrize("scheme", [Q4, Scheme(16, "float16")], ids=str)
+def test_only_matrices(scheme):
     with pytest.raises(QuantizationError, match=re.escape("(2, 2, 2)")):
-        quantize(np.zeros((2, 2, 2), np.float32), scheme("q4f16_1"))
+        quantize(np.zeros((2, 2, 2), np.float32), scheme)
 
 
 def test_shapes_that_do_not_belong_together():
-    q_weight, q_scale = quantize(np.ones((2, 64), np.float32), scheme("q4f16_1"))
-    with pytest.raises(QuantizationError, match="Rows of 65 weights have 12 words and 3 scales"):
-        dequantize(q_weight, q_scale, 65)
-    with pytest.raises(QuantizationError, match="one height"):
-        dequantize(q_weight[:1], q_scale, 64)
+    q_weight, q_scale = quantize(np.ones((2, 64), np.float32), Q4)
+    with pytest.raises(
+        QuantizationError, match=r"65 weights in .*\(rows, 12\) and \(rows, 3\), not"
+    ):
+        dequantize([q_weight, q_scale], 65, Q4)
+    for wrong in ([q_weight[:1], q_scale], [q_weight], [q_weight, q_scale, q_scale], []):
+        with pytest.raises(QuantizationError, match="have the shapes"):
+            dequantize(wrong, 64, Q4)
+    transposed = replace(Q4, layout="columns")
+    with pytest.raises(QuantizationError, match=r"\(8, rows\) and \(2, rows\), not \(2, 8\)"):
+        dequantize([q_weight, q_scale], 64, transposed)

@@ -1,25 +1,74 @@
-"""What a quantisation requires of an adapter."""
+"""What a plan requires of a device and its adapter."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter
 from mlc_llm.plugin.choice import Choice
-from mlc_llm.quantization import QUANTIZATIONS
-from mlc_llm.quantization.requirement import require_float16
+from mlc_llm.plugin.scheme import Plan, Scheme
+from mlc_llm.quantization import PLANS
+from mlc_llm.quantization.requirement import require_float16, require_schemes
 from mlc_llm.testing import FakeDevice
 
 
-@pytest.mark.parametrize("name", QUANTIZATIONS)
+@pytest.mark.parametrize("name", PLANS)
 def test_float16_is_refused_where_there_is_none(name: str) -> None:
-    require_float16(name, Choice(FakeDevice(), 0, Adapter("new card")))
+    require_float16(PLANS[name], Choice(FakeDevice(), 0, Adapter("new card")))
     old = Choice(FakeDevice(), 1, Adapter("old card", float16=False))
-    if QUANTIZATIONS[name].model_dtype == "float32":
-        require_float16(name, old)
+    if PLANS[name].dtype == "float32":
+        require_float16(PLANS[name], old)
         return
     told = rf"{name} computes in float16, which the adapter fake:1 \(old card\) does not do\. Use"
     with pytest.raises(DeviceError, match=told) as caught:
-        require_float16(name, old)
+        require_float16(PLANS[name], old)
     assert "q0f32 or q4f32_1" in str(caught.value)
+
+
+class _Picky(FakeDevice):
+    """A device that has some schemes."""
+
+    def __init__(self, has: Callable[[Scheme], bool]) -> None:
+        super().__init__()
+        self._has = has
+
+    def has_scheme(self, scheme: Scheme) -> bool:
+        return self._has(scheme)
+
+
+def _device(has: Callable[[Scheme], bool]) -> Choice:
+    return Choice(_Picky(has), 0, Adapter("card"))
+
+
+def test_a_scheme_that_the_device_lacks_is_refused_by_name() -> None:
+    floats = _device(lambda scheme: scheme.is_float)
+    for name in ("q0f16", "q0f32"):
+        require_schemes(PLANS[name], floats)
+    with pytest.raises(DeviceError) as caught:
+        require_schemes(PLANS["q4f16_0"], floats)
+    told = str(caught.value)
+    zero = "4 bits in groups of 32 with zero 7, float16"
+    assert f"q4f16_0 has weights in {zero} and in {zero}, transposed, which the" in told
+    assert "the device 'fake' does not compute with. It has q0f16, q0f32. " in told
+
+
+def test_the_schemes_of_exceptions_count() -> None:
+    eight = Scheme(8, "float16", group=32, zero=127)
+    mixed = Plan(
+        name="mixed",
+        dtype="float16",
+        linear=PLANS["q4f16_1"].linear,
+        embedding=PLANS["q4f16_1"].embedding,
+        exceptions={"head.weight": (eight,)},
+    )
+    require_schemes(mixed, _device(lambda scheme: True))
+    with pytest.raises(DeviceError, match=r"mixed has weights in 8 bits in groups of 32 with zero"):
+        require_schemes(mixed, _device(lambda scheme: scheme != eight))
+
+
+def test_a_device_that_has_nothing() -> None:
+    with pytest.raises(DeviceError, match="It has no quantisation that has a name"):
+        require_schemes(PLANS["q0f32"], _device(lambda scheme: False))

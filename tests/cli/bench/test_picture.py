@@ -22,7 +22,7 @@ PEAKS = Peaks(3e10, {Arithmetic.FLOAT: 3e11, Arithmetic.INTEGER: 1.4e12})
 
 def phase(name: str, tokens: int, seconds: float) -> PhaseProfile:
     rows = (
-        KernelRow("q4_linear 64 x 32", 4, 0.5 * seconds, 4e6, 8e8, Arithmetic.INTEGER),
+        KernelRow("group_linear 64 x 32", 4, 0.5 * seconds, 4e6, 8e8, Arithmetic.INTEGER),
         KernelRow("attention", 4, 0.3 * seconds, 2e6, 5e7, Arithmetic.FLOAT),
         KernelRow("add", 8, 0.1 * seconds, 1e5, None, Arithmetic.FLOAT),
         KernelRow("silu_mul", 4, 0.001 * seconds, 1e4, 5e4, Arithmetic.FLOAT),
@@ -46,7 +46,7 @@ def test_an_svg(peaks: Peaks | None, tmp_path: Path) -> None:
     root = ElementTree.parse(path).getroot()
     assert root.tag.endswith("svg")
     texts = ["".join(element.itertext()).strip() for element in root.iter() if element.text]
-    for text in ("a model, cpu:0", "q4_linear 64 x 32  (4)", "add  (8)", "1 other kernel"):
+    for text in ("a model, cpu:0", "group_linear 64 x 32  (4)", "add  (8)", "1 other kernel"):
         assert text in texts
     assert ("int8" in texts) == (peaks is not None)
 

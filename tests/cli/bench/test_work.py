@@ -40,14 +40,14 @@ def call(
 def test_a_quantised_product() -> None:
     work = work_model().of(
         call(
-            "q4_linear7",
+            "group_linear7",
             ((5, 64), "float32"),
             ((3, 2, 4, 64), "uint8"),
             ((3, 2, 16), "float16"),
             ((5, 48), "float32"),
         )
     )
-    assert work.kernel == "q4_linear 48 x 64"
+    assert work.kernel == "group_linear 48 x 64"
     assert work.bytes == 5 * 64 * 4 + 48 * 64 // 2 + 48 * 2 * 2 + 5 * 48 * 4
     assert work.operations == 2 * 5 * 48 * 64
     assert work.arithmetic is Arithmetic.INTEGER
@@ -61,8 +61,8 @@ def test_a_product_of_gated_rows_with_a_residual() -> None:
         ((5, 48), "float32"),
         ((5, 48), "float32"),
     ]
-    work = work_model().of(call("q4_linear3", *tensors))
-    assert work.kernel == "q4_linear 48 x 64"
+    work = work_model().of(call("gated_group_linear3", *tensors))
+    assert work.kernel == "gated_group_linear 48 x 64"
     assert work.bytes == 5 * 128 * 4 + 48 * 64 // 2 + 48 * 2 * 2 + 2 * 5 * 48 * 4
     assert work.operations == 2 * 5 * 48 * 64
 
@@ -75,8 +75,8 @@ def test_a_residual_larger_than_the_weight() -> None:
         ((500, 48), "float32"),
         ((500, 48), "float32"),
     ]
-    work = work_model().of(call("q4_linear4", *tensors))
-    assert work.kernel == "q4_linear 48 x 64"
+    work = work_model().of(call("group_linear4", *tensors))
+    assert work.kernel == "group_linear 48 x 64"
     assert work.operations == 2 * 500 * 48 * 64
     assert work.arithmetic is Arithmetic.INTEGER
 
@@ -98,7 +98,7 @@ def test_of_a_table_the_rows_that_are_looked_up() -> None:
         ((7, 2, 16), "float16"),
         ((5, 64), "float32"),
     )
-    work = work_model().of(call("q4_embedding", *tensors))
+    work = work_model().of(call("group_embedding", *tensors))
     table = 7 * 2 * 4 * 64 + 7 * 2 * 16 * 2
     assert work.bytes == 5 * 4 + table * 5 / 100 + 5 * 64 * 4
     assert work.operations is None
@@ -115,6 +115,8 @@ def test_elementwise_kernels() -> None:
     assert (work.bytes, work.operations) == (2 * 5 * 64 * 4 + 64 * 2, 4 * 5 * 64)
     work = work_model().of(call("silu_mul", ((5, 64), "float32"), ((5, 32), "float32")))
     assert (work.bytes, work.operations) == (5 * 96 * 4, 5 * 5 * 32)
+    work = work_model().of(call("gelu", *[((5, 64), "float32")] * 2))
+    assert (work.bytes, work.operations) == (2 * 5 * 64 * 4, 4 * 5 * 64)
     work = work_model().of(call("fused_thing2", *[((5, 64), "float32")] * 3))
     assert (work.kernel, work.bytes, work.operations) == ("fused_thing", 3 * 5 * 64 * 4, None)
 
@@ -155,7 +157,7 @@ def test_attention_with_a_window_and_a_sink() -> None:
 def test_appending_to_the_cache() -> None:
     width = HEADS * DIM + KV_HEADS * (DIM + VALUE_DIM)
     rows = ((3,), "int32")
-    tensors = (((3, width), "float32"), rows, rows, TABLE, PAGES, ((3, HEADS * DIM), "float32"))
+    tensors = (((3, width), "float32"), rows, rows, TABLE, PAGES)
     work = work_model().of(call("attention_append1", *tensors))
     assert (work.kernel, work.operations) == ("attention_append", None)
     assert work.bytes == 4 * 3 * (width + HEADS * DIM) + 3 * PER_TOKEN

@@ -1,4 +1,4 @@
-"""Whole models, compiled to WGSL without a GPU: what shading languages forbid is not in it."""
+"""Models and kernels as WGSL, compiled without a GPU: it has nothing that WGSL forbids."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ import tvm
 from tvm import relax
 
 from mlc_llm.compile.build import lower
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
-from mlc_llm.compile.gpu.facts import GPUFacts
-from mlc_llm.errors import ConfigError
+from mlc_llm.compile.gpu.kernels.activation import FUNCTIONS
+from mlc_llm.compile.gpu.kernels.linear import Product
+from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.compile.gpu.makers import KernelMakers
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.model.mistral import MISTRAL
-from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpec, Rope
-from mlc_llm.quantization import QUANTIZATIONS
+from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpec, Rope, Scheme
+from mlc_llm.quantization import PLANS
 from mlc_llm.testing.paged_attention import describe
 
 LIMITS = {"max_num_threads": 128, "max_shared_memory_per_block": 16384}
@@ -61,7 +64,7 @@ class Compiling(Device):
         return dict(TARGET)
 
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> GPUCodegen:
-        return GPUCodegen(GPUFacts.of(target), opt)
+        return GPUCodegen(GPUCapabilities.of(target), opt)
 
 
 SMALL = {
@@ -82,7 +85,7 @@ MODELS: dict[str, tuple[Architecture, dict[str, Any]]] = {
     "mistral": (MISTRAL, {**SMALL, "sliding_window_size": 21, "attention_sink_size": 4}),
 }
 CASES = [
-    *(("llama", quantization) for quantization in QUANTIZATIONS),
+    *(("llama", quantization) for quantization in ("q0f16", "q0f32", "q4f16_1", "q4f32_1")),
     ("llama, tied, wide heads", "q4f16_1"),
     ("mistral", "q4f32_1"),
 ]
@@ -100,8 +103,21 @@ SPECS = {
 }
 """Descriptions of attention that only some models have."""
 
-LIBRARIES = [*CASES, *((name, dtype) for name in SPECS for dtype in DTYPES)]
-"""A model and its quantisation, or a description of attention and its dtype."""
+SCHEMES = {
+    "rows": {"zero": 7},
+    "columns": {"zero": 7, "layout": "columns"},
+    "minimum": {},
+    "8 bits": {"bits": 8, "zero": 127, "group": 16},
+    "3 bits": {"bits": 3, "zero": 3, "group": 40},
+    "5 bits with a minimum": {"bits": 5, "group": 6},
+}
+"""Weights, each of 4 bits in groups of 32 unless it says otherwise."""
+
+LIBRARIES = [
+    *CASES,
+    *((name, dtype) for name in (*SPECS, *SCHEMES, "norms", "activations") for dtype in DTYPES),
+]
+"""A model and its quantisation, or some kernels and their dtype."""
 
 
 @dataclass(frozen=True)
@@ -134,25 +150,46 @@ def lowered(name: str, quantization: str) -> tvm.IRModule:
     """The module of a model, all passes run."""
     architecture, fields = MODELS[name]
     shape = architecture.config(fields).shape()
-    spec = ModelSpec(architecture=architecture.name, shape=shape, quantization=quantization)
+    spec = ModelSpec(architecture=architecture.name, shape=shape, plan=PLANS[quantization])
     return lower(spec, architecture, Compiling(), TARGET)
 
 
 @functools.cache
 def kernels(name: str, kind: str) -> list[Kernel]:
-    """All kernels of a model, or of a description of attention."""
+    """All kernels of one of the libraries."""
     target = tvm.target.Target(TARGET, host={"kind": "llvm"})
-    if name in SPECS:
-        made = GPUCodegen(GPUFacts.of(TARGET), {}).attention(SPECS[name], *[DTYPES[kind]] * 2)
-        functions = [kernel for kernel in vars(made).values() if kernel is not None]
-        module = tvm.IRModule({str(f.attrs["global_symbol"]): f for f in functions})
-        host = tvm.compile(module, target).mod
-    else:
+    if name in MODELS:
         (host,) = relax.build(lowered(name, kind), target=target, relax_pipeline=None).mod.imports
+    else:
+        named = {str(f.attrs["global_symbol"]): f for f in functions(name, DTYPES[kind])}
+        host = tvm.compile(tvm.IRModule(named), target).mod
     (device,) = host.imports
     parts = re.split(r"// Function: (\w+)\n", device.inspect_source())[1:]
     sources = dict(zip(parts[::2], parts[1::2], strict=True))
     return [Kernel(name, source) for name, source in sources.items() if "@compute" in source]
+
+
+def functions(name: str, dtype: str) -> list[tvm.tirx.PrimFunc]:
+    """The kernels that are no model's."""
+    make, gpu = KernelMakers(), GPUCapabilities.of(TARGET)
+    if name in SPECS:
+        made = GPUCodegen(gpu, {}).attention(SPECS[name], dtype, dtype)
+        return [kernel for kernel in vars(made).values() if kernel is not None]
+    if name == "norms":
+        heads = describe((4, 2), 24, value_size=20)
+        return [
+            make.rms_norm(70, 1e-5, True, dtype, dtype, gpu),
+            make.layer_norm(70, 1e-5, dtype, dtype, dtype, gpu),
+            make.head_norm(heads, 1e-5, True, dtype, dtype, gpu),
+        ]
+    if name == "activations":
+        makers = (make.activation, make.gated)
+        return [maker(function, 70, dtype, gpu) for function in FUNCTIONS for maker in makers]
+    scheme: dict[str, Any] = {"bits": 4, "group": 32, "dtype": dtype, **SCHEMES[name]}
+    weight = weight_of(Scheme(**scheme), 70)
+    product = Product(weight, None, dtype, dtype, bias=dtype)
+    made_of = (make.gemv(product, gpu), make.matmul(product, gpu))
+    return [*made_of, make.embedding(weight, dtype, gpu)]
 
 
 @pytest.mark.parametrize(("name", "kind"), LIBRARIES)
@@ -217,26 +254,3 @@ def test_one_row_is_multiplied_by_the_kernel_for_one_row() -> None:
     assert "matmul" not in decode
     assert score["matmul"] == linears
     assert "gemv" not in score
-
-
-def test_parameters_are_taken_as_stored() -> None:
-    from mlc_llm.quantization.modules import quantize_model
-    from mlc_llm.quantization.scheme import scheme
-
-    stored = quantize_model(LLAMA.module(LLAMA.config(SMALL), "float16"), scheme("q4f16_1"))
-    names = [name for name, _ in stored.named_parameters()]
-    _, steps = GPUCodegen(GPUFacts(), {}).lower(stored, "decode")
-    assert all(step.kernel is None and step.inputs == step.outputs for step in steps)
-    assert sorted(step.inputs[0] for step in steps) == sorted(names)
-
-
-def test_unknown_options_are_refused() -> None:
-    with pytest.raises(ConfigError, match="activations"):
-        GPUCodegen(GPUFacts(), {"activations": "a8"})
-
-
-def test_limits_are_read_from_the_target() -> None:
-    assert GPUFacts.of(TARGET) == GPUFacts(threads=128, shared_memory=16384)
-    cuda = {"kind": "cuda", "max_threads_per_block": 1024, "max_shared_memory_per_block": 49152}
-    assert GPUFacts.of(cuda) == GPUFacts(threads=1024, shared_memory=49152)
-    assert GPUFacts.of({"kind": "webgpu"}) == GPUFacts()

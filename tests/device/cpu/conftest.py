@@ -12,7 +12,9 @@ from tvm.target import Target
 from tvm.target.codegen import llvm_cpu_has_features
 
 from mlc_llm.compile.kernel_pipeline import compile_kernels
+from mlc_llm.device.cpu.kernels.group_linear import Part, packed_shapes, repack
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.plugin.scheme import Scheme
 
 # One for each row of the table in isa.py that an x86 CPU can run, the widest first.
 TARGETS = {
@@ -31,6 +33,119 @@ NEEDS = {
     "sse": ("sse4.2",),
 }
 WIDTHS = ("vnni512", "avx2", "generic")  # one of each vector width
+
+
+# Those that models have, a zero in the middle, and others that the kernels take.
+SCHEMES = {
+    "4 bits": Scheme(4, "float16", 32, 7),
+    "4 bits, zero 8": Scheme(4, "float32", 32, 8),
+    "4 bits, minimums": Scheme(4, "float16", 32, None),
+    "4 bits, groups of 40": Scheme(4, "float16", 40, 7),
+    "4 bits, columns": Scheme(4, "float16", 32, 7, layout="columns"),
+    "8 bits": Scheme(8, "float16", 32, 127),
+    "8 bits, groups of 16": Scheme(8, "float16", 16, 128),
+    "8 bits, minimums": Scheme(8, "float32", 32, None, layout="columns"),
+    "3 bits": Scheme(3, "float16", 40, 3),
+    "6 bits": Scheme(6, "float16", 40, 31),
+}
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A random weight as it is stored, and what it stands for.
+
+    Args:
+        scheme: how it is stored.
+        tensors: the stored tensors.
+        codes: (n, k).
+        scales: (n, groups), and the minimums below.
+        minimums: (n, groups), zeros where the scheme has none.
+    """
+
+    scheme: Scheme
+    tensors: list[np.ndarray]
+    codes: np.ndarray
+    scales: np.ndarray
+    minimums: np.ndarray
+
+    @staticmethod
+    def random(rng: np.random.Generator, n: int, k: int, scheme: Scheme) -> Weight:
+        """A weight whose codes past column k are random, too."""
+        groups = scheme.groups(k)
+        codes = rng.integers(0, 2**scheme.bits, (n, groups * scheme.group))
+        scales = rng.uniform(0.002, 0.02, (n, groups)) * rng.choice([-1, 1], (n, groups))
+        return Weight.of(codes, k, scheme, scales, rng.uniform(-0.2, 0.1, (n, groups)))
+
+    @staticmethod
+    def of(
+        codes: np.ndarray, k: int, scheme: Scheme, scales: np.ndarray, minimums: np.ndarray
+    ) -> Weight:
+        """The weight of codes (n, groups * group)."""
+        words = codes.reshape(len(codes), -1, scheme.codes_per_word).astype(np.uint32)
+        shifts = np.arange(scheme.codes_per_word, dtype=np.uint32) * np.uint32(scheme.bits)
+        factors = [scales.astype(scheme.dtype)]
+        if scheme.has_minimum:
+            factors.append(minimums.astype(scheme.dtype))
+        tensors = [np.bitwise_or.reduce(words << shifts, axis=-1), *factors]
+        tensors = [tensor if scheme.layout == "rows" else tensor.T for tensor in tensors]
+        lowest = factors[1] if scheme.has_minimum else np.zeros_like(factors[0])
+        return Weight(scheme, tensors, codes[:, :k], factors[0], lowest)
+
+    def each(self, factors: np.ndarray) -> np.ndarray:
+        """Scales or minimums, one for each code, in float32."""
+        repeated = np.repeat(factors.astype("float32"), self.scheme.group, axis=1)
+        return repeated[:, : self.codes.shape[1]]
+
+    @property
+    def values(self) -> np.ndarray:
+        """The weights, in float32."""
+        codes = (self.codes - (self.scheme.zero or 0)).astype("float32")
+        return codes * self.each(self.scales) + self.each(self.minimums)
+
+    def packed(self, machine: Machine, symbolic: bool = False) -> list[np.ndarray]:
+        """The packed tensors; `symbolic`: by the kernel that takes any number of rows."""
+        n, k = self.codes.shape
+        blocks = -(-n // 32) * 2
+        tensors = [
+            np.full((blocks, *shape[1:]), 0xA5 if dtype == "uint8" else np.nan, dtype)
+            for shape, dtype in packed_shapes(Part(n, self.scheme), k)
+        ]
+        machine(repack(Part(None if symbolic else n, self.scheme), k), *self.tensors, *tensors)
+        return tensors
+
+    def error_bound(self, x: np.ndarray, limit: int) -> np.ndarray:
+        """Half a step of the rounded activations times the weights, and float32 roundings.
+
+        Args:
+            x: what is multiplied.
+            limit: steps between 0 and the largest activation of a group (`rounding.py`).
+        """
+        x, weight = np.abs(x).astype("float64"), np.abs(self.values).astype("float64")
+        size = self.scheme.group
+        groups = [slice(g, g + size) for g in range(0, x.shape[1], size)]
+        step = np.stack([x[:, g].max(1) / limit for g in groups], axis=1)
+        rounding = 0.5001 * step @ np.stack([weight[:, g].sum(1) for g in groups])
+        minimums = self.each(self.minimums)
+        terms = np.abs(self.values - minimums) + np.abs(minimums)
+        return rounding + 1e-6 * (x @ terms.T.astype("float64"))
+
+
+@pytest.fixture(scope="session", params=list(SCHEMES))
+def scheme(request: pytest.FixtureRequest) -> Scheme:
+    """Every way to store a weight in turn."""
+    return SCHEMES[request.param]
+
+
+@pytest.fixture
+def random_weight(rng: np.random.Generator) -> Callable[[int, int, Scheme], Weight]:
+    """Makes random weights of a number of rows and of columns."""
+    return lambda n, k, scheme: Weight.random(rng, n, k, scheme)
+
+
+@pytest.fixture(scope="session")
+def weight_of() -> Callable[..., Weight]:
+    """Makes the weight of given codes, scales and minimums; see `Weight.of`."""
+    return Weight.of
 
 
 @dataclass

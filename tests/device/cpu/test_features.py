@@ -8,10 +8,11 @@ from mlc_llm.device.cpu import CPU, features
 from mlc_llm.device.cpu.features import host_features, host_target, required_features
 from mlc_llm.errors import ConfigError, DeviceError
 from mlc_llm.plugin import LibraryRecord, ModelSpec
+from mlc_llm.quantization import plan
 
 
 def record(features: list[str]) -> LibraryRecord:
-    spec = ModelSpec(architecture="llama", shape={}, quantization="q0f32")
+    spec = ModelSpec(architecture="llama", shape={}, plan=plan("q0f32"))
     return LibraryRecord(
         tvm="0", project="0", spec=spec, device="cpu", target={}, cpu_features=features
     )

@@ -52,15 +52,17 @@ def test_linear_float16_weights(machine, rng, m, x_dtype):
 
 
 @pytest.mark.parametrize("m", [1, 5])
-def test_linear_float16_output_and_symbolic_vocabulary(machine, rng, m):
+@pytest.mark.parametrize("bias", [None, "float32"])
+def test_linear_float16_output_and_symbolic_vocabulary(machine, rng, m, bias):
     n, k = 105, 64
     weight = rng.standard_normal((n, k)).astype("float16")
     x = rng.standard_normal((m, k)).astype("float16")
     y = np.full((m, float_blocks(n) * 16), np.nan, "float16")
     rows = 1 if m == 1 else None
-    primfunc = float_linear(None, k, rows, "float16", "float16", "float16", machine.isa)
-    machine(primfunc, x, pack(machine, weight, symbolic=True), y)
-    exact = x.astype("float32") @ weight.astype("float32").T
+    added = rng.standard_normal(n).astype("float32") if bias else np.zeros(n, "float32")
+    primfunc = float_linear(None, k, rows, "float16", "float16", "float16", machine.isa, bias=bias)
+    machine(primfunc, x, pack(machine, weight, symbolic=True), *([added] if bias else []), y)
+    exact = x.astype("float32") @ weight.astype("float32").T + added
     np.testing.assert_allclose(y[:, :n], exact, atol=2e-2, rtol=2e-3)
     assert not y[:, n:].any(), "padded rows must give logits of 0"
 

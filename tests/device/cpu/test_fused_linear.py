@@ -1,18 +1,26 @@
-"""Linear kernels that compute their rows and add a residual, against NumPy."""
+"""Linear kernels that compute their rows, have parts, and add a bias and a residual."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from mlc_llm.device.cpu.kernels.activation import Gated
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
-from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
-from mlc_llm.device.cpu.kernels.rows import GATED, PLAIN, RowsOf
+from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear
+from mlc_llm.device.cpu.kernels.norm import RmsNormed
+from mlc_llm.device.cpu.kernels.rows import PLAIN
+from mlc_llm.plugin.scheme import Scheme
 
 EPSILON = 1e-5
-NORMED = RowsOf("normed", EPSILON, "float16")
-ROWS = {"plain": PLAIN, "normed": NORMED, "gated": GATED}
+ROWS = {"plain": PLAIN, "normed": RmsNormed(EPSILON, "float16"), "gated": Gated("silu")}
 N, K = 105, 72  # neither a whole number of blocks nor of groups
+PARTS = (
+    (41, Scheme(4, "float16", 32, 7)),
+    (9, Scheme(8, "float32", 32, 127)),
+    (33, Scheme(4, "float16", 32, None)),
+    (64, Scheme(3, "float16", 40, 3)),
+)
 
 
 def rows(rng, kind, m, k):
@@ -29,60 +37,45 @@ def rows(rng, kind, m, k):
     return [x], exact
 
 
-def q4_weight(machine, rng, n, k):
-    """The packed arguments of a random weight, and the weight."""
-    groups = q4_groups(k)
-    codes = rng.integers(0, 15, (n, groups * 32)).astype(np.uint32)
-    codes[:, k:] = 0
-    words = codes.reshape(n, groups * 4, 8) << (4 * np.arange(8, dtype=np.uint32))
-    q_weight = np.bitwise_or.reduce(words, axis=-1)
-    q_scale = rng.uniform(0.002, 0.02, (n, groups)).astype("float16")
-    weight = (codes - 7.0) * np.repeat(q_scale.astype("float64"), 32, axis=1)
-    packed = np.zeros((q4_blocks(n), groups, 4, 64), "uint8")
-    scales = np.zeros((q4_blocks(n), groups, 16), "float16")
-    machine(repack_q4(n, k, "float16"), q_weight, q_scale, packed, scales)
-    return [packed, scales], weight[:, :k]
-
-
-def run(machine, kernel, given, packed, residual, m, n):
+def check(machine, kernel, arguments, weight, exact, n):
+    """Run a kernel with a bias and a residual; y and what it must be, before any rounding."""
+    m, rng = len(exact), np.random.default_rng(5)
+    bias = rng.standard_normal(n).astype("float16")
+    residual = rng.standard_normal((m, n)).astype("float32")
     y = np.full((m, n), np.nan, "float32")
-    machine(kernel, *given, *packed, residual, y)
-    return y
+    machine(kernel, *arguments, bias, residual, y)
+    return y, exact @ weight.T + bias.astype("float64") + residual
 
 
 @pytest.mark.parametrize("m", [1, 11])
 @pytest.mark.parametrize("kind", list(ROWS))
-def test_q4(machine, rng, kind, m):
-    n, k = N, K
-    given, exact = rows(rng, kind, m, k)
-    packed, weight = q4_weight(machine, rng, n, k)
-    residual = rng.standard_normal((m, n)).astype("float32")
+def test_parts_of_several_schemes(machine, rng, random_weight, kind, m):
+    """Parts whose rows are no whole blocks, whose groups and zeros differ, with minimums too."""
+    given, exact = rows(rng, kind, m, K)
+    weights = [random_weight(n, K, scheme) for n, scheme in PARTS]
+    parts, n = tuple(Part(n, scheme) for n, scheme in PARTS), sum(n for n, _ in PARTS)
     count = 1 if m == 1 else None
-    kernel = q4_linear(
-        n, k, count, "float16", "float32", "float32", machine.isa, "a16", ROWS[kind], True
+    kernel = group_linear(
+        parts, K, count, "float32", "float32", machine.isa, "a16", ROWS[kind], True, "float16"
     )
-    y = run(machine, kernel, given, packed, residual, m, n)
-    expected = exact @ weight.T + residual
-    # Activations in 16 bits: half a step of the largest of a row bounds every group's.
-    step = np.abs(exact).max(1, keepdims=True) / 32000
-    bound = 3e-6 * (np.abs(exact) @ np.abs(weight).T + 1) + step * np.abs(weight).sum(1)
-    np.testing.assert_array_less(np.abs(y - expected), bound)
+    packed = [tensor for weight in weights for tensor in weight.packed(machine)]
+    values = np.concatenate([weight.values for weight in weights]).astype("float64")
+    y, expected = check(machine, kernel, [*given, *packed], values, exact, n)
+    bound = np.concatenate([weight.error_bound(exact, 32000) for weight in weights], axis=1)
+    np.testing.assert_array_less(np.abs(y - expected), 3 * bound + 3e-6)
 
 
 @pytest.mark.parametrize("m", [1, 11])
 @pytest.mark.parametrize("kind", list(ROWS))
 def test_float(machine, rng, kind, m):
-    n, k = N, K
-    given, exact = rows(rng, kind, m, k)
-    weight = rng.standard_normal((n, k)).astype("float32")
-    packed = np.zeros((float_blocks(n), k, 16), "float32")
-    machine(repack_float(n, k, "float32"), weight, packed)
-    residual = rng.standard_normal((m, n)).astype("float32")
+    given, exact = rows(rng, kind, m, K)
+    weight = rng.standard_normal((N, K)).astype("float32")
+    packed = np.zeros((float_blocks(N), K, 16), "float32")
+    machine(repack_float(N, K, "float32"), weight, packed)
     count = 1 if m == 1 else None
     kernel = float_linear(
-        n, k, count, "float32", "float32", "float32", machine.isa, ROWS[kind], True
+        N, K, count, "float32", "float32", "float32", machine.isa, ROWS[kind], True, "float16"
     )
-    y = run(machine, kernel, given, [packed], residual, m, n)
-    expected = exact @ weight.T + residual
+    y, expected = check(machine, kernel, [*given, packed], weight, exact, N)
     bound = 3e-6 * (np.abs(exact) @ np.abs(weight).T + 1)
     np.testing.assert_array_less(np.abs(y - expected), bound)

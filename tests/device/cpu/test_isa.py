@@ -10,9 +10,9 @@ from tvm.target import Target
 from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
+from mlc_llm.device.cpu.kernels.group_linear import CHUNK, Part, group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.q4_dot import CHUNK
-from mlc_llm.device.cpu.kernels.q4_linear import q4_linear
+from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing.paged_attention import describe
 
 ARM = {"kind": "llvm", "mtriple": "aarch64-linux-gnu"}
@@ -66,14 +66,20 @@ def test_tiles_fill_chunks():
     ],
     ids=["dotprod", "neon", "avx2", "avxvnni", "avx512", "vnni512", "sse"],
 )
-def test_linear_multiplies_with_the_instruction_of_the_table(target, instruction, m, activations):
+@pytest.mark.parametrize("bits", [4, 8])
+def test_linear_multiplies_with_the_instruction_of_the_table(
+    target, instruction, m, activations, bits
+):
     target = Target(target)
     row = Isa.of(target)
-    primfunc = q4_linear(64, 64, m, "float16", "float32", "float32", row, activations)
+    parts = (Part(64, Scheme(bits, "float16", 32, 2 ** (bits - 1) - 1)),)
+    primfunc = group_linear(parts, 64, m, "float32", "float32", row, activations)
     found = re.findall(instruction, compile_kernels(primfunc, target).mod.inspect_source("asm"))
-    # A step of the loop over groups: eight vectors of codes for every vector of rows and token.
+    # A step of the loop over groups: eight vectors of codes for every vector of rows and token,
+    # twice where a whole byte is multiplied as two nibbles.
+    digits = 1 if bits == 4 or row.dot.whole_bytes else 2
     vectors = max(2, 32 // row.lanes) if m == 1 else max(2, 16 // row.lanes)
-    assert len(found) >= 0.8 * 8 * vectors * (2 if m == 1 else row.tile)
+    assert len(found) >= 0.8 * 8 * digits * vectors * (2 if m == 1 else row.tile)
 
 
 def test_attention_compiles_for_arm():

@@ -1,0 +1,49 @@
+"""Which schemes the kernels that GPUs share take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.compile.gpu.schemes import has_scheme
+from mlc_llm.errors import CompileError
+from mlc_llm.plugin import Scheme
+from mlc_llm.quantization import PLANS
+
+Q4 = Scheme(4, "float16", group=32, zero=7)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_every_named_plan_is_taken(plan: str) -> None:
+    assert all(map(has_scheme, PLANS[plan].all_schemes()))
+
+
+def test_any_zero_and_any_whole_words_are_taken() -> None:
+    assert has_scheme(replace(Q4, zero=8))
+    assert has_scheme(Scheme(5, "float32", group=12, layout="columns"))
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        Scheme(1, "float16", group=32),
+        Scheme(9, "float16", group=3),
+        Scheme(4, "float16", group=20),  # ends within a word
+        Scheme(3, "float16", group=32),
+        Scheme(16, "float32"),
+    ],
+    ids=str,
+)
+def test_others_are_refused(scheme: Scheme) -> None:
+    assert not has_scheme(scheme)
+    with pytest.raises(CompileError, match="no kernels"):
+        weight_of(scheme, 64)
+
+
+def test_asking_does_not_import_tvm() -> None:
+    code = "import sys, mlc_llm.compile.gpu.schemes; sys.exit('tvm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
