@@ -22,12 +22,14 @@ from benchmarks.shapes import SHAPES
 from mlc_llm.config import ModelFile
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import folder_plan
 
 
 def spec_of(shape: str, quantization: str, opt: str = "") -> ModelSpec:
     """The spec of a random model of that shape."""
     model = ModelFile.model_validate(chat_config(SHAPES[shape], quantization))
-    return ModelSpec.of(model, default_registry().architecture(model.model_type), opt)
+    architecture = default_registry().architecture(model.model_type)
+    return ModelSpec.of(model, architecture, folder_plan(model), opt)
 
 
 def compile_in_child(spec: ModelSpec, output: Path, device: str = "cpu") -> float:

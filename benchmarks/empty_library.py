@@ -19,6 +19,7 @@ from mlc_llm.compile.build import lower, write_library
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.registry import default_registry
+from mlc_llm.quantization import folder_plan
 from mlc_llm.weights.folder import ModelFolder
 
 
@@ -56,7 +57,9 @@ def compile_empty_library(model: Path, output: Path) -> None:
     architecture = registry.architecture(config.model_type)
     device = registry.device("cpu")
     target = device.target()
-    module = lower(ModelSpec.of(config, architecture, ""), architecture, device, target)
+    module = lower(
+        ModelSpec.of(config, architecture, folder_plan(config)), architecture, device, target
+    )
     write_library(without_kernels(module), target, find_compiler(), output)
 
 

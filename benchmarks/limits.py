@@ -32,7 +32,8 @@ from typing import Any
 from benchmarks.child import ROOT
 from benchmarks.contestants import prepare
 from benchmarks.shapes import SHAPES, LlamaShape
-from mlc_llm.quantization.scheme import Scheme, scheme
+from mlc_llm.plugin import Scheme
+from mlc_llm.quantization import plan
 
 GB = 1e9
 KV_BYTES = 2
@@ -72,12 +73,11 @@ def token_bytes(shape: LlamaShape, kind: Scheme, context: int) -> float:
 
     Args:
         shape: the model's shape.
-        kind: how its weights are stored: 4-bit codes and float16 scales.
+        kind: how its weights are stored.
         context: tokens before it.
     """
-    scale = 2 if kind.model_dtype == "float16" else 4
-    weight = kind.bits / 8 + (scale / kind.group_size if kind.kind == "group" else 0)
-    return shape.linear_parameters * weight + context * shape.kv_elements * KV_BYTES
+    weights = shape.linear_parameters * kind.bits_per_weight / 8
+    return weights + context * shape.kv_elements * KV_BYTES
 
 
 def bandwidth(task: Task) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def bandwidth(task: Task) -> dict[str, Any]:
     answer = task.run("decode")
     reads = [before, read_bandwidth(task.threads)]
     # The context grows while the tokens come; the median run is in its middle.
-    nbytes = token_bytes(task.shape, scheme("q4f16_1"), task.prompt + 24)
+    nbytes = token_bytes(task.shape, plan("q4f16_1").linear, task.prompt + 24)
     reached = nbytes / answer["seconds_per_token"]
     return {
         "tokens_per_second": 1 / answer["seconds_per_token"],

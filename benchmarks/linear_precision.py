@@ -21,13 +21,14 @@ import tvm
 
 from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.features import host_target
+from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear, packed_shapes, repack
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.kernels.q4_linear import q4_blocks, q4_groups, q4_linear, repack_q4
-from mlc_llm.quantization import scheme
+from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.quantization.packing import dequantize, quantize
 
 SHAPES = {"2048 x 2048": (2048, 2048), "2048 x 5632": (2048, 5632), "4096 x 14336": (4096, 14336)}
 TOKENS = 16
+Q4 = Scheme(4, "float16", 32, 7)
 
 Floats = npt.NDArray[np.float32]
 
@@ -68,37 +69,27 @@ class Layer:
     """
 
     def __init__(self, rows: int, columns: int, random: np.random.Generator) -> None:
-        self.rows, self.columns = rows, columns
+        self.columns = columns
+        self.part = Part(rows, Q4)
         self.target = tvm.target.Target(dict(host_target()))
-        stored = scheme("q4f16_1")
-        codes, scales = quantize(random.standard_normal((rows, columns), np.float32), stored)
-        self.weight = dequantize(codes, scales, columns, stored).astype(np.float64)
-        shape = (q4_blocks(rows), q4_groups(columns))
-        self.packed = (
-            tvm.runtime.empty((*shape, 4, 64), "uint8"),
-            tvm.runtime.empty((*shape, 16), "float16"),
-        )
-        repack = compile_kernels(repack_q4(rows, columns, "float16"), self.target)
-        stored_tensors = [tvm.runtime.tensor(array) for array in (codes, scales)]
-        repack["repack_q4"](*stored_tensors, *self.packed)
+        stored = quantize(random.standard_normal((rows, columns), np.float32), Q4)
+        self.weight = dequantize(stored, columns, Q4).astype(np.float64)
+        self.packed = [tvm.runtime.empty(*each) for each in packed_shapes(self.part, columns)]
+        self._run(repack(self.part, columns), *map(tvm.runtime.tensor, stored), *self.packed)
 
     def __call__(self, x: Floats, activations: str) -> Floats:
         """x (tokens, columns) times the weights, by the kernel for many tokens."""
-        kernel = q4_linear(
-            self.rows,
-            self.columns,
-            None,
-            "float16",
-            "float32",
-            "float32",
-            Isa.of(self.target),
-            activations,
+        isa = Isa.of(self.target)
+        kernel = group_linear(
+            (self.part,), self.columns, None, "float32", "float32", isa, activations
         )
-        built = compile_kernels(kernel, self.target)[kernel.attrs["global_symbol"]]
-        y = tvm.runtime.empty((len(x), self.rows), "float32")
-        built(tvm.runtime.tensor(x), *self.packed, y)
+        y = tvm.runtime.empty((len(x), len(self.weight)), "float32")
+        self._run(kernel, tvm.runtime.tensor(x), *self.packed, y)
         result: Floats = y.numpy()
         return result
+
+    def _run(self, kernel: tvm.tirx.PrimFunc, *arguments: tvm.runtime.Tensor) -> None:
+        compile_kernels(kernel, self.target)[kernel.attrs["global_symbol"]](*arguments)
 
 
 def measure(name: str, random: np.random.Generator) -> Iterator[Sequence[str]]:

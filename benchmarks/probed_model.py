@@ -13,9 +13,11 @@ import tvm
 
 from mlc_llm.compile import compile_library
 from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.model.module import named_parameters
+from mlc_llm.model.stored import stored_weights
 from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.registry import default_registry
-from mlc_llm.quantization import scheme
+from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
@@ -45,7 +47,7 @@ class ProbedModel:
         device = registry.device("cpu")
         folder = ModelFolder.open(path)
         architecture = registry.architecture(folder.config.model_type)
-        spec = ModelSpec.of(folder.config, architecture, opt)
+        spec = ModelSpec.of(folder.config, architecture, folder_plan(folder.config), opt)
         compile_library(spec, architecture, device, device.target(), library)
         compiled = CompiledLibrary(library, tvm.cpu())
         window = Window.choose(folder.config, compiled.metadata)
@@ -106,14 +108,16 @@ def dequantized_folder(path: Path, output: Path) -> Path:
 
 def _tensors(folder: ModelFolder) -> Iterator[tuple[str, npt.NDArray[np.generic]]]:
     """The folder's tensors, dequantised where they are quantised."""
-    stored = scheme(folder.config.quantization)
+    plan = folder_plan(folder.config)
     architecture = default_registry().architecture(folder.config.model_type)
     config = architecture.config(folder.config.architecture_config)
-    module = architecture.module(config, stored.model_dtype)
-    for name, parameter in module.named_parameters():
-        stem = name.removesuffix(".weight")
-        if f"{stem}.q_weight" in folder.manifest.tensors:
-            codes, scales = folder.read(f"{stem}.q_weight"), folder.read(f"{stem}.q_scale")
-            yield name, dequantize(codes, scales, parameter.shape[-1], stored)
-        else:
+    module = architecture.module(config)
+    weights = {weight.name: weight for weight in stored_weights(module, plan)}
+    for name in named_parameters(module):
+        weight = weights.get(name)
+        if weight is None or weight.parts[0][1].is_float:
             yield name, folder.read(name)
+        else:
+            [(_, scheme)] = weight.parts
+            stored = [folder.read(tensor.name) for tensor in weight.tensors]
+            yield name, dequantize(stored, weight.columns, scheme)

@@ -20,13 +20,13 @@ from benchmarks.byte_tokenizer import BOS, write_tokenizer
 from benchmarks.new_folder import new_folder
 from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.quantization.scheme import QUANTIZATIONS, Scheme, scheme
+from mlc_llm.plugin import Plan, Scheme
+from mlc_llm.plugin.scheme import stored_tensors
+from mlc_llm.quantization import PLANS, plan
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
 
 WEIGHT_STD = 0.02
-CODE_STD = 4.3
-"""Standard deviation of a uniform code between 0 and 14."""
 
 
 def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
@@ -83,37 +83,50 @@ def norms(shape: LlamaShape) -> Iterator[str]:
     yield "model.norm.weight"
 
 
-def random_codes(rng: np.random.Generator, kind: Scheme, rows: int, columns: int) -> np.ndarray:
-    """Random 4-bit codes between 0 and 14, packed: uint32 of shape (rows, words)."""
-    nibbles = rng.integers(0, 15, (2, rows, kind.words(columns) * 4), dtype=np.uint8)
-    packed: np.ndarray = nibbles[0] | nibbles[1] << 4
-    return packed.view(np.uint32)
+def random_words(rng: np.random.Generator, scheme: Scheme, count: int) -> np.ndarray:
+    """Words of random codes, spread evenly around the code that stands for 0."""
+    most = 2 * scheme.zero if scheme.zero is not None else 2**scheme.bits - 1
+    words = np.zeros(count, np.uint32)
+    for place in range(scheme.codes_per_word):
+        codes = rng.integers(0, most, count, np.uint32, endpoint=True)
+        words |= codes << np.uint32(place * scheme.bits)
+    return words
 
 
 def write_matrix(
-    writer: ShardWriter, rng: np.random.Generator, kind: Scheme, name: str, rows: int, columns: int
+    writer: ShardWriter,
+    rng: np.random.Generator,
+    scheme: Scheme,
+    name: str,
+    rows: int,
+    columns: int,
 ) -> None:
-    """Write a random matrix: its codes and scales, or its values where it is not quantised."""
-    if kind.kind == "none":
-        values = rng.standard_normal((rows, columns), np.float32) * np.float32(WEIGHT_STD)
-        values = values.astype(kind.model_dtype, copy=False)
-        writer.add(f"{name}.weight", values.shape, kind.model_dtype, [values])
-        return
-    codes = random_codes(rng, kind, rows, columns)
-    writer.add(f"{name}.q_weight", codes.shape, "uint32", [codes])
-    scales = rng.uniform(0.5, 1.5, (rows, kind.groups(columns))) * (WEIGHT_STD / CODE_STD)
-    scales = scales.astype(kind.model_dtype)
-    writer.add(f"{name}.q_scale", scales.shape, kind.model_dtype, [scales])
+    """Write a random matrix as a scheme stores it."""
+    most = 2**scheme.bits - 1
+    step = WEIGHT_STD * 12**0.5 / most  # the standard deviation of even codes is most / sqrt(12)
+    for tensor in stored_tensors(f"{name}.weight", ((rows, scheme),), columns):
+        height, width = map(int, tensor.shape)
+        if tensor.name.endswith(".q_weight"):
+            values = random_words(rng, scheme, height * width).reshape(height, width)
+        elif tensor.name.endswith(".q_scale"):
+            values = rng.uniform(0.5, 1.5, (height, width)) * step
+        elif tensor.name.endswith(".q_min"):
+            values = rng.uniform(0.5, 1.5, (height, width)) * (-step * most / 2)
+        else:
+            values = rng.standard_normal((height, width), np.float32) * np.float32(WEIGHT_STD)
+        values = values.astype(tensor.dtype, copy=False)
+        writer.add(tensor.name, values.shape, tensor.dtype, [values])
 
 
-def write_tensors(writer: ShardWriter, shape: LlamaShape, kind: Scheme, seed: int) -> None:
+def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int) -> None:
     """Write every parameter, one tensor in memory at a time."""
     rng = np.random.default_rng(seed)
     for name, rows, columns in matrices(shape):
-        write_matrix(writer, rng, kind, name, rows, columns)
+        [scheme] = plan.schemes(f"{name}.weight", embedding=name == "model.embed_tokens")
+        write_matrix(writer, rng, scheme, name, rows, columns)
     for name in norms(shape):
-        ones = np.ones(shape.hidden, kind.model_dtype)
-        writer.add(name, ones.shape, kind.model_dtype, [ones])
+        ones = np.ones(shape.hidden, plan.dtype)
+        writer.add(name, ones.shape, plan.dtype, [ones])
 
 
 def write_random_model(
@@ -124,13 +137,13 @@ def write_random_model(
     Args:
         shape: the model's shape.
         output: the folder, which must not exist.
-        quantization: 4 bits in groups, or none.
+        quantization: the quantisation's name.
         seed: of the random weights.
     """
-    kind = scheme(quantization)
+    stored = plan(quantization)
     with new_folder(output) as partial:
         with ShardWriter(partial) as writer:
-            write_tensors(writer, shape, kind, seed)
+            write_tensors(writer, shape, stored, seed)
             manifest = writer.finish({"ParamSize": len(list(matrices(shape)))})
         (partial / MANIFEST_FILE).write_bytes(manifest.dump())
         config = json.dumps(chat_config(shape, quantization), indent=2)
@@ -143,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=sorted(SHAPES))
     parser.add_argument("output", type=Path)
-    parser.add_argument("--quantization", choices=sorted(QUANTIZATIONS), default="q4f16_1")
+    parser.add_argument("--quantization", choices=sorted(PLANS), default="q4f16_1")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(
