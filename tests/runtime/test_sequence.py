@@ -100,6 +100,10 @@ class Pages(RuleBasedStateMachine):
     def grow(self, which: int, count: int) -> None:
         held = self.held[which]
         before, tokens = len(held), [*range(self.next, self.next + count)]
+        if before + count > PAGE * PAGES:
+            with pytest.raises(ValueError, match="longer than the cache's 48"):
+                append(held, tokens)
+            return
         try:
             append(held, tokens)
         except OutOfPages:
