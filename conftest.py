@@ -236,8 +236,8 @@ def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
     def make(folder: Path, opt: str = "", deterministic: bool = False) -> Path:
         from mlc_llm.compile import compile_library
         from mlc_llm.plugin import ModelSpec
-        from mlc_llm.plugin.registry import default_registry
         from mlc_llm.quantization import folder_plan
+        from mlc_llm.registry.registry import default_registry
         from mlc_llm.weights.folder import ModelFolder
 
         config = ModelFolder.open(folder).config

@@ -21,8 +21,8 @@ from benchmarks.random_model import chat_config
 from benchmarks.shapes import SHAPES
 from mlc_llm.config import ModelFile
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.registry import default_registry
 
 
 def spec_of(shape: str, quantization: str, opt: str = "") -> ModelSpec:

@@ -18,8 +18,8 @@ from tvm import tirx
 from mlc_llm.compile.build import lower, write_library
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 
 

@@ -107,7 +107,7 @@ def print_read_bandwidth(threads: int) -> None:
     """Print what :func:`read_bandwidth` returns."""
     from mlc_llm.cli.bench.peaks import READ_BYTES, compiled_kernels
     from mlc_llm.device.cpu.peaks import run_kernels
-    from mlc_llm.plugin.registry import default_registry
+    from mlc_llm.registry.registry import default_registry
 
     library = compiled_kernels(default_registry().device("cpu").target())
     print(run_kernels(library, threads, READ_BYTES).read)

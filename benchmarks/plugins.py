@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.startup import report
 
 NAMES = """
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 registry = Registry()
 for kind in ("device", "library provider", "conversation template", "architecture"):
     registry.names(kind)

@@ -16,9 +16,9 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.model.module import named_parameters
 from mlc_llm.model.stored import stored_weights
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.packing import dequantize
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache

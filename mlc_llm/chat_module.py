@@ -22,7 +22,7 @@ from mlc_llm.chat.turn import Event
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.generation import GenerationResult
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.turns import Turns

@@ -25,7 +25,7 @@ def run(code: str) -> str:
     [
         "mlc_llm",
         "mlc_llm.plugin",
-        "mlc_llm.plugin.registry",
+        "mlc_llm.registry.registry",
         "mlc_llm.config",
         "mlc_llm.callback",
         "mlc_llm.chat_module",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from mlc_llm import ConvConfig
 from mlc_llm.conversation import Conversation
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.tokenizer import Tokenizer, load_tokenizer
 
 SYSTEM = "Be brief."

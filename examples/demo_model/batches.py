@@ -13,7 +13,7 @@ import numpy as np
 
 from examples.demo_model.corpus import Dialogue, Sample, samples
 from mlc_llm.conversation import Conversation, Message
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.tokenizer import Tokenizer, load_tokenizer
 
 LENGTHS = (40, 64, 96, 144, 208, 288, 384, 512)

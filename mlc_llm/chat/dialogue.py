@@ -16,7 +16,7 @@ from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin.model_library import config_of
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.generation import Answer, GenerationResult
 from mlc_llm.runtime.window import Window
 

@@ -11,10 +11,10 @@ from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig
 from mlc_llm.library.record import read_record
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import LibraryRequest, ModelSpec
-from mlc_llm.plugin.choice import AUTO, Choice, choose_device
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
+from mlc_llm.registry.choice import AUTO, Choice, choose_device
+from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.tensor_limit import require_parameters

@@ -9,7 +9,7 @@ from mlc_llm.chat.history import Room
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.runtime.threads import thread_count
 

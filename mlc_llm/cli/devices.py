@@ -10,9 +10,9 @@ import click
 
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin.choice import choose_device, sentence
 from mlc_llm.plugin.device import Adapter
-from mlc_llm.plugin.probing import probe_all
+from mlc_llm.registry.choice import choose_device, sentence
+from mlc_llm.registry.probing import probe_all
 
 
 @click.command(name="devices")

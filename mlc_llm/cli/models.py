@@ -11,9 +11,9 @@ import click
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import PluginError
 from mlc_llm.plugin import Plan
-from mlc_llm.plugin.discovery import ARCHITECTURE
-from mlc_llm.plugin.registry import Registry, default_registry
 from mlc_llm.quantization import PLANS
+from mlc_llm.registry.discovery import ARCHITECTURE
+from mlc_llm.registry.registry import Registry, default_registry
 
 
 @click.command(name="models")

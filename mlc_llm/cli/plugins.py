@@ -9,7 +9,7 @@ import logging
 import click
 
 from mlc_llm.cli.table import show_table
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 
 @click.command(name="plugins")
@@ -38,7 +38,7 @@ def command(as_json: bool) -> None:
 
 
 def _state(entry: object) -> str:
-    from mlc_llm.plugin.registry import PluginEntry
+    from mlc_llm.registry.registry import PluginEntry
 
     assert isinstance(entry, PluginEntry)
     return entry.state if entry.active else "left out"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from mlc_llm.plugin.child import hidden
+from mlc_llm.registry.child import hidden
 
 
 def prepare_to_run(allow_prebuilt: bool) -> None:

@@ -10,8 +10,8 @@ import click
 
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import MLCError
-from mlc_llm.plugin.discovery import TEMPLATE
-from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.registry.discovery import TEMPLATE
+from mlc_llm.registry.registry import Registry, default_registry
 
 
 @click.command(name="templates")

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from mlc_llm.errors import MLCError
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.child import exit_with_parent, hidden
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.child import exit_with_parent, hidden
+from mlc_llm.registry.registry import default_registry
 
 
 def run(job: Path) -> None:

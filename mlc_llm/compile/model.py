@@ -7,10 +7,10 @@ from pathlib import Path
 
 from mlc_llm.compile.build import compile_library
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.choice import choose_device
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
+from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.source import resolve_model
 

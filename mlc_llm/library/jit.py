@@ -23,11 +23,11 @@ from mlc_llm.errors import CompileError, PluginError
 from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.record import check_file, read_record
 from mlc_llm.plugin.architecture import Architecture
-from mlc_llm.plugin.child import Outcome, python_command, python_environment, run_child
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
-from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.registry.child import Outcome, python_command, python_environment, run_child
+from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.version import __version__, tvm_version
 
 logger = logging.getLogger("mlc_llm")

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlc_llm.library.record import check_file
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
-from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.registry.registry import Registry, default_registry
 
 ALLOW_VARIABLE = "MLC_LLM_ALLOW_PREBUILT"
 SUFFIXES = (".so", ".dylib", ".dll")

@@ -13,7 +13,6 @@ from pydantic import ValidationError
 from mlc_llm.errors import LibraryError
 from mlc_llm.library.object_file import object_problem
 from mlc_llm.plugin.device import Device
-from mlc_llm.plugin.entry import describe
 from mlc_llm.plugin.model_library import (
     RECORD_BEGIN,
     RECORD_END,
@@ -21,6 +20,7 @@ from mlc_llm.plugin.model_library import (
     LibraryRecord,
     LibraryRequest,
 )
+from mlc_llm.registry.entry import describe
 from mlc_llm.version import tvm_version
 
 MAX_RECORD_BYTES = 1 << 20

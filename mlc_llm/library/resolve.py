@@ -9,7 +9,7 @@ from mlc_llm.errors import LibraryError
 from mlc_llm.library.record import check_file, refusal
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
-from mlc_llm.plugin.registry import Answer, Registry, State, default_registry
+from mlc_llm.registry.registry import Answer, Registry, State, default_registry
 
 logger = logging.getLogger("mlc_llm")
 

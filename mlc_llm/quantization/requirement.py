@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin.choice import Choice
 from mlc_llm.plugin.scheme import Plan
 from mlc_llm.quantization.plans import PLANS
+from mlc_llm.registry.choice import Choice
 
 
 def require_float16(plan: Plan, chosen: Choice) -> None:

@@ -14,9 +14,9 @@ from mlc_llm.errors import ConfigError, MLCError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import Availability, Device
-from mlc_llm.plugin.choice import AUTO, parse_device
-from mlc_llm.plugin.probing import probe_here
 from mlc_llm.quantization import PLANS
+from mlc_llm.registry.choice import AUTO, parse_device
+from mlc_llm.registry.probing import probe_here
 from mlc_llm.testing.reference import LlamaReference, Logits
 from mlc_llm.testing.registry import registry_of
 from mlc_llm.testing.suite import Suite

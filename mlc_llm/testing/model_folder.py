@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.plugin import Plan
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 from mlc_llm.weights.atomic import write_atomically
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]

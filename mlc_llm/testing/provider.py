@@ -13,8 +13,8 @@ from mlc_llm.device.cpu import CPU
 from mlc_llm.library.record import check_file
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import Device, Found, LibraryRequest, NotFound
-from mlc_llm.plugin.registry import Registry
-from mlc_llm.plugin.validation import DEFAULT_ORDER
+from mlc_llm.registry.registry import Registry
+from mlc_llm.registry.validation import DEFAULT_ORDER
 from mlc_llm.testing.registry import registry_of
 from mlc_llm.testing.suite import Suite
 from mlc_llm.testing.workbench import Workbench

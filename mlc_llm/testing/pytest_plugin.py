@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from mlc_llm.errors import MLCError
-from mlc_llm.plugin.discovery import ARCHITECTURE, DEVICE, LIBRARY, TEMPLATE, Kind
-from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.registry.discovery import ARCHITECTURE, DEVICE, LIBRARY, TEMPLATE, Kind
+from mlc_llm.registry.registry import Registry, default_registry
 
 OPTIONS: dict[str, Kind] = {
     "device": DEVICE,

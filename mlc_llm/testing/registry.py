@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from mlc_llm.plugin.discovery import (
+from mlc_llm.registry.discovery import (
     ARCHITECTURE,
     DEVICE,
     LIBRARY,
@@ -19,7 +19,7 @@ from mlc_llm.plugin.discovery import (
     canonical,
     discover,
 )
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 
 IN_MEMORY = "in-memory"
 """The distribution that the plugins of :func:`registry_of` seem to come from."""

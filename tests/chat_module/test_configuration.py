@@ -18,8 +18,8 @@ from mlc_llm.errors import (
     TemplateError,
 )
 from mlc_llm.plugin import ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.threads import thread_count
 
 from .conftest import CHAT, Loader

@@ -82,7 +82,7 @@ class TestHooks:
     def test_providers_are_told(
         self, folder: Path, library: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from mlc_llm.plugin.registry import Registry
+        from mlc_llm.registry.registry import Registry
 
         told: list[tuple[str, dict[str, Any]]] = []
         monkeypatch.setattr(

@@ -19,8 +19,8 @@ from mlc_llm.cli.doctor.finding import Check, Finding, Status, run_checks
 from mlc_llm.errors import ConfigError
 from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import Adapter, Availability
-from mlc_llm.plugin.child import Outcome
-from mlc_llm.plugin.registry import Registry, default_registry
+from mlc_llm.registry.child import Outcome
+from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.runtime.threads import thread_count
 
 CLI = Callable[..., Any]

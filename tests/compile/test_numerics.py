@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from mlc_llm.config import ChatConfig
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
 

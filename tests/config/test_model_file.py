@@ -12,7 +12,7 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 from .values import FILE, TEMPLATE, model_file, written
 

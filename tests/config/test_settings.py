@@ -14,7 +14,7 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import MLCError, TemplateError
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 from .values import CHAT, CONV, FILE, GENERATION, TEMPLATE, model_file, settings_of
 

@@ -13,7 +13,7 @@ from mlc_llm import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import ConfigError
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 TEMPLATE = {
     "name": "plain",

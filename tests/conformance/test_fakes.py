@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.choice import choose_device
+from mlc_llm.registry.choice import choose_device
 from mlc_llm.testing import (
     FAKE_TEMPLATE,
     FakeArchitecture,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 from mlc_llm.testing import FAKE_TEMPLATE, TemplateConformance
 
 OWN = Registry(allowed=[])

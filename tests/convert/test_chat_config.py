@@ -16,7 +16,7 @@ from mlc_llm.errors import (
     TokenizerError,
 )
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n"
 

@@ -14,7 +14,7 @@ from examples.demo_model.batches import LENGTHS, Encoder, Sequence, pool
 from examples.demo_model.corpus import Dialogue, Turn, samples
 from examples.demo_model.vocabulary import SIZE, train_tokenizer
 from mlc_llm.conversation import Conversation
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.tokenizer import load_tokenizer
 
 

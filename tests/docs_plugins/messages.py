@@ -38,7 +38,7 @@ REASON_FUNCTIONS = {
     "mlc_llm/library/object_file.py": {"object_problem"},
     "mlc_llm/library/jit.py": {"_problem", "_failure"},
     "mlc_llm/device/cpu/__init__.py": {"mismatch"},
-    "mlc_llm/plugin/probing.py": {"_read"},
+    "mlc_llm/registry/probing.py": {"_read"},
 }
 """Functions that return a reason, which becomes a part of a message elsewhere."""
 

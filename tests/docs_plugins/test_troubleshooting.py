@@ -208,13 +208,13 @@ def damaged_manifest(tmp_path: Path) -> None:
 
 
 def unknown_device(tmp_path: Path) -> None:
-    from mlc_llm.plugin.choice import choose_device
+    from mlc_llm.registry.choice import choose_device
 
     choose_device("cpuu")
 
 
 def missing_index(tmp_path: Path) -> None:
-    from mlc_llm.plugin.choice import choose_device
+    from mlc_llm.registry.choice import choose_device
 
     choose_device("cpu:7")
 
@@ -240,8 +240,8 @@ def unknown_quantization(tmp_path: Path) -> None:
 
 def scheme_without_kernels(tmp_path: Path) -> None:
     from mlc_llm.plugin import Plan, Scheme
-    from mlc_llm.plugin.choice import choose_device
     from mlc_llm.quantization.requirement import require_plan
+    from mlc_llm.registry.choice import choose_device
 
     wide = Scheme(4, "float16", group=128, zero=7)
     plan = Plan(name="wide", dtype="float16", linear=wide, embedding=wide)

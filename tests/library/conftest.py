@@ -13,8 +13,8 @@ import pytest
 
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import LibraryRecord, LibraryRequest, ModelSpec
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import plan
+from mlc_llm.registry.registry import Registry
 from mlc_llm.version import tvm_version
 
 SPEC = ModelSpec(architecture="llama", shape={"hidden_size": 64}, plan=plan("q4f16_1"))

@@ -22,15 +22,15 @@ from mlc_llm.library.jit import JITProvider, source_digest
 from mlc_llm.library.record import read_record
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import plan
+from mlc_llm.registry.registry import Registry
 
 MakeRequest = Callable[..., LibraryRequest]
 MakeProvider = Callable[..., JITProvider]
 
 WORKER = """
 import json, os, pathlib, sys
-from mlc_llm.plugin.child import exit_with_parent
+from mlc_llm.registry.child import exit_with_parent
 from mlc_llm.plugin.model_library import LibraryRecord
 exit_with_parent()
 mode, folder, head = sys.argv[1], pathlib.Path(sys.argv[2]), bytes.fromhex(sys.argv[3])
@@ -76,7 +76,7 @@ import logging, pathlib, sys
 from mlc_llm.library.cache import LibraryCache
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 spec = ModelSpec.model_validate_json(sys.argv[1])
 target = {"kind": "llvm", "mcpu": "x86-64-v3"}

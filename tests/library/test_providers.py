@@ -14,7 +14,7 @@ from mlc_llm.library.file import FileProvider
 from mlc_llm.library.prebuilt import MAX_FILES, PrebuiltProvider, candidates
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, NotFound
-from mlc_llm.plugin.registry import Registry, State
+from mlc_llm.registry.registry import Registry, State
 
 Write = Callable[..., Path]
 MakeRequest = Callable[..., LibraryRequest]

@@ -16,8 +16,8 @@ from mlc_llm.errors import LibraryError
 from mlc_llm.library.record import check_file, check_record, read_record
 from mlc_llm.plugin import LibraryRecord, LibraryRequest, ModelSpec
 from mlc_llm.plugin.model_library import RECORD_BEGIN, RECORD_END
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import plan
+from mlc_llm.registry.registry import Registry
 
 Write = Callable[..., Path]
 MakeRequest = Callable[..., LibraryRequest]

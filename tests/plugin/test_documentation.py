@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlc_llm.plugin import hookspecs
-from mlc_llm.plugin.discovery import KINDS
-from mlc_llm.plugin.registry import Registry, State
+from mlc_llm.registry.discovery import KINDS
+from mlc_llm.registry.registry import Registry, State
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted((ROOT / "docs" / "plugins").glob("*.md"))

@@ -8,10 +8,10 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter
-from mlc_llm.plugin.choice import Choice
 from mlc_llm.plugin.scheme import Plan, Scheme
 from mlc_llm.quantization import PLANS
 from mlc_llm.quantization.requirement import require_float16, require_schemes
+from mlc_llm.registry.choice import Choice
 from mlc_llm.testing import FakeDevice
 
 

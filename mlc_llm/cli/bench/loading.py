@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.config import ChatConfig
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 
 @contextmanager

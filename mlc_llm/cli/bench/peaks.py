@@ -20,7 +20,7 @@ from mlc_llm.device.cpu.peaks import run_kernels
 from mlc_llm.errors import CompileError
 from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.jit import source_digest
-from mlc_llm.plugin.child import python_command, python_environment, run_child
+from mlc_llm.registry.child import python_command, python_environment, run_child
 from mlc_llm.runtime.memory import available_memory
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.version import tvm_version

@@ -15,7 +15,7 @@ import click
 from mlc_llm.cache_root import CACHE_VARIABLE, cache_root
 from mlc_llm.cli.doctor.finding import Check, Finding, Status, run_checks
 from mlc_llm.cli.table import show_table
-from mlc_llm.plugin.registry import default_registry
+from mlc_llm.registry.registry import default_registry
 
 
 @click.command(name="doctor")

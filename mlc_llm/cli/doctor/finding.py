@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from mlc_llm.errors import MLCError
-from mlc_llm.plugin.entry import describe
+from mlc_llm.registry.entry import describe
 
 logger = logging.getLogger("mlc_llm")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.cli.doctor.storage import writable_finding
-from mlc_llm.plugin.entry import describe
+from mlc_llm.registry.entry import describe
 
 
 def check_hub(online: bool) -> Iterator[Finding]:

@@ -12,9 +12,9 @@ from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import HubError, MLCError
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
-from mlc_llm.plugin.choice import choose_device
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder

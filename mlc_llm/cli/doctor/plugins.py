@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.errors import DeviceError, MLCError
-from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.device import Availability
-from mlc_llm.plugin.discovery import OWN_DISTRIBUTIONS, PLUGINS_VARIABLE, canonical
-from mlc_llm.plugin.probing import probe_all
-from mlc_llm.plugin.registry import PluginEntry, Registry
+from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.discovery import OWN_DISTRIBUTIONS, PLUGINS_VARIABLE, canonical
+from mlc_llm.registry.probing import probe_all
+from mlc_llm.registry.registry import PluginEntry, Registry
 
 
 def check_plugins(registry: Registry) -> Iterator[Finding]:

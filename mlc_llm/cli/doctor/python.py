@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.errors import PluginError
-from mlc_llm.plugin.child import python_command
+from mlc_llm.registry.child import python_command
 from mlc_llm.runtime.threads import VARIABLES, ThreadCount, physical_cores, thread_count
 from mlc_llm.version import __version__
 

@@ -15,7 +15,7 @@ from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.library.record import read_record
 from mlc_llm.plugin.model_library import LibraryRecord, LibraryRequest
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.registry import Registry
 
 LITTLE_SPACE = 2 << 30
 """Bytes; a model of a thousand million parameters in 4 bits takes a third of it."""

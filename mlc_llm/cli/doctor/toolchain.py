@@ -12,7 +12,7 @@ from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.compile.compiler import find_compiler, how_to_get_a_compiler
 from mlc_llm.errors import CompileError
 from mlc_llm.library.cache import LIBRARY_SUFFIX
-from mlc_llm.plugin.child import Outcome, python_command, python_environment, run_child
+from mlc_llm.registry.child import Outcome, python_command, python_environment, run_child
 from mlc_llm.version import tvm_version
 
 TRIAL_MODULE = "mlc_llm.cli.doctor.trial"

@@ -6,8 +6,8 @@ import ctypes
 import json
 import sys
 
-from mlc_llm.plugin.child import exit_with_parent
-from mlc_llm.plugin.entry import describe
+from mlc_llm.registry.child import exit_with_parent
+from mlc_llm.registry.entry import describe
 
 
 def main(arguments: list[str]) -> None:

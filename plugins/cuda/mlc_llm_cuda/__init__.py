@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen
-from mlc_llm.plugin.choice import sentence
 from mlc_llm.plugin.fingerprint import describe_files, library_files
-from mlc_llm.plugin.probing import probe
+from mlc_llm.registry.choice import sentence
+from mlc_llm.registry.probing import probe
 
 if TYPE_CHECKING:
     import tvm

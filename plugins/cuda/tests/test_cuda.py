@@ -13,8 +13,8 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability, Device
-from mlc_llm.plugin.probing import probe
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.probing import probe
+from mlc_llm.registry.registry import Registry
 
 DRIVER = """
 #include <stdio.h>

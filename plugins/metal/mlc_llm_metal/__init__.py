@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability, Device, DeviceCodegen
-from mlc_llm.plugin.choice import sentence
-from mlc_llm.plugin.probing import probe
+from mlc_llm.registry.choice import sentence
+from mlc_llm.registry.probing import probe
 
 if TYPE_CHECKING:
     import tvm

@@ -11,8 +11,8 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Device
-from mlc_llm.plugin.probing import probe
-from mlc_llm.plugin.registry import Registry
+from mlc_llm.registry.probing import probe
+from mlc_llm.registry.registry import Registry
 
 
 def test_it_is_a_device() -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord, Scheme
-from mlc_llm.plugin.choice import sentence
-from mlc_llm.plugin.probing import probe
+from mlc_llm.registry.choice import sentence
+from mlc_llm.registry.probing import probe
 from mlc_llm_vulkan.adapters import NativeAdapter
 from mlc_llm_vulkan.fingerprint import fingerprint
 from mlc_llm_vulkan.loader import (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mlc_llm.plugin import Availability
-from mlc_llm.plugin.probing import probe
+from mlc_llm.registry.probing import probe
 
 # It has C++ in it, and cannot be built everywhere. In CI the tests then fail where they import it.
 INSTALLED = importlib.util.find_spec("mlc_llm_vulkan") is not None

@@ -12,8 +12,8 @@ from mlc_llm_vulkan import DEVICE
 
 from mlc_llm.compile import compile_library
 from mlc_llm.plugin import Availability, ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache

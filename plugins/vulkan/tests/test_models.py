@@ -18,8 +18,8 @@ from mlc_llm.config import ChatConfig
 from mlc_llm.device.cpu import CPU
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import Device, ModelSpec
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import folder_plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing import DeviceConformance
 from mlc_llm.weights.folder import ModelFolder

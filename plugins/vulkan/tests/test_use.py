@@ -15,7 +15,7 @@ from mlc_llm_vulkan.target import target_of
 from mlc_llm import ChatConfig, ChatModule
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability
-from mlc_llm.plugin.choice import choose_device
+from mlc_llm.registry.choice import choose_device
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -44,7 +44,7 @@ from mlc_llm.device.cpu.kernels.vector import (
     store,
 )
 from mlc_llm.device.cpu.peaks import CHAINS, WIDTH
-from mlc_llm.plugin.child import exit_with_parent
+from mlc_llm.registry.child import exit_with_parent
 
 _DOTS = (
     ("avx512vnni", "llvm.x86.avx512.vpdpbusd.512", 16),

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.child import (
+from mlc_llm.registry.child import (
     Outcome,
     hidden,
     python_command,
     python_environment,
     run_child,
 )
-from mlc_llm.plugin.probing import probe, probe_all
-from mlc_llm.plugin.registry import Registry, State
+from mlc_llm.registry.probing import probe, probe_all
+from mlc_llm.registry.registry import Registry, State
 
 Site = Any
 
@@ -245,12 +245,12 @@ class TestChild:
         fifo = tmp_path / "alive"
         os.mkfifo(fifo)
         child = (
-            "import threading\nfrom mlc_llm.plugin.child import exit_with_parent\n"
+            "import threading\nfrom mlc_llm.registry.child import exit_with_parent\n"
             f"exit_with_parent()\nheld = open({str(fifo)!r}, 'w'); held.write('up'); held.flush()\n"
             "threading.Event().wait()"
         )
         parent = (
-            "import os, sys\nfrom mlc_llm.plugin.child import run_child\n"
+            "import os, sys\nfrom mlc_llm.registry.child import run_child\n"
             f"run_child([sys.executable, '-c', {child!r}], os.environ)"
         )
         process = subprocess.Popen([sys.executable, "-c", parent])
@@ -263,10 +263,10 @@ class TestChild:
 
     def test_the_module_is_a_command(self, site: Site) -> None:
         site.install_device("dev")
-        command = python_command("mlc_llm.plugin.probing", "dev")
+        command = python_command("mlc_llm.registry.probing", "dev")
         done = subprocess.run(command, env=python_environment({}), capture_output=True, check=True)
         assert json.loads(done.stdout)["adapters"][0]["name"] == "fake"
-        unknown = python_command("mlc_llm.plugin.probing", "nope")
+        unknown = python_command("mlc_llm.registry.probing", "nope")
         done = subprocess.run(unknown, env=python_environment({}), capture_output=True, check=True)
         assert "Unknown device 'nope'" in json.loads(done.stdout)["reason"]
 

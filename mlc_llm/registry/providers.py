@@ -9,8 +9,8 @@ from typing import Any
 
 import pluggy
 
-from mlc_llm.plugin.entry import Plugin, describe
-from mlc_llm.plugin.validation import new_manager, provider_order
+from mlc_llm.registry.entry import Plugin, describe
+from mlc_llm.registry.validation import new_manager, provider_order
 
 logger = logging.getLogger("mlc_llm")
 

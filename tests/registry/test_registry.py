@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_llm.errors import DeviceError, PluginError, TemplateError
-from mlc_llm.plugin.discovery import Allowed
-from mlc_llm.plugin.registry import PluginEntry, Registry, State
+from mlc_llm.registry.discovery import Allowed
+from mlc_llm.registry.registry import PluginEntry, Registry, State
 from mlc_llm.version import INTERFACE_VERSION
 
 Site = Any
@@ -206,7 +206,7 @@ class TestBrokenPlugins:
         source = "from mlc_llm.plugin import registry\nregistry.default_registry().device('loop')"
         site.install("loop", {"devices": {"loop": "loop_module:X"}}, {"loop_module": source})
         registry = Registry()
-        monkeypatch.setattr("mlc_llm.plugin.registry._default", registry)
+        monkeypatch.setattr("mlc_llm.registry.registry._default", registry)
         with pytest.raises(PluginError, match="asks for itself"):
             registry.device("loop")
 

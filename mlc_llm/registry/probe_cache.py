@@ -23,7 +23,7 @@ from typing import Any
 
 from mlc_llm.cache_root import cache_root
 from mlc_llm.plugin.device import Device
-from mlc_llm.plugin.entry import PluginEntry, describe
+from mlc_llm.registry.entry import PluginEntry, describe
 from mlc_llm.version import __version__, tvm_version
 
 logger = logging.getLogger("mlc_llm")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
-from mlc_llm.plugin.registry import Registry
 from mlc_llm.quantization import plan
+from mlc_llm.registry.registry import Registry
 
 Site = Any
 

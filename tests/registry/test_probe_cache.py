@@ -11,11 +11,11 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import probe_cache
-from mlc_llm.plugin.choice import choose_device
 from mlc_llm.plugin.device import Availability
 from mlc_llm.plugin.fingerprint import describe_files, library_files
-from mlc_llm.plugin.probing import probe, probe_all
-from mlc_llm.plugin.registry import Registry, State
+from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.probing import probe, probe_all
+from mlc_llm.registry.registry import Registry, State
 
 Site = Any
 
@@ -65,7 +65,7 @@ class TestUnchanged:
         lab.install()
         first = lab.ask()
         started: list[Any] = []
-        monkeypatch.setattr("mlc_llm.plugin.probing.run_child", lambda *a: started.append(a))
+        monkeypatch.setattr("mlc_llm.registry.probing.run_child", lambda *a: started.append(a))
         monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))
         registry = Registry()
         assert probe("dev", registry) == first
@@ -80,14 +80,14 @@ class TestUnchanged:
         assert lab.ask() == lab.ask()
         assert lab.probes == 1
         now = probe_cache.time.time()
-        monkeypatch.setattr("mlc_llm.plugin.probe_cache.time.time", lambda: now + 61)
+        monkeypatch.setattr("mlc_llm.registry.probe_cache.time.time", lambda: now + 61)
         assert lab.ask().reason == "it is asleep"
         assert lab.probes == 2
 
     def test_a_clock_that_was_set_back(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
         lab.install()
         lab.ask()
-        monkeypatch.setattr("mlc_llm.plugin.probe_cache.time.time", lambda: 1000.0)
+        monkeypatch.setattr("mlc_llm.registry.probe_cache.time.time", lambda: 1000.0)
         lab.ask()
         assert lab.probes == 2
 
@@ -136,7 +136,7 @@ class TestChanged:
         lab.install()
         lab.ask()
         changed: Any = "9.9" if version == "__version__" else lambda: "9.9"
-        monkeypatch.setattr(f"mlc_llm.plugin.probe_cache.{version}", changed)
+        monkeypatch.setattr(f"mlc_llm.registry.probe_cache.{version}", changed)
         lab.ask()
         assert lab.probes == 2
 

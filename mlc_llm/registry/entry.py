@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from mlc_llm.errors import PluginError
-from mlc_llm.plugin.discovery import DEVICE, Candidate
-from mlc_llm.plugin.validation import validated
+from mlc_llm.registry.discovery import DEVICE, Candidate
+from mlc_llm.registry.validation import validated
 
 logger = logging.getLogger("mlc_llm")
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 
 from mlc_llm.errors import DeviceError, PluginError
 from mlc_llm.plugin.device import Adapter, Availability, Device
-from mlc_llm.plugin.discovery import DEVICE
-from mlc_llm.plugin.probing import probe
-from mlc_llm.plugin.registry import Registry, State, default_registry
+from mlc_llm.registry.discovery import DEVICE
+from mlc_llm.registry.probing import probe
+from mlc_llm.registry.registry import Registry, State, default_registry
 
 logger = logging.getLogger("mlc_llm")
 

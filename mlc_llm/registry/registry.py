@@ -19,7 +19,8 @@ import pluggy
 from mlc_llm.errors import PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
-from mlc_llm.plugin.discovery import (
+from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.registry.discovery import (
     ARCHITECTURE,
     DEVICE,
     KINDS,
@@ -32,9 +33,8 @@ from mlc_llm.plugin.discovery import (
     discover,
     find_kind,
 )
-from mlc_llm.plugin.entry import Plugin, PluginEntry, State
-from mlc_llm.plugin.providers import Answer, Providers
-from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.registry.entry import Plugin, PluginEntry, State
+from mlc_llm.registry.providers import Answer, Providers
 
 __all__ = ["Answer", "PluginEntry", "Registry", "State", "default_registry"]
 
@@ -50,7 +50,7 @@ class Registry:
     Args:
         entry_points: the plugins; by default those of the installed distributions.
         allowed: which plugins may be used, as in ``MLC_LLM_PLUGINS``; by default what that
-            variable says. See :class:`mlc_llm.plugin.discovery.Allowed`.
+            variable says. See :class:`mlc_llm.registry.discovery.Allowed`.
 
     Raises:
         PluginError: an item of ``allowed`` is malformed.

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.choice import choose_device, parse_device, sentence
-from mlc_llm.plugin.registry import Registry, State
+from mlc_llm.registry.choice import choose_device, parse_device, sentence
+from mlc_llm.registry.registry import Registry, State
 
 Site = Any
 

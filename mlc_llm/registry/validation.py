@@ -11,8 +11,8 @@ from mlc_llm.errors import PluginError, TemplateError
 from mlc_llm.plugin import hookspecs
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
-from mlc_llm.plugin.discovery import ARCHITECTURE, DEVICE, TEMPLATE, Candidate
 from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.registry.discovery import ARCHITECTURE, DEVICE, TEMPLATE, Candidate
 from mlc_llm.version import INTERFACE_VERSION
 
 DEFAULT_ORDER = 50

@@ -1,6 +1,6 @@
 """Asking a device whether it can be used here, without letting its driver take us down.
 
-A probe runs in a child process, ``python -m mlc_llm.plugin.probing NAME``, which writes one JSON
+A probe runs in a child process, ``python -m mlc_llm.registry.probing NAME``, which writes one JSON
 object on its stdout. What crashes, hangs or answers nonsense is unavailable, with that reason. A
 device that says ``probe_in_process`` is asked directly. Answers are kept as long as the registry,
 and those of a device with a fingerprint also for later processes (:mod:`.probe_cache`).
@@ -20,7 +20,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.child import (
+from mlc_llm.plugin.device import Adapter, Availability, Device
+from mlc_llm.registry.child import (
     Outcome,
     exit_with_parent,
     hidden,
@@ -28,11 +29,10 @@ from mlc_llm.plugin.child import (
     python_environment,
     run_child,
 )
-from mlc_llm.plugin.device import Adapter, Availability, Device
-from mlc_llm.plugin.discovery import DEVICE, PLUGINS_VARIABLE, UNNAMED
-from mlc_llm.plugin.entry import describe
-from mlc_llm.plugin.probe_cache import ProbeCache
-from mlc_llm.plugin.registry import Registry, State, default_registry
+from mlc_llm.registry.discovery import DEVICE, PLUGINS_VARIABLE, UNNAMED
+from mlc_llm.registry.entry import describe
+from mlc_llm.registry.probe_cache import ProbeCache
+from mlc_llm.registry.registry import Registry, State, default_registry
 
 logger = logging.getLogger("mlc_llm")
 
@@ -257,7 +257,7 @@ _ADAPTER_TYPES: Mapping[str, Any] = {
 """What arrives as it was sent; details become text."""
 
 
-_MODULE = "mlc_llm.plugin.probing"
+_MODULE = "mlc_llm.registry.probing"
 
 
 def main(arguments: list[str]) -> None:

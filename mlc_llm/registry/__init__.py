@@ -1,0 +1,1 @@
+"""The installed plugins: found, loaded, checked, probed and chosen. Nothing here imports TVM."""
