@@ -24,8 +24,7 @@ from typing import Any
 
 from mlc_llm.conversation import Message
 from mlc_llm.errors import SavedChatError
-from mlc_llm.weights.atomic import write_atomically
-from mlc_llm.weights.json_file import read_json_object
+from mlc_llm.files import read_json_object, write_atomically
 
 VERSION = 2
 _READ = (1, VERSION)

@@ -5,8 +5,9 @@ Names are imported when they are first used: importing this package does not imp
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlc_llm._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlc_llm.compile.build import compile_library
@@ -22,7 +23,4 @@ _HOMES = {
 __all__ = ["compile_library", "compile_model", "find_compiler"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mlc_llm.compile' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(__name__, _HOMES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from mlc_llm.config.numbers import (
 )
 from mlc_llm.config.overlays import ChatConfig, template_fields
 from mlc_llm.errors import ModelFolderError
+from mlc_llm.files import read_json_object
 
 logger = logging.getLogger("mlc_llm")
 
@@ -102,12 +102,7 @@ class ModelFile(BaseModel):
         Raises:
             ModelFolderError: the file is not JSON, or a field is missing or malformed.
         """
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise ModelFolderError(f"{path} is not valid JSON: {error}.") from None
-        if not isinstance(data, dict):
-            raise ModelFolderError(f"{path} holds a {type(data).__name__}, not a JSON object.")
+        data = read_json_object(path, ModelFolderError)
         try:
             loaded = cls.model_validate(data)
         except ValidationError as error:

@@ -15,13 +15,12 @@ from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.windows import Windows
 from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
+from mlc_llm.files import read_json_object, write_atomically
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
-from mlc_llm.weights.atomic import write_atomically
-from mlc_llm.weights.json_file import read_json_object
 
 GENERATION_FILE = "generation_config.json"
 

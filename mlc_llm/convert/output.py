@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.weights.atomic import write_atomically
+from mlc_llm.files import write_atomically
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
 
 STAGING_FOLDER = ".convert_weight"

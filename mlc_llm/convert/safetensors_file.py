@@ -22,7 +22,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.weights.lfs import refuse_pointer
+from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.weights.shards import widen_bfloat16
 
 LONGEST_HEADER = 100_000_000
@@ -92,7 +92,7 @@ def read_header(path: Path) -> dict[str, CheckpointTensor]:
         ConversionError: the file is missing, a Git-LFS pointer, truncated or malformed.
     """
     try:
-        refuse_pointer(path, ConversionError)
+        refuse_lfs_pointer(path, ConversionError)
         size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

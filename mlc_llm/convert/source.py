@@ -11,9 +11,9 @@ from pydantic import ValidationError
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
+from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, ModelConfig
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.weights.json_file import read_json_object
 from mlc_llm.weights.source import resolve_model
 
 CONFIG_FILE = "config.json"

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.weights.json_file import read_json_object
-from mlc_llm.weights.lfs import refuse_pointer
+from mlc_llm.files import read_json_object, refuse_lfs_pointer
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -28,7 +27,7 @@ def find_tokenizer_files(folder: Path) -> list[str]:
     """
     names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
     for name in names:
-        refuse_pointer(folder / name, ConversionError)
+        refuse_lfs_pointer(folder / name, ConversionError)
     return names
 
 

@@ -17,11 +17,11 @@ from mlc_llm.convert.progress import progress_bar
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.values import Floats, blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
+from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
 from mlc_llm.registry.registry import Registry
-from mlc_llm.weights.json_file import read_json_object
 from mlc_llm.weights.manifest import Manifest
 from mlc_llm.weights.shard_writer import ShardWriter
 from mlc_llm.weights.shards import Shards

@@ -10,12 +10,12 @@ import platform
 import struct
 from mmap import mmap
 
+from mlc_llm.files import is_lfs_pointer
+
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 MACHO_MACHINES = {0x01000007: "x86_64", 0x0100000C: "aarch64"}
 PE_MACHINES = {0x8664: "x86_64", 0xAA64: "aarch64"}
 MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
-
-LFS_POINTER = b"version https://git-lfs"
 
 
 def object_problem(data: mmap) -> str | None:
@@ -28,8 +28,8 @@ def object_problem(data: mmap) -> str | None:
         A reason such as ``"it is not a shared library"``: an LFS pointer, no object file, one for
         another system or processor, or one that is cut off.
     """
-    if data[: len(LFS_POINTER)] == LFS_POINTER:
-        return "it is a Git LFS pointer, not the file itself: run `git lfs pull` in its repository"
+    if is_lfs_pointer(data[:64]):
+        return "it is a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository"
     kind = _identify(data)
     if kind is None:
         return "it is not a shared library (neither ELF, Mach-O nor PE)"

@@ -15,13 +15,13 @@ import logging
 import os
 import platform
 import re
-import secrets
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from mlc_llm.cache_root import cache_root
+from mlc_llm.files import write_atomically
 from mlc_llm.plugin.device import Device
 from mlc_llm.registry.entry import PluginEntry, describe
 from mlc_llm.version import __version__, tvm_version
@@ -84,14 +84,9 @@ class ProbeCache:
         if not self.key:
             return
         kept = {"format": FORMAT, "key": self.key, "time": time.time(), "answer": answer}
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_text(json.dumps(kept), encoding="utf-8")
-                temporary.replace(self.path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            write_atomically(self.path, json.dumps(kept).encode(), durable=False)
         except OSError as error:
             logger.debug("The answer of %s is not kept: %s", self.path, error)
 

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import SavedChatError
+from mlc_llm.files import atomic_file
 from mlc_llm.runtime.cache_header import (
     CHECKSUMS,
     PHASES,
@@ -35,7 +36,6 @@ from mlc_llm.runtime.identity import Identity
 from mlc_llm.runtime.kv_cache import KVCache, Words
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, phase_runs
-from mlc_llm.weights.atomic import atomic_file
 
 
 def write_cache_file(

@@ -17,8 +17,9 @@ only the suites need, nor TVM.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mlc_llm._lazy import lazy_names
 
 if TYPE_CHECKING:
     from mlc_llm.testing.architecture import ArchitectureConformance
@@ -66,7 +67,6 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'mlc_llm.testing' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"mlc_llm.testing.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__, {name: f"mlc_llm.testing.{home}" for name, home in _HOMES.items()}
+)

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.convert import convert_weight, gen_config
+from mlc_llm.files import write_atomically
 from mlc_llm.plugin import Plan
 from mlc_llm.registry.registry import Registry
-from mlc_llm.weights.atomic import write_atomically
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 

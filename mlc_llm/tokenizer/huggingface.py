@@ -11,9 +11,9 @@ from typing import Any
 import tokenizers
 
 from mlc_llm.errors import TokenizerError
+from mlc_llm.files import parse_json_object, read_file
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer, WindowDetokenizer
-from mlc_llm.tokenizer.files import parse_object, read_file
 from mlc_llm.tokenizer.pieces import piece_rule
 from mlc_llm.tokenizer.special import SpecialTokens
 
@@ -34,8 +34,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, path: Path, special: SpecialTokens) -> None:
         self._path = path
-        raw = read_file(path)
-        data = parse_object(raw, path)
+        raw = read_file(path, TokenizerError)
+        data = parse_json_object(raw, path, TokenizerError)
         self._tokenizer = self._build(raw)
         added = self._tokenizer.get_added_tokens_decoder()
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
@@ -88,7 +88,7 @@ class HuggingFaceTokenizer(Tokenizer):
         """The same tokenizer without the space that it puts before text."""
         if self._raw is None:
             return self._tokenizer
-        data = parse_object(self._raw, self._path)
+        data = parse_json_object(self._raw, self._path, TokenizerError)
         for name in ("normalizer", "pre_tokenizer"):
             data[name] = _without_prefix(data.get(name))
         return self._build(json.dumps(data).encode())

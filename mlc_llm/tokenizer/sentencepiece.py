@@ -9,9 +9,9 @@ from pathlib import Path
 import sentencepiece
 
 from mlc_llm.errors import TokenizerError
+from mlc_llm.files import read_file
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer
-from mlc_llm.tokenizer.files import read_file
 from mlc_llm.tokenizer.pieces import SPACE_SYMBOL, fallback_bytes, strip_one_space
 from mlc_llm.tokenizer.special import SpecialTokens
 
@@ -41,7 +41,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, path: Path, special: SpecialTokens) -> None:
         self._path = path
-        self._proto = read_file(path)
+        self._proto = read_file(path, TokenizerError)
         self._model = self._load(self._proto)
         size = self._model.get_piece_size()
         # Files list the model's own control symbols among the added tokens, too.

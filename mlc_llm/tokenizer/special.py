@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.errors import TokenizerError
-from mlc_llm.tokenizer.files import parse_object, read_file
+from mlc_llm.files import read_json_object
 
 _BY_TEXT = ("tokenizer_config.json", "special_tokens_map.json")
 _BY_ID = ("mlc-chat-config.json", "config.json", "generation_config.json")
@@ -71,7 +71,7 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    return parse_object(read_file(path), path) if path.is_file() else {}
+    return read_json_object(path, TokenizerError) if path.is_file() else {}
 
 
 def _find(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.errors import ModelFolderError, ModelNotFoundError
-from mlc_llm.weights.lfs import refuse_pointer
+from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
 from mlc_llm.weights.shards import Shards
 
@@ -47,7 +47,7 @@ class ModelFolder:
         folder._shards.check()
         for name in folder.config.tokenizer_files:
             if (path / name).is_file():
-                refuse_pointer(path / name, ModelFolderError)
+                refuse_lfs_pointer(path / name, ModelFolderError)
         return folder
 
     @property
@@ -126,7 +126,7 @@ def manifest_path(path: Path) -> Path:
 def _read_config(path: Path) -> ModelFile:
     file = path / CHAT_CONFIG_FILE
     if file.is_file():
-        refuse_pointer(file, ModelFolderError)
+        refuse_lfs_pointer(file, ModelFolderError)
         return ModelFile.load(file)
     if (path / "config.json").is_file():
         raise ModelFolderError(

@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from mlc_llm.errors import ModelFolderError
-from mlc_llm.weights.json_file import read_json_object
+from mlc_llm.files import read_json_object
 
 MANIFEST_FILE = "tensor-cache.json"
 OLDER_MANIFEST_FILE = "ndarray-cache.json"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import ModelFolderError
-from mlc_llm.weights.lfs import refuse_pointer
+from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
 
 _CHUNK = 1 << 20
@@ -101,7 +101,7 @@ class Shards:
         try:
             found = path.stat().st_size if path.is_file() else None
             if found != shard.nbytes and found is not None:
-                refuse_pointer(path, ModelFolderError)
+                refuse_lfs_pointer(path, ModelFolderError)
         except OSError as error:
             raise ModelFolderError(f"{path} cannot be read: {error.strerror}.") from None
         if found is None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
+
+from mlc_llm.files import atomic_file
 
 VARIABLE = "MLC_LLM_HISTORY"
 """The environment variable that names the file; set to nothing, no history is kept."""
@@ -76,16 +77,11 @@ class HistoryFile:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def _replace(self, entries: list[str]) -> None:
-        # Temporary files are made for the user alone, which ``write_atomically`` does not do.
-        with contextlib.suppress(OSError):
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    file.writelines(map(_line, entries))
-                Path(name).replace(self._path)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+        with (
+            contextlib.suppress(OSError),
+            atomic_file(self._path, durable=False, private=True) as file,
+        ):
+            file.writelines(map(_line, entries))
 
 
 def _line(entry: str) -> bytes:

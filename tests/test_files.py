@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mlc_llm.weights.atomic import write_atomically
+from mlc_llm.files import write_atomically
 
 
 def test_writes_and_replaces(tmp_path):
