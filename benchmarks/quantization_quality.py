@@ -22,8 +22,8 @@ import transformers
 
 from mlc_llm.config import ChatConfig
 from mlc_llm.device.cpu import CPU
-from mlc_llm.plugin.registry import default_registry
 from mlc_llm.quantization import PLANS
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.workbench import Workbench
 from mlc_llm.weights.folder import ModelFolder

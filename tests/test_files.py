@@ -1,31 +1,99 @@
-"""Files are replaced whole or not at all."""
+"""Files are read with errors that say what is wrong, and replaced whole or not at all."""
+
+from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
-from mlc_llm.files import write_atomically
+from mlc_llm.errors import ConversionError
+from mlc_llm.files import (
+    atomic_file,
+    is_lfs_pointer,
+    read_file,
+    read_json_object,
+    refuse_lfs_pointer,
+    write_atomically,
+)
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n"
 
 
-def test_writes_and_replaces(tmp_path):
+@pytest.mark.parametrize("durable", [True, False])
+def test_writes_and_replaces(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "file"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
+    write_atomically(path, b"old", durable=durable)
+    write_atomically(path, b"new", durable=durable)
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-def test_has_the_permissions_of_an_ordinary_file(tmp_path):
+def test_has_the_permissions_of_an_ordinary_file_or_of_a_private_one(tmp_path: Path) -> None:
     write_atomically(tmp_path / "a", b"")
     (tmp_path / "b").write_bytes(b"")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+    with atomic_file(tmp_path / "c", private=True) as file:
+        file.write(b"secret")
+    assert (tmp_path / "c").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_failure_keeps_the_old_content(tmp_path):
+def test_a_failure_keeps_the_old_content(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
     with pytest.raises(TypeError):
-        write_atomically(path, "text, not bytes")
+        write_atomically(path, "text, not bytes")  # type: ignore[arg-type]
+    with pytest.raises(KeyboardInterrupt):
+        _write_half(path)
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def _write_half(path: Path) -> None:
+    with atomic_file(path) as file:
+        file.write(b"half of")
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (POINTER, r"is a Git-LFS pointer.*git lfs pull"),
+        (b"{", "is not valid JSON"),
+        (b"\xff{}", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON"),
+        (b"9" * 5000, "is not valid JSON"),
+        (b"[1]", "holds a list, not a JSON object"),
+        (b'"text"', "holds a str, not a JSON object"),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_what_is_not_a_json_object(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes(content)
+    with pytest.raises(ConversionError, match=rf"data\.json {said}"):
+        read_json_object(path, ConversionError)
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(ConversionError, match="cannot be read"):
+            read_file(path, ConversionError)
+
+
+def test_a_json_object(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "data.json", '{"ä": [1, null]}'.encode())
+    assert read_json_object(tmp_path / "data.json", ConversionError) == {"ä": [1, None]}
+
+
+def test_pointers(tmp_path: Path) -> None:
+    assert is_lfs_pointer(POINTER)
+    assert not is_lfs_pointer(POINTER[:20])
+    (tmp_path / "weights").write_bytes(b"\0" * 100)
+    refuse_lfs_pointer(tmp_path / "weights", ConversionError)
+    (tmp_path / "weights").write_bytes(POINTER)
+    with pytest.raises(ConversionError, match="Git-LFS pointer"):
+        refuse_lfs_pointer(tmp_path / "weights", ConversionError)

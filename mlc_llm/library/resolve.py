@@ -9,7 +9,7 @@ from mlc_llm.errors import LibraryError
 from mlc_llm.library.record import check_file, refusal
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
-from mlc_llm.registry.registry import Answer, Registry, State, default_registry
+from mlc_llm.registry.registry import Registry, Reply, State, default_registry
 
 logger = logging.getLogger("mlc_llm")
 
@@ -34,10 +34,10 @@ def resolve_library(request: LibraryRequest, registry: Registry | None = None) -
     registry = registry or default_registry()
     device = registry.device(request.device)
     looked: list[Looked] = []
-    for answer in registry.ask("mlc_llm_find_library", request=request):
-        found, reasons, final = _judge(answer, request, device)
+    for reply in registry.ask("mlc_llm_find_library", request=request):
+        found, reasons, final = _judge(reply, request, device)
         if found is not None:
-            registry.mark("library provider", answer.provider, State.SELECTED)
+            registry.mark("library provider", reply.plugin, State.SELECTED)
             return found
         looked += reasons
         for reason in reasons:
@@ -48,12 +48,12 @@ def resolve_library(request: LibraryRequest, registry: Registry | None = None) -
 
 
 def _judge(
-    answer: Answer, request: LibraryRequest, device: Device
+    reply: Reply, request: LibraryRequest, device: Device
 ) -> tuple[Found | None, list[Looked], bool]:
-    """The library that an answer gives, or the reasons that it gives; and whether it is final."""
-    provider, value = answer.provider, answer.value
-    if answer.error:
-        return None, [(provider, "", answer.error)], False
+    """The library that a reply gives, or the reasons that it gives; and whether it is final."""
+    provider, value = reply.plugin, reply.value
+    if reply.error:
+        return None, [(provider, "", reply.error)], False
     if value is None:
         return None, [], False
     if isinstance(value, NotFound):

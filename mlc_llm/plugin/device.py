@@ -77,8 +77,6 @@ class Device(ABC):
     software."""
     probe_in_process: bool = False
     """Whether probing cannot crash or hang, so that no child process is needed for it."""
-    can_sample: bool = False
-    """Whether the device samples tokens itself; otherwise logits are sampled on the host."""
 
     @abstractmethod
     def probe(self) -> Availability:

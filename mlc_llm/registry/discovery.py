@@ -35,7 +35,8 @@ DEVICE = Kind("device", "mlc_llm.devices", DeviceError)
 LIBRARY = Kind("library provider", "mlc_llm.model_libraries", PluginError)
 TEMPLATE = Kind("conversation template", "mlc_llm.conversation_templates", TemplateError)
 ARCHITECTURE = Kind("architecture", "mlc_llm.architectures", PluginError)
-KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE)
+OBSERVER = Kind("observer", "mlc_llm.observers", PluginError)
+KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER)
 
 
 def find_kind(name: str) -> Kind:

@@ -1,9 +1,9 @@
 """The registry: finds plugins, loads the ones that are asked for, and remembers what failed.
 
-Names are listed without importing anything. A plugin is imported when it is looked up by name
-(or, for library providers, when the first library is searched for). One that fails is recorded
-with its distribution, its version, the reason and the traceback; it takes nobody down but the
-caller that asked for it by name.
+Names are listed without importing anything. A plugin is imported when it is looked up by name;
+library providers when the first library is searched for, observers with the first event. One that
+fails is recorded with its distribution, its version, the reason and the traceback; its error
+reaches only the caller that asked for it by name.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from typing import Any
 
-import pluggy
-
 from mlc_llm.errors import PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
@@ -25,6 +23,7 @@ from mlc_llm.registry.discovery import (
     DEVICE,
     KINDS,
     LIBRARY,
+    OBSERVER,
     PLUGINS_VARIABLE,
     TEMPLATE,
     Allowed,
@@ -34,9 +33,9 @@ from mlc_llm.registry.discovery import (
     find_kind,
 )
 from mlc_llm.registry.entry import Plugin, PluginEntry, State
-from mlc_llm.registry.providers import Answer, Providers
+from mlc_llm.registry.hooks import HookCallers, Reply
 
-__all__ = ["Answer", "PluginEntry", "Registry", "State", "default_registry"]
+__all__ = ["PluginEntry", "Registry", "Reply", "State", "default_registry"]
 
 logger = logging.getLogger("mlc_llm")
 
@@ -80,7 +79,7 @@ class Registry:
         for problem in self.problems:
             logger.warning("%s", problem)
         self._lock = threading.RLock()
-        self._providers: Providers | None = None
+        self._callers: dict[Kind, HookCallers] = {}
 
     def _choose(self, allowed: Allowed) -> None:
         """Deactivate what the user's list leaves out or ranks below another of the same name."""
@@ -104,7 +103,7 @@ class Registry:
 
         Args:
             kind: ``"device"``, ``"library provider"``, ``"conversation template"``,
-                ``"architecture"``, or the entry-point group.
+                ``"architecture"``, ``"observer"``, or the entry-point group.
         """
         wanted = find_kind(kind)
         return sorted({p.candidate.name for p in self._of(wanted) if p.active})
@@ -162,32 +161,26 @@ class Registry:
             else:
                 plugin.advance(state)
 
-    def providers(self) -> pluggy.HookRelay:
-        """The hooks of all working library providers, in the order in which they are asked.
-
-        A call through it stops at the first provider that raises, and a search also at the first
-        that answers ``NotFound``; :meth:`ask` and :meth:`notify` do neither.
-        """
-        return self._working_providers().hook
-
-    def ask(self, hook: str, **arguments: Any) -> Iterator[Answer]:
+    def ask(self, hook: str, **arguments: Any) -> Iterator[Reply]:
         """Call a hook of one library provider after the other, and yield what each says.
 
-        A provider that raises is recorded, and answers with the error's text.
+        A provider that raises is recorded, and its reply has the error's text.
         """
-        return self._working_providers().ask(hook, **arguments)
+        return self._callers_of(LIBRARY).call(hook, **arguments)
 
     def notify(self, hook: str, **arguments: Any) -> None:
-        """Tell every library provider of an event; one that raises is recorded and warned of."""
-        self._working_providers().notify(hook, **arguments)
+        """Tell every observer of an event; one that raises is recorded and warned of."""
+        for reply in self._callers_of(OBSERVER).call(hook, **arguments):
+            if reply.error:
+                logger.warning("Plugin %r failed in %s: %s", reply.plugin, hook, reply.error)
 
-    def _working_providers(self) -> Providers:
+    def _callers_of(self, kind: Kind) -> HookCallers:
         with self._lock:
-            if self._providers is None:
-                active = [plugin for plugin in self._of(LIBRARY) if plugin.active]
+            if kind not in self._callers:
+                active = [plugin for plugin in self._of(kind) if plugin.active]
                 unrivalled = [plugin for plugin in active if not self._rivalled(plugin, active)]
-                self._providers = Providers(unrivalled)
-            return self._providers
+                self._callers[kind] = HookCallers(kind, unrivalled)
+            return self._callers[kind]
 
     def _rivalled(self, plugin: Plugin, active: Sequence[Plugin]) -> bool:
         """Whether another active plugin has the same name; that is recorded and warned of."""

@@ -12,11 +12,19 @@ from mlc_llm.plugin import hookspecs
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.template import ConversationTemplate
-from mlc_llm.registry.discovery import ARCHITECTURE, DEVICE, TEMPLATE, Candidate
+from mlc_llm.registry.discovery import (
+    ARCHITECTURE,
+    DEVICE,
+    LIBRARY,
+    OBSERVER,
+    TEMPLATE,
+    Candidate,
+    Kind,
+)
 from mlc_llm.version import INTERFACE_VERSION
 
 DEFAULT_ORDER = 50
-"""When a library provider that names no ``order`` is asked; the built-in ones stand around it."""
+"""When the hooks of a plugin without ``order`` are called; built-in providers stand around it."""
 
 
 def validated(candidate: Candidate, value: object) -> Any:
@@ -32,7 +40,7 @@ def validated(candidate: Candidate, value: object) -> Any:
         return _named(candidate, value, Architecture)
     if candidate.kind is TEMPLATE:
         return _template(candidate, value)
-    return _provider(candidate, value)
+    return _hooked(candidate, value)
 
 
 def _named(candidate: Candidate, value: object, base: type[Any]) -> Any:
@@ -68,46 +76,49 @@ def _template(candidate: Candidate, value: object) -> ConversationTemplate:
     return template if template.name else template.model_copy(update={"name": candidate.name})
 
 
-def _provider(candidate: Candidate, value: object) -> object:
-    """A library provider: any object with hooks of ours, or a class made without arguments."""
-    provider = value() if isinstance(value, type) else value
-    _check_interface(provider)
-    name = getattr(provider, "name", candidate.name)
+def _hooked(candidate: Candidate, value: object) -> object:
+    """A provider or observer: an object with hooks, or a class that is made without arguments."""
+    plugin = value() if isinstance(value, type) else value
+    _check_interface(plugin)
+    name = getattr(plugin, "name", candidate.name)
     if name != candidate.name:
         raise PluginError(f"its name is {name!r}, but its entry point is {candidate.name!r}")
-    provider_order(provider)
-    # Registering stops half-way at a wrong hook: try it where nobody is asked.
-    trial = new_manager()
+    hook_order(plugin)
+    # Registering stops half-way at a wrong hook: try it where no plugin is called.
+    trial = new_manager(candidate.kind)
     try:
-        trial.register(provider, name=candidate.name)
+        trial.register(plugin, name=candidate.name)
         trial.check_pending()
     except pluggy.PluginValidationError as error:
         raise PluginError(f"a hook of it is wrong: {error}") from error
-    if not trial.get_hookcallers(provider):
+    if not trial.get_hookcallers(plugin):
         hooks = sorted(trial.hook.__dict__)
         raise PluginError(
             f"its entry point {candidate.entry_point.value!r} gives {_a(value)} without any hook; "
             f"hooks are marked with mlc_llm.plugin.hookimpl: {', '.join(hooks)}"
         )
-    return provider
+    return plugin
 
 
-def provider_order(provider: object) -> int:
-    """When a provider is asked: lower is earlier.
+def hook_order(plugin: object) -> int:
+    """When a plugin's hooks are called: lower is earlier.
 
     Raises:
         PluginError: its ``order`` is not an integer.
     """
-    order = getattr(provider, "order", DEFAULT_ORDER)
+    order = getattr(plugin, "order", DEFAULT_ORDER)
     if not isinstance(order, int) or isinstance(order, bool):
         raise PluginError(f"its order is {order!r}, not an integer")
     return order
 
 
-def new_manager() -> pluggy.PluginManager:
-    """A pluggy manager that knows the hooks of :mod:`mlc_llm.plugin.hookspecs`."""
+_HOOKS = {LIBRARY: hookspecs.LibraryProviderHooks, OBSERVER: hookspecs.ObserverHooks}
+
+
+def new_manager(kind: Kind) -> pluggy.PluginManager:
+    """A pluggy manager that knows the hooks of a kind of plugin."""
     manager = pluggy.PluginManager(hookspecs.PROJECT)
-    manager.add_hookspecs(hookspecs)
+    manager.add_hookspecs(_HOOKS[kind])
     return manager
 
 

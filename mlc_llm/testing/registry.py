@@ -13,6 +13,7 @@ from mlc_llm.registry.discovery import (
     ARCHITECTURE,
     DEVICE,
     LIBRARY,
+    OBSERVER,
     OWN_DISTRIBUTIONS,
     TEMPLATE,
     Kind,
@@ -31,6 +32,7 @@ def registry_of(
     providers: Mapping[str, object] | None = None,
     templates: Mapping[str, object] | None = None,
     architectures: Mapping[str, object] | None = None,
+    observers: Mapping[str, object] | None = None,
     built_in: bool = True,
 ) -> Registry:
     """Make a registry of plugins that need not be installed.
@@ -44,12 +46,19 @@ def registry_of(
         providers: library providers by name.
         templates: conversation templates by name.
         architectures: architectures by name.
+        observers: observers by name.
         built_in: whether the core's own plugins are there, too.
     """
-    given = ((DEVICE, devices), (LIBRARY, providers), (TEMPLATE, templates))
+    given = (
+        (DEVICE, devices),
+        (LIBRARY, providers),
+        (TEMPLATE, templates),
+        (ARCHITECTURE, architectures),
+        (OBSERVER, observers),
+    )
     entries: list[EntryPoint] = [
         _Entry(kind, name, value)
-        for kind, plugins in (*given, (ARCHITECTURE, architectures))
+        for kind, plugins in given
         for name, value in (plugins or {}).items()
     ]
     listed = [IN_MEMORY] if entries else []

@@ -34,6 +34,7 @@ NOT_RUN = {
             "device": set(),
             "library": {"a file of the example, which tests/docs_plugins compares"},
             "template": set(),
+            "observer": {"a file of the example, which tests/docs_plugins compares"},
             "variant": {"a file of the example, which tests/docs_plugins compares"},
         }.items()
     },

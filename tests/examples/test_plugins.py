@@ -28,6 +28,7 @@ EXAMPLE_PLUGINS = {
     ("device", "cpu-portable", "mlc-llm-cpu-portable"),
     ("architecture", "gpt2", "mlc-llm-gpt2"),
     ("architecture", "granite", "mlc-llm-granite"),
+    ("observer", "diary", "mlc-llm-diary"),
 }
 
 GRANITE = {
@@ -132,7 +133,9 @@ def convert(environment: Any, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def strangers(environment: Any, build_wheels: Any) -> Strangers:
-    simple = [EXAMPLES / name for name in ("template", "device", "architecture", "variant")]
+    simple = [
+        EXAMPLES / name for name in ("template", "device", "architecture", "variant", "observer")
+    ]
     wheels = build_wheels(ROOT, ROOT / "plugins" / "templates", *simple)
     environment.install(*wheels)
     llama = convert(environment, make_checkpoint(environment.folder / "llama"))
@@ -260,6 +263,17 @@ def test_a_window_that_is_longer_than_the_positions(
     assert said.count("the context window must be at most n_positions (100)") == 3
     # That of the chat with a window that fits.
     assert len(set((environment.folder / "cache").rglob("*.so")) - libraries) == 1
+
+
+def test_the_observer(strangers: Strangers) -> None:
+    """It writes down each answer, and is as short as promised."""
+    diary = strangers.environment.folder / "diary.jsonl"
+    answer = strangers.chat(strangers.llama, prompt="Dear diary")
+    entries = [json.loads(line) for line in diary.read_text().splitlines()]
+    assert {"prompt": "Dear diary", "answer": answer["text"]} in entries
+    text = (EXAMPLES / "observer" / "mlc_llm_diary.py").read_text()
+    code = text.partition("@hookimpl")[2]
+    assert len(code.splitlines()) <= 10
 
 
 def test_the_architecture_is_as_short_as_promised() -> None:

@@ -24,7 +24,12 @@ def variables() -> set[str]:
     return named - {"MLC_LLM_PARENT_PIPE"}
 
 
-HOOKS = [name for name in vars(hookspecs) if name.startswith("mlc_llm_")]
+HOOKS = [
+    name
+    for hooks in (hookspecs.LibraryProviderHooks, hookspecs.ObserverHooks)
+    for name in vars(hooks)
+    if name.startswith("mlc_llm_")
+]
 GROUPS = [kind.group for kind in KINDS]
 
 

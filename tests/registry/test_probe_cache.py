@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import probe_cache
 from mlc_llm.plugin.device import Availability
 from mlc_llm.plugin.fingerprint import describe_files, library_files
+from mlc_llm.registry import probe_cache
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.probing import probe, probe_all
 from mlc_llm.registry.registry import Registry, State

@@ -203,7 +203,7 @@ class TestBrokenPlugins:
     def test_a_plugin_that_asks_for_itself_at_import(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        source = "from mlc_llm.plugin import registry\nregistry.default_registry().device('loop')"
+        source = "from mlc_llm.registry import registry\nregistry.default_registry().device('loop')"
         site.install("loop", {"devices": {"loop": "loop_module:X"}}, {"loop_module": source})
         registry = Registry()
         monkeypatch.setattr("mlc_llm.registry.registry._default", registry)

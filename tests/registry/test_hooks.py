@@ -1,7 +1,8 @@
-"""Library providers: their order, their hooks, and those that misbehave."""
+"""Library providers and observers: their order, their hooks, and those that misbehave."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def ask(registry: Registry) -> Mapping[str, Any]:
     """Every provider's answer by its name, in the order of asking; the core's own left out."""
     answers = registry.ask("mlc_llm_find_library", request=request_())
     own = ("file", "prebuilt", "jit")
-    return {a.provider: a.error or a.value for a in answers if a.provider not in own}
+    return {a.plugin: a.error or a.value for a in answers if a.plugin not in own}
 
 
 @pytest.fixture
@@ -82,16 +83,8 @@ class TestOrder:
 
     def test_third_parties_stand_between_the_cores_own(self, site: Site) -> None:
         install(site, "mine")
-        hook = Registry().providers().mlc_llm_find_library
-        # pluggy keeps what is called last first.
-        order = [impl.plugin_name for impl in reversed(hook.get_hookimpls())]
-        assert order == ["file", "mine", "prebuilt", "jit"]
-
-    def test_the_relay_answers_with_the_first(self, site: Site, registry_of: Any) -> None:
-        install(site, "b", "return Found(Path('b'), 'b')", "order = 2")
-        install(site, "a", "return Found(Path('a'), 'a')", "order = 1")
-        found = registry_of().providers().mlc_llm_find_library(request=request_())
-        assert found == Found(Path("a"), "a")
+        replies = Registry().ask("mlc_llm_find_library", request=request_())
+        assert [reply.plugin for reply in replies] == ["file", "mine", "prebuilt", "jit"]
 
 
 class TestMisbehaviour:
@@ -176,19 +169,65 @@ class TestMisbehaviour:
         assert "already registered" in caplog.text
 
 
-class TestEvents:
-    def test_everybody_is_told_and_one_that_raises_is_warned_of(
+OBSERVER = """
+from mlc_llm.plugin import hookimpl
+
+class Observer:
+    heard = []
+
+    @hookimpl
+    def {hook}(self{parameters}):
+        {body}
+
+OBSERVER = Observer()
+"""
+
+
+def observe(
+    site: Site, name: str, body: str, hook: str = "mlc_llm_chat_closed", parameters: str = ", chat"
+) -> None:
+    module = f"observer_{name}"
+    source = OBSERVER.format(hook=hook, parameters=parameters, body=body)
+    site.install(f"obs-{name}", {"observers": {name: f"{module}:OBSERVER"}}, {module: source})
+
+
+class TestObservers:
+    def test_each_is_told_and_one_that_raises_is_warned_of(
         self, site: Site, registry_of: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
-        listener = (
-            "\nclass Listener:\n    heard = []\n    @hookimpl\n"
-            "    def mlc_llm_chat_closed(self, chat):\n        {}\n"
-            "PROVIDER = Listener()"
-        )
-        install(site, "deaf", extra=listener.format("1/0"))
-        install(site, "keen", extra=listener.format("self.heard.append(chat)"))
-        install(site, "provider")
+        observe(site, "deaf", "1/0")
+        observe(site, "keen", "self.heard.append(chat)")
+        install(site, "provider", "raise AssertionError('a provider is not an observer')")
         registry = registry_of()
         registry.notify("mlc_llm_chat_closed", chat="a chat")
-        assert registry.provider("keen").heard == ["a chat"]
+        assert sys.modules["observer_keen"].OBSERVER.heard == ["a chat"]
+        assert "'deaf' failed in mlc_llm_chat_closed" in caplog.text
         assert "ZeroDivisionError" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            ({"hook": "mlc_llm_chat_opened"}, "unknown hook"),
+            ({"parameters": ", talk"}, "talk"),
+            ({"hook": "mlc_llm_find_library", "parameters": ", request"}, "unknown hook"),
+        ],
+    )
+    def test_wrong_hooks_are_recorded(
+        self, site: Site, registry_of: Any, change: dict[str, str], reason: str
+    ) -> None:
+        observe(site, "wrong", "pass", **change)
+        registry = registry_of()
+        registry.notify("mlc_llm_chat_closed", chat="a chat")
+        assert reason in registry.entry("observer", "wrong").reason
+
+    def test_an_object_without_hooks_names_those_of_its_kind(
+        self, site: Site, registry_of: Any
+    ) -> None:
+        site.install(
+            "obs-none", {"observers": {"none": "observer_none:X"}}, {"observer_none": "X = 1"}
+        )
+        registry = registry_of()
+        registry.notify("mlc_llm_chat_closed", chat="a chat")
+        reason = registry.entry("observer", "none").reason
+        assert "mlc_llm_chat_closed, mlc_llm_chat_generated, mlc_llm_chat_loaded" in reason
+        assert "find_library" not in reason
