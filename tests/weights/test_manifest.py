@@ -174,7 +174,7 @@ def test_one_shard_twice():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty"),
         (b'{"records": [', "not valid JSON"),
         (b"\xff\xfe{}", "not valid JSON"),
         (b"[]", "holds a list, not a JSON object"),
