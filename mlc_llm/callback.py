@@ -7,7 +7,7 @@ Attributes that ``ChatModule`` looks for on a callback, all optional:
 
 - ``callback_interval``: call after every that many tokens (1 when there is none);
 - ``failed(error)``: called when the generation ends in an error;
-- ``closed``: when true, nobody listens any more, and the generation stops.
+- ``closed``: when true, the text is not wanted any more, and the generation stops.
 """
 
 from __future__ import annotations
@@ -236,7 +236,7 @@ class Progress:
 
     @property
     def closed(self) -> bool:
-        """Whether nobody listens any more."""
+        """Whether the text is not wanted any more."""
         return bool(getattr(self._callback, "closed", False))
 
     def advance(self, text: str, tokens: int) -> None:

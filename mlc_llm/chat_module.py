@@ -64,7 +64,7 @@ class ChatModule:
         model_lib: str | None = None,
     ) -> None:
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
-            raise ConfigError(f"chat_config is to be a ChatConfig; given: {chat_config!r}.")
+            raise ConfigError(f"chat_config must be a ChatConfig, not {chat_config!r}.")
         self._registry = default_registry()
         self._chat: LoadedChat = load_chat(model, device, chat_config, model_lib, self._registry)
         self._finalizer = weakref.finalize(self, self._chat.engine.close)
@@ -304,7 +304,7 @@ class ChatModule:
             return self._dialogue.load(Path(path))
 
     def benchmark_generate(self, prompt: str, generate_length: int) -> str:
-        """Continue raw text by exactly so many tokens, to measure the speed; see :meth:`stats`.
+        """Continue raw text by an exact number of tokens, to measure the speed; see :meth:`stats`.
 
         No template is applied and nothing ends the text early. The statistics are reset, after
         one warm-up; the history stays as it is.

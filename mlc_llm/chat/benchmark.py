@@ -21,7 +21,7 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
         ConfigError: the prompt is empty, or the length is less than 1.
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ConfigError(f"generate_length is to be a whole number from 1; given: {length!r}.")
+        raise ConfigError(f"generate_length must be a whole number from 1, not {length!r}.")
     bos = chat.tokenizer.bos_id
     prompt_ids = [*([] if bos is None else [bos]), *chat.tokenizer.encode(prompt)]
     if not prompt_ids:

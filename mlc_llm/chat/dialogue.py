@@ -162,7 +162,7 @@ class Dialogue:
         if not self.conversation.template.has_memory:
             raise ConfigError(
                 f"The template {self.conversation.template.name!r} has no memory: every call "
-                f"begins anew, so there is no history to {purpose}."
+                f"begins afresh, so there is no history to {purpose}."
             )
 
     def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
@@ -173,7 +173,7 @@ class Dialogue:
             return (*history, Message("user", prompt))
         if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
             raise ConfigError(
-                "A prompt is a text, or a list of messages with role and content; given: "
+                "A prompt must be a text or a list of messages with role and content, not "
                 f"{prompt!r}."
             )
         return tuple(Message.of(message) for message in prompt)

@@ -95,7 +95,7 @@ class ChatSettings:
         if isinstance(change, ConvConfig):
             change = ChatConfig(conv_config=change)
         if not isinstance(change, ChatConfig):
-            raise ConfigError(f"A chat is reset to a ChatConfig or ConvConfig; given: {change!r}.")
+            raise ConfigError(f"A chat is reset to a ChatConfig or a ConvConfig, not {change!r}.")
         wanted = change.overrides()
         for name in _SETTLED:
             here = getattr(self.overlay, name)
@@ -150,5 +150,5 @@ def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
     if generation is None:
         return GenerationConfig()
     if not isinstance(generation, GenerationConfig):
-        raise ConfigError(f"generation_config is to be a GenerationConfig; given: {generation!r}.")
+        raise ConfigError(f"generation_config must be a GenerationConfig, not {generation!r}.")
     return generation

@@ -59,7 +59,7 @@ class StreamChunk(str):
 def collect(events: Generator[Event, None, None], progress: Progress) -> list[str]:
     """Take all events, and tell the callback of the first answer; returns the answers' texts.
 
-    When nobody listens to the callback any more, the text so far is returned.
+    When the callback is closed, the text so far is returned.
     """
     texts: list[str] = []
     text, tokens = "", 0

@@ -33,5 +33,6 @@ def _sentence(item: Any, kind: str, known: list[str]) -> str:
     given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
     if item["type"] == "value_error":
         # Our own messages go on after the field's name, or are sentences by themselves.
-        return f"{named} {message}{given}." if message.startswith("is ") else f"{message}."
+        follows = message.startswith(("is ", "must "))
+        return f"{named} {message}{given}." if follows else f"{message}."
     return f"{named}: {message}{given}."

@@ -123,7 +123,7 @@ class ModelFile(BaseModel):
         return self.model_copy(update=changes, deep=True)
 
     def _drop_unknown_of_template(self) -> list[str]:
-        """Drop what is no field of a template from one that stands here; return its names."""
+        """Drop what is not a field of a template from one that stands here; return its names."""
         if isinstance(self.conv_template, str):
             return []
         strangers = sorted(self.conv_template.keys() - template_fields())

@@ -17,7 +17,7 @@ def _ranged(
     above: bool = False,
     no_limit: bool = False,
 ) -> BeforeValidator:
-    """Refuse what is no number of that kind and range; booleans and strings are no numbers.
+    """Refuse what is not a number of that kind and range; booleans and strings are not numbers.
 
     Args:
         kind: ``int`` or ``float``.
@@ -36,7 +36,7 @@ def _ranged(
         if number is None or not (
             low < number <= high or (number == low and not above) or (no_limit and number == -1)
         ):
-            raise ValueError(f"is to be {wanted}")
+            raise ValueError(f"must be {wanted}")
         return number
 
     return BeforeValidator(check)

@@ -210,7 +210,7 @@ class ChatConfig(Overlay):
             return value
         data = value.model_dump() if isinstance(value, BaseModel) else value
         if not isinstance(data, Mapping):
-            raise ValueError("is to be a template's name or a mapping of its fields")
+            raise ValueError("must be a template's name or a mapping of its fields")
         for name in data:
             if name not in template_fields():
                 raise ValueError(unknown("conv_template field", str(name), template_fields()))

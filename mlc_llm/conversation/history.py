@@ -140,7 +140,7 @@ class Conversation:
 
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
         if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
-            raise ConfigError(f"Messages are given as a list; given: {messages!r}.")
+            raise ConfigError(f"Messages must be a list, not {messages!r}.")
         read = tuple(Message.of(message) for message in messages)
         roles = {SYSTEM, *self.template.roles}
         for message in read:

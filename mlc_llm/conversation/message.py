@@ -43,8 +43,8 @@ class Message:
         token_ids = _field(value, "token_ids")
         if not isinstance(role, str):
             raise ConfigError(
-                "A message needs a role and a content, as in "
-                f'{{"role": "user", "content": "Hello"}}; given: {value!r}.'
+                "A message must have a role and a content, as in "
+                f'{{"role": "user", "content": "Hello"}}, not {value!r}.'
             )
         return cls(role, _text_of(content, role), _ids_of(token_ids, role))
 
@@ -54,7 +54,7 @@ def _text_of(content: Any, role: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):
-        raise ConfigError(f"The content of a message ({role}) is to be text; given: {content!r}.")
+        raise ConfigError(f"The content of a message ({role}) must be text, not {content!r}.")
     texts = []
     for part in content:
         kind, text = _field(part, "type"), _field(part, "text")
@@ -71,7 +71,7 @@ def _ids_of(token_ids: Any, role: str) -> tuple[int, ...] | None:
         return None
     is_list = isinstance(token_ids, list | tuple)
     if not is_list or not all(isinstance(token_id, int) for token_id in token_ids):
-        raise ConfigError(f"The token_ids of a message ({role}) are to be a list of integers.")
+        raise ConfigError(f"The token_ids of a message ({role}) must be a list of integers.")
     return tuple(token_ids)
 
 

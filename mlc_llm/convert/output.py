@@ -42,7 +42,7 @@ class WeightOutput:
         self.staging = folder / STAGING_FOLDER
 
     def require(self, nbytes: int) -> None:
-        """Raise ConversionError unless the disk has room for so many bytes."""
+        """Raise ConversionError unless the disk has room for ``nbytes`` bytes."""
         free = shutil.disk_usage(self.folder).free
         if free < nbytes:
             raise ConversionError(
@@ -155,7 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if os.name == "posix":
-            # While the lock is held: nobody else can have locked this very file in between.
+            # While the lock is held: no other process can have locked this very file in between.
             with contextlib.suppress(OSError):
                 (folder / LOCK_FILE).unlink()
         lock.release()

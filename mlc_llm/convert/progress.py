@@ -17,7 +17,7 @@ def progress_bar(description: str, total: int, *, shown: bool) -> Iterator[Calla
         shown: whether it is wanted; it is shown only where stderr is a terminal.
 
     Yields:
-        A function that is to be called with the bytes done since its last call.
+        A function to call with the bytes done since its last call.
     """
     if not (shown and sys.stderr.isatty()):
         yield lambda _: None

@@ -56,7 +56,7 @@ class CheckpointTensor:
         """Return some of the tensor's rows (slices along its first axis), or all, as float32.
 
         Raises:
-            ConversionError: the dtype is no floating dtype of 16 bits or more, or the file has
+            ConversionError: the dtype is not a floating dtype of 16 bits or more, or the file has
                 changed since it was opened.
         """
         if self.dtype not in _FLOATS:

@@ -92,7 +92,7 @@ class LibraryCache:
         return built.replace(path)
 
     def sweep(self, keep: str) -> None:
-        """Remove work folders whose builder is dead: those whose lock nobody holds.
+        """Remove work folders whose builder is dead: those whose lock is free.
 
         Args:
             keep: the key whose lock the caller holds.
@@ -109,7 +109,7 @@ class LibraryCache:
 
     def _lock(self, key: str) -> FileLock:
         locks = self.folder / "locks"
-        # Code is loaded from here: nobody else may write.
+        # Code is loaded from here: only the user may write.
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         locks.mkdir(exist_ok=True)
         return FileLock(locks / f"{key}.lock")

@@ -11,7 +11,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 
 
 class FileProvider:
-    """Answers with the file that the user named; where it does not fit, nobody else is asked."""
+    """Answers with the file that the user named. Where that does not fit, no other is asked."""
 
     name = "file"
     order = 0

@@ -125,7 +125,7 @@ class JITProvider:
         if reason is None:
             return
         if path.exists():
-            logger.warning("The cached library %s is compiled anew: %s.", path, reason)
+            logger.warning("The cached library %s is compiled again: %s.", path, reason)
         spec = request.spec
         logger.info(
             "Compiling a model library for %s in %s on the device %s. This is done once.",
@@ -195,7 +195,7 @@ def _failure(outcome: Outcome) -> str:
 
 @functools.cache
 def source_digest(packages: tuple[str, ...]) -> str:
-    """A hash of the Python files of some packages, so that changed code is compiled anew.
+    """A hash of the Python files of some packages, so that changed code is compiled again.
 
     Args:
         packages: names of packages, or of modules that stand for the package they are in.

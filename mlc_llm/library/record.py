@@ -38,7 +38,7 @@ def read_record(path: Path) -> LibraryRecord:
     """Find the record in a library's bytes.
 
     Raises:
-        LibraryError: there is no such file, it is no shared library of this machine, it holds no
+        LibraryError: there is no such file, it is not a shared library of this machine, it holds no
             record (it was not built by mlc-llm), a malformed one, or several that differ.
     """
     record = _examine(path)
@@ -86,7 +86,7 @@ def _find_record(path: Path, data: mmap.mmap) -> LibraryRecord | str:
             )
         return problem or "it was not built by mlc-llm, as it has no record"
     if len(texts) > 1:
-        return f"it has {len(texts)} different records, so that nobody knows what it is"
+        return f"it has {len(texts)} different records, so that it cannot be told what it is"
     try:
         return LibraryRecord.model_validate_json(texts.pop())
     except ValidationError as error:

@@ -30,7 +30,7 @@ class Adapter:
         name: what the driver calls it.
         memory: bytes of memory, or None when that is not known.
         details: anything else worth showing, such as the driver's version.
-        software: whether it is no hardware of its own but a driver that computes on the CPU;
+        software: whether it is not hardware of its own but a driver that computes on the CPU;
             ``auto`` then takes another device, the ``cpu`` at last.
         shares_memory: whether its memory is the host's.
         float16: whether it computes in float16; models with float16 weights are refused otherwise.

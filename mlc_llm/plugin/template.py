@@ -23,7 +23,7 @@ DEFAULT_ROLE_TEMPLATES = {
 }
 
 WITHOUT_MEMORY = frozenset({"LM", "codellama_completion"})
-"""MLC's templates for which its ChatModule began every call anew. Its JSON has no field for that,
+"""MLC's templates for which its ChatModule began every call afresh. Its JSON has no field for that,
 so the name says it."""
 
 _MEANS_NOTHING = ("offset", "separator_style")
@@ -119,13 +119,15 @@ class ConversationTemplate(BaseModel):
             origin: where it comes from, for the error message.
 
         Raises:
-            TemplateError: the data is no valid template.
+            TemplateError: the data is not a valid template.
         """
         try:
             return cls.model_validate(data)
         except ValidationError as error:
             problems = explain(error, "", template_fields())
-            raise TemplateError(f"{origin} is no valid conversation template: {problems}") from None
+            raise TemplateError(
+                f"{origin} is not a valid conversation template: {problems}"
+            ) from None
 
     def overlaid(self, config: ConvConfig | None) -> ConversationTemplate:
         """A copy in which the fields that ``config`` sets replace this template's.
@@ -134,7 +136,7 @@ class ConversationTemplate(BaseModel):
         copy shares nothing with this template, nor with ``config``.
 
         Raises:
-            TemplateError: the outcome is no valid template, or ``config`` names a role that the
+            TemplateError: the outcome is not a valid template, or ``config`` names a role that the
                 template does not have.
         """
         changes = {} if config is None else config.overrides()

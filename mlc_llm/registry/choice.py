@@ -169,7 +169,7 @@ def _best(registry: Registry) -> Choice:
 
 def _software(device: Device, availability: Availability) -> Considered:
     names = ", ".join(adapter.name for adapter in availability.adapters)
-    reason = f"{names} is no hardware of its own, but a driver that computes on the CPU"
+    reason = f"{names} is not hardware of its own, but a driver that computes on the CPU"
     return Considered(device.name, reason, availability.remedy)
 
 

@@ -114,7 +114,7 @@ def candidates_of(
         if entry_point.group not in groups:
             continue
         dist = distribution or entry_point.dist
-        # Each access parses the metadata anew, which is most of what a list of plugins costs.
+        # Each access parses the metadata again, which is most of what a list of plugins costs.
         if dist is not None and dist not in identities:
             metadata = dist.metadata
             # Metadata without these fields gives None, whatever the annotations say.

@@ -99,7 +99,7 @@ class Plugin:
         self.traceback = "".join(traceback.format_exception(error))
 
     def attempt(self) -> bool:
-        """Load a plugin that nobody asked for by name: a failure is logged, not raised."""
+        """Load a plugin that was not asked for by name: a failure is logged, not raised."""
         known = self.failed
         try:
             self.load()

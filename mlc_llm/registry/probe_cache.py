@@ -92,7 +92,7 @@ class ProbeCache:
 
 
 def _fingerprint(device: Device) -> str:
-    """What the device gives; nothing where it raises, or gives what is no text."""
+    """What the device gives; nothing where it raises, or gives what is not text."""
     try:
         fingerprint: object = device.fingerprint()
     except Exception as error:

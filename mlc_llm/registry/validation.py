@@ -32,7 +32,7 @@ def validated(candidate: Candidate, value: object) -> Any:
 
     Raises:
         PluginError: the value is of the wrong type, interface version or name.
-        TemplateError: the value is no valid template.
+        TemplateError: the value is not a valid template.
     """
     if candidate.kind is DEVICE:
         return _named(candidate, value, Device)

@@ -188,7 +188,7 @@ class Engine:
                 self._check_thread(request)
 
     def _check_thread(self, request: _Request) -> None:
-        """Raise when nobody will answer any more, as in a forked child, which has no threads."""
+        """Raise where no thread will answer any more, as in a forked child, which has none."""
         if not self._thread.is_alive() and not request.future.done():
             raise self._unavailable()
 

@@ -78,7 +78,7 @@ def _check_vocabulary(sizes: Mapping[str, int], folder: ModelFolder) -> None:
     if rows is not None and rows < declared:
         raise ModelFolderError(
             f"The weights in {folder.path} have {rows} rows of vocabulary, and the folder's "
-            f"configuration says vocab_size={declared}. Write it anew with mlc_llm gen_config, or "
+            f"configuration says vocab_size={declared}. Write it again with mlc_llm gen_config, or "
             "fetch the model again."
         )
 

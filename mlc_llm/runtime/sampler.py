@@ -76,7 +76,7 @@ class SamplingSettings:
         for name, (holds, wanted) in ranges.items():
             value = getattr(self, name)
             if not holds or not math.isfinite(value):
-                raise ConfigError(f"{name} is to be {wanted}; given: {value!r}.")
+                raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
         for token_id, bias in self.logit_bias.items():
             if token_id < 0 or not math.isfinite(bias):
                 raise ConfigError(f"logit_bias is wrong for the token {token_id}: {bias!r}.")

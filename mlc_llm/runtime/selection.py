@@ -19,10 +19,10 @@ Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
 
 _COLUMNS = 1024
-"""A vector is taken as a matrix of so many columns: NumPy reduces along its rows fastest."""
+"""Columns of the matrix that a vector is taken as: NumPy reduces along its rows fastest."""
 
 _SPARSE = 64
-"""Where fewer than one in so many are selected, gathering them beats passing over everything."""
+"""Where fewer than one in this many are selected, gathering them beats passing over everything."""
 
 
 def top(weights: Floats, count: int) -> Indices:

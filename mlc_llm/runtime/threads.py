@@ -69,13 +69,13 @@ def thread_count(setting: int | None = None) -> ThreadCount:
         return ThreadCount(setting, SETTING)
     for name in VARIABLES:
         if (text := os.environ.get(name)) is not None:
-            # TVM takes one thread where the text is no number.
+            # TVM takes one thread where the text is not a number.
             return ThreadCount(int(text) if text.isdecimal() and int(text) else 1, name)
     return ThreadCount(physical_cores())
 
 
 def use_threads(count: int | None) -> None:
-    """Compute with so many threads in the calling thread from now on.
+    """Set the number of threads that TVM uses in the calling thread.
 
     TVM's pool is made when a thread first computes. One that was made before can only be reduced.
 

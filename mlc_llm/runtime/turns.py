@@ -20,7 +20,7 @@ its loop later; so long a task waits before it is told that its own stream is in
 
 
 class Turns:
-    """A first-come, first-served lock for threads and asyncio tasks that nobody can hang with.
+    """A fair lock for threads and asyncio tasks. It is released when its owner ends.
 
     ``threading.Lock`` promises no order, and a thread that holds it and asks again waits for ever.
     Here that is an error, because it can happen by accident: a callback that calls ``generate``,
@@ -113,7 +113,7 @@ class Turn:
         self.resumed()
 
     def abandon(self) -> None:
-        """Note that nobody uses the turn any more, and that it is about to end."""
+        """Note that the turn is not used any more, and is about to end."""
         self.thread, self.task = -1, None
 
     def resumed(self) -> None:

@@ -94,7 +94,7 @@ class ArchitectureConformance(Suite):
     def test_config_is_kept_by_its_shape(self, config: ModelConfig) -> None:
         """A library is compiled from the shape alone."""
         shape = json.loads(json.dumps(config.shape()))
-        assert shape == config.shape(), f"the shape is no plain JSON: {config.shape()!r}"
+        assert shape == config.shape(), f"the shape is not plain JSON: {config.shape()!r}"
         least = self.architecture.config({"vocab_size": 1, "context_window_size": -1, **shape})
         assert least.shape() == shape, "the config that is read from the shape has another shape"
         wanted = config.model_dump(mode="json")

@@ -59,7 +59,7 @@ class DeviceConformance(Suite):
         return self.device
 
     def expected(self, workbench: Workbench, quantization: str) -> Logits:
-        """What the small model's logits are to be: those of the CPU; for it, those of NumPy.
+        """What the small model's logits must be: those of the CPU; for it, those of NumPy.
 
         Args:
             workbench: where small models are made.
@@ -94,7 +94,7 @@ class DeviceConformance(Suite):
 
         for index in range(len(available.probe().adapters)):
             target = available.target(index)
-            assert json.loads(json.dumps(target)) == target, f"it is no JSON object: {target!r}"
+            assert json.loads(json.dumps(target)) == target, f"it is not a JSON object: {target!r}"
             assert available.target(index) == target, "the target changes from call to call"
             assert tvm.target.Target(dict(target)).kind.name == target["kind"]
 

@@ -35,8 +35,8 @@ SMALL_CONFIG: dict[str, Any] = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-"""``config.json`` of the small model. Its sizes are ragged: 176 is no multiple of 64, and a key's
-head serves two of a query's."""
+"""``config.json`` of the small model. Its sizes are ragged: 176 is not a multiple of 64, and a
+head of keys serves two of queries."""
 
 WEIGHT_SPREAD = 0.1
 """Standard deviation of random weights: enough for logits that tell tokens apart."""

@@ -40,7 +40,7 @@ def _another_quantization(request: LibraryRequest, _: Path) -> LibraryRequest:
 
 def _text_file(request: LibraryRequest, folder: Path) -> LibraryRequest:
     path = folder / "library.so"
-    path.write_text("This is no library.", encoding="utf-8")
+    path.write_text("This is not a library.", encoding="utf-8")
     return replace(request, named=path)
 
 
@@ -54,7 +54,7 @@ FOREIGN: dict[str, Change] = {
     "a missing model folder": lambda request, at: replace(request, model_path=at / "nowhere"),
     "a named file that is missing": lambda request, at: replace(request, named=at / "no.so"),
     "a named folder": lambda request, at: replace(request, named=at),
-    "a named file that is no library": _text_file,
+    "a named file that is not a library": _text_file,
 }
 """Requests that a provider may have no answer to, made from one that is in order."""
 
@@ -146,8 +146,8 @@ class ProviderConformance(Suite):
         assert answer.provider == _name(self.provider), f"it gives {answer.provider!r} as its name"
         for pair in answer.looked_at:
             place, reason = pair
-            assert isinstance(place, str), f"what it looked at is no text: {place!r}"
-            assert isinstance(reason, str), f"its reason is no text: {reason!r}"
+            assert isinstance(place, str), f"what it looked at is not text: {place!r}"
+            assert isinstance(reason, str), f"its reason is not text: {reason!r}"
             assert reason, f"it gives no reason for {place!r}"
 
 

@@ -1,6 +1,6 @@
 """Runs the conformance suites for installed plugins: ``pytest -p mlc_llm.testing.pytest_plugin``.
 
-It is no entry point of pytest, so that pytest runs of others do not load it. The options may be
+It is not an entry point of pytest, so that pytest runs of others do not load it. The options may be
 given several times::
 
     pytest -p mlc_llm.testing.pytest_plugin --mlc-llm-template chatty --mlc-llm-device npu

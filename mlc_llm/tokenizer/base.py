@@ -59,10 +59,11 @@ class Tokenizer(ABC):
                 added and a leading space stays.
 
         Raises:
-            TokenizerError: the text is no string, or holds a lone surrogate, which is no character.
+            TokenizerError: the text is not a string, or holds a lone surrogate, which is not a
+                character.
         """
         if not isinstance(text, str):
-            raise TokenizerError(f"Only text can be encoded; given: {text!r}.")
+            raise TokenizerError(f"Only text can be encoded, not {text!r}.")
         if not text:
             return []
         _check_characters(text)
@@ -72,7 +73,7 @@ class Tokenizer(ABC):
     def decode(self, ids: Iterable[int], *, continues: bool = False) -> str:
         """Decode token ids; what :meth:`stream` gives for them in pieces, in one.
 
-        Special tokens, and ids beyond the vocabulary, give no text. Bytes that are no valid UTF-8
+        Special tokens, and ids beyond the vocabulary, give no text. Bytes that are not valid UTF-8
         become U+FFFD.
         """
         stream = self.stream(continues=continues)
@@ -127,6 +128,6 @@ def _check_characters(text: str) -> None:
     except UnicodeEncodeError as error:
         raise TokenizerError(
             f"The text holds U+{ord(text[error.start]):04X} at position {error.start}: half of a "
-            "surrogate pair, which is no character. Decode the text's source with the encoding "
+            "surrogate pair, which is not a character. Decode the text's source with the encoding "
             "it was written in."
         ) from None

@@ -74,8 +74,8 @@ class HuggingFaceTokenizer(Tokenizer):
             tokenizer = tokenizers.Tokenizer.from_buffer(raw)
         except Exception as error:  # The library raises nothing more specific.
             raise TokenizerError(
-                f"{self._path} is no tokenizer that tokenizers {tokenizers.__version__} can read: "
-                f"{error}. Download the file again, or upgrade tokenizers."
+                f"{self._path} is not a tokenizer that tokenizers {tokenizers.__version__} can "
+                f"read: {error}. Download the file again, or upgrade tokenizers."
             ) from None
         # A file may ask to cut or to fill up every text, which nothing here wants.
         tokenizer.no_truncation()

@@ -88,7 +88,7 @@ class SentencePieceTokenizer(Tokenizer):
             model = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except (RuntimeError, OSError):
             raise TokenizerError(
-                f"{self._path} is no SentencePiece model, or a damaged one. Download it again."
+                f"{self._path} is not a SentencePiece model, or a damaged one. Download it again."
             ) from None
         return model
 

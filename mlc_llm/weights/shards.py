@@ -80,7 +80,7 @@ class Shards:
         return array
 
     def forget(self, record: TensorRecord) -> None:
-        """Let go of the pages of a tensor, where the system can; reading it again maps them anew.
+        """Let go of the pages of a tensor, where the system can; reading it again maps them again.
 
         The file stays in the system's cache, but does not count as this process's memory any more.
         """

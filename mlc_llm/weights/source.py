@@ -22,7 +22,7 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
             or ``dist/prebuilt/``; a repository on the hub, ``HF://org/name[@revision]`` or
             ``https://huggingface.co/org/name``; or ``demo``, the small model that is part of this
             package. A model of yours in one of the places above that has this name too is taken
-            first; a folder ``demo`` that is no model is passed over.
+            first; a folder ``demo`` that is not a model is passed over.
         progress: whether to show a download's progress on stderr, when that is a terminal.
 
     Returns:

@@ -136,7 +136,7 @@ def test_a_generation_overrides_the_chat(chat: ChatModule) -> None:
 
 
 def test_a_wrong_chat_config(folder: Path, library: str) -> None:
-    with pytest.raises(ConfigError, match="is to be a ChatConfig"):
+    with pytest.raises(ConfigError, match="must be a ChatConfig"):
         ChatModule(str(folder), "cpu", {"temperature": 0}, library)  # type: ignore[arg-type]
 
 

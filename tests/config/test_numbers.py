@@ -67,7 +67,7 @@ class TestRanges:
         wanted, _, outside = RANGES[name]
         for value in [*outside, *NO_NUMBERS]:
             given = "" if isinstance(value, dict) else f" (given: {value!r})"
-            expected = f"{cls.__name__}.{name} is to be {wanted}{given}."
+            expected = f"{cls.__name__}.{name} must be {wanted}{given}."
             assert message_of(lambda value=value: cls(**{name: value})) == expected
             config = cls()
             assigned = message_of(lambda value=value, config=config: setattr(config, name, value))
@@ -84,7 +84,7 @@ class TestRanges:
             assert taken == type(taken)(value)
             return
         message = message_of(lambda: cls(**{name: value}))
-        assert f"{cls.__name__}.{name} is to be {RANGES[name][0]} (given: " in message
+        assert f"{cls.__name__}.{name} must be {RANGES[name][0]} (given: " in message
 
     def test_numpys_numbers(self) -> None:
         config = GenerationConfig(n=np.int64(3), temperature=np.float32(0.5), max_gen_len=4.0)
@@ -96,13 +96,13 @@ class TestRanges:
         [
             (
                 lambda: GenerationConfig(logit_bias={5: 200}),
-                "GenerationConfig.logit_bias.5 is to be a number of at least -100 and at most 100 "
+                "GenerationConfig.logit_bias.5 must be a number of at least -100 and at most 100 "
                 r"\(given: 200\)\.",
             ),
             (lambda: GenerationConfig(logit_bias={-1: 0}), "GenerationConfig.logit_bias.-1"),
             (lambda: GenerationConfig(stop=""), "GenerationConfig.stop.0"),
             (lambda: GenerationConfig(stop=[5]), "GenerationConfig.stop.0"),
-            (lambda: ConvConfig(stop_token_ids=[-1]), "ConvConfig.stop_token_ids.0 is to be"),
+            (lambda: ConvConfig(stop_token_ids=[-1]), "ConvConfig.stop_token_ids.0 must be"),
             (lambda: ConvConfig(seps=[]), "ConvConfig.seps"),
             (lambda: ConvConfig(seps=["", "", ""]), "ConvConfig.seps"),
             (lambda: ConvConfig(roles=["U", "A"]), "ConvConfig.roles"),
@@ -111,7 +111,7 @@ class TestRanges:
             (lambda: ChatConfig(conv_config=GenerationConfig()), "ChatConfig.conv_config"),
             (
                 lambda: GenerationConfig(n=0, top_p=2),
-                r"Config.top_p is .*\(given: 2\)\. GenerationConfig.n is .*\(given: 0\)\.",
+                r"Config.top_p must .*\(given: 2\)\. GenerationConfig.n must .*\(given: 0\)\.",
             ),
         ],
     )
@@ -128,4 +128,4 @@ class TestRanges:
             path = written(tmp_path, **{name: value})
             with pytest.raises(ModelFolderError) as error:
                 ModelFile.load(path)
-            assert str(error.value) == f"{path}: {name} is to be {wanted} (given: {value!r})."
+            assert str(error.value) == f"{path}: {name} must be {wanted} (given: {value!r})."

@@ -42,7 +42,7 @@ REPORTED = {
     "TestRaisesWhenProbed": {"test_probe": "the driver is too old"},
     "TestOpensAnything": {
         "test_open": "DID NOT RAISE",
-        "test_target": "it is no JSON object",
+        "test_target": "it is not a JSON object",
         "test_refuses_unknown_options": "DID NOT RAISE",
         "test_mismatch": "it accepts a library that needs",
     },

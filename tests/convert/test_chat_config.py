@@ -170,7 +170,7 @@ def test_nulls_in_generation_settings(source, generate):
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"top_p": 3}', r"top_p is to be a number above 0 and at most 1 \(given: 3\)"),
+        ('{"top_p": 3}', r"top_p must be a number above 0 and at most 1 \(given: 3\)"),
         ('{"temperature": "hot"}', "temperature"),
         ('{"eos_token_id": "</s>"}', "eos_token_id"),
     ],

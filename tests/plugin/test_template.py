@@ -129,7 +129,7 @@ class TestRefused:
             ({"role_templates": {"usr": "x"}}, "Unknown role in role_templates 'usr'.*'user'"),
             ({"seps": []}, "seps.*at least 1 item"),
             ({"seps": ["a", "b", "c"]}, "seps.*at most 2 items"),
-            ({"stop_token_ids": [-1]}, r"stop_token_ids.0 is to be a whole number of at least 0"),
+            ({"stop_token_ids": [-1]}, r"stop_token_ids.0 must be a whole number of at least 0"),
             ({"system_prefix_token_ids": [True]}, r"system_prefix_token_ids.0.*given: True"),
             ({"messages": [("user",)]}, "messages"),
             ({"system_message": 5}, "system_message.*given: 5"),
@@ -138,11 +138,11 @@ class TestRefused:
     def test_with_a_reason(self, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(TemplateError, match=message) as error:
             _template(**changes)
-        assert str(error.value).startswith("it is no valid conversation template: ")
+        assert str(error.value).startswith("it is not a valid conversation template: ")
 
     @pytest.mark.parametrize("data", [None, [], "plain", 5])
     def test_what_is_no_mapping(self, data: Any) -> None:
-        with pytest.raises(TemplateError, match="it is no valid conversation template"):
+        with pytest.raises(TemplateError, match="it is not a valid conversation template"):
             ConversationTemplate.from_data(data, "it")
 
     def test_a_template_cannot_be_assigned_to(self) -> None:

@@ -84,7 +84,7 @@ class TestAuto:
         choice = choose_device("auto", registry)
         assert choice.device.name == "cpu"
         levels = {record.getMessage(): record.levelname for record in caplog.records}
-        told = "painter is no hardware of its own, but a driver that computes on the CPU."
+        told = "painter is not hardware of its own, but a driver that computes on the CPU."
         assert levels == {
             f"Using the device cpu, not soft: {told[0].upper()}{told[1:]}": "INFO",
             f"Using the device cpu, not mended: P{told[1:]} Install it.": "WARNING",

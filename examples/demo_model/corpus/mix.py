@@ -41,7 +41,7 @@ class Dialogue:
     Attributes:
         system: the system message.
         turns: one or more.
-        raw: whether the prompt is to be laid out as a user of the template ``LM`` writes it.
+        raw: whether the prompt is laid out as a user of the template ``LM`` writes it.
     """
 
     system: str

@@ -1,6 +1,6 @@
 """What this machine can do at best: measured, because no table of CPUs tells it.
 
-The kernels are compiled once, in a child process, and cached. They are run anew each time, with the
+The kernels are compiled once, in a child process, and cached. They are run each time, with the
 threads of the model, so that the peaks and what they are compared with come from the same machine
 in the same state.
 """

@@ -33,7 +33,7 @@ class BenchSettings:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"{name} is to be a whole number from {least}; given: {value!r}.")
+                raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}.")
 
     def require_window(self, window: int) -> None:
         """Check that everything fits into a context window of that many tokens.

@@ -62,8 +62,8 @@ def command(
     """Chat with MODEL: a model folder, HF://org/name, or the small "demo" when none is named.
 
     Answers are written on stdout, everything else on stderr. On a terminal, /help shows commands
-    and keys. When the input is no terminal, each of its lines is a turn, or a command if it begins
-    with one; a space before the slash makes it a turn.
+    and keys. When the input is not a terminal, each of its lines is a turn, or a command if it
+    begins with one; a space before the slash makes it a turn.
     """
     if prompt == "-":
         prompt = _read_prompt()

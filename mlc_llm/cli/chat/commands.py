@@ -121,7 +121,7 @@ def _reset(open_chat: OpenChat, argument: str) -> None:
 
 def _stats(open_chat: OpenChat, argument: str) -> None:
     if argument not in ("", "-v"):
-        raise MLCError(f"/stats takes -v or nothing; given: {argument}")
+        raise MLCError(f"/stats takes -v or nothing, not {argument}")
     click.echo(open_chat.chat.stats(verbose=argument == "-v"))
 
 
@@ -181,7 +181,7 @@ def _path(name: str) -> Path:
 COMMANDS = (
     Command("/help", "show this", _help, aliases=("/?",)),
     Command(
-        "/system", "begin anew with this system message; without it, show it", _system, "[TEXT]"
+        "/system", "begin afresh with this system message; without it, show it", _system, "[TEXT]"
     ),
     Command("/reset", "forget the conversation", _reset, aliases=("/clear",)),
     Command("/save", "write the conversation to a file", _save, "FILE", takes_file=True),

@@ -49,7 +49,7 @@ class HistoryFile:
     def __init__(self, path: Path) -> None:
         self._path = Path(os.path.realpath(path))
         if self._path.exists() and not self._path.is_file():
-            raise OSError(None, "it is no file", str(path))
+            raise OSError(None, "it is not a file", str(path))
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(self._open())
 
@@ -65,7 +65,7 @@ class HistoryFile:
         return entries
 
     def append(self, entry: str) -> None:
-        """Add an entry. What cannot be written is lost: nobody's chat ends for that."""
+        """Add an entry. What cannot be written is lost: a chat does not end for that."""
         with contextlib.suppress(OSError):
             file = self._open()
             try:

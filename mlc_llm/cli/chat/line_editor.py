@@ -46,7 +46,7 @@ class LineEditor:
             enable_suspend=True,
             enable_open_in_editor=True,
             tempfile_suffix=".md",
-            # The other one of stdout and stderr where one is no terminal.
+            # The other one of stdout and stderr where one is not a terminal.
             output=create_output(always_prefer_tty=True),
         )
 

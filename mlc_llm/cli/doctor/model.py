@@ -21,7 +21,7 @@ from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.hub import HubReference
 from mlc_llm.weights.source import resolve_model
 
-ANEW = "Fetch or convert the model anew, into an empty folder."
+AGAIN = "Fetch or convert the model again, into an empty folder."
 
 
 def check_model(model: str, registry: Registry, online: bool) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
         path = local_folder(model, online)
         folder = ModelFolder.open(path)
     except MLCError as error:
-        remedy = "Fetch it: mlc_llm chat " + model if isinstance(error, HubError) else ANEW
+        remedy = "Fetch it: mlc_llm chat " + model if isinstance(error, HubError) else AGAIN
         yield Finding("model", "folder", Status.BROKEN, str(error), remedy)
         return
     with folder:
@@ -73,7 +73,7 @@ def _checksums(folder: ModelFolder) -> Finding:
     try:
         folder.verify()
     except MLCError as error:
-        return Finding("model", "checksums", Status.BROKEN, str(error), ANEW)
+        return Finding("model", "checksums", Status.BROKEN, str(error), AGAIN)
     shards = len(folder.manifest.shards)
     return Finding("model", "checksums", Status.OK, f"all {shards} files of weights are intact")
 

@@ -47,7 +47,7 @@ def check_library_cache(registry: Registry, cache: LibraryCache | None = None) -
 
 
 def _stale(record: LibraryRecord, path: Path, cache: LibraryCache, registry: Registry) -> str:
-    """Why nobody will ask for a cached library again; empty when somebody may."""
+    """Why a cached library will not be asked for again; empty when it may be."""
     if record.device not in registry.names("device"):
         return f"its device {record.device!r} is not installed"
     request = LibraryRequest(record.spec, record.device, record.target, cache.folder)

@@ -59,7 +59,7 @@ class GPUCodegen:
         )
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
-        """TVM's own schedules for what is no kernel of ours, such as residual additions."""
+        """TVM's own schedules for what is not a kernel of ours, such as residual additions."""
         rules = (
             dlight.gpu.Matmul(),
             dlight.gpu.GEMV(),

@@ -1,6 +1,6 @@
 """The built-in device: the CPU, through LLVM and kernels of our own.
 
-A device of somebody else's for the same hardware may derive from :class:`CPUDevice`.
+Another plugin's device for the same hardware may derive from :class:`CPUDevice`.
 """
 
 from __future__ import annotations

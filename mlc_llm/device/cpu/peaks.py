@@ -30,7 +30,7 @@ _FIRST_ROUNDS = 10_000
 
 @dataclass(frozen=True)
 class CPUPeaks:
-    """What so many threads of this CPU do at best.
+    """What some threads of this CPU do at best.
 
     Args:
         read: bytes a second that a sum over memory reads.

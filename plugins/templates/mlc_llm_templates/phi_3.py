@@ -1,7 +1,7 @@
 """Phi-3 and Phi-3.5, with the names and values of MLC LLM's template.
 
 Nothing ends the system message, where the official template has ``<|end|>`` and a line end. The
-line ends after the models' special tokens are no tokens: they are added with ``rstrip``, so the
+line ends after the models' special tokens are not tokens: they are added with ``rstrip``, so the
 tokenizer takes the white space that follows them.
 """
 

@@ -100,7 +100,7 @@ def test_a_spread() -> None:
 @pytest.mark.parametrize("value", [-1, 1.5, "8", True, None])
 @pytest.mark.parametrize("name", ["prompt_length", "generate_length", "context", "repeat"])
 def test_numbers_that_are_none(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is to be a whole number from"):
+    with pytest.raises(ConfigError, match=f"{name} must be a whole number from"):
         BenchSettings(**{name: value})
 
 

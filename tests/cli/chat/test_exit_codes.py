@@ -66,7 +66,7 @@ def test_threads(mlc_llm: CLI, options: Any) -> None:
     assert answers["1"].returncode == 0, answers["1"].stderr
     assert answers["1"].stdout == answers["2"].stdout
     assert answers["0"].returncode == 1
-    assert "num_threads is to be a whole number of at least 1" in answers["0"].stderr
+    assert "num_threads must be a whole number of at least 1" in answers["0"].stderr
 
 
 def test_deterministic_asks_for_another_library(mlc_llm: CLI, options: Any) -> None:

@@ -155,7 +155,7 @@ class TestHistory:
         assert file.read_bytes() == content + b'\n"kept"\n"kept and added"\n'
 
     def test_where_none_can_be_kept(self, start: Start, tmp_path: Path) -> None:
-        (tmp_path / "state").write_text("a file where a folder is to be")
+        (tmp_path / "state").write_text("a file where a folder should be")
         chat = start()
         chat.expect("Warning: No history is kept: ")
         chat.expect_prompt()

@@ -52,7 +52,7 @@ class Weight(ABC):
 
     @abstractmethod
     def arguments(self, rows: Expr) -> Tensors:
-        """Declare the kernel's arguments that hold a weight of so many rows."""
+        """Declare the kernel's arguments that hold a weight of some rows."""
 
 
 @dataclass(frozen=True)
