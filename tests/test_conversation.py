@@ -370,8 +370,8 @@ class TestMessages:
         ("messages", "message"),
         [
             ([], "no message"),
-            ("Hello", "given as a list"),
-            ({"role": "user", "content": "Hello"}, "given as a list"),
+            ("Hello", "must be a list"),
+            ({"role": "user", "content": "Hello"}, "must be a list"),
             (["Hello"], "must have a role"),
             ([{"content": "Hello"}], "must have a role"),
             ([{"role": "user"}], "must be text"),

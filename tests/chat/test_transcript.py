@@ -98,7 +98,7 @@ def test_the_version_before(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "not valid JSON"),
+        ("", "is empty"),
         ("[" * 100_000, "not valid JSON"),
         ("\udcff", "not valid JSON"),
         ("[]", "holds a list"),

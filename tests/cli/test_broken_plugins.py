@@ -50,7 +50,7 @@ AT_LOADING = {
     "bad-template": (
         "conversation_templates",
         "PLUGIN = {'roles': 7}",
-        "no valid conversation template",
+        "not a valid conversation template",
     ),
     "twice": ("devices", device("twice"), "Several distributions have a device 'twice'"),
 }

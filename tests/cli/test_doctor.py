@@ -319,7 +319,7 @@ class TestModel:
         ("change", "name", "detail"),
         [
             ({"conv_template": "lama-2"}, "template", "Did you mean 'llama-2'"),
-            ({"conv_template": {"roles": {}}}, "template", "no valid"),
+            ({"conv_template": {"roles": {}}}, "template", "not a valid"),
             ({"vocab_size": 5}, "tokenizer", "5"),
             ({"model_type": "lama"}, "library", "Did you mean 'llama'"),
         ],

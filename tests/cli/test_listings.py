@@ -53,7 +53,7 @@ class TestTemplates:
         assert (fake["distribution"], fake["version"], fake["problem"]) == ("fake-data", "2.1", "")
         assert fake["template"]["roles"] == {"user": "[U]", "assistant": "[Ä]"}
         assert templates["odd"]["template"] is None
-        assert "no valid conversation template" in templates["odd"]["problem"]
+        assert "not a valid conversation template" in templates["odd"]["problem"]
 
 
 class TestModels:

@@ -29,7 +29,7 @@ REPORTED = {
     "TestNobodySpeaks": {"test_who_speaks_can_be_told": "both stand in"},
     "TestNeverStops": {"test_answers_end": "neither a stop string nor a stop token"},
     "TestIsNoJSON": {"test_round_trips_through_json": "not JSON serializable"},
-    "TestIsNoTemplate": {"test_one_turn": "no valid conversation template"},
+    "TestIsNoTemplate": {"test_one_turn": "not a valid conversation template"},
     "TestLosesTextWithoutMemory": {
         "test_only_the_last_message_without_memory": "is 0 times in the prompt"
     },

@@ -333,7 +333,7 @@ class TestLookUp:
         assert registry.template("plain").name == "plain"
         assert registry.template("named").name == "own"
         assert entry_of(registry, "plain").state is State.SELECTED
-        with pytest.raises(PluginError, match="no valid conversation template: seps"):
+        with pytest.raises(PluginError, match="not a valid conversation template: seps"):
             registry.template("bad")
         with pytest.raises(PluginError, match="must give a mapping"):
             registry.template("text")

@@ -272,8 +272,8 @@ class TestBadFolders:
             (b"{", "not valid JSON"),
             (b"\xff\xfe\x00", "not valid JSON"),
             (b"[]", "holds a list"),
-            (b"{}", "is no tokenizer"),
-            (b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}', "is no tokenizer"),
+            (b"{}", "is not a tokenizer"),
+            (b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}', "is not a tokenizer"),
         ],
     )
     def test_malformed_tokenizer_json(self, content: bytes, message: str, tmp_path: Path) -> None:
@@ -284,13 +284,13 @@ class TestBadFolders:
     @pytest.mark.parametrize("content", [b"", b"garbage" * 99])
     def test_malformed_tokenizer_model(self, content: bytes, tmp_path: Path) -> None:
         (tmp_path / "tokenizer.model").write_bytes(content)
-        with pytest.raises(TokenizerError, match=r"is empty|is no SentencePiece model"):
+        with pytest.raises(TokenizerError, match=r"is empty|is not a SentencePiece model"):
             load_tokenizer(tmp_path)
 
     def test_truncated_tokenizer_model(self, llama_2_model_folder: Path, tmp_path: Path) -> None:
         whole = (llama_2_model_folder / "tokenizer.model").read_bytes()
         (tmp_path / "tokenizer.model").write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(TokenizerError, match="is no SentencePiece model"):
+        with pytest.raises(TokenizerError, match="is not a SentencePiece model"):
             load_tokenizer(tmp_path)
 
     @pytest.mark.parametrize(

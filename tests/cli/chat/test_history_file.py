@@ -60,7 +60,7 @@ def test_only_the_last_entries_are_offered(tmp_path: Path) -> None:
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="no file"):
+    with pytest.raises(OSError, match="not a file"):
         HistoryFile(tmp_path)
 
 
