@@ -273,7 +273,10 @@ class TestBadFolders:
             (b"\xff\xfe\x00", "not valid JSON"),
             (b"[]", "holds a list"),
             (b"{}", "is not a tokenizer"),
-            (b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}', "is not a tokenizer"),
+            (
+                b'{"model": {"type": "BPE", "vocab": {}, "merges": [["a", "b"]]}}',
+                "is not a tokenizer",
+            ),
         ],
     )
     def test_malformed_tokenizer_json(self, content: bytes, message: str, tmp_path: Path) -> None:
