@@ -231,8 +231,9 @@ class Progress:
     def __init__(self, callback: Callable[..., Any] | None) -> None:
         self._callback = callback
         self._interval = max(1, int(getattr(callback, "callback_interval", 1)))
+        self._text = ""
+        self._shown = 0
         self._tokens = 0
-        self._shown = ""
 
     @property
     def closed(self) -> bool:
@@ -240,20 +241,18 @@ class Progress:
         return bool(getattr(self._callback, "closed", False))
 
     def advance(self, text: str, tokens: int) -> None:
-        """Take note that the answer is ``text`` so far, after ``tokens`` tokens in all."""
-        if self._callback is None or text == self._shown:
-            return
-        if tokens - self._tokens >= self._interval:
-            self._tokens = tokens
-            self._show(text)
+        """Take note of ``text`` that is new, and of ``tokens`` that were generated for it."""
+        self._text += text
+        self._tokens += tokens
+        if self._tokens >= self._interval:
+            self._show()
 
-    def finish(self, text: str) -> None:
+    def finish(self) -> None:
         """Take note that the answer is complete."""
         if self._callback is None:
             return
-        if text != self._shown:
-            self._show(text)
-        self._callback(text, True)
+        self._show()
+        self._callback(self._text, True)
 
     def fail(self, error: BaseException) -> None:
         """Tell the callback of the error; what it raises itself must not hide it."""
@@ -265,7 +264,9 @@ class Progress:
         except Exception:
             logger.exception("The callback %r failed while it was told of an error", failed)
 
-    def _show(self, text: str) -> None:
-        self._shown = text
-        if self._callback is not None:
-            self._callback(text, False)
+    def _show(self) -> None:
+        """Call the callback, if there is text that it has not seen."""
+        if self._callback is None or self._shown == len(self._text):
+            return
+        self._shown, self._tokens = len(self._text), 0
+        self._callback(self._text, False)

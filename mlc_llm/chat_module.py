@@ -14,18 +14,17 @@ import numpy as np
 from mlc_llm.callback import Progress
 from mlc_llm.chat.benchmark import benchmark
 from mlc_llm.chat.dialogue import Dialogue, Prompt
+from mlc_llm.chat.fair_lock import FairLock
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import check_generation
-from mlc_llm.chat.streams import StreamChunk, chunks, collect, step_in_threads
-from mlc_llm.chat.turn import Event
+from mlc_llm.chat.streams import StreamChunk, chunks, show, step_in_threads
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.registry.registry import default_registry
-from mlc_llm.runtime.generation import GenerationResult
+from mlc_llm.runtime.generation import Delta, GenerationResult
 from mlc_llm.runtime.statistics import Metrics
-from mlc_llm.runtime.turns import Turns
 
 
 class ChatModule:
@@ -68,7 +67,7 @@ class ChatModule:
         self._registry = default_registry()
         self._chat: LoadedChat = load_chat(model, device, chat_config, model_lib, self._registry)
         self._finalizer = weakref.finalize(self, self._chat.engine.close)
-        self._turns = Turns()
+        self._lock = FairLock()
         self.model_path = str(self._chat.folder.path)
         self.model_lib = str(self._chat.library)
         self.device = str(self._chat.device)
@@ -104,8 +103,9 @@ class ChatModule:
         progress = Progress(progress_callback)
         try:
             generation = check_generation(generation_config)
-            with self._turns.take():
-                texts = collect(self._events(prompt, generation, stateless), progress)
+            with self._lock.take():
+                show(self._deltas(prompt, generation, stateless), progress)
+                texts = [result.text for result in self.results]
         except BaseException as error:
             progress.fail(error)
             raise
@@ -120,10 +120,12 @@ class ChatModule:
         """:meth:`generate` for asyncio; cancelling the task stops the generation."""
         generation = check_generation(generation_config)
         async with (
-            self._turns.take_async(),
-            aclosing(step_in_threads(self._events(prompt, generation, stateless))) as events,
+            self._lock.take_async(),
+            aclosing(step_in_threads(self._deltas(prompt, generation, stateless))) as deltas,
         ):
-            texts = [event.text async for event in events if isinstance(event, GenerationResult)]
+            async for _ in deltas:
+                pass
+            texts = [result.text for result in self.results]
         return texts[0] if generation.n is None else texts
 
     def stream(
@@ -146,9 +148,9 @@ class ChatModule:
     def _stream(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
     ) -> Generator[StreamChunk, None, None]:
-        with self._turns.take() as place:
-            events = self._events(prompt, generation, stateless)
-            for chunk in chunks(events, generation.logprobs is not None):
+        with self._lock.take() as place:
+            deltas = self._deltas(prompt, generation, stateless)
+            for chunk in chunks(deltas, generation.logprobs is not None):
                 yield chunk
                 place.resumed()
 
@@ -168,9 +170,9 @@ class ChatModule:
     async def _astream(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
     ) -> AsyncGenerator[StreamChunk, None]:
-        async with self._turns.take_async() as place:
+        async with self._lock.take_async() as place:
             parts = chunks(
-                self._events(prompt, generation, stateless), generation.logprobs is not None
+                self._deltas(prompt, generation, stateless), generation.logprobs is not None
             )
             async with aclosing(step_in_threads(parts)) as steps:
                 async for chunk in steps:
@@ -181,9 +183,9 @@ class ChatModule:
                         raise
                     place.resumed()
 
-    def _events(
+    def _deltas(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
-    ) -> Generator[Event, None, None]:
+    ) -> Generator[Delta, None, None]:
         """Answer a prompt, and tell the plugins."""
         self._open_chat()
         yield from self._dialogue.answer(prompt, generation, stateless)
@@ -214,7 +216,7 @@ class ChatModule:
             ConfigError: it sets what cannot be changed; nothing was reset.
             TemplateError: it names an unknown template; nothing was reset.
         """
-        with self._turns.take():
+        with self._lock.take():
             self._open_chat()
             self._dialogue.reset(chat_config)
             self.chat_config = self._dialogue.settings.effective(self.model_lib)
@@ -251,7 +253,7 @@ class ChatModule:
 
     @messages.setter
     def messages(self, messages: Iterable[Any]) -> None:
-        with self._turns.take():
+        with self._lock.take():
             self._open_chat()
             self._dialogue.restore(messages)
 
@@ -279,7 +281,7 @@ class ChatModule:
                 else is there.
             ConfigError: the template has no memory.
         """
-        with self._turns.take():
+        with self._lock.take():
             self._open_chat()
             return self._dialogue.save(Path(path))
 
@@ -299,7 +301,7 @@ class ChatModule:
             TemplateError: the template has no role of a message; the history stays.
             TokenizerError: a message has an invalid character; the history stays.
         """
-        with self._turns.take():
+        with self._lock.take():
             self._open_chat()
             return self._dialogue.load(Path(path))
 
@@ -317,7 +319,7 @@ class ChatModule:
             PromptTooLongError: the prompt and that many tokens do not fit into the window.
             ConfigError: the prompt is empty, or ``generate_length`` is less than 1.
         """
-        with self._turns.take():
+        with self._lock.take():
             return benchmark(self._open_chat(), self._dialogue.settings, prompt, generate_length)
 
     def embed_text(self, input: str) -> np.ndarray:
@@ -326,7 +328,7 @@ class ChatModule:
         Raises:
             ConfigError: the text is empty.
         """
-        with self._turns.take():
+        with self._lock.take():
             chat = self._open_chat()
             ids = chat.tokenizer.encode(input)
             if not ids:

@@ -34,12 +34,11 @@ class Collect(DeltaCallback):
 @given(st.lists(st.text(max_size=4)), st.integers(1, 5))
 def test_deltas_add_up(pieces: list[str], interval: int) -> None:
     callback = Collect(interval)
-    progress, text = Progress(callback), ""
-    for count, piece in enumerate(pieces, start=1):
-        text += piece
-        progress.advance(text, count)
-    progress.finish(text)
-    assert "".join(callback.deltas) == text
+    progress = Progress(callback)
+    for piece in pieces:
+        progress.advance(piece, 1)
+    progress.finish()
+    assert "".join(callback.deltas) == "".join(pieces)
     assert "" not in callback.deltas
     assert callback.stops == 1
     assert len(callback.deltas) <= len(pieces) // interval + 1
@@ -48,9 +47,9 @@ def test_deltas_add_up(pieces: list[str], interval: int) -> None:
 def test_message_is_the_whole_text_so_far() -> None:
     calls: list[tuple[str, bool]] = []
     progress = Progress(lambda message, stopped: calls.append((message, stopped)))
-    for count, text in enumerate(["a", "ab", "ab", "abc"], start=1):
-        progress.advance(text, count)
-    progress.finish("abcd")
+    for text, tokens in [("a", 1), ("b", 1), ("", 1), ("c", 1), ("d", 0)]:
+        progress.advance(text, tokens)
+    progress.finish()
     assert calls == [("a", False), ("ab", False), ("abc", False), ("abcd", False), ("abcd", True)]
 
 
@@ -115,12 +114,11 @@ def test_a_failed_answer_ends_its_line(capsys: pytest.CaptureFixture[str]) -> No
 
 def write(stream: StreamIterator, texts: list[str], error: BaseException | None = None) -> None:
     """What a generating thread does with its callback."""
-    progress, text = Progress(stream), ""
-    for count, piece in enumerate(texts, start=1):
-        text += piece
-        progress.advance(text, count)
+    progress = Progress(stream)
+    for piece in texts:
+        progress.advance(piece, 1)
     if error is None:
-        progress.finish(text)
+        progress.finish()
     else:
         progress.fail(error)
 

@@ -7,7 +7,7 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.chat.turn import Turn
 from mlc_llm.config import GenerationConfig
 from mlc_llm.errors import ConfigError, PromptTooLongError
-from mlc_llm.runtime.generation import Ending, GenerationResult
+from mlc_llm.runtime.generation import Ending
 from mlc_llm.tokenizer import PromptTokens
 
 _WARM_UP_TOKENS = 2
@@ -41,8 +41,4 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
 
 def _run(chat: LoadedChat, settings: ChatSettings, prompt_ids: list[int], length: int) -> str:
     turn = Turn((), PromptTokens(prompt_ids), GenerationConfig(), Ending(length), continues=True)
-    text = ""
-    for event in turn.answer(chat, settings):
-        if isinstance(event, GenerationResult):
-            text = event.text
-    return text
+    return "".join(delta.text for delta in turn.run(chat, settings))

@@ -11,13 +11,13 @@ from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.chat.transcript import read_transcript
-from mlc_llm.chat.turn import Event, Turn
+from mlc_llm.chat.turn import Turn
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.registry.registry import Registry
-from mlc_llm.runtime.generation import Answer, GenerationResult
+from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
 from mlc_llm.runtime.window import Window
 
 Prompt = str | Sequence[Any]
@@ -25,7 +25,7 @@ Prompt = str | Sequence[Any]
 
 
 class Dialogue:
-    """A conversation. Its callers take turns (:mod:`mlc_llm.runtime.turns`); it does not lock.
+    """A conversation. Its callers hold a lock (:mod:`mlc_llm.chat.fair_lock`).
 
     Args:
         chat: the model.
@@ -46,8 +46,8 @@ class Dialogue:
 
     def answer(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
-    ) -> Generator[Event, None, None]:
-        """Answer a prompt; the history changes when all events have been taken.
+    ) -> Generator[Delta, None, None]:
+        """Answer a prompt; the history changes when all steps have been taken.
 
         Args:
             prompt: the prompt.
@@ -55,7 +55,7 @@ class Dialogue:
             stateless: forget the history, answer, and leave none.
 
         Yields:
-            The parts and the result of the first answer, then the results of the others.
+            The steps of the first answer, then those of the others.
 
         Raises:
             PromptTooLongError: the prompt is longer than the context window.
@@ -67,7 +67,7 @@ class Dialogue:
             messages = self._with_prompt(prompt, stateless)
             turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
             for number in range(generation.n or 1):
-                yield from self._answer(turn, number, done)
+                yield from self._one_answer(turn, number, done)
             self._remember(turn, done[0], stateless)
         except (GeneratorExit, KeyboardInterrupt):
             self.results = tuple(done)
@@ -77,26 +77,17 @@ class Dialogue:
             raise
         self.results = tuple(done)
 
-    def _answer(
+    def _one_answer(
         self, turn: Turn, number: int, done: list[GenerationResult]
-    ) -> Generator[Event, None, None]:
+    ) -> Generator[Delta, None, None]:
         """One of the answers; its result is appended to ``done``, also when it is broken off."""
         answer = Answer(len(turn.prompt.ids), turn.generation.logprobs is not None)
-        complete = False
         try:
-            for event in turn.answer(self._chat, self.settings, number):
-                if isinstance(event, GenerationResult):
-                    done.append(event)
-                    complete = True
-                else:
-                    answer.add(event)
-                    if number > 0:
-                        continue
-                yield event
-        except (GeneratorExit, KeyboardInterrupt):
-            if not complete:
-                done.append(answer.result("cancelled"))
-            raise
+            for delta in turn.run(self._chat, self.settings, number):
+                answer.add(delta)
+                yield delta
+        finally:
+            done.append(answer.result())
 
     def reset(self, change: ChatConfig | ConvConfig | None) -> None:
         """Forget the history and the statistics; lay an overlay over the model's own configuration.

@@ -1,4 +1,4 @@
-"""What becomes of the events of an answer: a text, a stream of parts, either of them in asyncio."""
+"""What becomes of an answer's steps: calls of a callback, a stream of chunks, steps in asyncio."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
-from mlc_llm.chat.turn import Event
-from mlc_llm.runtime.generation import Delta, FinishReason, GenerationResult
+from mlc_llm.runtime.generation import Delta, FinishReason
 from mlc_llm.runtime.logprobs import TokenLogprob
 
 T = TypeVar("T")
@@ -56,53 +55,44 @@ class StreamChunk(str):
         )
 
 
-def collect(events: Generator[Event, None, None], progress: Progress) -> list[str]:
-    """Take all events, and tell the callback of the first answer; returns the answers' texts.
-
-    When the callback is closed, the text so far is returned.
-    """
-    texts: list[str] = []
-    text, tokens = "", 0
+def show(deltas: Generator[Delta, None, None], progress: Progress) -> None:
+    """Take all steps, and tell the callback of the first answer; stop when it is closed."""
+    complete = False
     try:
-        for event in events:
-            if isinstance(event, Delta):
-                text += event.text
-                tokens += len(event.token_ids)
-                progress.advance(text, tokens)
-                if progress.closed:
-                    return [text]
-            else:
-                if not texts:
-                    progress.finish(event.text)
-                texts.append(event.text)
+        for delta in deltas:
+            if complete:
+                continue
+            progress.advance(delta.text, len(delta.token_ids))
+            if progress.closed:
+                return
+            if delta.finish_reason is not None:
+                progress.finish()
+                complete = True
     finally:
-        events.close()
-    return texts
+        deltas.close()
 
 
 def chunks(
-    events: Generator[Event, None, None], records: bool
+    deltas: Generator[Delta, None, None], records: bool
 ) -> Generator[StreamChunk, None, None]:
     """The parts of one answer; ``records`` says whether log-probabilities are recorded.
 
-    All events have been taken before the last chunk is given, so that whoever stops there has the
+    All steps have been taken before the last chunk is given, so that whoever stops there has the
     whole answer.
     """
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     reason: FinishReason | None = None
     try:
-        for event in events:
-            if isinstance(event, GenerationResult):
-                reason = event.finish_reason
-                continue
-            token_ids += event.token_ids
-            logprobs += event.logprobs
-            if event.text:
-                yield StreamChunk(event.text, token_ids, logprobs if records else None)
+        for delta in deltas:
+            reason = delta.finish_reason
+            token_ids += delta.token_ids
+            logprobs += delta.logprobs
+            if delta.text:
+                yield StreamChunk(delta.text, token_ids, logprobs if records else None)
                 token_ids, logprobs = (), ()
     finally:
-        events.close()
+        deltas.close()
     yield StreamChunk("", token_ids, logprobs if records else None, reason)
 
 

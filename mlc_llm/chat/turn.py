@@ -1,4 +1,4 @@
-"""One turn of a chat: a prompt, and its answers as a stream of events."""
+"""One turn of a chat: a prompt, and its answers step by step."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
-from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.generation import Delta, Ending, generate
 from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.sampler import Sampler
 from mlc_llm.tokenizer import PromptTokens
-
-Event = Delta | GenerationResult
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,10 @@ class Turn:
         continues = not conversation.template.has_memory
         return cls(messages, prompt, generation, ending, continues)
 
-    def answer(
+    def run(
         self, chat: LoadedChat, settings: ChatSettings, number: int = 0
-    ) -> Generator[Event, None, None]:
-        """Generate one answer in the engine thread; yields its parts, then the result.
+    ) -> Generator[Delta, None, None]:
+        """Generate one answer in the engine thread, and yield its steps.
 
         Args:
             chat: the model.

@@ -1,15 +1,16 @@
-"""Generating one answer: generators stacked on generators.
+"""Generating one answer: a generator on top of a generator.
 
-:func:`token_steps` runs the model and samples; :func:`text_steps` turns its tokens into text;
-:func:`generate` yields that text piece by piece, and then the result. They touch TVM and run in
-the engine thread. Closing any of them between two steps cancels the generation and leaves the model
-usable; its KV cache then holds what was fed so far.
+:func:`token_steps` runs the model and samples; :func:`generate` turns its tokens into text. Both
+touch TVM and run in the engine thread; :class:`Answer` adds the steps up, in any thread. Closing
+either of them between two steps cancels the generation and leaves the model usable; its KV cache
+then holds what was fed so far.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,12 +47,14 @@ class Delta:
         token_ids: the token that was generated, if one was.
         logprobs: its log-probabilities, if they are recorded.
         prefilled: how many tokens of the prompt were prefilled.
+        finish_reason: why the answer ended; set in the last step alone.
     """
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     prefilled: int = 0
+    finish_reason: FinishReason | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class GenerationResult:
 
 
 class Answer:
-    """An answer that grows, the sum of its steps.
+    """An answer that grows, the sum of its steps; it is ``cancelled`` until its last one.
 
     Args:
         prompt_tokens: how many tokens the prompt has.
@@ -86,6 +89,7 @@ class Answer:
 
     def __init__(self, prompt_tokens: int, records: bool) -> None:
         self._prompt_tokens = prompt_tokens
+        self._finish_reason: FinishReason = "cancelled"
         self._prefilled = 0
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
@@ -98,13 +102,15 @@ class Answer:
         self._prefilled += delta.prefilled
         if self._logprobs is not None:
             self._logprobs += delta.logprobs
+        if delta.finish_reason is not None:
+            self._finish_reason = delta.finish_reason
 
-    def result(self, reason: FinishReason) -> GenerationResult:
-        """What there is of it, as a result."""
+    def result(self) -> GenerationResult:
+        """The answer as far as it has grown."""
         return GenerationResult(
             text="".join(self._pieces),
             token_ids=tuple(self._token_ids),
-            finish_reason=reason,
+            finish_reason=self._finish_reason,
             prompt_tokens=self._prompt_tokens,
             prefilled_tokens=self._prefilled,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
@@ -118,7 +124,7 @@ def generate(
     ending: Ending,
     detokenizer: Detokenizer,
     recorder: LogprobRecorder | None = None,
-) -> Generator[Delta | GenerationResult, None, None]:
+) -> Generator[Delta, None, None]:
     """Answer a prompt.
 
     Args:
@@ -130,18 +136,25 @@ def generate(
         recorder: gives the log-probabilities of the tokens; None for none to be recorded.
 
     Yields:
-        A :class:`Delta` for each prefilled chunk and for each token, then the
-        :class:`GenerationResult`.
+        A :class:`Delta` for each prefilled chunk and for each token, then one with the text that
+        was held back, if any, and the ``finish_reason``. A stop string ends the answer in the step
+        of the token that completes it.
 
     Raises:
         PromptTooLongError: the prompt does not fit into the context window.
         TokenizerError: a token of the prompt is not in the model's vocabulary.
         GenerationError: the model failed.
     """
-    answer = Answer(len(prompt.ids), recorder is not None)
-    tokens = token_steps(model, prompt, sampler, ending, recorder)
-    reason = yield from text_steps(tokens, detokenizer, ending.stop_strings, answer)
-    yield answer.result(reason)
+    stop = StopText(ending.stop_strings)
+    with closing(token_steps(model, prompt, sampler, ending, recorder)) as steps:
+        for step in steps:
+            text = "".join(stop.push(detokenizer.push(token)) for token in step.token_ids)
+            if step.finish_reason is not None:
+                text = stop.push(detokenizer.finish()) + stop.finish()
+            reason = "stop" if stop.stopped else step.finish_reason
+            yield replace(step, text=text, finish_reason=reason)
+            if stop.stopped:
+                return
 
 
 def token_steps(
@@ -150,10 +163,10 @@ def token_steps(
     sampler: Sampler,
     ending: Ending,
     recorder: LogprobRecorder | None = None,
-) -> Generator[Delta, None, FinishReason]:
+) -> Generator[Delta, None, None]:
     """Prefill the prompt, then sample and decode token by token.
 
-    Yields a step after each prefilled chunk, then one for every token. Returns why it ended.
+    Yields a step after each prefilled chunk, one for each token, and one that says why it ended.
     """
     begin = time.perf_counter()
     for count in model.feed_steps(prompt.ids, prompt.generated):
@@ -161,47 +174,15 @@ def token_steps(
     token = sampler.sample(model.logits)
     model.metrics.time_to_first_token = time.perf_counter() - begin
     generated = 0
+    reason: FinishReason = "stop"
     while token not in ending.stop_ids:
         recorded = () if recorder is None else (recorder.record(model.logits, token),)
         yield Delta(token_ids=(token,), logprobs=recorded)
         generated += 1
         if generated >= ending.max_tokens or model.length >= model.window.size:
-            return "length"
+            reason = "length"
+            break
         with model.metrics.decode.measure() as phase:
             token = sampler.sample(model.decode(token))
             phase.tokens += 1
-    return "stop"
-
-
-def text_steps(
-    tokens: Generator[Delta, None, FinishReason],
-    detokenizer: Detokenizer,
-    stop_strings: Sequence[str],
-    answer: Answer,
-) -> Generator[Delta, None, FinishReason]:
-    """Turn tokens into text, up to a stop string, and add it to the answer.
-
-    Returns why it ended.
-    """
-    stop = StopText(stop_strings)
-
-    def show(delta: Delta) -> Delta:
-        answer.add(delta)
-        return delta
-
-    try:
-        while True:
-            try:
-                step = next(tokens)
-            except StopIteration as end:
-                reason: FinishReason = end.value
-                break
-            text = "".join(stop.push(detokenizer.push(token)) for token in step.token_ids)
-            yield show(replace(step, text=text))
-            if stop.stopped:
-                return "stop"
-    finally:
-        tokens.close()
-    last = stop.push(detokenizer.finish())
-    yield show(Delta(last + stop.finish()))
-    return "stop" if stop.stopped else reason
+    yield Delta(finish_reason=reason)

@@ -220,7 +220,7 @@ def test_tasks_and_threads_queue_up_together(load: Loader) -> None:
             await anext(stream)
             thread = threading.Thread(target=chat.generate, args=("two",))
             thread.start()
-            while len(chat._turns._waiting) < 2:
+            while len(chat._lock._waiting) < 2:
                 await asyncio.sleep(0.001)
             task = asyncio.create_task(chat.agenerate("three"))
             await asyncio.sleep(0)

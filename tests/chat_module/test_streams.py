@@ -296,7 +296,7 @@ class TestThreads:
         threads = [threading.Thread(target=ask, args=(number,)) for number in range(10)]
         for waiting, thread in enumerate(threads, start=2):
             thread.start()
-            while len(chat._turns._waiting) < waiting:
+            while len(chat._lock._waiting) < waiting:
                 thread.join(0.001)
         holder.close()
         for thread in threads:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
 
 import pytest
 
 from mlc_llm.runtime.engine import Engine, Stop
-from mlc_llm.runtime.generation import Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.generation import Answer, Delta, Ending, GenerationResult, generate
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
 from mlc_llm.tokenizer import Detokenizer, PromptTokens
@@ -34,16 +34,23 @@ class Letters(Detokenizer):
 
 
 def run(model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT) -> GenerationResult:
-    *deltas, result = steps(model, ending, prompt)
-    assert isinstance(result, GenerationResult)
-    assert all(isinstance(delta, Delta) for delta in deltas)
-    assert "".join(delta.text for delta in deltas if isinstance(delta, Delta)) == result.text
-    return result
+    deltas = list(steps(model, ending, prompt))
+    reasons = [delta.finish_reason for delta in deltas]
+    assert None not in reasons[-1:]
+    assert set(reasons[:-1]) == {None}
+    return total(deltas, prompt)
+
+
+def total(deltas: Iterable[Delta], prompt: list[int] = PROMPT) -> GenerationResult:
+    answer = Answer(len(prompt), records=False)
+    for delta in deltas:
+        answer.add(delta)
+    return answer.result()
 
 
 def steps(
     model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT
-) -> Iterator[Delta | GenerationResult]:
+) -> Generator[Delta, None, None]:
     sampler = Sampler(SamplingSettings(temperature=0))
     return generate(model, PromptTokens(prompt), sampler, ending, Letters())
 
@@ -116,10 +123,7 @@ def test_the_end_of_the_window(load: Loader) -> None:
 
 def test_one_event_for_each_chunk_and_token(load: Loader) -> None:
     model = load(prefill_chunk_size=2)
-    *deltas, _ = steps(model, Ending(4))
-    counts = [
-        (delta.prefilled, len(delta.token_ids)) for delta in deltas if isinstance(delta, Delta)
-    ]
+    counts = [(delta.prefilled, len(delta.token_ids)) for delta in steps(model, Ending(4))]
     assert counts == [(2, 0), (3, 0), *[(0, 1)] * 4, (0, 0)]
     assert model.metrics.prefill.tokens == 5
     assert model.metrics.decode.tokens == 3
@@ -131,19 +135,17 @@ def test_cutting_off_leaves_the_model_usable(load: Loader, events: int) -> None:
     running = steps(model, Ending(10))
     for _ in range(events):
         next(running)
-    running.close()  # type: ignore[attr-defined]
+    running.close()
     assert list(run(model, Ending(10)).token_ids) == greedy(10)
 
 
 def test_through_the_engine(load: Loader, engine: Engine) -> None:
     model = engine.call(lambda stop: load())
 
-    def produce(stop: Stop) -> Iterator[Delta | GenerationResult]:
+    def produce(stop: Stop) -> Generator[Delta, None, None]:
         return steps(model, Ending(10))
 
     stream = engine.stream(produce)
     next(stream)
     stream.close()
-    *_, result = engine.stream(produce)
-    assert isinstance(result, GenerationResult)
-    assert list(result.token_ids) == greedy(10)
+    assert list(total(engine.stream(produce)).token_ids) == greedy(10)

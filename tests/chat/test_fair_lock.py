@@ -1,4 +1,4 @@
-"""Turns are served in order, and nobody waits for himself."""
+"""The lock is given in order, and nothing waits for itself."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import threading
 
 import pytest
 
+from mlc_llm.chat.fair_lock import FairLock
 from mlc_llm.errors import GenerationError
-from mlc_llm.runtime.turns import Turns
 
 
 def test_first_come_first_served() -> None:
-    turns, served = Turns(), []
+    lock, served = FairLock(), []
     threads = []
 
     def serve(number: int) -> None:
-        with turns.take():
+        with lock.take():
             served.append(number)
 
-    with turns.take():
+    with lock.take():
         for number in range(10):
             thread = threading.Thread(target=serve, args=(number,))
             thread.start()
             threads.append(thread)
-            while len(turns._waiting) < number + 2:
+            while len(lock._waiting) < number + 2:
                 thread.join(0.001)
     for thread in threads:
         thread.join()
@@ -31,24 +31,24 @@ def test_first_come_first_served() -> None:
 
 
 def test_a_thread_does_not_wait_for_itself() -> None:
-    turns = Turns()
-    again = turns.take()
-    with turns.take(), pytest.raises(GenerationError, match="still open, or a callback"):
+    lock = FairLock()
+    again = lock.take()
+    with lock.take(), pytest.raises(GenerationError, match="still open, or a callback"):
         again.__enter__()
-    with turns.take():
+    with lock.take():
         pass
 
 
-def test_a_turn_may_move_to_another_thread() -> None:
-    turns = Turns()
-    opened = turns.take()
-    turn = opened.__enter__()
+def test_a_lock_may_move_to_another_thread() -> None:
+    lock = FairLock()
+    opened = lock.take()
+    place = opened.__enter__()
     raised: list[BaseException] = []
 
     def elsewhere() -> None:
-        turn.resumed()
+        place.resumed()
         try:
-            with turns.take():
+            with lock.take():
                 pass
         except GenerationError as error:
             raised.append(error)
@@ -60,9 +60,9 @@ def test_a_turn_may_move_to_another_thread() -> None:
     opened.__exit__(None, None, None)
 
 
-def test_an_error_gives_the_turn_back() -> None:
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns.take():
+def test_an_error_releases_the_lock() -> None:
+    lock = FairLock()
+    with pytest.raises(ZeroDivisionError), lock.take():
         raise ZeroDivisionError
-    with turns.take():
+    with lock.take():
         pass

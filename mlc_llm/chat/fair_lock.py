@@ -1,4 +1,4 @@
-"""Taking turns: whoever uses one conversation is served in the order in which they came."""
+"""The lock of a conversation: threads and asyncio tasks get it in the order of asking."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LOOP_ROUNDS = 4
 its loop later; so long a task waits before it is told that its own stream is in its way."""
 
 
-class Turns:
+class FairLock:
     """A fair lock for threads and asyncio tasks. It is released when its owner ends.
 
     ``threading.Lock`` promises no order, and a thread that holds it and asks again waits for ever.
@@ -29,53 +29,53 @@ class Turns:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Turn] = deque()
+        self._waiting: deque[Place] = deque()
 
     @contextmanager
-    def take(self) -> Iterator[Turn]:
-        """Wait for the turn, blocking the thread, and hold it inside the ``with`` block.
+    def take(self) -> Iterator[Place]:
+        """Wait for the lock, blocking the thread, and hold it inside the ``with`` block.
 
         Raises:
-            GenerationError: this very thread holds the turn already, or stands in the queue for it
+            GenerationError: this very thread holds the lock already, or stands in the queue for it
                 with an asyncio task, which could not go on while the thread waits.
         """
-        turn = Turn()
+        place = Place()
         try:
-            self._join(turn, lambda other: other.thread == turn.thread)
+            self._join(place, lambda other: other.thread == place.thread)
             # With a timeout, because Windows lets Ctrl-C through only between waits.
-            while not turn.ready.done():
+            while not place.ready.done():
                 try:
-                    turn.ready.result(_WATCH_SECONDS)
+                    place.ready.result(_WATCH_SECONDS)
                 except TimeoutError:
                     continue
-            yield turn
+            yield place
         finally:
-            self._leave(turn)
+            self._leave(place)
 
     @asynccontextmanager
-    async def take_async(self) -> AsyncIterator[Turn]:
-        """Wait for the turn without blocking the event loop, and hold it inside the block.
+    async def take_async(self) -> AsyncIterator[Place]:
+        """Wait for the lock without blocking the event loop, and hold it inside the block.
 
         Raises:
-            GenerationError: this very task holds the turn already.
+            GenerationError: this very task holds the lock already.
         """
-        turn = Turn()
+        place = Place()
         try:
             for _ in range(_LOOP_ROUNDS):
-                if self._has(lambda other: other.task is turn.task):
+                if self._has(lambda other: other.task is place.task):
                     await asyncio.sleep(0)
-            self._join(turn, lambda other: other.task is turn.task)
-            # Without the shield, cancelling the task would cancel the turn's own future.
-            await asyncio.shield(asyncio.wrap_future(turn.ready))
-            yield turn
+            self._join(place, lambda other: other.task is place.task)
+            # Without the shield, cancelling the task would cancel the place's own future.
+            await asyncio.shield(asyncio.wrap_future(place.ready))
+            yield place
         finally:
-            self._leave(turn)
+            self._leave(place)
 
-    def _has(self, is_same: Callable[[Turn], bool]) -> bool:
+    def _has(self, is_same: Callable[[Place], bool]) -> bool:
         with self._lock:
             return any(map(is_same, self._waiting))
 
-    def _join(self, turn: Turn, is_same: Callable[[Turn], bool]) -> None:
+    def _join(self, place: Place, is_same: Callable[[Place], bool]) -> None:
         with self._lock:
             if any(map(is_same, self._waiting)):
                 raise GenerationError(
@@ -83,13 +83,13 @@ class Turns:
                     "stream that is still open, or a callback. Exhaust or close the stream first, "
                     "or let the callback return. (In asyncio, use astream and agenerate.)"
                 )
-            self._waiting.append(turn)
+            self._waiting.append(place)
             self._call_first()
 
-    def _leave(self, turn: Turn) -> None:
+    def _leave(self, place: Place) -> None:
         with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
+            if place in self._waiting:
+                self._waiting.remove(place)
             self._call_first()
 
     def _call_first(self) -> None:
@@ -97,13 +97,13 @@ class Turns:
             self._waiting[0].ready.set_result(None)
 
 
-class Turn:
+class Place:
     """One caller's place in the queue.
 
     Attributes:
-        ready: is done when it is the caller's turn.
-        thread: the thread that uses the turn.
-        task: the asyncio task that uses it, if one does.
+        ready: is done when the caller holds the lock.
+        thread: the thread that holds the lock, or waits for it.
+        task: the asyncio task that does, if one does.
     """
 
     def __init__(self) -> None:
@@ -113,11 +113,11 @@ class Turn:
         self.resumed()
 
     def abandon(self) -> None:
-        """Note that the turn is not used any more, and is about to end."""
+        """Note that the lock is not used any more, and is about to be released."""
         self.thread, self.task = -1, None
 
     def resumed(self) -> None:
-        """Note who uses the turn now; a generator may change its thread or task."""
+        """Note who uses the lock now; a generator may change its thread or task."""
         self.thread = threading.get_ident()
         try:
             self.task = asyncio.current_task()
