@@ -125,6 +125,37 @@ def test_a_cancelled_task_stops_the_generation(load: Loader) -> None:
     assert len(chat.messages) == 2
 
 
+def test_a_task_cancelled_in_its_second_answer(
+    load: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = load(conv_template=CHAT, max_gen_len=20)
+    decode, count, cancelled = chat._chat.model.decode, 0, threading.Event()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def cancel() -> None:
+            task.cancel()
+            cancelled.set()
+
+        def cancel_in_the_second(token: int) -> Any:
+            nonlocal count
+            count += 1
+            if count == 25:
+                loop.call_soon_threadsafe(cancel)
+                assert cancelled.wait(60)
+            return decode(token)
+
+        monkeypatch.setattr(chat._chat.model, "decode", cancel_in_the_second)
+        task = asyncio.create_task(chat.agenerate("Hello", GenerationConfig(n=3)))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert [result.finish_reason for result in chat.results] == ["length", "cancelled"]
+    assert chat.messages == ()
+
+
 def test_a_task_cancelled_while_it_waits_its_turn(chat: ChatModule) -> None:
     async def main() -> None:
         async with aclosing(chat.astream("Hello")) as stream:
