@@ -148,11 +148,11 @@ class ChatModule:
     def _stream(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
     ) -> Generator[StreamChunk, None, None]:
-        with self._lock.take() as place:
+        with self._lock.take() as ticket:
             deltas = self._deltas(prompt, generation, stateless)
             for chunk in chunks(deltas, generation.logprobs is not None):
                 yield chunk
-                place.resumed()
+                ticket.resumed()
 
     def astream(
         self,
@@ -170,7 +170,7 @@ class ChatModule:
     async def _astream(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
     ) -> AsyncGenerator[StreamChunk, None]:
-        async with self._lock.take_async() as place:
+        async with self._lock.take_async() as ticket:
             parts = chunks(
                 self._deltas(prompt, generation, stateless), generation.logprobs is not None
             )
@@ -179,9 +179,9 @@ class ChatModule:
                     try:
                         yield chunk
                     except GeneratorExit:
-                        place.abandon()
+                        ticket.abandon()
                         raise
-                    place.resumed()
+                    ticket.resumed()
 
     def _deltas(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool

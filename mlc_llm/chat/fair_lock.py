@@ -29,53 +29,53 @@ class FairLock:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[Place] = deque()
+        self._waiting: deque[Ticket] = deque()
 
     @contextmanager
-    def take(self) -> Iterator[Place]:
+    def take(self) -> Iterator[Ticket]:
         """Wait for the lock, blocking the thread, and hold it inside the ``with`` block.
 
         Raises:
             GenerationError: this very thread holds the lock already, or stands in the queue for it
                 with an asyncio task, which could not go on while the thread waits.
         """
-        place = Place()
+        ticket = Ticket()
         try:
-            self._join(place, lambda other: other.thread == place.thread)
+            self._join(ticket, lambda other: other.thread == ticket.thread)
             # With a timeout, because Windows lets Ctrl-C through only between waits.
-            while not place.ready.done():
+            while not ticket.ready.done():
                 try:
-                    place.ready.result(_WATCH_SECONDS)
+                    ticket.ready.result(_WATCH_SECONDS)
                 except TimeoutError:
                     continue
-            yield place
+            yield ticket
         finally:
-            self._leave(place)
+            self._leave(ticket)
 
     @asynccontextmanager
-    async def take_async(self) -> AsyncIterator[Place]:
+    async def take_async(self) -> AsyncIterator[Ticket]:
         """Wait for the lock without blocking the event loop, and hold it inside the block.
 
         Raises:
             GenerationError: this very task holds the lock already.
         """
-        place = Place()
+        ticket = Ticket()
         try:
             for _ in range(_LOOP_ROUNDS):
-                if self._has(lambda other: other.task is place.task):
+                if self._has(lambda other: other.task is ticket.task):
                     await asyncio.sleep(0)
-            self._join(place, lambda other: other.task is place.task)
-            # Without the shield, cancelling the task would cancel the place's own future.
-            await asyncio.shield(asyncio.wrap_future(place.ready))
-            yield place
+            self._join(ticket, lambda other: other.task is ticket.task)
+            # Without the shield, cancelling the task would cancel the ticket's own future.
+            await asyncio.shield(asyncio.wrap_future(ticket.ready))
+            yield ticket
         finally:
-            self._leave(place)
+            self._leave(ticket)
 
-    def _has(self, is_same: Callable[[Place], bool]) -> bool:
+    def _has(self, is_same: Callable[[Ticket], bool]) -> bool:
         with self._lock:
             return any(map(is_same, self._waiting))
 
-    def _join(self, place: Place, is_same: Callable[[Place], bool]) -> None:
+    def _join(self, ticket: Ticket, is_same: Callable[[Ticket], bool]) -> None:
         with self._lock:
             if any(map(is_same, self._waiting)):
                 raise GenerationError(
@@ -83,13 +83,13 @@ class FairLock:
                     "stream that is still open, or a callback. Exhaust or close the stream first, "
                     "or let the callback return. (In asyncio, use astream and agenerate.)"
                 )
-            self._waiting.append(place)
+            self._waiting.append(ticket)
             self._call_first()
 
-    def _leave(self, place: Place) -> None:
+    def _leave(self, ticket: Ticket) -> None:
         with self._lock:
-            if place in self._waiting:
-                self._waiting.remove(place)
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
             self._call_first()
 
     def _call_first(self) -> None:
@@ -97,7 +97,7 @@ class FairLock:
             self._waiting[0].ready.set_result(None)
 
 
-class Place:
+class Ticket:
     """One caller's place in the queue.
 
     Attributes:

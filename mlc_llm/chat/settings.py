@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from mlc_llm.chat.history import Room
+from mlc_llm.chat.prompt_budget import PromptBudget
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ConversationTemplate
@@ -129,12 +129,12 @@ class ChatSettings:
         """Most tokens of an answer."""
         return int(self._value("max_gen_len", generation))
 
-    def room(self, generation: GenerationConfig, window: int) -> Room:
+    def budget(self, generation: GenerationConfig, window: int) -> PromptBudget:
         """How much of a window of that many tokens a prompt may take."""
         fill = self.file.shift_fill_factor
         reserve = min(self._value(name, generation) for name in _LENGTHS)
         # A reserve beyond this would have turns dropped again at once.
-        return Room(window, min(reserve, window - int(fill * window)), fill)
+        return PromptBudget(window, min(reserve, window - int(fill * window)), fill)
 
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)

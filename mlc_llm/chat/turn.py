@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from mlc_llm.chat.history import fit
 from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.prompt_budget import fit
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import GenerationConfig
 from mlc_llm.conversation import Conversation, Message
@@ -50,8 +50,8 @@ class Turn:
             PromptTooLongError: the prompt does not fit into the context window.
             ConfigError: the prompt is empty.
         """
-        room = settings.room(generation, chat.model.window.size)
-        messages, prompt = fit(conversation, messages, room)
+        budget = settings.budget(generation, chat.model.window.size)
+        messages, prompt = fit(conversation, messages, budget)
         if not prompt.ids:
             raise ConfigError("The prompt is empty: it has no tokens.")
         stops, specials = generation.stop or [], chat.tokenizer.special_ids

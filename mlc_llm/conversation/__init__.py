@@ -13,7 +13,7 @@ after each ``<s>`` and ``</s>`` begins with SentencePiece's dummy prefix space. 
 a space after the last ``[/INST]``, which the official Jinja template does not have.
 """
 
-from mlc_llm.conversation.history import Conversation
+from mlc_llm.conversation.conversation import Conversation
 from mlc_llm.conversation.message import Message
 
 __all__ = ["Conversation", "Message"]

@@ -42,11 +42,11 @@ def test_a_thread_does_not_wait_for_itself() -> None:
 def test_a_lock_may_move_to_another_thread() -> None:
     lock = FairLock()
     opened = lock.take()
-    place = opened.__enter__()
+    ticket = opened.__enter__()
     raised: list[BaseException] = []
 
     def elsewhere() -> None:
-        place.resumed()
+        ticket.resumed()
         try:
             with lock.take():
                 pass

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_llm.chat.history import Room, fit
+from mlc_llm.chat.prompt_budget import PromptBudget, fit
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import PromptTooLongError
 from mlc_llm.plugin import ConversationTemplate
@@ -57,8 +57,11 @@ def length(messages: tuple[Message, ...]) -> int:
 
 def test_what_fits_stays(conversation: Conversation) -> None:
     messages = turns(10, 10, 10)
-    for room in (Room(length(messages) + 99, 99, 0.5), Room(length(messages), 0, 0.5)):
-        kept, prompt = fit(conversation, messages, room)
+    for budget in (
+        PromptBudget(length(messages) + 99, 99, 0.5),
+        PromptBudget(length(messages), 0, 0.5),
+    ):
+        kept, prompt = fit(conversation, messages, budget)
         assert kept == messages
         assert len(prompt.ids) == length(messages)
     assert conversation.messages == ()
@@ -69,7 +72,7 @@ def test_oldest_turns_go_down_to_the_share(
 ) -> None:
     messages = turns(10, 10, 10, 10, 10)
     with caplog.at_level(logging.INFO, "mlc_llm"):
-        kept, prompt = fit(conversation, messages, Room(length(messages) - 1, 0, 0.5))
+        kept, prompt = fit(conversation, messages, PromptBudget(length(messages) - 1, 0, 0.5))
     assert kept == messages[-3:]
     assert len(prompt.ids) == length(kept)
     assert "the oldest 6 messages were dropped, 34 tokens are left" in caplog.text
@@ -78,10 +81,10 @@ def test_oldest_turns_go_down_to_the_share(
 def test_the_answer_is_reckoned_with(conversation: Conversation) -> None:
     messages = turns(10, 10, 10)
     window = length(messages) + 5
-    assert fit(conversation, messages, Room(window, 5, 0.9))[0] == messages
-    assert fit(conversation, messages, Room(window, 6, 0.9))[0] == messages[2:]
+    assert fit(conversation, messages, PromptBudget(window, 5, 0.9))[0] == messages
+    assert fit(conversation, messages, PromptBudget(window, 6, 0.9))[0] == messages[2:]
     # A single turn that fits is not refused for its answer's sake.
-    assert fit(conversation, turns(30), Room(length(turns(30)), 20, 0.5))[0] == turns(30)
+    assert fit(conversation, turns(30), PromptBudget(length(turns(30)), 20, 0.5))[0] == turns(30)
 
 
 def test_system_messages_and_whole_turns(conversation: Conversation) -> None:
@@ -95,13 +98,13 @@ def test_system_messages_and_whole_turns(conversation: Conversation) -> None:
         Message("assistant", "y"),
         Message("user", "last"),
     )
-    kept, _ = fit(conversation, messages, Room(60, 0, 0.9))
+    kept, _ = fit(conversation, messages, PromptBudget(60, 0, 0.9))
     assert kept == (system, messages[-1])
 
 
 def test_the_last_turn_alone_is_too_long(conversation: Conversation) -> None:
     with pytest.raises(PromptTooLongError, match="has 107 tokens, and the context window holds 50"):
-        fit(conversation, turns(10, 100), Room(50, 0, 0.5))
+        fit(conversation, turns(10, 100), PromptBudget(50, 0, 0.5))
 
 
 @given(
@@ -114,7 +117,7 @@ def test_whatever_the_sizes(
     conversation: Conversation, lengths: list[int], window: int, reserve: int, share: float
 ) -> None:
     messages = turns(*lengths)
-    kept, prompt = fit(conversation, messages, Room(window, reserve, share))
+    kept, prompt = fit(conversation, messages, PromptBudget(window, reserve, share))
     assert kept == messages[len(messages) - len(kept) :]
     assert kept[0].role == "user"
     assert len(prompt.ids) == length(kept) <= window

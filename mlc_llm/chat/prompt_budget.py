@@ -14,7 +14,7 @@ logger = logging.getLogger("mlc_llm")
 
 
 @dataclass(frozen=True)
-class Room:
+class PromptBudget:
     """How much of the context window a prompt may take.
 
     Args:
@@ -29,14 +29,14 @@ class Room:
 
 
 def fit(
-    conversation: Conversation, messages: Sequence[Message], room: Room
+    conversation: Conversation, messages: Sequence[Message], budget: PromptBudget
 ) -> tuple[tuple[Message, ...], PromptTokens]:
     """Drop the oldest turns of a conversation that is too long; system messages are never dropped.
 
     Args:
         conversation: lays messages out as a prompt; its own history is not touched.
         messages: the whole conversation, the message to answer last.
-        room: what the prompt may take.
+        budget: what the prompt may take.
 
     Returns:
         The messages that are left, and the tokens of their prompt.
@@ -46,21 +46,22 @@ def fit(
     """
     kept = tuple(messages)
     prompt = conversation.prompt(kept)
-    if len(prompt.ids) + room.reserve <= room.window:
+    if len(prompt.ids) + budget.reserve <= budget.window:
         return kept, prompt
     # Without this bound a large reserve would drop a conversation that fits.
-    while len(prompt.ids) > room.fill * room.window and (fewer := _without_oldest_turn(kept)):
+    while len(prompt.ids) > budget.fill * budget.window and (fewer := _without_oldest_turn(kept)):
         kept, prompt = fewer, conversation.prompt(fewer)
-    if len(prompt.ids) > room.window:
+    if len(prompt.ids) > budget.window:
         raise PromptTooLongError(
-            f"The prompt has {len(prompt.ids)} tokens, and the context window holds {room.window}. "
-            "Shorten it, or set a larger ChatConfig(context_window_size=...) if the model can."
+            f"The prompt has {len(prompt.ids)} tokens, and the context window holds "
+            f"{budget.window}. Shorten it, or set a larger ChatConfig(context_window_size=...) "
+            "if the model can."
         )
     if dropped := len(messages) - len(kept):
         logger.info(
             "The conversation fills the context window of %d tokens: "
             "the oldest %d messages were dropped, %d tokens are left",
-            room.window,
+            budget.window,
             dropped,
             len(prompt.ids),
         )
