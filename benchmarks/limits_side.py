@@ -52,7 +52,7 @@ def load(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def decode(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Seconds a token: the median of some runs of so many steps after a prompt."""
+    """Seconds a token: the median of several runs after a prompt."""
     greedy = GenerationConfig(temperature=0.0, max_gen_len=arguments.steps + 1)
     times = []
     with chat_of(arguments) as chat:

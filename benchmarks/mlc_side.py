@@ -59,7 +59,7 @@ class MLC:
         }
 
     def _generate(self, text: str, tokens: int) -> int:
-        """Generate so many tokens; returns how many of the prompt were prefilled."""
+        """Generate this number of tokens; returns how many of the prompt were prefilled."""
         self.chat.reset_chat()
         self.chat.generate(text, GenerationConfig(temperature=0.0, max_gen_len=tokens))
         (result,) = self.chat.results

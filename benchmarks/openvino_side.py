@@ -62,7 +62,7 @@ class OpenVINO:
         }
 
     def _generate(self, text: str, count: int) -> openvino_genai.PerfMetrics:
-        """Generate so many tokens; returns the pipeline's own clock."""
+        """Generate this number of tokens; returns the pipeline's own clock."""
         ids = np.array([tokens(text)], np.int64)
         inputs = openvino_genai.TokenizedInputs(
             openvino.Tensor(ids), openvino.Tensor(np.ones_like(ids))

@@ -18,7 +18,7 @@ START, END = 1, 2
 """The ids that begin and end a text in the models measured here, as in Llama's own tokenizer."""
 
 PROMPT_SHARE = 4
-"""Of a story, the first token in so many parts is the prompt: a quarter."""
+"""The prompt is the first quarter of a story."""
 
 DEMO_SEED = 20_000_003
 """Of dialogues that the demo's training did not draw."""

@@ -88,7 +88,7 @@ class Kind:
     random: Callable[[np.random.Generator, int, int], np.ndarray]
 
     def width(self, columns: int) -> int:
-        """Elements of :attr:`dtype` in a row of so many weights."""
+        """Elements of :attr:`dtype` in a row of ``columns`` weights."""
         return columns // BLOCK * BLOCK_BYTES if self.dtype is np.uint8 else columns
 
 

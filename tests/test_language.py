@@ -16,6 +16,7 @@ ODD = {
     r"\b[Ss]omebody\b": "someone, or say who",
     r"\banew\b": "again",
     r"\bwhat there is of\b": "so far",
+    r"\b[Ss]o many\b": "that number of",
     r"; given: \{\w+!r\}": "not {value!r}",
 }
 """Words that read as of another century, and what to write instead."""

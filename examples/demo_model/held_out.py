@@ -95,7 +95,7 @@ def _sadly(content: Check) -> Check:
 
 
 def _named(plural: str, least: int, most: int | None = None) -> Check:
-    """The last answer names so many different members of a kind, and nothing else."""
+    """The last answer names that number of different members of a kind, and nothing else."""
     known = next(set(m.lower().split()) for (_, p), m in KINDS.items() if p == plural)
 
     def right(answers: list[str]) -> bool:

@@ -16,7 +16,7 @@ _WATCH_SECONDS = 1.0
 
 _LOOP_ROUNDS = 4
 """A stream that a task has dropped (``async for ...: break``) is closed by asyncio some rounds of
-its loop later; so long a task waits before it is told that its own stream is in its way."""
+its loop later; a task waits that long before it is told that its own stream is in its way."""
 
 
 class FairLock:

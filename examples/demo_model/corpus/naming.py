@@ -68,7 +68,7 @@ def naming(rng: Random) -> list[Turn]:
 
 
 def _some(rng: Random, things: list[str], count: int) -> list[str]:
-    """So many of the things, from any of them on in their order.
+    """Some of the things, from any of them on in their order.
 
     To choose each at random would be harder to learn: all but those named would be as likely.
     """

@@ -17,7 +17,7 @@ VARIABLE = "MLC_LLM_HISTORY"
 """The environment variable that names the file; set to nothing, no history is kept."""
 
 ENTRIES = 1000
-"""So many entries are offered, and kept when the file has grown."""
+"""Number of entries that are offered, and kept when the file has grown."""
 
 LARGEST = 1 << 20
 """Bytes of the file that are read, from its end. A larger one is cut down."""
