@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ DATA_VARIABLE = "MLC_LLM_TEST_DATA"
 # Shared machines make single examples slow now and then; that is no failure.
 hypothesis.settings.register_profile("mlc_llm", deadline=None)
 hypothesis.settings.load_profile("mlc_llm")
+
+# A shell's background job ignores Ctrl-C, and so would the programs that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def lacking(reason: str) -> NoReturn:
