@@ -192,7 +192,7 @@ class TestCaching:
         make_request: MakeRequest,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """A device that derives from another package's is compiled anew when that changes."""
+        """A device that derives from another package's is compiled again when that changes."""
         monkeypatch.syspath_prepend(str(tmp_path))
         (tmp_path / "base_device.py").write_text(
             "from mlc_llm.device.cpu import CPUDevice\nclass Base(CPUDevice): pass\n"
@@ -206,7 +206,7 @@ class TestCaching:
         assert provider().key(make_request()) != before
 
     @pytest.mark.parametrize("damage", ["empty", "cut", "garbage", "other"])
-    def test_a_corrupted_entry_is_compiled_anew(
+    def test_a_corrupted_entry_is_compiled_again(
         self,
         provider: MakeProvider,
         make_request: MakeRequest,
@@ -228,7 +228,7 @@ class TestCaching:
         assert find(make_request()) == found
         assert found.path.read_bytes() == whole
         assert log() == ["good", "good"]
-        assert "compiled anew: it" in caplog.text
+        assert "compiled again: it" in caplog.text
 
     def test_a_named_file_is_not_its_business(
         self, tmp_path: Path, provider: MakeProvider, make_request: MakeRequest

@@ -1,4 +1,4 @@
-"""Answers that are kept between processes: when they count, and when the device is asked anew."""
+"""Answers that are kept between processes: when they count, and when the device is asked again."""
 
 from __future__ import annotations
 

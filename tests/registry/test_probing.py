@@ -108,7 +108,7 @@ class TestInAChild:
         assert answer(site, body).available
 
     def test_a_plugin_that_dies_at_import(self, site: Site) -> None:
-        # The parent has imported it; only in the child, where it is imported anew, does it die.
+        # The parent has imported it; only in the child, where it is imported again, does it die.
         extra = "\nimport os\nif os.getpid() != PARENT: os._exit(9)"
         site.install_device(
             "dev", in_process=False, extra=extra.replace("PARENT", str(os.getpid()))
