@@ -41,7 +41,7 @@ def test_a_folder_in_mlc_format(refuse, checkpoint):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not valid JSON"),
+        ("", "config.json is empty"),
         ('{"model_type": ', "not valid JSON"),
         ("[]", "holds a list"),
         ("{}", "does not say the model_type"),
