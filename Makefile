@@ -26,7 +26,7 @@ OPENVINO_VENV := $(BENCH)/venv-openvino
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
-# This one has C++ in it, so that it is built anew when that changes.
+# This one has C++ in it, so it is built again when that changes.
 VULKAN := $(wildcard $(addprefix plugins/vulkan/,pyproject.toml CMakeLists.txt *.py src/*))
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)

@@ -18,7 +18,7 @@ from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
 os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
 
 PAUSE = 0.05
-"""Seconds after a generation from which on no CPU is to be used."""
+"""Seconds after a generation from which on no CPU should be used."""
 
 WATCHED = 1.0
 """Seconds that the idle process is watched for."""

@@ -21,8 +21,10 @@ import tvm
 
 from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.features import host_target
-from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear, packed_shapes, repack
+from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
+from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.kernels.repack import repack
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.quantization.packing import dequantize, quantize
 

@@ -88,7 +88,7 @@ class ProbedModel:
 
 
 def dequantized_folder(path: Path, output: Path) -> Path:
-    """Write the model folder at ``path`` anew as ``q0f32``, each weight as it is stored."""
+    """Write the model folder at ``path`` again as ``q0f32``, each weight as it is stored."""
     output.mkdir()
     with ModelFolder.open(path) as folder, ShardWriter(output) as writer:
         for name, tensor in _tensors(folder):

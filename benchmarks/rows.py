@@ -38,7 +38,7 @@ class Row:
         """
         phase, _, length = text.partition(":")
         if phase not in PHASES or not length.isdecimal() or int(length) < 1:
-            raise ValueError(f"a row is prefill:LENGTH or decode:CONTEXT; given: {text!r}")
+            raise ValueError(f"a row is prefill:LENGTH or decode:CONTEXT, not {text!r}")
         if phase == "prefill":
             return cls("prefill", int(length))
         return cls("decode", int(length), steps)

@@ -23,8 +23,10 @@ ODD = {
 
 
 def texts() -> list[Path]:
-    """The source of the product and of its plugins, and all pages."""
+    """The source of the product, its plugins, benchmarks and example plugins, and all pages."""
     sources = [*ROOT.glob("mlc_llm/**/*.py"), *ROOT.glob("plugins/*/mlc_*/**/*.py")]
+    sources += [*ROOT.glob("plugins/*/src/*"), *ROOT.glob("benchmarks/**/*.py"), ROOT / "Makefile"]
+    sources += [*ROOT.glob("examples/*.py"), *ROOT.glob("examples/plugins/**/*.py")]
     pages = [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md"), *ROOT.glob("examples/**/*.md")]
     return [path for path in (*sources, *pages) if "_site" not in path.parts]
 

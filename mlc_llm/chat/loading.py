@@ -10,7 +10,7 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig
 from mlc_llm.library.record import read_record
 from mlc_llm.library.resolve import resolve_library
-from mlc_llm.plugin import LibraryRequest, ModelSpec
+from mlc_llm.plugin import LibraryRequest, ModelSpec, Plan
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.registry.choice import AUTO, Choice, choose_device
@@ -77,9 +77,10 @@ def load_chat(
     library_file = Path(named).expanduser() if named else None
     chosen = _choose(device, library_file, registry)
     # Before minutes are spent on compiling.
-    require_plan(folder_plan(folder.config), chosen)
+    plan = folder_plan(settings.file)
+    require_plan(plan, chosen)
     require_parameters(folder, chosen.adapter)
-    library = _resolve(folder, settings, chosen, library_file, registry)
+    library = _resolve(folder, settings, plan, chosen, library_file, registry)
     logger.info("Using library model: %s", library)
     engine = Engine(f"mlc_llm engine of {folder.path.name}")
     try:
@@ -111,6 +112,7 @@ def _choose(device: str, library: Path | None, registry: Registry) -> Choice:
 def _resolve(
     folder: ModelFolder,
     settings: ChatSettings,
+    plan: Plan,
     chosen: Choice,
     named: Path | None,
     registry: Registry,
@@ -121,7 +123,7 @@ def _resolve(
         spec=ModelSpec.of(
             settings.file,
             architecture,
-            folder_plan(settings.file),
+            plan,
             overlay.opt or "",
             bool(overlay.deterministic),
         ),

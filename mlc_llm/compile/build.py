@@ -28,6 +28,7 @@ from mlc_llm.plugin import (
     Phase,
     Plan,
 )
+from mlc_llm.quantization.requirement import missing_schemes
 
 
 def compile_library(
@@ -57,8 +58,7 @@ def compile_library(
 
 
 def _require_schemes(plan: Plan, device: Device) -> None:
-    missing = sorted(str(one) for one in plan.all_schemes() if not device.has_scheme(one))
-    if missing:
+    if missing := missing_schemes(plan, device):
         raise CompileError(
             f"The device {device.name!r} has no kernels for weights in {' and in '.join(missing)}, "
             f"as the quantisation {plan.name} stores them."

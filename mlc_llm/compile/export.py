@@ -209,7 +209,7 @@ def add_repacking(
     """Add two functions for each different repacking kernel.
 
     ``repack_N`` takes stored parameters and then the tensors that it fills; ``repack_N_shapes``
-    takes the stored parameters and returns the shapes that those tensors are to have.
+    takes the stored parameters and returns the shapes of those tensors.
 
     Returns:
         The module, and the steps as they stand in the library's metadata: the function's name (or

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import tvm
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
+from tvm.relax.frontend.nn import op
 from tvm.relax.frontend.nn.core import wrap_nested
 
 
@@ -41,6 +43,19 @@ def call_kernel(
         relax.TensorType(list(shape), dtype),
     )
     return wrap_nested(builder.emit(result), name=name)
+
+
+def over_rows(x: nn.Tensor, compute: Callable[[nn.Tensor], nn.Tensor]) -> nn.Tensor:
+    """What a function of matrices computes of the last axis of a tensor of any rank.
+
+    Args:
+        x: (..., columns).
+        compute: (rows, columns) to (rows, columns of the result).
+    """
+    if len(x.shape) == 2:
+        return compute(x)
+    y = compute(op.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])))
+    return op.reshape(y, (*x.shape[:-1], y.shape[1]))
 
 
 def change_in_place(

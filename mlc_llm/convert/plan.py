@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -220,11 +219,11 @@ def _matrix(
             f"The parts of {weight.name} cannot be stored in different schemes: they have "
             f"{wanted} rows, and the weight is {how}."
         )
-    tensors = iter(stored.tensors)  # those of a part are followed by those of the next
-    for source, (part_rows, scheme) in zip(sources, stored.parts, strict=True):
+    for source, (part_rows, scheme), tensors in zip(
+        sources, stored.parts, stored.part_tensors, strict=True
+    ):
         part = (int(part_rows), columns)
-        own = tuple(islice(tensors, len(stored_tensors(weight.name, ((1, scheme),), columns))))
-        yield PlannedWeight(weight.name, (source,), None, part, scheme, own)
+        yield PlannedWeight(weight.name, (source,), None, part, scheme, tuple(tensors))
 
 
 def described(sources: Iterable[CheckpointTensor]) -> str:

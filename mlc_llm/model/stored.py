@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlc_llm.model.layers import Embedding, Linear
 from mlc_llm.model.module import Module, computes_as, named_modules, named_parameters
-from mlc_llm.plugin.scheme import Plan, Scheme, StoredTensor, stored_tensors
+from mlc_llm.plugin.scheme import Plan, Scheme, StoredTensor, stored_parts, stored_tensors
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class StoredWeight:
     def tensors(self) -> list[StoredTensor]:
         """What it is stored in, the tensors of a part one after the other."""
         return stored_tensors(self.name, self.parts, self.columns)
+
+    @property
+    def part_tensors(self) -> list[list[StoredTensor]]:
+        """What each part is stored in."""
+        return stored_parts(self.name, self.parts, self.columns)
 
 
 def stored_weights(model: Module, plan: Plan) -> Iterator[StoredWeight]:

@@ -161,7 +161,14 @@ class StoredTensor:
 def stored_tensors(
     weight: str, parts: tuple[tuple[int | str, Scheme], ...], columns: int
 ) -> list[StoredTensor]:
-    """The tensors that a matrix of weights is stored in.
+    """The tensors that a matrix of weights is stored in; see :func:`stored_parts`."""
+    return [tensor for part in stored_parts(weight, parts, columns) for tensor in part]
+
+
+def stored_parts(
+    weight: str, parts: tuple[tuple[int | str, Scheme], ...], columns: int
+) -> list[list[StoredTensor]]:
+    """The tensors that each part of a matrix of weights is stored in.
 
     Args:
         weight: its name, ``NAME.weight``. Of several parts, number i has the name ``NAME.i``.
@@ -169,10 +176,11 @@ def stored_tensors(
         columns: columns of the weight.
     """
     stem = weight.removesuffix(".weight")
-    if len(parts) == 1:
-        return _stored_part(stem, *parts[0], columns)
-    named = ((f"{stem}.{index}", *part) for index, part in enumerate(parts))
-    return [tensor for part in named for tensor in _stored_part(*part, columns)]
+    stems = [stem] if len(parts) == 1 else [f"{stem}.{index}" for index in range(len(parts))]
+    return [
+        _stored_part(own, rows, scheme, columns)
+        for own, (rows, scheme) in zip(stems, parts, strict=True)
+    ]
 
 
 def _stored_part(stem: str, rows: int | str, scheme: Scheme, columns: int) -> list[StoredTensor]:

@@ -52,8 +52,7 @@ def require_quantizable(scheme: Scheme) -> None:
     """Refuse a scheme that weights cannot be quantised to, only read in.
 
     Raises:
-        QuantizationError: its zero is not the one of symmetric codes, or its groups do not fill
-            whole words.
+        QuantizationError: its zero is not the one of symmetric codes.
     """
     if scheme.is_float:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlc_llm.errors import DeviceError
+from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.scheme import Plan
 from mlc_llm.quantization.plans import PLANS
 from mlc_llm.registry.choice import Choice
@@ -43,7 +44,7 @@ def require_schemes(plan: Plan, chosen: Choice) -> None:
         DeviceError: it has such a scheme; the message says which plans the device has.
     """
     device = chosen.device
-    missing = sorted(str(s) for s in plan.all_schemes() if not device.has_scheme(s))
+    missing = missing_schemes(plan, device)
     if not missing:
         return
     has = [name for name in sorted(PLANS) if all(map(device.has_scheme, PLANS[name].all_schemes()))]
@@ -53,6 +54,11 @@ def require_schemes(plan: Plan, chosen: Choice) -> None:
         f"{', '.join(has) if has else 'no quantisation that has a name'}. Convert the model to "
         "another quantisation, or use another device."
     )
+
+
+def missing_schemes(plan: Plan, device: Device) -> list[str]:
+    """The schemes of a plan that a device has no kernels for, in words."""
+    return sorted(str(scheme) for scheme in plan.all_schemes() if not device.has_scheme(scheme))
 
 
 def require_plan(plan: Plan, chosen: Choice) -> None:

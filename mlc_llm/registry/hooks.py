@@ -60,8 +60,8 @@ class HookCallers:
 
         A plugin that raises is recorded, and its reply has the error's text.
         """
-        everybody: pluggy.HookCaller = getattr(self._manager.hook, hook)
-        having = {id(implementation.plugin) for implementation in everybody.get_hookimpls()}
+        whole: pluggy.HookCaller = getattr(self._manager.hook, hook)
+        having = {id(implementation.plugin) for implementation in whole.get_hookimpls()}
         for plugin in self._plugins:
             if id(plugin.value) not in having:
                 continue

@@ -72,9 +72,8 @@ class PassTables:
             self._rows[2 * rows + 1 : 2 * rows + 1 + parts] = [*ends]
             views, used = self._make_views(rows, parts)
         else:
-            known = self._decode_views.get(rows)
-            views, used = known if known is not None else self._make_views(rows)
-            if known is None and rows <= _MOST_KEPT:
+            views, used = self._decode_views.get(rows) or self._make_views(rows)
+            if rows <= _MOST_KEPT:
                 self._decode_views[rows] = views, used
         if not self._on_host:
             self._upload(used, changes)

@@ -17,7 +17,6 @@ from mlc_llm.compile.pipeline import pipeline
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.stored import StoredWeight, stored_weights
 from mlc_llm.plugin import Device, Phase, Plan, Repack
-from mlc_llm.plugin.scheme import stored_tensors
 from mlc_llm.quantization.packing import dequantize, quantize
 from mlc_llm.runtime.weight_memory import WeightMemory, weight_memory
 
@@ -64,21 +63,11 @@ def store(module: Module, values: Values, plan: Plan) -> StoredValues:
 def _store_weight(weight: StoredWeight, values: Array, tensors: dict[str, Array]) -> Array:
     """Store the parts of a weight, and give back what is stored."""
     sizes = [len(values)] if len(weight.parts) == 1 else [int(rows) for rows, _ in weight.parts]
-    names = iter(
-        [tensor.name for tensor in stored_tensors(weight.name, weight.parts, weight.columns)]
-    )
-    back = []
-    for part, (_, scheme) in zip(
-        np.split(values, np.cumsum(sizes)[:-1]), weight.parts, strict=True
-    ):
-        if scheme.is_float:
-            stored = [part.astype(scheme.dtype)]
-            back.append(stored[0].astype(np.float32))
-        else:
-            stored = quantize(part, scheme)
-            back.append(dequantize(stored, part.shape[1], scheme))
-        # The stored tensors come first in zip: it takes no name when there is no tensor left.
-        tensors.update((name, tensor) for tensor, name in zip(stored, names, strict=False))
+    back, parts = [], np.split(values, np.cumsum(sizes)[:-1])
+    for part, (_, scheme), named in zip(parts, weight.parts, weight.part_tensors, strict=True):
+        stored = quantize(part, scheme)
+        back.append(dequantize(stored, part.shape[1], scheme))
+        tensors.update(zip((one.name for one in named), stored, strict=True))
     return np.concatenate(back)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +10,7 @@ from tvm.relax.frontend import nn
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.compile.gpu.makers import GPU
-from mlc_llm.compile.kernel_call import call_kernel
+from mlc_llm.compile.kernel_call import call_kernel, over_rows
 from mlc_llm.model import op
 from mlc_llm.model.layers import Activation, GatedActivation, LayerNorm, Linear, RMSNorm
 from mlc_llm.model.module import Module, Parameter
@@ -73,14 +71,15 @@ class GPULinear(Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """(..., in_features) to (..., out_features)."""
-        out_dtype, rows = self.out_dtype or x.dtype, _rows_of(x)
+        return over_rows(x, self._product)
+
+    def _product(self, x: nn.Tensor) -> nn.Tensor:
+        out_dtype = self.out_dtype or x.dtype
         if len(self.parts) == 1:
-            y = self.parts[0].product(rows, out_dtype, self.bias)
-        else:
-            # A kernel reads one scheme. Parts in several are few, and their outputs are joined.
-            y = op.concat([part.product(rows, out_dtype) for part in self.parts], dim=1)
-            y = y if self.bias is None else y + op.astype(self.bias, out_dtype)
-        return _like(y, x)
+            return self.parts[0].product(x, out_dtype, self.bias)
+        # A kernel reads one scheme. Parts in several are few, and their outputs are joined.
+        y = op.concat([part.product(x, out_dtype) for part in self.parts], dim=1)
+        return y if self.bias is None else y + op.astype(self.bias, out_dtype)
 
 
 class GPUEmbedding(Module):
@@ -95,7 +94,7 @@ class GPUEmbedding(Module):
 
     def as_linear(self, x: nn.Tensor) -> nn.Tensor:
         """Logits in float32 of hidden states."""
-        return _like(self.table.product(_rows_of(x), "float32"), x)
+        return over_rows(x, lambda rows: self.table.product(rows, "float32"))
 
 
 class GPURMSNorm(RMSNorm):
@@ -106,10 +105,9 @@ class GPURMSNorm(RMSNorm):
         self.weight, self.gpu = layer.weight, gpu
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        rows, gpu = _rows_of(x), self.gpu
-        kind = (self.eps, self.unit_offset, str(self.weight.dtype), x.dtype)
+        gpu, kind = self.gpu, (self.eps, self.unit_offset, str(self.weight.dtype), x.dtype)
         kernel = gpu.kernels.rms_norm(self.dim, *kind, gpu.capabilities)
-        return _like(_call(kernel, [rows, self.weight], rows.shape, x.dtype), x)
+        return over_rows(x, lambda rows: _call(kernel, [rows, self.weight], rows.shape, x.dtype))
 
     def of_heads(self, qkv: nn.Tensor, attention: AttentionSpec, keys: RMSNorm) -> nn.Tensor:
         kind, other = ((n.eps, n.unit_offset, str(n.weight.dtype)) for n in (self, keys))
@@ -128,12 +126,12 @@ class GPULayerNorm(Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """(..., dim) of any rank to the same shape."""
-        rows, gpu, bias = _rows_of(x), self.gpu, self.bias
+        gpu, bias = self.gpu, self.bias
         weight_dtype, bias_dtype = str(self.weight.dtype), None if bias is None else str(bias.dtype)
         dtypes = (weight_dtype, bias_dtype, x.dtype)
         kernel = gpu.kernels.layer_norm(self.dim, self.eps, *dtypes, gpu.capabilities)
-        args = [rows, self.weight, *([] if bias is None else [bias])]
-        return _like(_call(kernel, args, rows.shape, x.dtype), x)
+        weights = [self.weight] if bias is None else [self.weight, bias]
+        return over_rows(x, lambda rows: _call(kernel, [rows, *weights], rows.shape, x.dtype))
 
 
 class GPUActivation(Module):
@@ -144,9 +142,9 @@ class GPUActivation(Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """Any shape to the same shape."""
-        rows, gpu = _rows_of(x), self.gpu
-        kernel = gpu.kernels.activation(self.name, rows.shape[1], x.dtype, gpu.capabilities)
-        return _like(_call(kernel, [rows], rows.shape, x.dtype), x)
+        gpu = self.gpu
+        kernel = gpu.kernels.activation(self.name, x.shape[-1], x.dtype, gpu.capabilities)
+        return over_rows(x, lambda rows: _call(kernel, [rows], rows.shape, x.dtype))
 
 
 class GPUGatedActivation(Module):
@@ -157,24 +155,11 @@ class GPUGatedActivation(Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """(..., 2 n) to (..., n)."""
-        rows, gpu, columns = _rows_of(x), self.gpu, x.shape[-1] // 2
+        gpu, columns = self.gpu, x.shape[-1] // 2
         kernel = gpu.kernels.gated(self.name, columns, x.dtype, gpu.capabilities)
-        return _like(_call(kernel, [rows], (rows.shape[0], columns), x.dtype), x)
+        return over_rows(x, lambda rows: _call(kernel, [rows], (rows.shape[0], columns), x.dtype))
 
 
 def _call(kernel: Any, args: Sequence[nn.Tensor], shape: Sequence[Any], dtype: str) -> nn.Tensor:
     """Emit a call of a kernel, which is called in the library as its maker called it."""
     return call_kernel(kernel, str(kernel.attrs["global_symbol"]), args, shape, dtype)
-
-
-def _rows_of(x: nn.Tensor) -> nn.Tensor:
-    """x as a matrix, whose columns are its last axis."""
-    if len(x.shape) == 2:
-        return x
-    rows = functools.reduce(operator.mul, x.shape[:-1], 1)
-    return op.reshape(x, (rows, x.shape[-1]))
-
-
-def _like(rows: nn.Tensor, x: nn.Tensor) -> nn.Tensor:
-    """A matrix in the shape of what it was made of, but for the last axis."""
-    return rows if len(x.shape) == 2 else op.reshape(rows, (*x.shape[:-1], rows.shape[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -65,9 +64,9 @@ class _Lowering:
 
     def replacement(self, name: str, module: Module) -> Module | None:
         """The layer that takes a module's place; None where the GPU has no kernel for it."""
-        if isinstance(module, Linear) and computes_as(module, Linear):
+        if computes_as(module, Linear):
             return GPULinear(module, self._matrices(name, module))
-        if isinstance(module, Embedding) and computes_as(module, Embedding):
+        if computes_as(module, Embedding):
             (table,) = self._matrices(name, module)
             return GPUEmbedding(table, self._plan.dtype)
         for layer, lowered in _KERNELS.items():
@@ -78,13 +77,10 @@ class _Lowering:
     def _matrices(self, name: str, layer: Linear | Embedding) -> list[StoredMatrix]:
         """The parts of a layer's weight."""
         weight = StoredWeight.of(name, layer, self._plan)
-        tensors, matrices = iter(weight.tensors), []
-        for rows, scheme in weight.parts:
-            taken = list(
-                itertools.islice(tensors, 1 if scheme.is_float else 2 + scheme.has_minimum)
-            )
-            matrix = StoredMatrix(rows, weight.columns, scheme, taken, self._gpu)
-            self.stored.update(zip(matrix.tensors, (one.name for one in taken), strict=True))
+        matrices = []
+        for (rows, scheme), tensors in zip(weight.parts, weight.part_tensors, strict=True):
+            matrix = StoredMatrix(rows, weight.columns, scheme, tensors, self._gpu)
+            self.stored.update(zip(matrix.tensors, (one.name for one in tensors), strict=True))
             matrices.append(matrix)
         return matrices
 

@@ -5,13 +5,11 @@ A layer that is not replaced is computed by its own operations, in float32.
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 from tvm.relax.frontend import nn
-from tvm.relax.frontend.nn import op
 
-from mlc_llm.compile.kernel_call import call_kernel, change_in_place
+from mlc_llm.compile.kernel_call import call_kernel, change_in_place, over_rows
 from mlc_llm.device.cpu.deferred import DeferredRows, LinearInput
 from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.head_norm import head_norm
@@ -49,10 +47,7 @@ class CPULinear(Module):
         self.out_dtype = layer.out_dtype or ACTIVATION
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        if len(x.shape) == 2:
-            return self.packed.linear(x, self.bias, self.out_dtype)
-        flat = self.packed.linear(_rows(x), self.bias, self.out_dtype)
-        return op.reshape(flat, (*x.shape[:-1], flat.shape[1]))
+        return over_rows(x, lambda rows: self.packed.linear(rows, self.bias, self.out_dtype))
 
 
 class CPUEmbedding(Module):
@@ -85,13 +80,10 @@ class CPURows(Module):
         self.weight, self.bias = weight, bias
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        weights = [weight for weight in (self.weight, self.bias) if weight is not None]
-        if len(x.shape) == 2:
-            return self._deferred(x, weights)
-        flat = self._deferred(_rows(x), weights)
-        return op.reshape(flat, (*x.shape[:-1], flat.shape[1]))
+        return over_rows(x, self._deferred)
 
-    def _deferred(self, x: nn.Tensor, weights: list[nn.Tensor]) -> nn.Tensor:
+    def _deferred(self, x: nn.Tensor) -> nn.Tensor:
+        weights = [weight for weight in (self.weight, self.bias) if weight is not None]
         columns = x.shape[1] // self.rows.width(1)
 
         def alone() -> nn.Tensor:
@@ -121,11 +113,6 @@ class CPURMSNorm(CPURows):
         args = [qkv, self.weight, keys.weight]
         (normed,) = change_in_place(kernel, "head_norm", args, [0])
         return normed
-
-
-def _rows(x: nn.Tensor) -> nn.Tensor:
-    """All axes but the last as one."""
-    return op.reshape(x, (prod(x.shape[:-1]), x.shape[-1]))
 
 
 class Lowering:

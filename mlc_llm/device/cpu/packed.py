@@ -17,17 +17,18 @@ from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.device.cpu.deferred import LinearInput, Product
-from mlc_llm.device.cpu.kernels.blocks import ROWS, block_count
+from mlc_llm.device.cpu.kernels.blocks import ROWS, packed_blocks
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, group_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_linear, repack_float
-from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear, packed_shapes, repack
+from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
+from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.kernels.repack import repack
 from mlc_llm.model.module import Module, Parameter
 from mlc_llm.model.stored import StoredWeight
 from mlc_llm.plugin import Repack, Scheme
 from mlc_llm.plugin.scheme import StoredTensor
 
-VOCABULARY_BLOCKS = "vocab_blocks"
 ACTIVATION = "float32"
 
 
@@ -158,8 +159,7 @@ class PackedFloat(Packed):
 
     def __init__(self, rows: int | None, columns: int, dtype: str, isa: Isa) -> None:
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
-        blocks = VOCABULARY_BLOCKS if rows is None else block_count(rows)
-        self.tensors = [Parameter((blocks, columns, ROWS), dtype)]
+        self.tensors = [Parameter((packed_blocks(rows), columns, ROWS), dtype)]
 
     def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
         kernel = repack_float(self.rows, self.columns, self.dtype)

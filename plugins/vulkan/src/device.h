@@ -65,7 +65,7 @@ class Device {
 
   /*!
    * \brief Give the device up, as a loss does.
-   * \param in_submission Whether the loss is to be found out while commands are handed over, where
+   * \param in_submission Whether to find out about the loss while commands are handed over, where
    * wgpu-native panics; this then throws.
    */
   void Destroy(bool in_submission);

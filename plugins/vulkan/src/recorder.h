@@ -61,7 +61,7 @@ class Recorder {
    */
   void Flush();
 
-  /*! \brief Say that the device has become idle, so that the next batch is to be short. */
+  /*! \brief Say that the device has become idle, so that the next batch will be short. */
   void NoteIdle();
 
   /*! \brief The number of the last submission; 0 when there is none. */

@@ -31,7 +31,7 @@ constexpr char kModuleKind[] = "webgpu";
 
 const Buffer* BufferArgument(const KernelSource& kernel, size_t position, ffi::AnyView argument) {
   const auto pointer = argument.try_cast<void*>();
-  if (!pointer || *pointer == nullptr) RefuseArgument(kernel, position, "is no Vulkan tensor");
+  if (!pointer || *pointer == nullptr) RefuseArgument(kernel, position, "is not a Vulkan tensor");
   return static_cast<const Buffer*>(*pointer);
 }
 
@@ -64,7 +64,7 @@ std::array<int64_t, 6> Extents(const KernelSource& kernel, const ffi::PackedArgs
   return extents;
 }
 
-/*! \brief Read a launch's arguments; nothing is to be done when the grid is empty. */
+/*! \brief Read a launch's arguments; there is nothing to do when the grid is empty. */
 void ReadArguments(const KernelSource& kernel, const ffi::PackedArgs& arguments,
                    uint32_t grid_limit, Launch* launch) {
   const LaunchSpec& spec = kernel.spec;

@@ -12,8 +12,9 @@ from tvm.target import Target
 from tvm.target.codegen import llvm_cpu_has_features
 
 from mlc_llm.compile.kernel_pipeline import compile_kernels
-from mlc_llm.device.cpu.kernels.group_linear import Part, packed_shapes, repack
+from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.kernels.repack import repack
 from mlc_llm.plugin.scheme import Scheme
 
 # One for each row of the table in isa.py that an x86 CPU can run, the widest first.

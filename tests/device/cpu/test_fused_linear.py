@@ -7,7 +7,8 @@ import pytest
 
 from mlc_llm.device.cpu.kernels.activation import Gated
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
-from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear
+from mlc_llm.device.cpu.kernels.group_layout import Part
+from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.norm import RmsNormed
 from mlc_llm.device.cpu.kernels.rows import PLAIN
 from mlc_llm.plugin.scheme import Scheme

@@ -14,7 +14,8 @@ from tvm.script.ir_builder import tirx as T
 
 from mlc_llm.device.cpu.kernels.dot import PlainDot
 from mlc_llm.device.cpu.kernels.embedding import group_embedding
-from mlc_llm.device.cpu.kernels.group_linear import Part, group_linear, packed_shapes
+from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
+from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.isa import GENERIC
 from mlc_llm.device.cpu.kernels.vector import Accumulator, bind, vtype
 from mlc_llm.plugin.scheme import Scheme

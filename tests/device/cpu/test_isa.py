@@ -10,7 +10,8 @@ from tvm.target import Target
 from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
-from mlc_llm.device.cpu.kernels.group_linear import CHUNK, Part, group_linear
+from mlc_llm.device.cpu.kernels.group_layout import Part
+from mlc_llm.device.cpu.kernels.group_linear import CHUNK, group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing.paged_attention import describe

@@ -11,6 +11,7 @@ the mean is taken first, and then the squares of what is left.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -66,12 +67,8 @@ def rms_norm(
         w = argument("w", (columns,), weight_dtype)
         y = argument("y", (rows, columns), dtype)
         with launch([rows], threads) as ((row,), thread):
-            scratch, squares = shared((1, threads)), registers((1,))
-            fill(squares, 0.0)
-            with strided(thread, size(columns), threads) as j:
-                value = bind(load_f32(x, (row, j)))
-                store(squares, (0,), squares[0] + value * value)
-            factor = _root(squares, scratch, thread, columns, eps)
+            total = _Total(thread, threads, size(columns))
+            factor = total.factor(lambda j: load_f32(x, (row, j)), columns, eps)
             with strided(thread, size(columns), threads) as j:
                 scaled = load_f32(x, (row, j)) * factor
                 store(y, (row, j), scaled * _weight(w, j, unit_offset))
@@ -110,14 +107,10 @@ def head_norm(
         keys = argument("key_weight", (columns,), weight_dtype)
         y = argument("y", (rows, spec.qkv_width), dtype)
         with launch([size(parts), rows], threads) as ((head, row), thread):
-            scratch, squares = shared((1, threads)), registers((1,))
             begin = bind(head * i32(columns))
             count = bind(T.min(i32(columns), i32(spec.qkv_width) - begin))
-            fill(squares, 0.0)
-            with strided(thread, count, threads) as j:
-                value = bind(load_f32(x, (row, begin + j)))
-                store(squares, (0,), squares[0] + value * value)
-            factor = _root(squares, scratch, thread, columns, eps)
+            total = _Total(thread, threads, count)
+            factor = total.factor(lambda j: load_f32(x, (row, begin + j)), columns, eps)
             with strided(thread, count, threads) as j:
                 value = bind(load_f32(x, (row, begin + j)))
                 for weight, first, end in (
@@ -159,27 +152,44 @@ def layer_norm(
         b = None if bias_dtype is None else argument("b", (columns,), bias_dtype)
         y = argument("y", (rows, columns), dtype)
         with launch([rows], threads) as ((row,), thread):
-            scratch, sums = shared((1, threads)), registers((1,))
-            fill(sums, 0.0)
-            with strided(thread, size(columns), threads) as j:
-                store(sums, (0,), sums[0] + load_f32(x, (row, j)))
-            reduce(sums, scratch, thread, lambda a, b: a + b)
-            mean = bind(sums[0] * f32(1.0 / columns))
-            fill(sums, 0.0)
-            with strided(thread, size(columns), threads) as j:
-                centred = bind(load_f32(x, (row, j)) - mean)
-                store(sums, (0,), sums[0] + centred * centred)
-            factor = _root(sums, scratch, thread, columns, eps)
+            total = _Total(thread, threads, size(columns))
+            mean = bind(total.of(lambda j: load_f32(x, (row, j))) * f32(1.0 / columns))
+            factor = total.factor(lambda j: load_f32(x, (row, j)) - mean, columns, eps)
             with strided(thread, size(columns), threads) as j:
                 scaled = (load_f32(x, (row, j)) - mean) * factor * load_f32(w, (j,))
                 store(y, (row, j), scaled if b is None else scaled + load_f32(b, (j,)))
     return built.get()
 
 
-def _root(squares: Buffer, scratch: Buffer, thread: Expr, columns: int, eps: float) -> Expr:
-    """1 / sqrt(mean + eps) of the squares that each thread has added up."""
-    reduce(squares, scratch, thread, lambda a, b: a + b)
-    return bind(T.rsqrt(squares[0] * f32(1.0 / columns) + f32(eps)))
+class _Total:
+    """Sums over the elements of a row, which the threads of a workgroup share.
+
+    Args:
+        thread: this thread.
+        threads: how many there are.
+        count: how many elements.
+    """
+
+    def __init__(self, thread: Expr, threads: int, count: Expr) -> None:
+        self._thread, self._threads, self._count = thread, threads, count
+        self._scratch, self._sums = shared((1, threads)), registers((1,))
+
+    def of(self, term: Callable[[Expr], Expr]) -> Expr:
+        """The sum of a term of each element, which counts until the next sum."""
+        fill(self._sums, 0.0)
+        with strided(self._thread, self._count, self._threads) as j:
+            store(self._sums, (0,), self._sums[0] + term(j))
+        reduce(self._sums, self._scratch, self._thread, lambda a, b: a + b)
+        return self._sums[0]
+
+    def factor(self, value: Callable[[Expr], Expr], columns: int, eps: float) -> Expr:
+        """1 / sqrt(mean + eps) of the squares of `columns` values."""
+
+        def square(j: Expr) -> Expr:
+            one = bind(value(j))
+            return one * one
+
+        return bind(T.rsqrt(self.of(square) * f32(1.0 / columns) + f32(eps)))
 
 
 def _weight(w: Buffer, column: Expr, unit_offset: bool) -> Expr:

@@ -5,11 +5,17 @@ from __future__ import annotations
 from .vector import Expr, ceil_div, i64
 
 ROWS = 16  # rows of the weight in a packed block: outputs computed together
+VOCABULARY_BLOCKS = "vocab_blocks"  # the number of blocks that only the packed tensors know
 
 
 def block_count(n: int) -> int:
     """Blocks of the packed layout of n rows: an even number, as kernels take two at a time."""
     return 2 * -(-n // (2 * ROWS))
+
+
+def packed_blocks(n: int | None) -> int | str:
+    """`block_count` as a size of the packed tensors; that of the vocabulary is symbolic."""
+    return VOCABULARY_BLOCKS if n is None else block_count(n)
 
 
 def blocks_of(n: int | None, rows: Expr) -> Expr:

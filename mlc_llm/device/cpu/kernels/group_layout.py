@@ -23,10 +23,8 @@ from dataclasses import dataclass
 
 from mlc_llm.plugin.scheme import Scheme
 
-from .blocks import ROWS, block_count
+from .blocks import ROWS, packed_blocks
 from .vector import Buffer, Expr, argument
-
-VOCABULARY_BLOCKS = "vocab_blocks"  # the number of blocks that only the packed tensors know
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,8 @@ def packed_shapes(part: Part, columns: int) -> list[tuple[tuple[int | str, ...],
         part: what is packed.
         columns: columns of the weight.
     """
-    blocks = VOCABULARY_BLOCKS if part.rows is None else block_count(part.rows)
-    groups, dtype = part.scheme.groups(columns), part.scheme.dtype
-    factors = 1 + part.scheme.has_minimum
+    blocks, groups = packed_blocks(part.rows), part.scheme.groups(columns)
+    dtype, factors = part.scheme.dtype, 1 + part.scheme.has_minimum
     return [
         ((blocks, groups, part.chunks, 4 * ROWS), "uint8"),
         *[((blocks, groups, ROWS), dtype)] * factors,

@@ -1,6 +1,6 @@
 """Linear layers with weights of few bits, in groups along the reduced axis that share a scale.
 
-The codes are packed as `group_layout.py` says, once, by `repack`. With the zero of the scheme or
+The codes are packed as `group_layout.py` says, once, by `repack.py`. With the zero of the scheme or
 its minimums, and d and v the rounded activations x ~ v * d of a group g (`rounding.py`),
 
     y[m, r] = sum over g of scale[r, g] * d * (sum over k in g of code[r, k] * v[m, k]
@@ -30,13 +30,10 @@ from tvm.tirx import PrimFunc
 
 from .blocks import ROWS, block_count
 from .group_dot import multiply
-from .group_layout import PackedTensors
-from .group_layout import Part as Part
-from .group_layout import packed_shapes as packed_shapes
+from .group_layout import PackedTensors, Part
 from .group_weight import GroupWeight
 from .isa import Isa
 from .output import Output
-from .repack import repack as repack
 from .rounding import TERMS, Rounded
 from .rows import PLAIN, Rows, RowsOf
 from .vector import bind, ceil_div, i64, kernel, parallel, serial, size
