@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from benchmarks.precision_texts import Passage, dialogues, stories
 from benchmarks.probed_model import Logits, ProbedModel, dequantized_folder
-from mlc_llm.device.cpu.codegen import OPTIONS
+from mlc_llm.device.cpu import CPU
 from mlc_llm.testing.model_folder import convert_checkpoint
 from mlc_llm.weights.source import DEMO, resolve_model
 
@@ -173,7 +173,7 @@ def measure(subject: Subject, scratch: Path) -> Iterator[dict[str, Any]]:
     prompts = [passage.prompt for passage in texts]
     room = min(GREEDY_LENGTH, reference.context - max(map(len, prompts)) - 1)
     written = [list(reference.greedy(prompt, room)) for prompt in prompts]
-    for option in OPTIONS["activations"]:
+    for option in CPU.options["activations"]:
         library = scratch / f"{subject.name}-{option}.so".replace(" ", "-")
         model = ProbedModel(subject.path, library, f"activations={option}")
         equal = [

@@ -25,7 +25,7 @@ from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
 from mlc_llm.runtime.sequence import Run
-from mlc_llm.runtime.window import Window
+from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
@@ -50,7 +50,7 @@ class ProbedModel:
         spec = ModelSpec.of(folder.config, architecture, folder_plan(folder.config), opt)
         compile_library(spec, architecture, device, device.target(), library)
         compiled = CompiledLibrary(library, tvm.cpu())
-        window = Window.choose(folder.config, compiled.metadata)
+        window = context_window(folder, architecture)
         self.vocab_size, self.context = folder.config.vocab_size, window.size
         parameters = load_parameters(compiled, folder, tvm.cpu(), Stop())
         self._functions = ModelFunctions(compiled, parameters, tvm.cpu(), self.vocab_size)

@@ -20,12 +20,11 @@ import numpy.typing as npt
 import torch
 import transformers
 
-from mlc_llm.config import ChatConfig
 from mlc_llm.device.cpu import CPU
 from mlc_llm.quantization import PLANS
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.testing.workbench import Workbench
+from mlc_llm.testing.workbench import Workbench, context_window
 from mlc_llm.weights.folder import ModelFolder
 
 Logs = npt.NDArray[np.float64]
@@ -48,9 +47,8 @@ def of_quantized(bench: Workbench, source: Path, quantization: str, ids: list[in
     path = bench.convert(source, quantization, architecture)
     library = bench.library(path, architecture, CPU)
     with ModelFolder.open(path) as folder:
-        window = ChatConfig(context_window_size=len(ids) + 1)
-        config = folder.config.overlaid(window)
-        model = LoadedModel.load(library, folder, CPU.open(0), config=config)
+        window = context_window(folder, architecture, context_window_size=len(ids) + 1)
+        model = LoadedModel.load(library, folder, CPU.open(0), window)
     logits = [np.array(model.feed(ids[:1])), *(np.array(model.decode(i)) for i in ids[1:])]
     return torch.tensor(np.array(logits)).double().log_softmax(dim=-1).numpy()
 

@@ -16,6 +16,7 @@ from mlc_llm.chat.benchmark import benchmark
 from mlc_llm.chat.dialogue import Dialogue, Prompt
 from mlc_llm.chat.fair_lock import FairLock
 from mlc_llm.chat.loading import LoadedChat, load_chat
+from mlc_llm.chat.plan import plan_chat
 from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import check_generation
 from mlc_llm.chat.streams import StreamChunk, chunks, show, step_in_threads
@@ -65,12 +66,13 @@ class ChatModule:
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
             raise ConfigError(f"chat_config must be a ChatConfig, not {chat_config!r}.")
         self._registry = default_registry()
-        self._chat: LoadedChat = load_chat(model, device, chat_config, model_lib, self._registry)
+        plan = plan_chat(model, device, chat_config, model_lib, self._registry)
+        self._chat: LoadedChat = load_chat(plan, self._registry)
         self._finalizer = weakref.finalize(self, self._chat.engine.close)
         self._lock = FairLock()
-        self.model_path = str(self._chat.folder.path)
+        self.model_path = str(plan.folder.path)
         self.model_lib = str(self._chat.library)
-        self.device = str(self._chat.device)
+        self.device = str(plan.device)
         self._dialogue = Dialogue(self._chat, self._registry)
         self.chat_config = self._dialogue.settings.effective(self.model_lib)
         self._registry.notify("mlc_llm_chat_loaded", chat=self)
@@ -330,7 +332,7 @@ class ChatModule:
         """
         with self._lock.take():
             chat = self._open_chat()
-            ids = chat.tokenizer.encode(input)
+            ids = chat.plan.tokenizer.encode(input)
             if not ids:
                 raise ConfigError("The text is empty: it has no tokens.")
             return chat.engine.call(lambda stop: chat.model.embed(ids))

@@ -22,8 +22,8 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
         raise ConfigError(f"generate_length must be a whole number from 1, not {length!r}.")
-    bos = chat.tokenizer.bos_id
-    prompt_ids = [*([] if bos is None else [bos]), *chat.tokenizer.encode(prompt)]
+    bos = chat.plan.tokenizer.bos_id
+    prompt_ids = [*([] if bos is None else [bos]), *chat.plan.tokenizer.encode(prompt)]
     if not prompt_ids:
         raise ConfigError("The prompt is empty: it has no tokens.")
     window = chat.model.window.size

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.chat import saving
-from mlc_llm.chat.loading import LoadedChat
+from mlc_llm.chat.loading import LoadedChat, resize
 from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.chat.transcript import read_transcript
@@ -15,10 +15,8 @@ from mlc_llm.chat.turn import Turn
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
-from mlc_llm.plugin.model_library import config_of
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
-from mlc_llm.runtime.window import Window
 
 Prompt = str | Sequence[Any]
 """A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
@@ -40,8 +38,8 @@ class Dialogue:
     def __init__(self, chat: LoadedChat, registry: Registry) -> None:
         self._chat = chat
         self._registry = registry
-        self.settings: ChatSettings = chat.settings
-        self.conversation = Conversation(self.settings.template, chat.tokenizer)
+        self.settings: ChatSettings = chat.plan.settings
+        self.conversation = Conversation(self.settings.template, chat.plan.tokenizer)
         self.results: tuple[GenerationResult, ...] = ()
 
     def answer(
@@ -97,12 +95,11 @@ class Dialogue:
         """
         chat = self._chat
         if change is not None:
-            settings = self.settings.reset(chat.folder.config, change, self._registry)
-            config_of(settings.file, self._registry.architecture(settings.file.model_type))
-            window = Window.choose(settings.file, chat.model.metadata)
-            conversation = Conversation(settings.template, chat.tokenizer)
-            if window != chat.model.window:
-                chat.engine.call(lambda stop: chat.model.resize(window))
+            settings = self.settings.reset(chat.plan.folder.config, change, self._registry)
+            planned = chat.plan.changed(settings, self._registry).model
+            conversation = Conversation(settings.template, chat.plan.tokenizer)
+            if planned.window != chat.model.window:
+                resize(chat, planned)
             self.settings, self.conversation = settings, conversation
         self.conversation.reset()
         self.results = ()

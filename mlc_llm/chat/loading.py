@@ -1,135 +1,81 @@
-"""Loading a chat: from what the user named to a model that runs."""
+"""Loading a chat: from its plan to a model that runs."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlc_llm.chat.settings import ChatSettings
-from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig
-from mlc_llm.library.record import read_record
+from mlc_llm.chat.plan import ChatPlan, ModelPlan
 from mlc_llm.library.resolve import resolve_library
-from mlc_llm.plugin import LibraryRequest, ModelSpec, Plan
-from mlc_llm.quantization import folder_plan
-from mlc_llm.quantization.requirement import require_plan
-from mlc_llm.registry.choice import AUTO, Choice, choose_device
 from mlc_llm.registry.registry import Registry
-from mlc_llm.runtime.engine import Engine
+from mlc_llm.runtime import memory
+from mlc_llm.runtime.engine import Engine, Stop
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.tensor_limit import require_parameters
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
-from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.source import resolve_model
 
 logger = logging.getLogger("mlc_llm")
 
 
 @dataclass(frozen=True)
 class LoadedChat:
-    """A model that runs, and everything that was found on the way.
+    """A model that runs.
 
     Args:
-        folder: the model folder.
+        plan: what it was made of.
         library: the compiled library.
-        device: the device that was chosen.
-        settings: the settings in force.
-        tokenizer: the model's tokenizer.
         engine: the thread that runs the model.
         model: the model; only the engine may touch it.
     """
 
-    folder: ModelFolder
+    plan: ChatPlan
     library: Path
-    device: Choice
-    settings: ChatSettings
-    tokenizer: Tokenizer
     engine: Engine
     model: LoadedModel
 
 
-def load_chat(
-    model: str,
-    device: str,
-    chat_config: ChatConfig | None,
-    model_lib: str | None,
-    registry: Registry,
-) -> LoadedChat:
-    """Find and load everything that a chat needs.
+def load_chat(plan: ChatPlan, registry: Registry) -> LoadedChat:
+    """Find or compile the library, and load the model.
 
     Args:
-        model: a model folder, or ``HF://org/name``.
-        device: ``auto``, a device's name, or ``name:index``.
-        chat_config: the user's overlay.
-        model_lib: a compiled library; None for one to be found or compiled.
-        registry: where plugins are looked up.
+        plan: what is needed; see :func:`mlc_llm.chat.plan.plan_chat`.
+        registry: where providers of libraries are looked up.
 
     Raises:
-        MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
+        LibraryError: there is no library, or it cannot be opened.
+        ModelFolderError: the weights do not fit the library.
+        DeviceError: the device cannot be opened, or has too little memory left.
     """
-    folder = ModelFolder.open(resolve_model(model))
-    logger.info("Using model folder: %s", folder.path.absolute())
-    logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
-    settings = ChatSettings.of(folder.config, chat_config, registry)
-    tokenizer = load_tokenizer(folder.path)
-    check_vocab(tokenizer, folder.config.vocab_size)
-    named = model_lib or settings.overlay.model_lib
-    library_file = Path(named).expanduser() if named else None
-    chosen = _choose(device, library_file, registry)
-    # Before minutes are spent on compiling.
-    plan = folder_plan(settings.file)
-    require_plan(plan, chosen)
-    require_parameters(folder, chosen.adapter)
-    library = _resolve(folder, settings, plan, chosen, library_file, registry)
+    library = resolve_library(plan.request, registry).path
     logger.info("Using library model: %s", library)
-    engine = Engine(f"mlc_llm engine of {folder.path.name}")
+    engine = Engine(f"mlc_llm engine of {plan.folder.path.name}")
     try:
-        loaded = engine.call(
-            lambda stop: LoadedModel.load(
-                library,
-                folder,
-                chosen.device.open(chosen.index),
-                adapter=chosen.adapter,
-                config=settings.file,
-                stop=stop,
-            )
-        )
+        model = engine.call(lambda stop: _load_model(plan, library, stop))
     except BaseException:
         engine.close()
         raise
-    finally:
-        folder.close()
-    return LoadedChat(folder, library, chosen, settings, tokenizer, engine, loaded)
+    return LoadedChat(plan, library, engine, model)
 
 
-def _choose(device: str, library: Path | None, registry: Registry) -> Choice:
-    """The device; with a named library ``auto`` means the one that it was built for."""
-    if device == AUTO and library is not None:
-        device = read_record(library).device
-    return choose_device(device, registry)
+def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
+    """Open the device and load the model; runs in the engine thread."""
+    device, window = plan.device.device.open(plan.device.index), plan.model.window
+    memory.require(plan.model.memory, memory.available_on(plan.device.adapter, device), window)
+    threads = plan.settings.file.num_threads
+    with plan.folder as folder:
+        return LoadedModel.load(library, folder, device, window, threads=threads, stop=stop)
 
 
-def _resolve(
-    folder: ModelFolder,
-    settings: ChatSettings,
-    plan: Plan,
-    chosen: Choice,
-    named: Path | None,
-    registry: Registry,
-) -> Path:
-    architecture = registry.architecture(settings.file.model_type)
-    overlay = settings.overlay
-    request = LibraryRequest(
-        spec=ModelSpec.of(
-            settings.file,
-            architecture,
-            plan,
-            overlay.opt or "",
-            bool(overlay.deterministic),
-        ),
-        device=chosen.device.name,
-        target=chosen.device.target(chosen.index),
-        model_path=folder.path,
-        named=named,
-    )
-    return resolve_library(request, registry).path
+def resize(chat: LoadedChat, planned: ModelPlan) -> None:
+    """Give a chat a new, empty KV cache of the planned sizes; if that fails, the old one stays.
+
+    Raises:
+        DeviceError: there is not enough memory.
+    """
+    model, adapter, window = chat.model, chat.plan.device.adapter, planned.window
+    need = replace(planned.memory, weights=0)  # They are there already.
+
+    def change(stop: Stop) -> None:
+        memory.require(need, memory.available_on(adapter, model.device), window)
+        model.resize(window)
+
+    chat.engine.call(change)

@@ -94,7 +94,7 @@ def without_wrong_tokens(chat: LoadedChat, messages: Iterable[Message]) -> tuple
 
     def checked(message: Message) -> Message:
         ids, size = message.token_ids, chat.model.vocab_size
-        if ids is None or is_spelling(chat.tokenizer, ids, message.content, size):
+        if ids is None or is_spelling(chat.plan.tokenizer, ids, message.content, size):
             return message
         return replace(message, token_ids=None)
 
@@ -112,7 +112,7 @@ def restore(
         path: the file that they come from.
         transcript: what it says.
     """
-    here = model_name(chat.folder.path)
+    here = model_name(chat.plan.folder.path)
     other = transcript.model if transcript.model not in ("", here) else None
     if not conversation.messages:
         return RestoredChat(0, other_model=other)
@@ -146,7 +146,7 @@ def _transcript(chat: LoadedChat, conversation: Conversation) -> Transcript:
         raise SavedChatError("There is no conversation to save yet.")
     if (system := conversation.system_message) is not None:
         history.insert(0, Message("system", system))
-    return Transcript(model_name(chat.folder.path), tuple(history))
+    return Transcript(model_name(chat.plan.folder.path), tuple(history))
 
 
 def _require_place(file: Path) -> None:

@@ -54,7 +54,7 @@ class Turn:
         messages, prompt = fit(conversation, messages, budget)
         if not prompt.ids:
             raise ConfigError("The prompt is empty: it has no tokens.")
-        stops, specials = generation.stop or [], chat.tokenizer.special_ids
+        stops, specials = generation.stop or [], chat.plan.tokenizer.special_ids
         # A special token has no text, in which it could be found.
         named = {specials[stop] for stop in stops if stop in specials}
         ending = Ending(
@@ -78,7 +78,7 @@ class Turn:
         generation = self.generation
         seed = None if generation.seed is None else generation.seed + number
         sampler = Sampler(settings.sampling(generation), seed, self.prompt.ids)
-        detokenizer = chat.tokenizer.stream(continues=self.continues)
+        detokenizer = chat.plan.tokenizer.stream(continues=self.continues)
         recorder = self._recorder(chat)
         yield from chat.engine.stream(
             lambda stop: generate(
@@ -91,4 +91,5 @@ class Turn:
         if count is None:
             return None
         # As within a text, where a token keeps its leading space.
-        return LogprobRecorder(count, lambda token: chat.tokenizer.decode([token], continues=True))
+        tokenizer = chat.plan.tokenizer
+        return LogprobRecorder(count, lambda token: tokenizer.decode([token], continues=True))

@@ -15,7 +15,7 @@ from mlc_llm.compile.export import CacheKernels, add_repacking, export_model
 from mlc_llm.compile.machine_code import generate_code
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record
 from mlc_llm.compile.pipeline import pipeline
-from mlc_llm.config import parse_options
+from mlc_llm.config import check_options, parse_options
 from mlc_llm.errors import CompileError
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.stored import stored_parameters
@@ -99,7 +99,9 @@ def lower(
     spec: ModelSpec, architecture: Architecture, device: Device, target: Mapping[str, Any]
 ) -> tvm.IRModule:
     """The module that code is generated for: every function of the library, all passes run."""
-    codegen = device.codegen(target, parse_options(spec.opt))
+    options = parse_options(spec.opt)
+    check_options(options, device.options)
+    codegen = device.codegen(target, options)
     config = architecture.config({"vocab_size": 1, "context_window_size": -1, **spec.shape})
     plan, dtype = spec.plan, spec.plan.dtype
     activation_dtype = codegen.activation_dtype(dtype)

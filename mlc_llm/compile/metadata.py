@@ -21,8 +21,6 @@ from mlc_llm.plugin import (
 from mlc_llm.plugin.scheme import StoredTensor
 from mlc_llm.version import __version__, tvm_version
 
-FLOAT_BYTES = 4
-
 
 def metadata(
     spec: ModelSpec,
@@ -34,20 +32,18 @@ def metadata(
     """The object that the library's function ``_metadata`` returns as JSON.
 
     Keys that MLC's libraries have too mean the same here. A window's and a chunk's size are the
-    model's own: they are only the defaults of what is given at run time.
+    model's own; what is in force is given at run time.
     """
     return {
         "model_type": spec.architecture,
         "quantization": spec.plan.name,
         "deterministic": spec.deterministic,
         "context_window_size": config.context_window_size,
-        "rope_window": config.context_window_size if config.depends_on_window else None,
         "sliding_window_size": config.sliding_window_size,
         "attention_sink_size": config.attention_sink_size,
         "prefill_chunk_size": config.prefill_chunk_size,
         "tensor_parallel_shards": 1,
         "kv_cache_bytes": 0,
-        "memory_usage": {"prefill": _prefill_bytes(config, attention)},
         "params": [asdict(parameter) for parameter in params],
         "kv_cache": {
             "dtype": spec.plan.dtype,
@@ -62,14 +58,6 @@ def _described(layer: AttentionSpec) -> dict[str, Any]:
     """A layer's attention as it stands in the metadata: what its keys and values take and cost."""
     names = ("query_heads", "kv_heads", "key_size", "value_size", "window", "sink", "keys_of")
     return {name: getattr(layer, name) for name in names}
-
-
-def _prefill_bytes(config: ModelConfig, attention: Sequence[AttentionSpec]) -> int:
-    """An estimate of what one prefill chunk needs beside weights and cache, in bytes."""
-    ffn = getattr(config, "intermediate_size", 4 * config.hidden_size)
-    heads = max(layer.qkv_width + layer.query_heads * layer.key_size for layer in attention)
-    row = 4 * config.hidden_size + 3 * ffn + 3 * heads
-    return row * FLOAT_BYTES * config.prefill_chunk_size
 
 
 def record(spec: ModelSpec, device: Device, target: Mapping[str, Any]) -> LibraryRecord:

@@ -5,8 +5,9 @@ only the fields that were set override what lies below (model file < ChatConfig 
 GenerationConfig); None means "not set". :class:`ModelFile` is ``mlc-chat-config.json`` itself.
 """
 
+from mlc_llm.config.explain import explain
 from mlc_llm.config.model_file import CHAT_CONFIG_FILE, ModelFile
-from mlc_llm.config.options import parse_options
+from mlc_llm.config.options import check_options, parse_options
 from mlc_llm.config.overlays import (
     ChatConfig,
     ConvConfig,
@@ -23,6 +24,8 @@ __all__ = [
     "GenerationConfig",
     "ModelFile",
     "Overlay",
+    "check_options",
+    "explain",
     "parse_options",
     "template_fields",
     "translate_older_spellings",

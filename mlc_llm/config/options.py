@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from mlc_llm.errors import ConfigError
+from collections.abc import Collection, Mapping
+
+from mlc_llm.errors import ConfigError, unknown
 
 
 def parse_options(text: str) -> dict[str, str]:
@@ -20,3 +22,21 @@ def parse_options(text: str) -> dict[str, str]:
             raise ConfigError(f"Compilation option {name!r} is given twice.")
         options[name] = value
     return dict(sorted(options.items()))
+
+
+def check_options(options: Mapping[str, str], known: Mapping[str, Collection[str]]) -> None:
+    """Refuse options that a device does not have.
+
+    Args:
+        options: values by name; see :func:`parse_options`.
+        known: the values that each option of the device may have.
+
+    Raises:
+        ConfigError: an option or its value is unknown.
+    """
+    for name, value in options.items():
+        if name not in known:
+            raise ConfigError(unknown("compilation option", name, known))
+        if value not in known[name]:
+            kind = f"value of the compilation option {name!r}"
+            raise ConfigError(unknown(kind, value, known[name]))

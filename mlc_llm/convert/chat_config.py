@@ -13,7 +13,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
-from mlc_llm.convert.windows import Windows
+from mlc_llm.convert.window_sizes import WindowSizes
 from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
 from mlc_llm.files import read_json_object, write_atomically
 from mlc_llm.plugin import ConversationTemplate, Plan
@@ -81,7 +81,7 @@ def gen_config(
     registry = registry or default_registry()
     template = registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
-    windows = Windows.choose(
+    windows = WindowSizes.choose(
         model.config,
         context_window_size=context_window_size,
         sliding_window_size=sliding_window_size,
@@ -108,7 +108,7 @@ def gen_config(
     return _write(model.folder, Path(output).expanduser(), data)
 
 
-def _model_config(model: SourceModel, windows: Windows, batch: int) -> dict[str, Any]:
+def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:
     """The architecture's own fields, with those that MLC writes beside them."""
     return {
         **model.config.model_dump(mode="json"),

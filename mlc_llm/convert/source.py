@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.config import CHAT_CONFIG_FILE, explain
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object
@@ -90,15 +90,12 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
     try:
         return architecture.config(data)
     except ValidationError as error:
-        problems = "; ".join(
-            ": ".join(filter(None, (".".join(map(str, item["loc"])), item["msg"])))
-            for item in error.errors()
-        )
+        reason = explain(error, "", architecture.config_type.model_fields)
     except ValueError as error:
-        problems = str(error)
+        reason = str(error)
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
-        f"{architecture.name!r}: {problems.replace('Value error, ', '')}."
+        f"{architecture.name!r}: {reason}"
     )
 
 

@@ -67,6 +67,19 @@ class Availability:
         return bool(self.adapters)
 
 
+class Unavailable(Exception):
+    """Raised by a probe that finds what keeps the device from being used.
+
+    Args:
+        reason: why it cannot be used.
+        remedy: what the user can do about it; empty when there is nothing to do.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(reason)
+        self.availability = Availability(reason=reason, remedy=remedy)
+
+
 class Device(ABC):
     """A backend. Its entry point in ``mlc_llm.devices`` names an instance or a class of this."""
 
@@ -75,12 +88,18 @@ class Device(ABC):
     priority: int = 0
     """``auto`` takes the available device of the highest priority whose adapters are not all
     software."""
+    options: Mapping[str, Sequence[str]] = {}
+    """Compilation options: the values that each may have, the default first."""
     probe_in_process: bool = False
     """Whether probing cannot crash or hang, so that no child process is needed for it."""
 
     @abstractmethod
     def probe(self) -> Availability:
-        """Say whether the device can be used here; called in a child process with a timeout."""
+        """Say whether the device can be used here; called in a child process with a timeout.
+
+        Raises:
+            Unavailable: it cannot; the same as an answer without adapters.
+        """
 
     @abstractmethod
     def open(self, index: int) -> tvm.runtime.Device:
@@ -110,8 +129,8 @@ class Device(ABC):
 
         Args:
             target: the TVM target, as :meth:`target` gives it.
-            opt: compilation options by name, such as ``{"activations": "a8"}``; raises
-                ``ConfigError`` for one that the device does not know.
+            opt: compilation options by name, such as ``{"activations": "a8"}``; those that are
+                not there have their defaults. They are among :attr:`options`.
         """
 
     def has_scheme(self, scheme: Scheme) -> bool:

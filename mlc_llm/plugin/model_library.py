@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, parse_options
+from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, explain, parse_options
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.plugin.architecture import Architecture, ModelConfig
 from mlc_llm.plugin.scheme import Plan
@@ -44,9 +44,11 @@ def config_of(model: ModelFile, architecture: Architecture) -> ModelConfig:
     try:
         return architecture.config({**own, **model.architecture_config, **windows})
     except ValueError as error:
+        known = architecture.config_type.model_fields
+        reason = explain(error, "", known) if isinstance(error, ValidationError) else error
         raise ModelFolderError(
-            f"The model_config of {CHAT_CONFIG_FILE} does not fit the architecture "
-            f"{architecture.name!r}: {error}"
+            f"The model_config of {CHAT_CONFIG_FILE}, with the windows in force, does not fit the "
+            f"architecture {architecture.name!r}: {reason}"
         ) from None
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.page_pool import PagePool
 from mlc_llm.runtime.pass_tables import PassTables
-from mlc_llm.runtime.placement import on_host
 from mlc_llm.runtime.sequence import CachedSequence, Run
 
 if TYPE_CHECKING:

@@ -8,23 +8,18 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from mlc_llm.config import ModelFile
 from mlc_llm.errors import GenerationError, PromptTooLongError, SavedChatError, TokenizerError
-from mlc_llm.plugin import Adapter
-from mlc_llm.runtime import memory
 from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
 from mlc_llm.runtime.compiled_library import CompiledLibrary
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity, ModelFiles
 from mlc_llm.runtime.kv_cache import KVCache
-from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
 from mlc_llm.runtime.sequence import Run, common_length, phase_runs, prompt_phases
 from mlc_llm.runtime.statistics import Metrics
-from mlc_llm.runtime.tensor_limit import require_kv_cache, require_parameters
 from mlc_llm.runtime.threads import use_threads
-from mlc_llm.runtime.window import Window
 from mlc_llm.weights.folder import ModelFolder, manifest_path
 from mlc_llm.weights.source import model_name
 
@@ -43,10 +38,9 @@ class LoadedModel:
         self,
         library: CompiledLibrary,
         functions: ModelFunctions,
-        window: Window,
+        window: ContextWindow,
         vocab_size: int,
         device: tvm.runtime.Device,
-        adapter: Adapter,
         files: ModelFiles | None = None,
     ) -> None:
         self.library = library
@@ -54,7 +48,6 @@ class LoadedModel:
         self.metrics = Metrics()
         self.vocab_size = vocab_size
         self.device = device
-        self._adapter = adapter
         self._functions = functions
         self._files = files
         self._logits: np.ndarray | None = None
@@ -66,9 +59,9 @@ class LoadedModel:
         library: Path,
         folder: ModelFolder,
         device: tvm.runtime.Device,
+        window: ContextWindow,
         *,
-        adapter: Adapter | None = None,
-        config: ModelFile | None = None,
+        threads: int | None = None,
         stop: Stop | None = None,
     ) -> Self:
         """Open the library, check it against the folder, upload the weights, make the KV cache.
@@ -77,41 +70,27 @@ class LoadedModel:
             library: the compiled library.
             folder: the model folder.
             device: where the model runs.
-            adapter: what the device's plugin says of it; None where nothing is known.
-            config: the folder's configuration with the user's overlay; None for the folder's own.
+            window: the sizes of the KV cache.
+            threads: that TVM computes with; None leaves it to the environment.
             stop: looked at between the steps.
 
         Raises:
             LibraryError: the library cannot be opened or is not one of ours.
             ModelFolderError: the weights do not fit the library.
-            ConfigError: the window's size is missing or contradicts itself.
-            DeviceError: there is not enough memory, or a tensor is too large for the adapter.
         """
-        config = config or folder.config
-        adapter = adapter or Adapter(str(device))
-        use_threads(config.num_threads)
+        use_threads(threads)
         compiled = CompiledLibrary(library, device)
         check_functions(compiled)
-        metadata = compiled.metadata
-        check_parameters(metadata, folder)
-        window = Window.choose(config, metadata)
-        require_parameters(folder, adapter)
-        _require_memory(metadata, window, folder, device, adapter)
+        check_parameters(compiled.metadata.params, folder, f"the library {library}")
         parameters = load_parameters(compiled, folder, device, stop)
-        vocab_size = min(config.vocab_size, config.active_vocab_size or config.vocab_size)
+        rows, active = folder.config.vocab_size, folder.config.active_vocab_size
+        vocab_size = min(rows, active or rows)
         functions = ModelFunctions(compiled, parameters, device, vocab_size)
         files = ModelFiles(model_name(folder.path), library, manifest_path(folder.path))
-        return cls(compiled, functions, window, vocab_size, device, adapter, files)
+        return cls(compiled, functions, window, vocab_size, device, files)
 
-    def resize(self, window: Window) -> None:
-        """Make a new, empty KV cache of other sizes; if that fails, the old one stays.
-
-        Raises:
-            DeviceError: there is not enough memory, or a tensor is too large for the adapter.
-        """
-        need = memory.estimate(self.metadata, window, 0, 0)
-        require_kv_cache(self.metadata, window, self._adapter)
-        memory.require(need, memory.available_on(self.device, self._adapter), window)
+    def resize(self, window: ContextWindow) -> None:
+        """Make a new, empty KV cache of other sizes; if that fails, the old one stays."""
         cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
         self._functions.use(cache)
         self._cache = cache
@@ -360,16 +339,3 @@ class LoadedModel:
                 f"The prompt has {length} tokens, and the context window holds {self.window.size}. "
                 "Shorten it, or set a larger ChatConfig(context_window_size=...) if the model can."
             )
-
-
-def _require_memory(
-    metadata: LibraryMetadata,
-    window: Window,
-    folder: ModelFolder,
-    device: tvm.runtime.Device,
-    adapter: Adapter,
-) -> None:
-    largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
-    need = memory.estimate(metadata, window, folder.total_bytes, largest)
-    require_kv_cache(metadata, window, adapter)
-    memory.require(need, memory.available_on(device, adapter), window)

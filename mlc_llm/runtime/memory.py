@@ -1,24 +1,23 @@
-"""How much memory a model will need, and whether there is that much."""
+"""How much memory a model will need, and whether it can be had."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Adapter
-from mlc_llm.runtime.metadata import LibraryMetadata
-from mlc_llm.runtime.placement import on_host
-from mlc_llm.runtime.window import Window
+from mlc_llm.plugin import Adapter, AttentionSpec, ModelConfig
+from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.runtime.device_memory import on_host
+from mlc_llm.runtime.host_memory import available_memory
+from mlc_llm.runtime.metadata import KVCacheGeometry
+from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
     import tvm
 
-_MEMINFO = Path("/proc/meminfo")
-_OWN_CGROUP = Path("/proc/self/cgroup")
-_CGROUPS = Path("/sys/fs/cgroup")
+_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -51,29 +50,67 @@ class MemoryEstimate:
 
 
 def estimate(
-    metadata: LibraryMetadata, window: Window, weight_bytes: int, largest_tensor: int
+    cache: KVCacheGeometry, window: ContextWindow, weight_bytes: int, workspace: int = 0
 ) -> MemoryEstimate:
-    """Estimate what the model will take.
+    """Estimate what a model will take.
 
     Args:
-        metadata: what the library says of itself.
+        cache: the shape of the KV cache's pages.
         window: the sizes of the KV cache.
-        weight_bytes: bytes of all parameters.
-        largest_tensor: bytes of the largest one.
+        weight_bytes: see :func:`weight_bytes`.
+        workspace: see :func:`workspace_bytes`.
     """
-    cache = metadata.kv_cache
     per_token = sum(layer.kv_width for layer in cache.own) * cache.item_size
     pages = -(-window.size // cache.page_size)
     return MemoryEstimate(
-        weights=weight_bytes + largest_tensor,
+        weights=weight_bytes,
         kv_cache=pages * cache.page_size * per_token,
-        workspace=max(metadata.memory_usage.values(), default=0),
+        workspace=workspace,
         kv_bytes_per_token=per_token,
         kv_slack=cache.page_size * per_token,
     )
 
 
-def require(need: MemoryEstimate, available: int | None, window: Window) -> None:
+def weight_bytes(folder: ModelFolder) -> int:
+    """Bytes of a folder's weights, the largest of them twice, as while they are loaded."""
+    largest = max((tensor.nbytes for tensor in folder.manifest.tensors.values()), default=0)
+    return folder.total_bytes + largest
+
+
+def workspace_bytes(model: ModelConfig, attention: Sequence[AttentionSpec], chunk: int) -> int:
+    """An estimate of what a prefill needs beside weights and KV cache.
+
+    Args:
+        model: the model's config.
+        attention: how its layers attend.
+        chunk: tokens of one prefill step.
+    """
+    ffn = getattr(model, "intermediate_size", 4 * model.hidden_size)
+    heads = max(layer.qkv_width + layer.query_heads * layer.key_size for layer in attention)
+    row = 4 * model.hidden_size + 3 * ffn + 3 * heads
+    return row * _FLOAT_BYTES * chunk
+
+
+def available_on(adapter: Adapter, device: tvm.runtime.Device | None = None) -> int | None:
+    """Bytes that an adapter has left; all that it has, where only that is known.
+
+    Args:
+        adapter: what its device's plugin says of it.
+        device: TVM's handle of it; without one, TVM is not asked.
+
+    Returns:
+        None where nothing is known.
+    """
+    if device is not None and on_host(device):
+        return available_memory()
+    left = None if device is None else device.available_global_memory
+    limits: list[int | None] = [left or adapter.memory]
+    if adapter.shares_memory:
+        limits.append(available_memory())
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def require(need: MemoryEstimate, available: int | None, window: ContextWindow) -> None:
     """Refuse what cannot fit.
 
     Args:
@@ -98,69 +135,56 @@ def require(need: MemoryEstimate, available: int | None, window: Window) -> None
     )
 
 
+def require_parameters(folder: ModelFolder, adapter: Adapter) -> None:
+    """Refuse a model with a parameter that the adapter cannot hold in one tensor.
+
+    Args:
+        folder: the model folder.
+        adapter: what the model is to run on.
+
+    Raises:
+        DeviceError: there is such a parameter; the message has both sizes.
+    """
+    limit = adapter.largest_tensor
+    tensors = folder.manifest.tensors.values()
+    largest = max(tensors, key=lambda tensor: tensor.nbytes, default=None)
+    if limit is None or largest is None or largest.nbytes <= limit:
+        return
+    raise DeviceError(
+        f"The model's parameter {largest.name} has {readable(largest.nbytes)}, and one tensor may "
+        f"have {readable(limit)} on {adapter.name}. Take a model with smaller parameters, such as "
+        "one with a 4-bit quantisation, or another device."
+    )
+
+
+def require_kv_cache(cache: KVCacheGeometry, window: ContextWindow, adapter: Adapter) -> None:
+    """Refuse a window whose keys and values of one layer the adapter cannot hold in one tensor.
+
+    Args:
+        cache: the shape of the KV cache's pages.
+        window: the sizes of the KV cache.
+        adapter: what the model is to run on.
+
+    Raises:
+        DeviceError: there is too much of them; the message has both sizes, and a window that fits.
+    """
+    limit = adapter.largest_tensor
+    per_token = max(layer.kv_width for layer in cache.own) * cache.item_size
+    size = -(-window.size // cache.page_size) * cache.page_size * per_token
+    if limit is None or size <= limit:
+        return
+    fitting = limit // (per_token * cache.page_size) * cache.page_size // 64 * 64
+    remedy = (
+        f"It fits with ChatConfig(context_window_size={fitting})."
+        if fitting
+        else "No context window is small enough: take another device."
+    )
+    raise DeviceError(
+        f"Keys and values of one layer need {readable(size)} for a window of {window.size} tokens, "
+        f"and one tensor may have {readable(limit)} on {adapter.name}. {remedy}"
+    )
+
+
 def readable(size: int) -> str:
     """A number of bytes for people."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
-
-
-def available_on(device: tvm.runtime.Device, adapter: Adapter) -> int | None:
-    """Bytes that an adapter has left, as far as TVM knows, else all that it has."""
-    if on_host(device):
-        return available_memory()
-    limits: list[int | None] = [device.available_global_memory or adapter.memory]
-    if adapter.shares_memory:
-        limits.append(available_memory())
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def available_memory() -> int | None:
-    """Bytes of the host's memory that can still be used, or None when that is not known.
-
-    On Linux what the kernel calls available, or what the cgroup still allows if that is less;
-    elsewhere all physical memory.
-    """
-    limits = [size for size in (_meminfo(), _cgroup()) if size is not None]
-    return min(limits) if limits else _physical()
-
-
-def _meminfo() -> int | None:
-    try:
-        for line in _MEMINFO.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None
-
-
-def _cgroup() -> int | None:
-    """The least that this process's cgroup and those above it still allow (cgroup v2)."""
-    try:
-        lines = _OWN_CGROUP.read_text().splitlines()
-    except OSError:
-        return None
-    path = next((line[3:] for line in lines if line.startswith("0::")), None)
-    if path is None:
-        return None
-    here = _CGROUPS / path.lstrip("/")
-    folders = [folder for folder in (here, *here.parents) if folder.is_relative_to(_CGROUPS)]
-    left = [size for folder in folders if (size := _cgroup_left(folder)) is not None]
-    return min(left, default=None)
-
-
-def _cgroup_left(folder: Path) -> int | None:
-    try:
-        limit = int((folder / "memory.max").read_text())
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        # Cached files count as used, and are given back when memory is asked for.
-        return max(0, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _physical() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None

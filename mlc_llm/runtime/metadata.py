@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mlc_llm.errors import LibraryError
-
-
-class Parameter(BaseModel):
-    """A parameter as the model folder stores it; a symbolic dimension is its name."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    name: str
-    shape: list[int | str]
-    dtype: str
+from mlc_llm.plugin.attention import PAGE_SIZE, AttentionSpec
+from mlc_llm.plugin.scheme import StoredTensor
 
 
 class RepackStep(BaseModel):
@@ -42,7 +35,7 @@ class RepackStep(BaseModel):
 class LayerAttention(BaseModel):
     """What a layer's attention takes and costs: see :class:`~mlc_llm.plugin.AttentionSpec`."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", from_attributes=True)
 
     query_heads: int
     kv_heads: int
@@ -73,6 +66,17 @@ class KVCacheGeometry(BaseModel):
     page_size: int
     layers: list[LayerAttention]
 
+    @classmethod
+    def of(cls, attention: Sequence[AttentionSpec], dtype: str) -> Self:
+        """That of a model that is not compiled yet.
+
+        Args:
+            attention: how its layers attend.
+            dtype: of keys and values.
+        """
+        layers = [LayerAttention.model_validate(layer) for layer in attention]
+        return cls(dtype=dtype, page_size=PAGE_SIZE, layers=layers)
+
     @property
     def own(self) -> list[LayerAttention]:
         """The layers that have keys and values of their own, in their order."""
@@ -100,13 +104,7 @@ class LibraryMetadata(BaseModel):
     model_type: str
     quantization: str
     deterministic: bool = False
-    context_window_size: int = -1
-    rope_window: int | None = None
-    sliding_window_size: int = -1
-    attention_sink_size: int = -1
-    prefill_chunk_size: int = -1
-    params: list[Parameter]
-    memory_usage: dict[str, int] = {}
+    params: list[StoredTensor]
     kv_cache: KVCacheGeometry
     repack: list[RepackStep]
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime.compiled_library import CompiledLibrary
+from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.kv_cache import KVCache
-from mlc_llm.runtime.placement import on_host
 from mlc_llm.runtime.sequence import DECODED, PREFILLED, Run
-from mlc_llm.runtime.token_input import TokenInput
 
 if TYPE_CHECKING:
     import tvm
@@ -55,7 +54,7 @@ class ModelFunctions:
         self._embed = library.bound("embed", parameters)
         self._vocab_size = vocab_size
         self._device = device
-        self._input = TokenInput(device)
+        self._input = _TokenInput(device)
         self._on_host = on_host(device)
         self._passes: dict[str, Any] = {}
 
@@ -149,6 +148,34 @@ class ModelFunctions:
         """Logits without the padding of the vocabulary; not copied when they are on the host."""
         array = np.from_dlpack(logits) if self._on_host else logits.numpy()
         return array[:, : self._vocab_size]
+
+
+class _TokenInput:
+    """Makes tensors of token ids.
+
+    Decoding passes one token after another; they all use one tensor, which costs a tenth of a new
+    one. So what is made of a single token is valid until the next one comes.
+
+    Args:
+        device: where the tensors are.
+    """
+
+    def __init__(self, device: tvm.runtime.Device) -> None:
+        from tvm.runtime import empty
+
+        self._device = device
+        self._single = empty((1,), "int32", device)
+        self._on_host = on_host(device)
+        self._value = np.from_dlpack(self._single) if self._on_host else np.empty(1, np.int32)
+
+    def tensor(self, ids: Sequence[int]) -> Any:
+        """The ids as a tensor (len(ids),) of int32."""
+        if len(ids) == 1:
+            self._value[0] = ids[0]
+            return self._single if self._on_host else self._single.copyfrom(self._value)
+        from tvm.runtime import tensor
+
+        return tensor(np.asarray(ids, dtype=np.int32), self._device)
 
 
 def _failed(name: str, error: Exception) -> GenerationError:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import LibraryError, ModelFolderError
+from mlc_llm.plugin.scheme import StoredTensor
 from mlc_llm.runtime.compiled_library import CompiledLibrary
+from mlc_llm.runtime.device_memory import WeightMemory, weight_memory
 from mlc_llm.runtime.engine import Stop
-from mlc_llm.runtime.metadata import LibraryMetadata, Parameter, RepackStep
-from mlc_llm.runtime.weight_memory import WeightMemory, weight_memory
+from mlc_llm.runtime.metadata import RepackStep
 from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -19,8 +20,15 @@ _SHOWN = 5
 """How many differences an error message lists."""
 
 
-def check_parameters(metadata: LibraryMetadata, folder: ModelFolder) -> dict[str, int]:
-    """Check that the folder holds just the parameters that the library reads.
+def check_parameters(
+    wanted: Sequence[StoredTensor], folder: ModelFolder, reader: str
+) -> dict[str, int]:
+    """Check that a folder holds just the tensors that are read from it.
+
+    Args:
+        wanted: these tensors.
+        folder: the model folder.
+        reader: what reads them, for the message.
 
     Returns:
         The sizes of the symbolic dimensions, by name.
@@ -29,30 +37,29 @@ def check_parameters(metadata: LibraryMetadata, folder: ModelFolder) -> dict[str
         ModelFolderError: a name, a shape or a dtype differs.
     """
     tensors = folder.manifest.tensors
-    wanted = {parameter.name for parameter in metadata.params}
-    problems = [f"{name} is missing" for name in wanted if name not in tensors]
-    problems += [f"{name} is not known to the library" for name in tensors if name not in wanted]
+    names = {parameter.name for parameter in wanted}
+    problems = [f"{name} is missing" for name in names if name not in tensors]
+    problems += [f"{name} is not read" for name in tensors if name not in names]
     sizes: dict[str, int] = {}
-    for parameter in metadata.params:
+    for parameter in wanted:
         record = tensors.get(parameter.name)
         if record is not None:
             problems += _differences(parameter, tuple(record.shape), record.dtype, sizes)
     if problems:
         more = f", and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ModelFolderError(
-            f"The weights in {folder.path} do not fit the library, which is compiled for "
-            f"{metadata.model_type} {metadata.quantization}: "
-            f"{'; '.join(sorted(problems)[:_SHOWN])}{more}. Convert the weights again, or leave "
-            "model_lib out, so that a fitting library is compiled."
+            f"The weights in {folder.path} do not fit {reader}: "
+            f"{'; '.join(sorted(problems)[:_SHOWN])}{more}. Convert the model again, or fetch it "
+            "again."
         )
     _check_vocabulary(sizes, folder)
     return sizes
 
 
 def _differences(
-    parameter: Parameter, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]
+    parameter: StoredTensor, shape: tuple[int, ...], dtype: str, sizes: dict[str, int]
 ) -> list[str]:
-    """What differs between a stored tensor and the library's parameter; binds symbolic sizes."""
+    """What differs between a stored tensor and the one that is wanted; binds symbolic sizes."""
     found = []
     if dtype != parameter.dtype:
         found.append(f"{parameter.name} is {dtype}, not {parameter.dtype}")

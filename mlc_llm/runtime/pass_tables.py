@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlc_llm.runtime.placement import on_host
+from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.sequence import Run
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.placement import on_host
 
 ATTENTION = ("attention_prefill", "attention_decode")
 """What the names of the kernels begin with that attend, one in each layer."""

@@ -15,6 +15,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlc_llm.runtime.cgroup import own_groups
+
 logger = logging.getLogger("mlc_llm")
 
 SETTING = "num_threads"
@@ -25,7 +27,6 @@ _SHARE_ALL_CPUS = -3
 """``ThreadGroup::kSpecifyThreadShareAllCore`` of TVM's ``threading_backend.h``."""
 
 _CPUS = Path("/sys/devices/system/cpu")
-_CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 IDLE_SPINS = 1000
 """How often an idle worker looks for work before it sleeps. TVM's default of 300,000 keeps a core
@@ -106,7 +107,8 @@ def physical_cores() -> int:
     system does not tell which CPUs share a core, each counts as one.
     """
     cores = {_siblings(cpu) for cpu in _usable_cpus()}
-    return max(1, min(len(cores), _quota() or len(cores)))
+    quotas = [quota for group in own_groups() if (quota := _quota(group)) is not None]
+    return max(1, min([len(cores), *quotas]))
 
 
 def _usable_cpus() -> set[int]:
@@ -123,10 +125,10 @@ def _siblings(cpu: int) -> str:
         return str(cpu)
 
 
-def _quota() -> int | None:
-    """Whole CPUs that the cgroup may use, or None when there is no limit."""
+def _quota(group: Path) -> int | None:
+    """Whole CPUs that a cgroup may use, or None where it has no limit."""
     try:
-        quota, period = _CGROUP_QUOTA.read_text().split()
+        quota, period = (group / "cpu.max").read_text().split()
         return max(1, int(quota) // int(period))
     except (OSError, ValueError, ZeroDivisionError):
         return None

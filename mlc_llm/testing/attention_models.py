@@ -18,15 +18,15 @@ from mlc_llm.model.llama import (
     LlamaForCausalLM,
 )
 from mlc_llm.model.module import Parameter
-from mlc_llm.plugin import Adapter, AttentionSpec, Device, ModelSpec
+from mlc_llm.plugin import AttentionSpec, Device, ModelSpec
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import quantize
 from mlc_llm.runtime import kv_cache
 from mlc_llm.runtime.compiled_library import CompiledLibrary
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.parameters import load_parameters
-from mlc_llm.runtime.window import Window
 from mlc_llm.testing.attention_kinds import (
     EPSILON,
     HIDDEN,
@@ -163,8 +163,8 @@ class KindModel:
 
         Of what this and :meth:`cache` have given, only the last can be used.
         """
-        window, adapter = Window(LENGTH, chunk), Adapter(str(self._device))
-        parts = (self._library, self.functions, window, VOCABULARY, self._device, adapter)
+        window = ContextWindow(LENGTH, chunk)
+        parts = (self._library, self.functions, window, VOCABULARY, self._device)
         return LoadedModel(*parts)
 
     def cache(self, sequences: int) -> kv_cache.KVCache:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mlc_llm.config import ChatConfig
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import Architecture, Device, LibraryRequest, ModelSpec, Plan
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.model_folder import convert_checkpoint, make_checkpoint
 from mlc_llm.testing.reference import Logits
@@ -83,8 +86,14 @@ class Workbench:
         """Compile and load a model on a device's first adapter, in this thread."""
         library = self.library(folder, architecture, device)
         opened = ModelFolder.open(folder)
-        config = opened.config.overlaid(ChatConfig(prefill_chunk_size=CHUNK))
-        return LoadedModel.load(library, opened, device.open(0), config=config)
+        window = context_window(opened, architecture, prefill_chunk_size=CHUNK)
+        return LoadedModel.load(library, opened, device.open(0), window)
+
+
+def context_window(folder: ModelFolder, architecture: Architecture, **config: Any) -> ContextWindow:
+    """The sizes of a model's KV cache, with any fields of ``ChatConfig``."""
+    file = folder.config.overlaid(ChatConfig(**config))
+    return ContextWindow.choose(file, config_of(file, architecture))
 
 
 def replay(model: LoadedModel) -> Logits:

@@ -308,7 +308,7 @@ class TestWindow:
         assert chat.messages[0].role == "user"
         assert chat.messages[0].content != "Tell me story 0."
         assert chat.messages[-2].content == "Tell me story 7."
-        system = chat._chat.tokenizer.encode("Tell a story.")
+        system = chat._chat.plan.tokenizer.encode("Tell a story.")
         assert list(chat._chat.model.tokens[1 : 1 + len(system)]) == system
 
     def test_dropping_waits_for_mean_gen_len_and_fills_to_the_share(self, load: Loader) -> None:

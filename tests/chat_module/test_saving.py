@@ -170,7 +170,7 @@ class TestWhatIsSaved:
         saved = told.save(tmp_path / "c.json")
         with safe_open(str(saved.cache_file), "np") as file:
             tokens = file.get_tensor("tokens").tolist()
-        assert tokens == [1, *told._chat.tokenizer.encode("Tell a story.\nTom said: ")]
+        assert tokens == [1, *told._chat.plan.tokenizer.encode("Tell a story.\nTom said: ")]
 
     def test_without_anything_in_the_cache(self, told: ChatModule, tmp_path: Path) -> None:
         """The file of before goes: it belongs to other messages."""
@@ -355,7 +355,7 @@ class TestTokensOfAFile:
 
     @pytest.mark.parametrize("content", ["Hi", "", "é", "\ufffd"])
     def test_they_are_kept(self, chat: ChatModule, tmp_path: Path, content: str) -> None:
-        ids = chat._chat.tokenizer.encode(content)
+        ids = chat._chat.plan.tokenizer.encode(content)
         assert self.loaded(chat, tmp_path, content, ids) == tuple(ids)
 
     @pytest.mark.parametrize(

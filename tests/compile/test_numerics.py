@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlc_llm.config import ChatConfig
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
 Logits = Callable[[Sequence[int]], np.ndarray]
@@ -75,9 +75,11 @@ def load(make_model: Any, make_library: Any) -> Callable[..., LoadedModel]:
     ) -> LoadedModel:
         folder = make_model(checkpoint, quantization, **sizes)
         opened = ModelFolder.open(folder)
-        config = opened.config.overlaid(ChatConfig(prefill_chunk_size=chunk))
-        device = default_registry().device("cpu").open(0)
-        return LoadedModel.load(make_library(folder, opt), opened, device, config=config)
+        registry = default_registry()
+        architecture = registry.architecture(opened.config.model_type)
+        window = context_window(opened, architecture, prefill_chunk_size=chunk)
+        device = registry.device("cpu").open(0)
+        return LoadedModel.load(make_library(folder, opt), opened, device, window)
 
     return load
 

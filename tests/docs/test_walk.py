@@ -1,4 +1,4 @@
-"""The walk of a prompt in docs/architecture.md is the one that the code takes."""
+"""The walks of a prompt and of a model in docs/architecture.md are those that the code takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ import mlc_llm
 
 PACKAGE = Path(mlc_llm.__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "architecture.md"
-ROW = re.compile(r"^\| `([\w.]+)` \| `([\w/]+\.py)` \|", re.MULTILINE)
+ROW = re.compile(r"^\| `([\w.]+)` \| `([\w/]+\.py)` \|(?: (?:`([\w.]+)`)? ?\|)?", re.MULTILINE)
+
+
+def walk(section: str) -> list[tuple[str, str, str]]:
+    """The rows of a section's table: a function, its file, and what calls it if that is said."""
+    text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+    return ROW.findall(text)
 
 
 def function(name: str, path: str) -> ast.FunctionDef:
@@ -34,19 +40,32 @@ def called(tree: ast.FunctionDef) -> set[str]:
 
 
 def test_each_function_calls_the_next() -> None:
-    walk = ROW.findall(PAGE.read_text(encoding="utf-8"))
-    assert walk[0][0] == "ChatModule.generate"
-    assert walk[-1][0] == "token_steps"
+    rows = [row[:2] for row in walk("From a prompt to an answer")]
+    assert rows[0][0] == "ChatModule.generate"
+    assert rows[-1][0] == "token_steps"
     engine = ("Engine.stream", "runtime/engine.py")
-    for here, after in pairwise(walk):
+    for here, after in pairwise(rows):
         # The engine runs what it is given, which is the next of the function before.
-        caller = walk[walk.index(here) - 1] if here == engine else here
+        caller = rows[rows.index(here) - 1] if here == engine else here
         name = after[0].rpartition(".")[2]
         assert name in called(function(*caller)), f"{caller[0]} does not call {after[0]}"
         function(*after)
 
 
-def test_it_passes_through_five_files() -> None:
-    walk = ROW.findall(PAGE.read_text(encoding="utf-8"))
-    assert len({path for _, path in walk}) == 5
-    assert "sample" in called(function(*walk[-1]))
+def test_an_answer_passes_through_five_files() -> None:
+    rows = [row[:2] for row in walk("From a prompt to an answer")]
+    assert len({path for _, path in rows}) == 5
+    assert "sample" in called(function(*rows[-1]))
+
+
+def test_each_step_of_loading_is_called_by_another() -> None:
+    rows = walk("From a model's name to a model that runs")
+    places = {name: path for name, path, _ in rows}
+    assert rows[0][0] == "ChatModule.__init__"
+    assert "load_parameters" in places
+    for name, path, caller in rows[1:]:
+        tree, last = function(caller, places[caller]), name.rpartition(".")[2]
+        # A hook is called by its name; a class's method by the class.
+        hooks = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        assert last in called(tree) | hooks, f"{caller} does not call {name}"
+        function(name, path)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.plugin import Adapter
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
@@ -17,6 +17,9 @@ from . import toy_library
 
 Loader = Callable[..., LoadedModel]
 
+WINDOW = ContextWindow(96, 32)
+"""The toy's own sizes."""
+
 
 @pytest.fixture(scope="session")
 def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -24,23 +27,17 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return toy_library.compile_toy(tmp_path_factory.mktemp("toy") / "toy.so")
 
 
-@pytest.fixture(scope="session")
-def sliding_toy_path(toy_path: Path) -> Path:
-    """The same, said to have a sliding window of 24 tokens."""
-    return toy_library.with_sliding_window(toy_path, toy_path.with_name("sliding.so"), 24)
-
-
 @pytest.fixture
-def load(tmp_path: Path, toy_path: Path, sliding_toy_path: Path) -> Loader:
-    """Load the toy in this thread, for an adapter; keywords override its configuration."""
+def load(tmp_path: Path, toy_path: Path) -> Loader:
+    """Load the toy in this thread; keywords override its configuration."""
 
-    def make(adapter: Adapter | None = None, **config: Any) -> LoadedModel:
+    def make(**config: Any) -> LoadedModel:
         import tvm
 
-        slides = config.get("sliding_window_size", -1) > 0
         folder = ModelFolder.open(toy_library.write_folder(tmp_path / "model", **config))
-        library = sliding_toy_path if slides else toy_path
-        return LoadedModel.load(library, folder, tvm.cpu(), adapter=adapter)
+        size, chunk = folder.config.context_window_size, folder.config.prefill_chunk_size
+        sizes = (n if n > 0 else own for n, own in ((size, WINDOW.size), (chunk, WINDOW.chunk)))
+        return LoadedModel.load(toy_path, folder, tvm.cpu(), ContextWindow(*sizes))
 
     return make
 

@@ -209,9 +209,12 @@ class TestTheModel:
         said = r"with the model 'model', and this is 'model': another weights\. Take"
         with pytest.raises(SavedChatError, match=said):
             model.restore(tmp_path / "kv")
-        sliding = load(sliding_window_size=24)
+        library, *rest = _parts(load(), tmp_path)
+        other = tmp_path / "other.so"
+        other.write_bytes(library.read_bytes().replace(b'"toy"', b'"yot"'))
+        model = LoadedModel.load(other, *rest)
         with pytest.raises(SavedChatError, match=r"another library\. Take"):
-            sliding.restore(tmp_path / "kv")
+            model.restore(tmp_path / "kv")
 
     def test_memory_that_is_not_the_hosts(
         self, load: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,7 +244,7 @@ def _parts(model: LoadedModel, tmp_path: Path) -> tuple[Any, ...]:
 
     from mlc_llm.weights.folder import ModelFolder
 
-    return model.library.path, ModelFolder.open(tmp_path / "model"), tvm.cpu()
+    return model.library.path, ModelFolder.open(tmp_path / "model"), tvm.cpu(), model.window
 
 
 class TestSequences:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mlc_llm.errors import (
-    DeviceError,
     GenerationError,
     PromptTooLongError,
     TokenizerError,
@@ -165,39 +164,6 @@ def test_resize_makes_a_new_cache(load: Loader) -> None:
     model.resize(replace(model.window, size=64, chunk=7))
     assert model.length == 0
     assert_logits(model.feed(tokens), tokens)
-    with pytest.raises(DeviceError, match=r"take a smaller|context_window_size="):
-        model.resize(replace(model.window, size=1 << 40))
-    assert_logits(model.logits, tokens)
-
-
-class TestSlidingWindow:
-    """The library says that it has a window of 24 tokens; its kernels, the toy's, mask nothing.
-
-    What kernels mask is not the runtime's business: it keeps all tokens, here those of 4 windows.
-    """
-
-    def test_the_cache_keeps_what_is_before_the_window(self, load: Loader) -> None:
-        model, tokens = load(sliding_window_size=24, prefill_chunk_size=10), ids(96)
-        assert_logits(model.feed(tokens[:60]), tokens[:60])
-        for count in range(61, 97):
-            assert_logits(model.decode(tokens[count - 1]), tokens[:count])
-        with pytest.raises(PromptTooLongError, match=r"97 tokens.*holds 96"):
-            model.decode(1)
-
-    def test_going_back_keeps_the_common_prefix(self, load: Loader) -> None:
-        model, tokens = load(sliding_window_size=24, prefill_chunk_size=10), ids(80)
-
-        def prefilled(wanted: list[int]) -> int:
-            before = model.metrics.prefill.tokens
-            assert_logits(model.feed(wanted), wanted)
-            return model.metrics.prefill.tokens - before
-
-        assert prefilled(tokens) == 80
-        assert prefilled(tokens) == 1
-        assert prefilled([*tokens[:40], *ids(9, seed=2)]) == 9
-        model.pop(25)
-        assert model.tokens == tuple(tokens[:24])
-        assert prefilled(tokens) == 56
 
 
 class TestGeneratedTokens:

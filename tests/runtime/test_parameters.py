@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlc_llm.config import ModelFile
-from mlc_llm.errors import ConfigError, LibraryError, ModelFolderError
+from mlc_llm.errors import LibraryError, ModelFolderError
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import LibraryMetadata
 from mlc_llm.runtime.parameters import check_parameters
-from mlc_llm.runtime.window import WINDOWS_KEPT, Window
 from mlc_llm.weights.folder import ModelFolder
 
 from . import toy_library
+from .conftest import WINDOW
 
 
 def altered(folder: Path, change: Any) -> ModelFolder:
@@ -42,7 +41,9 @@ def metadata() -> LibraryMetadata:
 
 
 def test_symbolic_sizes_are_bound(folder: Path, metadata: LibraryMetadata) -> None:
-    assert check_parameters(metadata, ModelFolder.open(folder)) == {"vocab_size": 64}
+    assert check_parameters(metadata.params, ModelFolder.open(folder), "toy in q0f32") == {
+        "vocab_size": 64
+    }
 
 
 def test_what_differs_is_named(folder: Path, metadata: LibraryMetadata) -> None:
@@ -52,13 +53,13 @@ def test_what_differs_is_named(folder: Path, metadata: LibraryMetadata) -> None:
         records[2]["shape"] = [32, 128]
 
     with pytest.raises(ModelFolderError) as error:
-        check_parameters(metadata, altered(folder, change))
+        check_parameters(metadata.params, altered(folder, change), "toy in q0f32")
     for part in (
         "embed.weight is int32, not float32",
         "layers.0.qkv.weight is missing",
-        "layers.0.query.weight is not known to the library",
+        "layers.0.query.weight is not read",
         "layers.0.out.weight has the shape (32, 128), not (64, 64)",
-        "toy q0f32",
+        "do not fit toy in q0f32",
         str(folder),
     ):
         assert part in str(error.value)
@@ -69,18 +70,22 @@ def test_symbolic_sizes_must_agree(folder: Path) -> None:
     data["params"][2]["shape"] = ["vocab_size", 64]
     data["params"][1]["shape"] = [128, "vocab_size"]
     data["params"][4]["shape"] = ["n", "n"]
-    check_parameters(LibraryMetadata.model_validate(data), ModelFolder.open(folder))
+    check_parameters(
+        LibraryMetadata.model_validate(data).params, ModelFolder.open(folder), "toy in q0f32"
+    )
     data["params"][3]["shape"] = ["vocab_size", 64]  # it has 128 rows
     with pytest.raises(
         ModelFolderError, match=r"layers.1.qkv.weight .*\(128, 64\), not \(64, 64\)"
     ):
-        check_parameters(LibraryMetadata.model_validate(data), ModelFolder.open(folder))
+        check_parameters(
+            LibraryMetadata.model_validate(data).params, ModelFolder.open(folder), "toy in q0f32"
+        )
 
 
 def test_a_vocabulary_larger_than_the_weights(folder: Path, metadata: LibraryMetadata) -> None:
     toy_library.write_folder(folder, vocab_size=65)
     with pytest.raises(ModelFolderError, match=r"64 rows of vocabulary.*vocab_size=65"):
-        check_parameters(metadata, ModelFolder.open(folder))
+        check_parameters(metadata.params, ModelFolder.open(folder), "toy in q0f32")
 
 
 def test_metadata_that_cannot_be_read() -> None:
@@ -106,7 +111,7 @@ def test_files_that_are_no_library(folder: Path, tmp_path: Path) -> None:
         if content is not None:
             path.write_bytes(content)
         with pytest.raises(LibraryError, match=r"wrong\.so cannot be loaded"):
-            LoadedModel.load(path, ModelFolder.open(folder), tvm.cpu())
+            LoadedModel.load(path, ModelFolder.open(folder), tvm.cpu(), WINDOW)
 
 
 @pytest.mark.parametrize("name", ["embed", "prefill", "replay", "score", "decode", "batch_decode"])
@@ -121,7 +126,7 @@ def test_a_library_without_a_function(
     opened = ModelFolder.open(folder)
     (folder / "params_shard_0.bin").unlink()
     with pytest.raises(LibraryError, match=rf"without-{name}\.so lacks the function '{name}'"):
-        LoadedModel.load(library, opened, tvm.cpu())
+        LoadedModel.load(library, opened, tvm.cpu(), WINDOW)
 
 
 def test_loading_releases_the_inputs(folder: Path, toy_path: Path) -> None:
@@ -129,7 +134,7 @@ def test_loading_releases_the_inputs(folder: Path, toy_path: Path) -> None:
     import tvm
 
     opened = ModelFolder.open(folder)
-    model = LoadedModel.load(toy_path, opened, tvm.cpu())
+    model = LoadedModel.load(toy_path, opened, tvm.cpu(), WINDOW)
     opened.close()
     before = model.feed([1, 2, 3]).copy()
     with (folder / "params_shard_0.bin").open("r+b") as file:
@@ -145,8 +150,8 @@ def test_loading_is_stopped(folder: Path, toy_path: Path) -> None:
     stop = Stop()
     stop.set()
     with pytest.raises(CancelledError):
-        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=stop)
-    LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=Stop()).feed([1])
+        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), WINDOW, stop=stop)
+    LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), WINDOW, stop=Stop()).feed([1])
 
 
 def test_loading_is_stopped_between_steps(
@@ -164,7 +169,7 @@ def test_loading_is_stopped_between_steps(
 
     monkeypatch.setattr(ModelFolder, "read", interrupted)
     with pytest.raises(CancelledError):
-        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), stop=stop)
+        LoadedModel.load(toy_path, ModelFolder.open(folder), tvm.cpu(), WINDOW, stop=stop)
     assert names == toy_library.metadata()["repack"][0]["inputs"]
 
 
@@ -177,54 +182,4 @@ def test_a_library_that_makes_something_else(folder: Path, toy_path: Path, tmp_p
     assert content.count(said) == 4
     wrong.write_bytes(content.replace(said, said.replace(b'"float32"', b"         ")))
     with pytest.raises(LibraryError, match=r"makes 1 tensors .* 1 of 0 dtypes"):
-        LoadedModel.load(wrong, ModelFolder.open(folder), tvm.cpu())
-
-
-class TestWindow:
-    def choose(self, metadata: LibraryMetadata, **config: Any) -> Window:
-        base = {
-            "model_type": "toy",
-            "quantization": "q0f32",
-            "model_config": {},
-            "vocab_size": 48,
-            "conv_template": "LM",
-        }
-        return Window.choose(ModelFile.model_validate({**base, **config}), metadata)
-
-    def test_sizes_come_from_the_configuration_then_the_library(
-        self, metadata: LibraryMetadata
-    ) -> None:
-        assert self.choose(metadata) == Window(96, 32)
-        chosen = self.choose(metadata, context_window_size=50, prefill_chunk_size=64)
-        assert chosen == Window(50, 50)
-        silent = metadata.model_copy(update={"context_window_size": -1, "prefill_chunk_size": -1})
-        assert self.choose(silent, context_window_size=5000).chunk == 2048
-        with pytest.raises(ConfigError, match="Neither context_window_size nor sliding_window"):
-            self.choose(silent)
-
-    def test_a_sliding_window_is_compiled_in(self, metadata: LibraryMetadata) -> None:
-        with pytest.raises(LibraryError, match=r"window of -1 tokens.*asks for 24"):
-            self.choose(metadata, sliding_window_size=24)
-        sliding = metadata.model_copy(update={"sliding_window_size": 24})
-        assert self.choose(sliding, sliding_window_size=24) == Window(96, 32)
-        with pytest.raises(LibraryError, match=r"window of 24 tokens.*asks for -1"):
-            self.choose(sliding)
-
-    def test_a_sliding_window_does_not_limit_the_context(self, metadata: LibraryMetadata) -> None:
-        update = {"sliding_window_size": 24, "context_window_size": -1}
-        silent = metadata.model_copy(update=update)
-        assert self.choose(silent, sliding_window_size=24).size == 24 * WINDOWS_KEPT
-        chosen = self.choose(silent, sliding_window_size=24, context_window_size=300)
-        assert chosen.size == 300
-
-    def test_the_sink_is_compiled_in(self, metadata: LibraryMetadata) -> None:
-        update = {"sliding_window_size": 24, "attention_sink_size": 4}
-        sinking = metadata.model_copy(update=update)
-        for same in (-1, 4):
-            chosen = self.choose(sinking, sliding_window_size=24, attention_sink_size=same)
-            assert chosen == Window(96, 32)
-        for other in (0, 5):
-            with pytest.raises(LibraryError, match=rf"sink of 4 tokens.*asks for {other}"):
-                self.choose(sinking, sliding_window_size=24, attention_sink_size=other)
-        with pytest.raises(ConfigError, match=r"attention_sink_size \(24\) must be less"):
-            self.choose(sinking, sliding_window_size=24, attention_sink_size=24)
+        LoadedModel.load(wrong, ModelFolder.open(folder), tvm.cpu(), WINDOW)

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import pytest
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Adapter
+from mlc_llm.plugin import Adapter, AttentionSpec
 from mlc_llm.runtime import memory
-from mlc_llm.runtime.tensor_limit import require_parameters
+from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.runtime.memory import require_kv_cache, require_parameters
+from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.weights.folder import ModelFolder
 
 from . import toy_library
-from .conftest import Loader
 
 
 @pytest.fixture
@@ -32,35 +33,27 @@ def test_a_parameter_may_have_as_much_as_the_adapter_takes(folder: ModelFolder) 
         require_parameters(folder, Adapter("card", largest_tensor=limit))
 
 
-def test_a_parameter_that_is_too_large_is_named_with_both_sizes(
-    load: Loader, folder: ModelFolder
-) -> None:
+def test_a_parameter_that_is_too_large_is_named_with_both_sizes(folder: ModelFolder) -> None:
     size = largest(folder)
     adapter = Adapter("card", largest_tensor=size - 1)
     sizes = f"has {memory.readable(size)}, and one tensor may have {memory.readable(size - 1)}"
     with pytest.raises(DeviceError, match=re.escape(sizes) + " on card") as caught:
-        load(adapter)
+        require_parameters(folder, adapter)
     names = [name for name, item in folder.manifest.tensors.items() if item.nbytes == size]
     assert any(name in str(caught.value) for name in names)
 
 
-def test_the_window_that_is_said_to_fit_fits_and_not_much_more_does(load: Loader) -> None:
+def test_the_window_that_is_said_to_fit_fits_and_not_much_more_does() -> None:
+    cache = KVCacheGeometry.of([AttentionSpec(4, 2, 16, 16, scale=1.0)] * 2, "float32")
     adapter = Adapter("card", largest_tensor=64 << 10)
     with pytest.raises(DeviceError, match=r"Keys and values of one layer need") as caught:
-        load(adapter, context_window_size=1 << 20)
+        require_kv_cache(cache, ContextWindow(1 << 20, 64), adapter)
     found = re.search(r"context_window_size=(\d+)\)", str(caught.value))
     assert found
     fitting = int(found[1])
-    assert load(adapter, context_window_size=fitting).window.size == fitting
+    require_kv_cache(cache, ContextWindow(fitting, 64), adapter)
     with pytest.raises(DeviceError, match="of one layer"):
-        load(adapter, context_window_size=fitting + 128)
-
-
-def test_a_window_is_checked_when_it_is_changed(load: Loader) -> None:
-    model = load(Adapter("card", largest_tensor=64 << 10), context_window_size=64)
-    with pytest.raises(DeviceError, match="of one layer"):
-        model.resize(model.window.__class__(1 << 20, 64))
-    assert model.window.size == 64
+        require_kv_cache(cache, ContextWindow(fitting + 128, 64), adapter)
 
 
 @pytest.mark.parametrize(
@@ -78,4 +71,6 @@ def test_what_counts_as_available(
 ) -> None:
     monkeypatch.setattr(memory, "available_memory", lambda: 7)
     handle = SimpleNamespace(dlpack_device_type=lambda: 7, available_global_memory=left)
-    assert memory.available_on(handle, adapter) == expected
+    assert memory.available_on(adapter, handle) == expected
+    if left is None:
+        assert memory.available_on(adapter) == expected

@@ -70,7 +70,9 @@ def test_the_first_that_is_given_counts(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_siblings_and_quotas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_CPUS", tmp_path)
-    monkeypatch.setattr(threads, "_CGROUP_QUOTA", tmp_path / "cpu.max")
+    outer, inner = tmp_path / "groups", tmp_path / "groups" / "inner"
+    inner.mkdir(parents=True)
+    monkeypatch.setattr(threads, "own_groups", lambda: [inner, outer])
     monkeypatch.setattr(threads, "_usable_cpus", lambda: set(range(8)))
     assert threads.physical_cores() == 8
     for cpu in range(8):
@@ -78,14 +80,16 @@ def test_siblings_and_quotas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         folder.mkdir(parents=True)
         (folder / "thread_siblings_list").write_text(f"{cpu % 4},{cpu % 4 + 4}\n")
     assert threads.physical_cores() == 4
-    for text, cores in (("max 100000", 4), ("250000 100000", 2), ("1000 100000", 1), ("x", 4)):
-        (tmp_path / "cpu.max").write_text(text)
-        assert threads.physical_cores() == cores
+    for group in (inner, outer):  # The limits of the groups around it count, too.
+        for text, cores in (("1000 100000", 1), ("250000 100000", 2), ("x", 4), ("max 100000", 4)):
+            (group / "cpu.max").write_text(text)
+            assert threads.physical_cores() == cores
 
 
 WORKERS = """
 import json, os, sys
 from pathlib import Path
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
@@ -93,9 +97,10 @@ from mlc_llm.weights.folder import ModelFolder
 def tasks():
     return len(os.listdir("/proc/self/task"))
 
-def load(config):
+def load(count):
     import tvm
-    model = LoadedModel.load(Path(sys.argv[1]), folder, tvm.cpu(), config=config)
+    window = ContextWindow(96, 32)
+    model = LoadedModel.load(Path(sys.argv[1]), folder, tvm.cpu(), window, threads=count)
     model.feed([1, 2, 3])
     return tvm.get_global_func("runtime.NumThreads")()
 
@@ -105,8 +110,7 @@ for count in json.loads(sys.argv[3]):
     engine = Engine()
     engine.call(lambda stop: __import__("tvm"))
     before = tasks()
-    config = folder.config.model_copy(update={"num_threads": count})
-    found.append([engine.call(lambda stop: load(config)), tasks() - before])
+    found.append([engine.call(lambda stop: load(count)), tasks() - before])
 print(json.dumps(found))
 """
 
@@ -147,13 +151,15 @@ def test_only_tvms_runtime_is_needed(tmp_path: Path, toy_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
+from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
 assert "tvm" not in sys.modules
 def run(stop):
     import tvm
-    model = LoadedModel.load(Path({str(toy_path)!r}), ModelFolder.open({str(folder)!r}), tvm.cpu())
+    folder, window = ModelFolder.open({str(folder)!r}), ContextWindow(96, 32)
+    model = LoadedModel.load(Path({str(toy_path)!r}), folder, tvm.cpu(), window)
     return model.feed([1, 2, 3]).shape, model.decode(4).shape, "tvm.relax" in sys.modules
 engine = Engine()
 print(engine.call(run))

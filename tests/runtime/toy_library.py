@@ -48,13 +48,8 @@ def metadata() -> dict[str, Any]:
     return {
         "model_type": "toy",
         "quantization": "q0f32",
-        "context_window_size": 96,
-        "sliding_window_size": -1,
-        "attention_sink_size": -1,
-        "prefill_chunk_size": 32,
         "tensor_parallel_shards": 1,
         "kv_cache_bytes": 0,
-        "memory_usage": {"prefill": 1 << 16},
         "params": [
             {"name": name, "shape": shape, "dtype": "float32"}
             for name, shape in parameter_shapes().items()
@@ -82,16 +77,6 @@ def metadata() -> dict[str, Any]:
             for name in parameter_shapes()
         ],
     }
-
-
-def with_sliding_window(library: Path, path: Path, size: int) -> Path:
-    """Write a copy whose metadata says it has a window of 10 to 99 tokens; the code is the same."""
-    said, wanted = (json.dumps({"sliding_window_size": n})[1:-1].encode() for n in (-1, size))
-    assert len(said) == len(wanted)
-    content = library.read_bytes()
-    assert content.count(said) == 1
-    path.write_bytes(content.replace(said, wanted))
-    return path
 
 
 def renamed(library: bytes, function: str) -> bytes:

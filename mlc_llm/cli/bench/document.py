@@ -71,14 +71,14 @@ def cpu_name() -> str:
 
 def model_settings(chat: LoadedChat) -> dict[str, Any]:
     """What was loaded, and how."""
-    file, window = chat.settings.file, chat.model.window
+    file, window = chat.plan.settings.file, chat.model.window
     return {
-        "folder": str(chat.folder.path),
+        "folder": str(chat.plan.folder.path),
         "library": str(chat.library),
         "quantization": file.quantization,
-        "opt": chat.settings.overlay.opt or "",
-        "device": str(chat.device),
-        "adapter": chat.device.adapter.name,
+        "opt": chat.plan.settings.overlay.opt or "",
+        "device": str(chat.plan.device),
+        "adapter": chat.plan.device.adapter.name,
         "threads": thread_count(file.num_threads).count,
         "context_window_size": window.size,
         "prefill_chunk_size": window.chunk,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlc_llm.chat.loading import LoadedChat, load_chat
+from mlc_llm.chat.plan import plan_chat
 from mlc_llm.config import ChatConfig
 from mlc_llm.registry.registry import default_registry
 
@@ -29,7 +30,8 @@ def open_chat(
     Raises:
         MLCError: something is missing, malformed or does not fit; see ``mlc_llm.errors``.
     """
-    chat = load_chat(model, device, chat_config, model_lib, default_registry())
+    registry = default_registry()
+    chat = load_chat(plan_chat(model, device, chat_config, model_lib, registry), registry)
     try:
         yield chat
     finally:

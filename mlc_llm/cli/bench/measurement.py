@@ -64,7 +64,7 @@ class Memory:
     def of(cls, chat: LoadedChat, loaded: int | None) -> Self:
         """The memory now."""
         model = chat.model
-        need = estimate(model.metadata, model.window, chat.folder.total_bytes, 0)
+        need = estimate(model.metadata.kv_cache, model.window, chat.plan.folder.total_bytes)
         return cls(loaded, peak_bytes(), need.weights, need.kv_cache)
 
 

@@ -61,10 +61,10 @@ def measure_peaks(chat: LoadedChat) -> Peaks | None:
         CompileError: the kernels cannot be compiled.
         OSError: the cache cannot be written.
     """
-    if chat.device.device.name != "cpu":
+    if chat.plan.device.device.name != "cpu":
         return None
-    library = compiled_kernels(chat.device.device.target())
-    threads = thread_count(chat.settings.file.num_threads).count
+    library = compiled_kernels(chat.plan.device.device.target())
+    threads = thread_count(chat.plan.settings.file.num_threads).count
     available = available_memory()
     # Half of what there is, so that nothing else has to leave the memory.
     size = READ_BYTES if available is None else min(READ_BYTES, available // 2)

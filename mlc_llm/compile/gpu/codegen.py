@@ -11,7 +11,6 @@ from tvm.s_tir import dlight
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.lowering import lower
 from mlc_llm.compile.gpu.makers import GPU, KernelMakers
-from mlc_llm.errors import ConfigError, unknown
 from mlc_llm.model.module import Module
 from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Plan, Repack
 
@@ -22,9 +21,6 @@ class GPUCodegen:
     Args:
         capabilities: what the GPU can do.
         opt: compilation options by name; there are none yet.
-
-    Raises:
-        ConfigError: an option is given.
     """
 
     rows_agree = False  # Products with one row are summed in another order than with many.
@@ -33,8 +29,6 @@ class GPUCodegen:
     """What makes the kernels; a backend overrides it."""
 
     def __init__(self, capabilities: GPUCapabilities, opt: Mapping[str, str]) -> None:
-        for name in opt:
-            raise ConfigError(unknown("compilation option", name, ()))
         self.capabilities = capabilities
 
     def activation_dtype(self, model_dtype: str) -> str:

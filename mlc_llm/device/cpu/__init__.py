@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.device.cpu.features import host_features, host_target, is_x86, required_features
@@ -25,11 +25,17 @@ class CPUDevice(Device):
 
     name = "cpu"
     priority = 0
+    options: Mapping[str, Sequence[str]] = {"activations": ("mixed", "a16", "a8")}
+    """``activations`` says how products with quantised weights round theirs: to 8 bits in the
+    prefill and to 16 in the decode, which waits for the weights anyway (mixed), to 16 bits
+    everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
+    ``docs/decisions.md`` has what each costs."""
     probe_in_process = True
 
     def probe(self) -> Availability:
         details = {"cores": str(os.cpu_count()), "features": " ".join(self._notable())}
-        return Availability((Adapter(platform.machine(), _memory(), details),))
+        adapter = Adapter(platform.machine(), _memory(), details, shares_memory=True)
+        return Availability((adapter,))
 
     def open(self, index: int) -> tvm.runtime.Device:
         if index != 0:

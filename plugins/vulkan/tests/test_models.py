@@ -14,7 +14,6 @@ import pytest
 from mlc_llm_vulkan import DEVICE
 
 from mlc_llm.compile import compile_library
-from mlc_llm.config import ChatConfig
 from mlc_llm.device.cpu import CPU
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.plugin import Device, ModelSpec
@@ -22,6 +21,7 @@ from mlc_llm.quantization import folder_plan
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing import DeviceConformance
+from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
 pytestmark = pytest.mark.usefixtures("vulkan")
@@ -72,9 +72,10 @@ def load(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Load:
     ) -> tuple[LoadedModel, LoadedModel]:
         folder = make_model(checkpoint, quantization, **sizes)
         opened = ModelFolder.open(folder)
-        config = opened.config.overlaid(ChatConfig(prefill_chunk_size=chunk))
+        architecture = default_registry().architecture(opened.config.model_type)
+        window = context_window(opened, architecture, prefill_chunk_size=chunk)
         vulkan, cpu = (
-            LoadedModel.load(library(folder, device), opened, device.open(0), config=config)
+            LoadedModel.load(library(folder, device), opened, device.open(0), window)
             for device in (DEVICE, CPU)
         )
         return vulkan, cpu

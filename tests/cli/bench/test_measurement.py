@@ -71,8 +71,8 @@ def test_what_is_measured(chat: LoadedChat) -> None:
 
 def test_memory(chat: LoadedChat) -> None:
     memory = measure(chat, BenchSettings(prompt_length=4, generate_length=2, repeat=1)).memory
-    assert memory.weights == chat.folder.total_bytes
-    need = estimate(chat.model.metadata, chat.model.window, 0, 0)
+    assert memory.weights == chat.plan.folder.total_bytes
+    need = estimate(chat.model.metadata.kv_cache, chat.model.window, 0)
     assert memory.kv_cache == need.kv_cache
     if memory.loaded is not None and memory.peak is not None:
         assert memory.weights < memory.loaded <= memory.peak

@@ -90,8 +90,9 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_of_other_devices_they_are_not_known(chat: LoadedChat) -> None:
-    choice = dataclasses.replace(chat.device, device=FakeDevice("npu"))
-    assert measure_peaks(dataclasses.replace(chat, device=choice)) is None
+    choice = dataclasses.replace(chat.plan.device, device=FakeDevice("npu"))
+    plan = dataclasses.replace(chat.plan, device=choice)
+    assert measure_peaks(dataclasses.replace(chat, plan=plan)) is None
 
 
 def test_float32_bounds_where_there_is_nothing_better() -> None:

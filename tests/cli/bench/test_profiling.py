@@ -95,7 +95,7 @@ def test_the_other_kernels(found: Profile, model_config: dict[str, Any]) -> None
 
 def test_the_weights_are_read_once_in_a_decode_step(chat: LoadedChat, found: Profile) -> None:
     """All matrices but the table of embeddings, of which a row is read, are in the products."""
-    tensors = chat.folder.manifest.tensors
+    tensors = chat.plan.folder.manifest.tensors
     stored = sum(
         record.nbytes
         for name, record in tensors.items()

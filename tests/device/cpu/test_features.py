@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mlc_llm.config import check_options
 from mlc_llm.device.cpu import CPU, features
 from mlc_llm.device.cpu.features import host_features, host_target, required_features
 from mlc_llm.errors import ConfigError, DeviceError
@@ -86,4 +87,4 @@ def test_there_is_one_cpu() -> None:
 @pytest.mark.parametrize("opt", [{"activation": "a8"}, {"activations": "a9"}])
 def test_unknown_compilation_options_name_the_known_ones(opt: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match=r"activations|a8"):
-        CPU.codegen(CPU.target(), opt)
+        check_options(opt, CPU.options)

@@ -12,7 +12,7 @@ UNLIMITED = -1
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowSizes:
     """Sizes in tokens, as ``mlc-chat-config.json`` has them; -1 means that there is no such limit.
 
     Args:

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import tvm
 
-from mlc_llm.runtime import weight_memory
-from mlc_llm.runtime.placement import on_host
-from mlc_llm.runtime.weight_memory import ALIGNMENT, DeviceMemory, HostMemory
+from mlc_llm.runtime import device_memory
+from mlc_llm.runtime.device_memory import ALIGNMENT, DeviceMemory, HostMemory, on_host
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
 from mlc_llm.weights.shards import Shards
@@ -50,7 +49,7 @@ def test_the_hosts_tensors_are_aligned() -> None:
 
 
 def test_a_slab_grows_with_a_large_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_memory, "SLAB_BYTES", 1 << 12)
+    monkeypatch.setattr(device_memory, "SLAB_BYTES", 1 << 12)
     memory = HostMemory()
     tensors = [memory.keep(np.full(size, size, np.float32)) for size in (100, 900, 5000, 7)]
     for tensor in tensors:

@@ -1,4 +1,4 @@
-"""Memory for the weights of a model: the host's, or a device's own.
+"""Where a device's memory is, and memory there for the weights of a model.
 
 Decoding reads every weight once for each token. So the host's memory is asked for in huge pages,
 where the system has them: the CPU then translates far fewer addresses, and loading causes far fewer
@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.runtime.placement import on_host
-
 if TYPE_CHECKING:
     import tvm
 
@@ -27,8 +25,15 @@ SLAB_BYTES = 1 << 28
 """What is asked of the system at a time, unless a tensor is larger. What is never written to takes
 no memory."""
 
+_HOST_DEVICE_TYPE = 1  # DLPack's kDLCPU
+
 ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector. TVM asks it of the tensors of others."""
+
+
+def on_host(device: tvm.runtime.Device) -> bool:
+    """Whether a device's tensors lie in the host's memory, where NumPy can read them."""
+    return bool(device.dlpack_device_type() == _HOST_DEVICE_TYPE)
 
 
 class WeightMemory(Protocol):

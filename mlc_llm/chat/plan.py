@@ -1,0 +1,163 @@
+"""What a chat will be made of, found and checked before anything is compiled or loaded."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mlc_llm.chat.settings import ChatSettings
+from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig, check_options, parse_options
+from mlc_llm.conversation import Conversation
+from mlc_llm.errors import ConfigError
+from mlc_llm.library.record import read_record
+from mlc_llm.model.stored import stored_parameters
+from mlc_llm.plugin import LibraryRequest, ModelSpec
+from mlc_llm.plugin.model_library import config_of
+from mlc_llm.quantization import folder_plan
+from mlc_llm.quantization.requirement import require_plan
+from mlc_llm.registry.choice import AUTO, Choice, choose_device
+from mlc_llm.registry.registry import Registry
+from mlc_llm.runtime import memory
+from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.runtime.memory import MemoryEstimate
+from mlc_llm.runtime.metadata import KVCacheGeometry
+from mlc_llm.runtime.parameters import check_parameters
+from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.source import resolve_model
+
+logger = logging.getLogger("mlc_llm")
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What the settings make of a model.
+
+    Args:
+        spec: what its library is compiled for.
+        window: the sizes of its KV cache.
+        memory: what it will take.
+    """
+
+    spec: ModelSpec
+    window: ContextWindow
+    memory: MemoryEstimate
+
+    @classmethod
+    def of(
+        cls, settings: ChatSettings, folder: ModelFolder, device: Choice, registry: Registry
+    ) -> ModelPlan:
+        """Check what the settings ask of the model and of the device.
+
+        Raises:
+            ModelFolderError: the architecture cannot read the folder's ``model_config``, or the
+                folder's weights are not those of such a model.
+            QuantizationError: the folder's quantisation is unknown.
+            ConfigError: a window or a compilation option is wrong.
+            DeviceError: the device does not compute with such weights, or is too small.
+        """
+        file, overlay = settings.file, settings.overlay
+        architecture = registry.architecture(file.model_type)
+        model = config_of(file, architecture)
+        window = ContextWindow.choose(file, model)
+        quantization = folder_plan(file)
+        require_plan(quantization, device)
+        spec = ModelSpec.of(
+            file, architecture, quantization, overlay.opt or "", bool(overlay.deterministic)
+        )
+        check_options(parse_options(spec.opt), device.device.options)
+        stored = stored_parameters(architecture.module(model), quantization)
+        check_parameters(stored, folder, f"{architecture.name} in {quantization.name}")
+        attention = architecture.attention(model)
+        cache = KVCacheGeometry.of(attention, quantization.dtype)
+        memory.require_parameters(folder, device.adapter)
+        memory.require_kv_cache(cache, window, device.adapter)
+        workspace = memory.workspace_bytes(model, attention, window.chunk)
+        need = memory.estimate(cache, window, memory.weight_bytes(folder), workspace)
+        return cls(spec, window, need)
+
+
+@dataclass(frozen=True)
+class ChatPlan:
+    """What a chat will be made of.
+
+    Args:
+        folder: the model folder.
+        settings: the settings in force.
+        tokenizer: the model's tokenizer.
+        device: the device that was chosen.
+        model: what the settings make of the model.
+        named: the library file that the user named, if any.
+    """
+
+    folder: ModelFolder
+    settings: ChatSettings
+    tokenizer: Tokenizer
+    device: Choice
+    model: ModelPlan
+    named: Path | None = None
+
+    @property
+    def request(self) -> LibraryRequest:
+        """The library that is needed."""
+        device, index = self.device.device, self.device.index
+        target = device.target(index)
+        return LibraryRequest(self.model.spec, device.name, target, self.folder.path, self.named)
+
+    def changed(self, settings: ChatSettings, registry: Registry) -> ChatPlan:
+        """The plan with other settings, for the library that is loaded.
+
+        Raises:
+            ConfigError: a setting is wrong, or needs another library.
+            MLCError: the template, or the device, does not serve; see :meth:`ModelPlan.of`.
+        """
+        Conversation(settings.template, self.tokenizer)
+        model = ModelPlan.of(settings, self.folder, self.device, registry)
+        if differences := model.spec.differences(self.model.spec):
+            raise ConfigError(
+                "These settings need another library than the one that is loaded "
+                f"({'; '.join(differences)}). Make a new ChatModule with them."
+            )
+        return replace(self, settings=settings, model=model)
+
+
+def plan_chat(
+    model: str,
+    device: str,
+    chat_config: ChatConfig | None,
+    model_lib: str | None,
+    registry: Registry,
+) -> ChatPlan:
+    """Find and check everything that a chat needs but its library.
+
+    Args:
+        model: a model folder, or ``HF://org/name``.
+        device: ``auto``, a device's name, or ``name:index``.
+        chat_config: the user's overlay.
+        model_lib: a compiled library; None for one to be found or compiled.
+        registry: where plugins are looked up.
+
+    Raises:
+        MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
+    """
+    folder = ModelFolder.open(resolve_model(model))
+    logger.info("Using model folder: %s", folder.path.absolute())
+    logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
+    settings = ChatSettings.of(folder.config, chat_config, registry)
+    tokenizer = load_tokenizer(folder.path)
+    check_vocab(tokenizer, folder.config.vocab_size)
+    Conversation(settings.template, tokenizer)
+    library = model_lib or settings.overlay.model_lib
+    named = Path(library).expanduser() if library else None
+    chosen = _choose(device, named, registry)
+    planned = ModelPlan.of(settings, folder, chosen, registry)
+    memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)
+    return ChatPlan(folder, settings, tokenizer, chosen, planned, named)
+
+
+def _choose(device: str, library: Path | None, registry: Registry) -> Choice:
+    """The device; with a named library ``auto`` means the one that it was built for."""
+    if device == AUTO and library is not None:
+        device = read_record(library).device
+    return choose_device(device, registry)

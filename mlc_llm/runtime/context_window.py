@@ -1,0 +1,52 @@
+"""How many tokens a loaded model holds, and how many it reads at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from mlc_llm.config import ModelFile
+from mlc_llm.errors import ConfigError
+from mlc_llm.plugin import ModelConfig
+
+WINDOWS_KEPT = 4
+"""The context of a model with a sliding window whose configuration limits nothing, in windows."""
+
+
+@dataclass(frozen=True)
+class ContextWindow:
+    """The sizes that a KV cache is made for, in tokens.
+
+    Args:
+        size: most tokens that the cache holds, of prompt and answer together.
+        chunk: most tokens that one prefill step takes.
+    """
+
+    size: int
+    chunk: int
+
+    @classmethod
+    def choose(cls, file: ModelFile, model: ModelConfig) -> Self:
+        """Take the sizes from the configuration, and from the model where that says nothing.
+
+        Args:
+            file: ``mlc-chat-config.json`` with the user's overlay.
+            model: the architecture's config of that file.
+
+        Raises:
+            ConfigError: there is no size at all, or the sizes contradict each other.
+        """
+        sliding, sink = model.sliding_window_size, model.attention_sink_size
+        if 0 < sliding <= sink:
+            raise ConfigError(
+                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
+            )
+        own = model.context_window_size if model.context_window_size > 0 else sliding * WINDOWS_KEPT
+        size = file.context_window_size if file.context_window_size > 0 else own
+        if size <= 0:
+            raise ConfigError(
+                "Neither context_window_size nor sliding_window_size is set, so that the size of "
+                "the KV cache is not known. Set ChatConfig(context_window_size=...)."
+            )
+        chunk = file.prefill_chunk_size
+        return cls(size, min(chunk if chunk > 0 else model.prefill_chunk_size, size))

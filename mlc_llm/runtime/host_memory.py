@@ -1,0 +1,50 @@
+"""How much of the host's memory is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from mlc_llm.runtime.cgroup import own_groups
+
+_MEMINFO = Path("/proc/meminfo")
+
+
+def available_memory() -> int | None:
+    """Bytes of the host's memory that can still be used, or None when that is not known.
+
+    On Linux what the kernel calls available, or what the cgroup still allows if that is less;
+    elsewhere all physical memory.
+    """
+    left = [_meminfo(), *map(_left, own_groups())]
+    return min((size for size in left if size is not None), default=_physical())
+
+
+def _physical() -> int | None:
+    """Bytes of the host's memory, or None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None  # Windows has no sysconf.
+
+
+def _meminfo() -> int | None:
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
+def _left(group: Path) -> int | None:
+    """What a cgroup still allows, or None where it has no limit."""
+    try:
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        # Cached files count as used, and are given back when memory is asked for.
+        return max(0, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
+    except (OSError, ValueError, KeyError):
+        return None

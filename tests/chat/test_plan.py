@@ -1,0 +1,135 @@
+"""What a chat is made of is checked before anything is compiled or loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlc_llm.chat.plan import ChatPlan, plan_chat
+from mlc_llm.config import ChatConfig
+from mlc_llm.errors import (
+    ConfigError,
+    DeviceError,
+    LibraryError,
+    MLCError,
+    ModelFolderError,
+    PluginError,
+    TemplateError,
+)
+from mlc_llm.registry.registry import default_registry
+from mlc_llm.runtime import memory
+from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.weights.source import DEMO, resolve_model
+
+PREFIX = {"name": "plain", "roles": {"user": "U", "assistant": "A"}, "seps": ["\n"]}
+WRONG: dict[str, tuple[dict[str, Any], type[MLCError]]] = {
+    "an unknown template": ({"conv_template": "lama-2"}, TemplateError),
+    "a template of another tokenizer": (
+        {"conv_template": {**PREFIX, "system_prefix_token_ids": [1 << 20]}},
+        TemplateError,
+    ),
+    "a template with a message of no role": (
+        {"conv_template": {**PREFIX, "messages": [["nurse", "Hello"]]}},
+        TemplateError,
+    ),
+    "a sink as large as the window": (
+        {"sliding_window_size": 64, "attention_sink_size": 64},
+        ConfigError,
+    ),
+    "a window beyond what positions can be": ({"context_window_size": 1 << 40}, ModelFolderError),
+    "a window that memory does not hold": ({"context_window_size": 1 << 30}, DeviceError),
+    "an unknown option": ({"opt": "activation=a8"}, ConfigError),
+    "an unknown value of an option": ({"opt": "activations=a9"}, ConfigError),
+    "an option without a value": ({"opt": "activations"}, ConfigError),
+    "a library that is not there": ({"model_lib": "nowhere.so"}, LibraryError),
+}
+
+
+def plan(model: str | Path = DEMO, device: str = "cpu", **config: Any) -> ChatPlan:
+    return plan_chat(str(model), device, ChatConfig(**config), None, default_registry())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of the demo model, to be damaged."""
+    return Path(shutil.copytree(resolve_model(DEMO), tmp_path / "model"))
+
+
+def edit(path: Path, change: Any) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+@pytest.mark.parametrize(("config", "kind"), WRONG.values(), ids=WRONG)
+def test_wrong_settings_are_refused(config: dict[str, Any], kind: type[MLCError]) -> None:
+    with pytest.raises(kind):
+        plan(device="auto" if "model_lib" in config else "cpu", **config)
+
+
+def test_nothing_is_compiled_for_it() -> None:
+    """Neither TVM nor the compiling child is started: that is what takes the time."""
+    settings = [config for config, _ in WRONG.values()]
+    program = f"""
+import subprocess, sys
+def started(*arguments, **keywords):
+    raise AssertionError(f"a process was started: {{arguments}}")
+subprocess.Popen.__init__ = started
+from mlc_llm import ChatConfig, ChatModule
+from mlc_llm.errors import MLCError
+for config in {settings!r}:
+    try:
+        ChatModule("demo", "cpu", ChatConfig(**config))
+    except MLCError:
+        continue
+    raise AssertionError(f"it was accepted: {{config}}")
+assert "tvm" not in sys.modules
+print("refused", len({settings!r}))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == f"refused {len(WRONG)}\n", done.stderr
+
+
+def test_an_unknown_device_and_architecture(folder: Path) -> None:
+    with pytest.raises(DeviceError):
+        plan(device="no-such-device")
+    edit(folder / "mlc-chat-config.json", lambda data: data.update(model_type="no-such-model"))
+    with pytest.raises(PluginError):
+        plan(folder)
+
+
+def test_weights_of_another_model(folder: Path) -> None:
+    def smaller(data: Any) -> None:
+        data["model_config"]["intermediate_size"] //= 2
+
+    edit(folder / "mlc-chat-config.json", smaller)
+    with pytest.raises(ModelFolderError, match=r"down_proj.*has the shape"):
+        plan(folder)
+
+
+def test_what_is_planned_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    planned = plan(context_window_size=100, prefill_chunk_size=7, opt=" activations = a16 ")
+    assert planned.model.window == ContextWindow(100, 7)
+    assert planned.model.spec.opt == "activations=a16"
+    assert planned.request.device == "cpu"
+    need = planned.model.memory
+    monkeypatch.setattr(memory, "available_memory", lambda: need.total - 1)
+    with pytest.raises(DeviceError, match="needs about"):
+        plan(context_window_size=100, prefill_chunk_size=7)
+    monkeypatch.setattr(memory, "available_memory", lambda: need.total)
+    plan(context_window_size=100, prefill_chunk_size=7)
+
+
+def test_a_change_that_needs_another_library_is_refused() -> None:
+    registry, planned = default_registry(), plan()
+    same = planned.settings.of(planned.folder.config, ChatConfig(context_window_size=99), registry)
+    assert planned.changed(same, registry).model.window.size == 99
+    other = planned.settings.of(planned.folder.config, ChatConfig(opt="activations=a8"), registry)
+    with pytest.raises(ConfigError, match="activations=a8"):
+        planned.changed(other, registry)

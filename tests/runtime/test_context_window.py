@@ -1,0 +1,55 @@
+"""The sizes of a KV cache, out of a model's file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlc_llm.config import ModelFile
+from mlc_llm.errors import ConfigError
+from mlc_llm.plugin import ModelConfig
+from mlc_llm.runtime.context_window import WINDOWS_KEPT, ContextWindow
+
+OWN: dict[str, Any] = {
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "vocab_size": 48,
+    "context_window_size": 96,
+    "prefill_chunk_size": 32,
+}
+
+
+def choose(own: dict[str, int] | None = None, **file: int) -> ContextWindow:
+    """The sizes of a model, whose own fields ``own`` changes, with these in its file."""
+    base = {
+        "model_type": "toy",
+        "quantization": "q0f32",
+        "model_config": {},
+        "vocab_size": 48,
+        "conv_template": "LM",
+    }
+    model = ModelConfig.model_validate({**OWN, **(own or {})})
+    return ContextWindow.choose(ModelFile.model_validate({**base, **file}), model)
+
+
+def test_the_file_comes_before_the_model() -> None:
+    assert choose() == ContextWindow(96, 32)
+    assert choose(context_window_size=50, prefill_chunk_size=64) == ContextWindow(50, 50)
+    silent = {"context_window_size": -1, "prefill_chunk_size": 2048}
+    assert choose(silent, context_window_size=5000).chunk == 2048
+    with pytest.raises(ConfigError, match="Neither context_window_size nor sliding_window"):
+        choose(silent)
+
+
+def test_a_sliding_window_does_not_limit_the_context() -> None:
+    silent = {"context_window_size": -1, "sliding_window_size": 24}
+    assert choose(silent).size == 24 * WINDOWS_KEPT
+    assert choose(silent, context_window_size=300).size == 300
+
+
+def test_a_sink_must_be_smaller_than_the_window() -> None:
+    assert choose({"sliding_window_size": 24, "attention_sink_size": 23}) == ContextWindow(96, 32)
+    assert choose({"attention_sink_size": 24}) == ContextWindow(96, 32)
+    with pytest.raises(ConfigError, match=r"attention_sink_size \(24\) must be less"):
+        choose({"sliding_window_size": 24, "attention_sink_size": 24})
