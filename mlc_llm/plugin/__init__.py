@@ -23,6 +23,7 @@ from mlc_llm.plugin.device import (
     DeviceCodegen,
     Phase,
     Repack,
+    Unavailable,
 )
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, ModelSpec, NotFound
@@ -50,6 +51,7 @@ __all__ = [
     "Repack",
     "Rope",
     "Scheme",
+    "Unavailable",
     "Weight",
     "hookimpl",
 ]

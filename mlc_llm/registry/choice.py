@@ -112,19 +112,41 @@ def parse_device(name: str) -> tuple[str, int]:
     return match["name"], int(match["index"] or 0)
 
 
+def require_available(
+    name: str, registry: Registry | None = None, *, fresh: bool = False, origin: str = ""
+) -> Availability:
+    """Return what a device's probe answers, if the device can be used.
+
+    Args:
+        name: the device's name.
+        registry: where it is looked up; by default among the installed plugins.
+        fresh: do not take an answer that an earlier process left.
+        origin: what names the device, to follow its name in the message.
+
+    Raises:
+        DeviceError: it cannot be used; the message says why, and what to do.
+    """
+    availability = probe(name, registry, fresh=fresh)
+    if availability.available:
+        return availability
+    raise unavailable(name, availability, origin)
+
+
+def unavailable(name: str, availability: Availability, origin: str = "") -> DeviceError:
+    """The error for a device that cannot be used; see :func:`require_available`."""
+    return DeviceError(
+        f"The device {name!r}{origin} is not available. "
+        f"{sentence(availability.reason, availability.remedy)} `mlc_llm devices` shows all devices."
+    )
+
+
 def _named(name: str, origin: str, registry: Registry) -> Choice:
     device_name, index = parse_device(name)
     device = registry.device(device_name)
     availability = probe(device_name, registry)
     if index >= len(availability.adapters):
         # Before it is refused: an earlier process may have asked before the user mended it.
-        availability = probe(device_name, registry, fresh=True)
-    if not availability.available:
-        raise DeviceError(
-            f"The device {device_name!r}{origin} is not available. "
-            f"{sentence(availability.reason, availability.remedy)} "
-            "`mlc_llm devices` shows all devices."
-        )
+        availability = require_available(device_name, registry, fresh=True, origin=origin)
     if index >= len(availability.adapters):
         there = ", ".join(
             f"{device_name}:{i} ({adapter.name})" for i, adapter in enumerate(availability.adapters)

@@ -20,7 +20,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.plugin.device import Adapter, Availability, Device
+from mlc_llm.plugin.device import Adapter, Availability, Device, Unavailable
 from mlc_llm.registry.child import (
     Outcome,
     exit_with_parent,
@@ -142,6 +142,8 @@ def probe_here(device: Device) -> Availability:
         answer: object = device.probe()
     except KeyboardInterrupt:
         raise
+    except Unavailable as error:
+        answer = error.availability
     except BaseException as error:
         logger.debug("Probing the device %r raised", device.name, exc_info=True)
         return Availability(

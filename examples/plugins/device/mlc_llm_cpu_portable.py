@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlc_llm.device.cpu import CPUDevice, host_features, is_x86
-from mlc_llm.plugin import Availability
+from mlc_llm.plugin import Availability, Unavailable
 
 X86 = {"kind": "llvm", "mcpu": "x86-64-v3"}  # AVX2: Intel since 2013, AMD since 2015
 ARM = {"kind": "llvm", "mcpu": "generic", "mattr": ["+neon"]}  # every 64-bit Arm
@@ -25,7 +25,7 @@ class PortableCPU(CPUDevice):
         """As for ``cpu``, unless this CPU is older than what is compiled for."""
         missing = set(self.required_features(self.target())) - host_features()
         if missing:
-            return Availability(reason=f"this CPU lacks {', '.join(sorted(missing))}")
+            raise Unavailable(f"this CPU lacks {', '.join(sorted(missing))}")
         return super().probe()
 
     def target(self, index: int = 0) -> dict[str, Any]:

@@ -8,18 +8,16 @@ only that there is no device, and not why.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen
+from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, Unavailable
 from mlc_llm.plugin.fingerprint import describe_files, library_files
-from mlc_llm.registry.choice import sentence
-from mlc_llm.registry.probing import probe
+from mlc_llm.plugin.packages import package_folders, tvm_has_runtime
+from mlc_llm.registry.choice import require_available
 
 if TYPE_CHECKING:
     import tvm
@@ -35,14 +33,6 @@ COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
 
 
-class Unavailable(Exception):
-    """Why the GPUs cannot be used, and what to do about it (empty: nothing)."""
-
-    def __init__(self, reason: str, remedy: str = "") -> None:
-        super().__init__(reason)
-        self.availability = Availability(reason=reason, remedy=remedy)
-
-
 class CUDADevice(Device):
     """NVIDIA GPUs through CUDA."""
 
@@ -50,16 +40,13 @@ class CUDADevice(Device):
     priority = 300
 
     def probe(self) -> Availability:
-        try:
-            adapters = find_gpus(open_driver())
-            require_cudart()
-            require_tvm_runtime()
-        except Unavailable as error:
-            return error.availability
+        adapters = find_gpus(open_driver())
+        require_cudart()
+        require_tvm_runtime()
         found = ", ".join(f"{gpu.name} ({gpu.details['arch']})" for gpu in adapters)
-        return Availability(
-            reason=f"this version of mlc-llm-cuda finds {found}, but does not compile for it yet",
-            remedy="Use the cpu device, or a later version of mlc-llm-cuda.",
+        raise Unavailable(
+            f"this version of mlc-llm-cuda finds {found}, but does not compile for it yet",
+            "Use the cpu device, or a later version of mlc-llm-cuda.",
         )
 
     def fingerprint(self) -> str:
@@ -76,9 +63,8 @@ class CUDADevice(Device):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        answer = probe(self.name)
-        why = sentence(answer.reason, answer.remedy)
-        raise DeviceError(f"The device 'cuda' is not available. {why}")
+        require_available(self.name)
+        raise AssertionError("the probe never finds a device that this version can use")
 
 
 def open_driver() -> ctypes.CDLL:
@@ -176,9 +162,8 @@ def cudart_name() -> str:
 
 def cudart_in_wheels() -> Iterator[Path]:
     """CUDA's runtime library where NVIDIA's wheel installs it."""
-    spec = importlib.util.find_spec("nvidia")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        yield from Path(folder).glob(f"cu{CUDA_MAJOR}/*/**/{cudart_name()}")
+    for folder in package_folders("nvidia"):
+        yield from folder.glob(f"cu{CUDA_MAJOR}/*/**/{cudart_name()}")
 
 
 def require_cudart() -> None:
@@ -196,9 +181,7 @@ def require_cudart() -> None:
 
 def require_tvm_runtime() -> None:
     """Check that the installed TVM has its CUDA runtime; TVM is not imported."""
-    spec = importlib.util.find_spec("tvm")
-    folders = (spec.submodule_search_locations or []) if spec else []
-    if not any(any(Path(folder).glob("lib/*tvm_runtime_cuda.*")) for folder in folders):
+    if not tvm_has_runtime("cuda"):
         raise Unavailable(
             f"the installed apache-tvm has no CUDA runtime for {platform.platform(terse=True)}",
             "Use Linux or Windows, for which apache-tvm's wheels have it.",

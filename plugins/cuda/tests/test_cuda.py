@@ -12,8 +12,8 @@ import mlc_llm_cuda
 import pytest
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device
-from mlc_llm.registry.probing import probe
+from mlc_llm.plugin import Availability, Device, Unavailable
+from mlc_llm.registry.probing import probe, probe_here
 from mlc_llm.registry.registry import Registry
 
 DRIVER = """
@@ -87,19 +87,19 @@ def test_using_it_raises_the_same_reason() -> None:
 
 def test_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert mlc_llm_cuda.DEVICE.probe() == Availability(reason="there is no CUDA for macOS")
+    assert probe_here(mlc_llm_cuda.DEVICE) == Availability(reason="there is no CUDA for macOS")
 
 
 def test_hardware_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr(mlc_llm_cuda, "PCI_DEVICES", tmp_path)
     monkeypatch.setattr("ctypes.CDLL", _no_library)
-    lacking = mlc_llm_cuda.DEVICE.probe()
+    lacking = probe_here(mlc_llm_cuda.DEVICE)
     assert "lists no NVIDIA GPU" in lacking.reason
     assert lacking.remedy == ""
     (tmp_path / "0000:01:00.0").mkdir()
     (tmp_path / "0000:01:00.0" / "vendor").write_text("0x10de\n")
-    broken = mlc_llm_cuda.DEVICE.probe()
+    broken = probe_here(mlc_llm_cuda.DEVICE)
     assert "driver cannot be opened (no such library)" in broken.reason
     assert "Install NVIDIA's driver" in broken.remedy
 
@@ -129,7 +129,7 @@ def test_a_driver_that_cannot_serve(install: Install, values: dict[str, int], re
 def test_the_missing_runtime_library(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setattr("ctypes.CDLL", _no_library)
-    with pytest.raises(mlc_llm_cuda.Unavailable) as caught:
+    with pytest.raises(Unavailable) as caught:
         mlc_llm_cuda.require_cudart()
     assert "libcudart.so.13 cannot be found" in str(caught.value)
     assert "pip install nvidia-cuda-runtime" in caught.value.availability.remedy
@@ -151,7 +151,7 @@ def test_a_tvm_without_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     (tmp_path / "tvm" / "__init__.py").touch()
     monkeypatch.delitem(sys.modules, "tvm", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(mlc_llm_cuda.Unavailable, match="no CUDA runtime"):
+    with pytest.raises(Unavailable, match="no CUDA runtime"):
         mlc_llm_cuda.require_tvm_runtime()
 
 

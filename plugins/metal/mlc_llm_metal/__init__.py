@@ -6,17 +6,14 @@ This version finds the GPU and says what is missing to use it; it does not compi
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import platform
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device, DeviceCodegen
-from mlc_llm.registry.choice import sentence
-from mlc_llm.registry.probing import probe
+from mlc_llm.plugin import Availability, Device, DeviceCodegen, Unavailable
+from mlc_llm.plugin.packages import tvm_has_runtime
+from mlc_llm.registry.choice import require_available
 
 if TYPE_CHECKING:
     import tvm
@@ -41,28 +38,27 @@ class MetalDevice(Device):
 
     def probe(self) -> Availability:
         if self.system != "Darwin":
-            return Availability(reason=f"Metal is Apple's, and this is {self.system}")
-        if self.machine != "arm64":
-            if sysctl("sysctl.proc_translated") == "1":
-                return Availability(
-                    reason="this Python is built for Intel and runs translated (Rosetta)",
-                    remedy="Install a Python for arm64 and mlc-llm in it.",
-                )
-            return Availability(
-                reason=f"apache-tvm's wheels for macOS are for Apple silicon, and this is "
-                f"{self.machine}"
+            raise Unavailable(f"Metal is Apple's, and this is {self.system}")
+        if self.machine != "arm64" and sysctl("sysctl.proc_translated") == "1":
+            raise Unavailable(
+                "this Python is built for Intel and runs translated (Rosetta)",
+                "Install a Python for arm64 and mlc-llm in it.",
             )
-        if not has_tvm_runtime():
-            return Availability(
-                reason="the installed apache-tvm has no Metal runtime",
-                remedy="Reinstall it: `pip install --force-reinstall apache-tvm`.",
+        if self.machine != "arm64":
+            raise Unavailable(
+                f"apache-tvm's wheels for macOS are for Apple silicon, and this is {self.machine}"
+            )
+        if not tvm_has_runtime("metal"):
+            raise Unavailable(
+                "the installed apache-tvm has no Metal runtime",
+                "Reinstall it: `pip install --force-reinstall apache-tvm`.",
             )
         if not has_default_device():
-            return Availability(reason="Metal finds no GPU, as in many virtual machines")
-        return Availability(
-            reason=f"this version of mlc-llm-metal finds {sysctl('machdep.cpu.brand_string')}, "
+            raise Unavailable("Metal finds no GPU, as in many virtual machines")
+        raise Unavailable(
+            f"this version of mlc-llm-metal finds {sysctl('machdep.cpu.brand_string')}, "
             "but does not compile for it yet",
-            remedy="Use the cpu device, or a later version of mlc-llm-metal.",
+            "Use the cpu device, or a later version of mlc-llm-metal.",
         )
 
     def fingerprint(self) -> str:
@@ -79,16 +75,8 @@ class MetalDevice(Device):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        answer = probe(self.name)
-        why = sentence(answer.reason, answer.remedy)
-        raise DeviceError(f"The device 'metal' is not available. {why}")
-
-
-def has_tvm_runtime() -> bool:
-    """Whether the installed TVM has its Metal runtime; TVM is not imported."""
-    spec = importlib.util.find_spec("tvm")
-    folders = (spec.submodule_search_locations or []) if spec else []
-    return any(any(Path(folder).glob("lib/*tvm_runtime_metal.*")) for folder in folders)
+        require_available(self.name)
+        raise AssertionError("the probe never finds a device that this version can use")
 
 
 def has_default_device() -> bool:

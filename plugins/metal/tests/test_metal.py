@@ -11,7 +11,7 @@ import pytest
 
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Device
-from mlc_llm.registry.probing import probe
+from mlc_llm.registry.probing import probe, probe_here
 from mlc_llm.registry.registry import Registry
 
 
@@ -43,7 +43,7 @@ def test_using_it_raises_the_same_reason() -> None:
 
 @pytest.mark.parametrize("system", ["Linux", "Windows"])
 def test_another_system(system: str) -> None:
-    availability = mlc_llm_metal.MetalDevice(system=system).probe()
+    availability = probe_here(mlc_llm_metal.MetalDevice(system=system))
     assert availability.reason == f"Metal is Apple's, and this is {system}"
     assert availability.remedy == ""
 
@@ -51,10 +51,10 @@ def test_another_system(system: str) -> None:
 def test_an_intel_mac(monkeypatch: pytest.MonkeyPatch) -> None:
     intel = mlc_llm_metal.MetalDevice("Darwin", "x86_64")
     monkeypatch.setattr(mlc_llm_metal, "sysctl", lambda name: "")
-    assert "for Apple silicon, and this is x86_64" in intel.probe().reason
+    assert "for Apple silicon, and this is x86_64" in probe_here(intel).reason
     monkeypatch.setattr(mlc_llm_metal, "sysctl", lambda name: "1")
-    assert "Rosetta" in intel.probe().reason
-    assert "arm64" in intel.probe().remedy
+    assert "Rosetta" in probe_here(intel).reason
+    assert "arm64" in probe_here(intel).remedy
 
 
 def test_a_tvm_without_metal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_a_tvm_without_metal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     (tmp_path / "tvm" / "__init__.py").touch()
     monkeypatch.delitem(sys.modules, "tvm", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
-    availability = mlc_llm_metal.MetalDevice("Darwin", "arm64").probe()
+    availability = probe_here(mlc_llm_metal.MetalDevice("Darwin", "arm64"))
     assert "no Metal runtime" in availability.reason
 
 

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device, DeviceCodegen, LibraryRecord, Scheme
-from mlc_llm.registry.choice import sentence
-from mlc_llm.registry.probing import probe
+from mlc_llm.plugin import (
+    Availability,
+    Device,
+    DeviceCodegen,
+    LibraryRecord,
+    Scheme,
+    Unavailable,
+)
+from mlc_llm.registry.choice import require_available, unavailable
 from mlc_llm_vulkan.adapters import NativeAdapter
 from mlc_llm_vulkan.fingerprint import fingerprint
 from mlc_llm_vulkan.loader import (
@@ -21,7 +27,6 @@ from mlc_llm_vulkan.loader import (
 )
 from mlc_llm_vulkan.parts import native_adapters, require_stock_tvm, require_wgpu
 from mlc_llm_vulkan.target import mismatch, target_of
-from mlc_llm_vulkan.unavailable import Unavailable
 
 if TYPE_CHECKING:
     import tvm
@@ -34,17 +39,14 @@ class VulkanDevice(Device):
     priority = 100
 
     def probe(self) -> Availability:
-        try:
-            physical = physical_devices(open_loader())
-            require_version(physical)
-            require_stock_tvm()
-            require_wgpu()
-            adapters = tuple(adapter.described(physical) for adapter in native_adapters())
-            if not adapters:
-                found = ", ".join(device.name for device in physical)
-                raise Unavailable(f"wgpu-native cannot use what Vulkan finds: {found}")
-        except Unavailable as error:
-            return error.availability
+        physical = physical_devices(open_loader())
+        require_version(physical)
+        require_stock_tvm()
+        require_wgpu()
+        adapters = tuple(adapter.described(physical) for adapter in native_adapters())
+        if not adapters:
+            found = ", ".join(device.name for device in physical)
+            raise Unavailable(f"wgpu-native cannot use what Vulkan finds: {found}")
         # A GPU whose driver is missing: something can be done about it.
         mendable = has_gpu() and all(adapter.software for adapter in adapters)
         return Availability(adapters, remedy=DRIVER_REMEDY if mendable else "")
@@ -80,16 +82,11 @@ class VulkanDevice(Device):
 
     def _adapter(self, index: int) -> NativeAdapter:
         """The adapter of an index, found in this process once a child has found it safe."""
-        answer = probe(self.name)
-        adapters: list[NativeAdapter] = []
-        if answer.available:
-            try:
-                adapters = native_adapters()
-            except Unavailable as error:
-                answer = error.availability
-        if not answer.available:
-            why = sentence(answer.reason, answer.remedy)
-            raise DeviceError(f"The device 'vulkan' is not available. {why}")
+        require_available(self.name)
+        try:
+            adapters = native_adapters()
+        except Unavailable as error:
+            raise unavailable(self.name, error.availability) from None
         if not 0 <= index < len(adapters):
             there = ", ".join(f"vulkan:{i} ({a.name})" for i, a in enumerate(adapters))
             raise DeviceError(f"There is no device 'vulkan:{index}'. There is: {there}.")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlc_llm_vulkan.unavailable import Unavailable
+from mlc_llm.plugin import Unavailable
 
 STRUCTURE_TYPE_INSTANCE_CREATE_INFO = 1
 ERROR_INCOMPATIBLE_DRIVER = -9

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlc_llm.plugin import Unavailable
+from mlc_llm.plugin.packages import package_folders, tvm_has_runtime
 from mlc_llm_vulkan import backend
 from mlc_llm_vulkan.adapters import NativeAdapter, parse_adapters
-from mlc_llm_vulkan.unavailable import Unavailable
 
 DISTRIBUTION = "mlc-llm-vulkan"
 AUTOLOAD_VARIABLE = "TVM_DEVICE_BACKEND_AUTOLOAD"
@@ -19,7 +19,7 @@ REINSTALL = f"Reinstall it: python -m pip install --force-reinstall {DISTRIBUTIO
 
 def require_stock_tvm() -> None:
     """Refuse a TVM that brings a Vulkan of its own, beside which ours keeps out of the way."""
-    if any(any(folder.glob("lib/*tvm_runtime_vulkan.*")) for folder in package_folders("tvm")):
+    if tvm_has_runtime("vulkan"):
         raise Unavailable(
             "the installed TVM has a Vulkan of its own, beside which mlc-llm-vulkan does nothing",
             "Install apache-tvm from PyPI.",
@@ -59,12 +59,6 @@ def wgpu_libraries() -> Iterator[Path]:
     """wgpu-native's shared library, in the package's resources."""
     for folder in package_folders("wgpu"):
         yield from folder.glob("resources/*wgpu_native*.*")
-
-
-def package_folders(name: str) -> list[Path]:
-    """Where a package's files are; it is not imported."""
-    spec = importlib.util.find_spec(name)
-    return [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
 
 
 def native_adapters() -> list[NativeAdapter]:

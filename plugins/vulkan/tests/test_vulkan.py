@@ -14,11 +14,10 @@ import mlc_llm_vulkan
 import pytest
 from mlc_llm_vulkan import loader, parts
 from mlc_llm_vulkan.loader import PhysicalDevice
-from mlc_llm_vulkan.unavailable import Unavailable
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin import Availability, Device
-from mlc_llm.registry.probing import probe
+from mlc_llm.plugin import Availability, Device, Unavailable
+from mlc_llm.registry.probing import probe, probe_here
 from mlc_llm.registry.registry import Registry
 
 LOADER = """
@@ -111,7 +110,7 @@ def test_using_it_raises_the_reason_why_it_is_not_available(install: Install) ->
 
 def test_macos(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.system", lambda: "Darwin")
-    assert "the metal device's" in mlc_llm_vulkan.DEVICE.probe().reason
+    assert "the metal device's" in probe_here(mlc_llm_vulkan.DEVICE).reason
 
 
 @pytest.mark.parametrize("gpu", [True, False])
@@ -122,7 +121,7 @@ def test_no_loader(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
     monkeypatch.setattr("platform.system", lambda: "Linux")
     monkeypatch.setattr("ctypes.CDLL", no_library)
     monkeypatch.setattr(loader, "has_gpu", lambda: gpu)
-    availability = mlc_llm_vulkan.DEVICE.probe()
+    availability = probe_here(mlc_llm_vulkan.DEVICE)
     if gpu:
         assert "loader cannot be opened (no such library)" in availability.reason
         assert "mesa-vulkan-drivers" in availability.remedy
