@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import GenerationError
+
+if TYPE_CHECKING:
+    import asyncio
 
 _WATCH_SECONDS = 1.0
 
@@ -59,6 +62,8 @@ class FairLock:
         Raises:
             GenerationError: this very task holds the lock already.
         """
+        import asyncio
+
         ticket = Ticket()
         try:
             for _ in range(_LOOP_ROUNDS):
@@ -119,7 +124,16 @@ class Ticket:
     def resumed(self) -> None:
         """Note who uses the lock now; a generator may change its thread or task."""
         self.thread = threading.get_ident()
-        try:
-            self.task = asyncio.current_task()
-        except RuntimeError:  # No event loop runs in this thread.
-            self.task = None
+        self.task = _current_task()
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    """The asyncio task that this is called from, if it is called from one."""
+    if "asyncio" not in sys.modules:  # A program without it is spared the import.
+        return None
+    import asyncio
+
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # No event loop runs in this thread.
+        return None

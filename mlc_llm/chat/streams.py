@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import AsyncGenerator, Generator
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
 from mlc_llm.runtime.generation import Delta, FinishReason
 from mlc_llm.runtime.logprobs import TokenLogprob
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 
@@ -102,6 +104,8 @@ async def step_in_threads(generator: Generator[T, None, None]) -> AsyncGenerator
     Each step runs in a thread of the loop's executor. When the task is cancelled, the generator is
     closed as soon as the step that runs has ended, and only then the cancellation goes on.
     """
+    import asyncio
+
     lock = threading.Lock()
 
     def step() -> T:
@@ -122,6 +126,8 @@ async def step_in_threads(generator: Generator[T, None, None]) -> AsyncGenerator
 
 async def _finish(future: asyncio.Future[None]) -> None:
     """Wait for a future to its end, even when the task is cancelled meanwhile."""
+    import asyncio
+
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.runtime.selection import draw_likely, top
+from mlc_llm.runtime.selection import draw_nucleus, top
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -180,7 +180,7 @@ class Sampler:
             logits = logits[kept]
         weights = self._weights(logits, largest)
         least = settings.min_p * float(weights.max()) if settings.min_p > 0.0 else 0.0
-        index = draw_likely(weights, settings.top_p, least, self._random.random)
+        index = draw_nucleus(weights, settings.top_p, least, self._random.random)
         return index if kept is None else int(kept[index])
 
     def _weights(self, logits: Floats, largest: float) -> Floats:

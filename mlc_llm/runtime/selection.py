@@ -43,17 +43,7 @@ def top(weights: Floats, count: int) -> Indices:
     return selected
 
 
-def draw(weights: Floats, uniform: float) -> int:
-    """The index that a uniform number selects, each with a probability as its weight.
-
-    Args:
-        weights: shape (n,), none negative, not all zero.
-        uniform: at least 0, below 1.
-    """
-    return RunningSums(weights).index(uniform)
-
-
-def draw_likely(weights: Floats, share: float, least: float, random: Callable[[], float]) -> int:
+def draw_nucleus(weights: Floats, share: float, least: float, random: Callable[[], float]) -> int:
     """Draw from the nucleus, the fewest largest weights that sum up to a share of all.
 
     An index drawn from all weights is in the nucleus exactly when the weights before it, the

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import strategies as st
 
-from mlc_llm.runtime.selection import RunningSums, draw, draw_likely, top
+from mlc_llm.runtime.selection import RunningSums, draw_nucleus, top
 
 Floats = npt.NDArray[np.float32]
 
@@ -79,7 +79,7 @@ def test_the_nucleus_is_exact(weights: Floats, share: float, least: float) -> No
         if weights[index] < 1e-5 * running[-1] or abs(before[rank] - target) < 1e-5 * running[-1]:
             continue
         draws = Draws(weights, index)
-        drawn = draw_likely(weights.copy(), share, least, draws)
+        drawn = draw_nucleus(weights.copy(), share, least, draws)
         kept = before[rank] < target and weights[index] >= least
         assert (draws.count == 1) == kept
         assert (drawn == index) == kept
@@ -92,7 +92,7 @@ def test_the_nucleus_is_exact(weights: Floats, share: float, least: float) -> No
 def test_everything_may_be_drawn_of_flat_weights() -> None:
     random = np.random.default_rng(0).random
     flat = np.ones(3000, np.float32)
-    drawn = {draw_likely(flat.copy(), 0.01, 0.0, random) for _ in range(400)}
+    drawn = {draw_nucleus(flat.copy(), 0.01, 0.0, random) for _ in range(400)}
     assert drawn == set(range(30))  # of equal ones those of lower index
 
 
@@ -106,15 +106,15 @@ def test_draw_inverts_the_cumulative_distribution(size: int, seed: int, numerato
     uniform = numerator / 2**20
     running = np.cumsum(whole[order(size)], dtype=np.float64)
     position = int(np.searchsorted(running, uniform * running[-1], side="right"))
-    assert draw(whole, uniform) == order(size)[position]
+    assert RunningSums(whole).index(uniform) == order(size)[position]
     assert RunningSums(whole).total == whole.sum()
 
 
 def test_draw_never_gives_a_weight_of_zero() -> None:
     weights = np.array([0, 0.1, 0, 0.2, 0], np.float32)
     almost_one = float(np.nextafter(1.0, 0.0))
-    assert draw(weights, 0.0) == 1
-    assert draw(weights, almost_one) == 3
+    assert RunningSums(weights).index(0.0) == 1
+    assert RunningSums(weights).index(almost_one) == 3
     many = np.zeros(5000, np.float32)
     many[[7, 4000]] = 0.1
-    assert {draw(many, 0.0), draw(many, almost_one)} == {7, 4000}
+    assert {RunningSums(many).index(0.0), RunningSums(many).index(almost_one)} == {7, 4000}
