@@ -33,7 +33,7 @@ from benchmarks.precision_texts import Passage, dialogues, stories
 from benchmarks.probed_model import Logits, ProbedModel, dequantized_folder
 from mlc_llm.device.cpu import CPU
 from mlc_llm.testing.model_folder import convert_checkpoint
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.locate import DEMO, resolve_model
 
 QUANTIZATIONS = ("q4f16_1", "q4f32_1")
 TEXT_LENGTH = 256

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mlc_llm import ChatModule, GenerationConfig
-from mlc_llm.weights.source import DEMO
+from mlc_llm.weights.locate import DEMO
 
 ROOT = Path(__file__).resolve().parent.parent
 

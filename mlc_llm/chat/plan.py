@@ -25,7 +25,7 @@ from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.source import resolve_model
+from mlc_llm.weights.locate import resolve_model
 
 logger = logging.getLogger("mlc_llm")
 
@@ -62,7 +62,7 @@ class ModelPlan:
         model = config_of(file, architecture)
         window = ContextWindow.choose(file, model)
         quantization = folder_plan(file)
-        require_plan(quantization, device)
+        require_plan(quantization, device.device, device.adapter)
         spec = ModelSpec.of(
             file, architecture, quantization, overlay.opt or "", bool(overlay.deterministic)
         )

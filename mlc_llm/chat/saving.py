@@ -19,7 +19,7 @@ from mlc_llm.conversation import Conversation, Message
 from mlc_llm.conversation.spelling import is_spelling
 from mlc_llm.errors import SavedChatError
 from mlc_llm.runtime.cache_header import is_cache_file
-from mlc_llm.weights.source import model_name
+from mlc_llm.weights.locate import model_name
 
 logger = logging.getLogger("mlc_llm")
 

@@ -24,7 +24,7 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     """
     # The compiler needs all of TVM.
     os.environ.pop("TVM_USE_RUNTIME_LIB", None)
-    from mlc_llm.weights.source import resolve_model
+    from mlc_llm.weights.locate import resolve_model
 
     # Before the compiler is imported, which takes seconds: the model may not be there.
     folder = resolve_model(model, progress=True)

@@ -12,7 +12,7 @@ from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.source import resolve_model
+from mlc_llm.weights.locate import resolve_model
 
 SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
 
@@ -44,7 +44,7 @@ def compile_model(
     registry = default_registry()
     chosen = choose_device(device)
     plan = folder_plan(folder.config)
-    require_plan(plan, chosen)
+    require_plan(plan, chosen.device, chosen.adapter)
     architecture = registry.architecture(folder.config.model_type)
     suffix = SUFFIXES.get(sys.platform, ".so")
     default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"

@@ -20,7 +20,7 @@ from mlc_llm.config.numbers import (
     Temperature,
     Threads,
     TopP,
-    Window,
+    WindowSize,
 )
 from mlc_llm.config.overlays import ChatConfig, template_fields
 from mlc_llm.errors import ModelFolderError
@@ -52,9 +52,9 @@ class ModelFile(BaseModel):
     architecture_config: dict[str, Any] = Field(alias="model_config")
     vocab_size: Count
     active_vocab_size: Count | None = None
-    context_window_size: Window = -1
-    sliding_window_size: Window = -1
-    prefill_chunk_size: Window = -1
+    context_window_size: WindowSize = -1
+    sliding_window_size: WindowSize = -1
+    prefill_chunk_size: WindowSize = -1
     attention_sink_size: Sink = -1
     tensor_parallel_shards: int = 1
     pipeline_parallel_stages: int = 1

@@ -66,7 +66,7 @@ Natural = Annotated[int, _ranged(int, 0)]
 Threads = Annotated[int, _ranged(int, 1, 1024)]
 """More than any machine has cores today: beyond it, a number is a mistake."""
 Alternatives = Annotated[int, _ranged(int, 0, 20)]
-Window = Annotated[int, _ranged(int, 1, no_limit=True)]
+WindowSize = Annotated[int, _ranged(int, 1, no_limit=True)]
 """A number of tokens; -1 means that there is no such limit."""
 Sink = Annotated[int, _ranged(int, -1)]
 """A number of tokens; -1 means the model's own."""

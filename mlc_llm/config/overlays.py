@@ -24,7 +24,7 @@ from mlc_llm.config.numbers import (
     TokenId,
     TokenIdKey,
     TopP,
-    Window,
+    WindowSize,
 )
 from mlc_llm.errors import ConfigError, unknown
 
@@ -193,9 +193,9 @@ class ChatConfig(Overlay):
     model_name: str | None = None
     tensor_parallel_shards: Literal[1] | None = None
     use_presharded_weights: bool | None = None
-    context_window_size: Window | None = None
-    sliding_window_size: Window | None = None
-    prefill_chunk_size: Window | None = None
+    context_window_size: WindowSize | None = None
+    sliding_window_size: WindowSize | None = None
+    prefill_chunk_size: WindowSize | None = None
     attention_sink_size: Sink | None = None
     max_batch_size: Count | None = None
     num_threads: Threads | None = None

@@ -14,7 +14,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, ModelConfig
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.weights.source import resolve_model
+from mlc_llm.weights.locate import resolve_model
 
 CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"

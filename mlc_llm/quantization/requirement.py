@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.plugin.device import Device
+from mlc_llm.plugin.device import Adapter, Device
 from mlc_llm.plugin.scheme import Plan
 from mlc_llm.quantization.plans import PLANS
-from mlc_llm.registry.choice import Choice
 
 
-def require_float16(plan: Plan, chosen: Choice) -> None:
+def require_float16(plan: Plan, adapter: Adapter) -> None:
     """Refuse a plan with a dtype that the adapter does not compute with.
 
     Args:
         plan: the model's plan.
-        chosen: the device and its adapter.
+        adapter: what the model is to run on.
 
     Raises:
         DeviceError: it has float16, and the adapter has none; the message says what to use instead.
     """
-    if chosen.adapter.float16 or not _has_float16(plan):
+    if adapter.float16 or not _has_float16(plan):
         return
     others = sorted(name for name, other in PLANS.items() if not _has_float16(other))
     raise DeviceError(
-        f"The model's quantisation {plan.name} computes in float16, which the adapter {chosen} "
-        f"({chosen.adapter.name}) does not do. Use a model in {' or '.join(others)}, or another "
-        "device."
+        f"The model's quantisation {plan.name} computes in float16, which {adapter.name} does not "
+        f"do. Use a model in {' or '.join(others)}, or another device."
     )
 
 
@@ -33,17 +31,16 @@ def _has_float16(plan: Plan) -> bool:
     return "float16" in {plan.dtype, *(scheme.dtype for scheme in plan.all_schemes())}
 
 
-def require_schemes(plan: Plan, chosen: Choice) -> None:
+def require_schemes(plan: Plan, device: Device) -> None:
     """Refuse a plan with a scheme that the device has no kernels for.
 
     Args:
         plan: the model's plan.
-        chosen: the device.
+        device: the device.
 
     Raises:
         DeviceError: it has such a scheme; the message says which plans the device has.
     """
-    device = chosen.device
     missing = missing_schemes(plan, device)
     if not missing:
         return
@@ -61,11 +58,11 @@ def missing_schemes(plan: Plan, device: Device) -> list[str]:
     return sorted(str(scheme) for scheme in plan.all_schemes() if not device.has_scheme(scheme))
 
 
-def require_plan(plan: Plan, chosen: Choice) -> None:
+def require_plan(plan: Plan, device: Device, adapter: Adapter) -> None:
     """Refuse a plan that the device or its adapter does not compute with.
 
     Raises:
         DeviceError: see :func:`require_float16` and :func:`require_schemes`.
     """
-    require_float16(plan, chosen)
-    require_schemes(plan, chosen)
+    require_float16(plan, adapter)
+    require_schemes(plan, device)

@@ -21,7 +21,7 @@ from mlc_llm.runtime.sequence import Run, common_length, phase_runs, prompt_phas
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.threads import use_threads
 from mlc_llm.weights.folder import ModelFolder, manifest_path
-from mlc_llm.weights.source import model_name
+from mlc_llm.weights.locate import model_name
 
 if TYPE_CHECKING:
     import tvm

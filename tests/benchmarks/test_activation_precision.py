@@ -14,7 +14,7 @@ from benchmarks.probed_model import ProbedModel, dequantized_folder
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.locate import DEMO, resolve_model
 
 COUNT, LENGTH = 3, 48
 

@@ -25,7 +25,7 @@ from mlc_llm.errors import (
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.context_window import ContextWindow
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.locate import DEMO, resolve_model
 
 PREFIX = {"name": "plain", "roles": {"user": "U", "assistant": "A"}, "seps": ["\n"]}
 WRONG: dict[str, tuple[dict[str, Any], type[MLCError]]] = {

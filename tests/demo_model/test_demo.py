@@ -10,7 +10,7 @@ from examples.demo_model.evaluate import GREEDY, SAMPLED, evaluate, total
 from examples.demo_model.held_out import PARAPHRASES, PROMISES, Case, numbers_in, points
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.locate import DEMO, resolve_model
 
 
 @pytest.fixture(scope="module")

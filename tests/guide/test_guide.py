@@ -25,7 +25,7 @@ import pytest
 
 from examples.demo_model.held_out import PROMISES, Case
 from mlc_llm import ChatConfig, ChatModule, ConvConfig
-from mlc_llm.weights.source import DEMO, resolve_model
+from mlc_llm.weights.locate import DEMO, resolve_model
 
 MODEL = Path("dist/Llama-2-7b-chat-hf-q4f16_1-MLC")
 LIBRARY = Path("dist/prebuilt_libs/Llama-2-7b-chat-hf/Llama-2-7b-chat-hf-q4f16_1-cuda.so")

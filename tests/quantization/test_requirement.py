@@ -11,18 +11,17 @@ from mlc_llm.plugin import Adapter
 from mlc_llm.plugin.scheme import Plan, Scheme
 from mlc_llm.quantization import PLANS
 from mlc_llm.quantization.requirement import require_float16, require_schemes
-from mlc_llm.registry.choice import Choice
 from mlc_llm.testing import FakeDevice
 
 
 @pytest.mark.parametrize("name", PLANS)
 def test_float16_is_refused_where_there_is_none(name: str) -> None:
-    require_float16(PLANS[name], Choice(FakeDevice(), 0, Adapter("new card")))
-    old = Choice(FakeDevice(), 1, Adapter("old card", float16=False))
+    require_float16(PLANS[name], Adapter("new card"))
+    old = Adapter("old card", float16=False)
     if PLANS[name].dtype == "float32":
         require_float16(PLANS[name], old)
         return
-    told = rf"{name} computes in float16, which the adapter fake:1 \(old card\) does not do\. Use"
+    told = rf"{name} computes in float16, which old card does not do\. Use"
     with pytest.raises(DeviceError, match=told) as caught:
         require_float16(PLANS[name], old)
     assert "q0f32 or q4f32_1" in str(caught.value)
@@ -39,12 +38,8 @@ class _Picky(FakeDevice):
         return self._has(scheme)
 
 
-def _device(has: Callable[[Scheme], bool]) -> Choice:
-    return Choice(_Picky(has), 0, Adapter("card"))
-
-
 def test_a_scheme_that_the_device_lacks_is_refused_by_name() -> None:
-    floats = _device(lambda scheme: scheme.is_float)
+    floats = _Picky(lambda scheme: scheme.is_float)
     for name in ("q0f16", "q0f32"):
         require_schemes(PLANS[name], floats)
     with pytest.raises(DeviceError) as caught:
@@ -64,11 +59,11 @@ def test_the_schemes_of_exceptions_count() -> None:
         embedding=PLANS["q4f16_1"].embedding,
         exceptions={"head.weight": (eight,)},
     )
-    require_schemes(mixed, _device(lambda scheme: True))
+    require_schemes(mixed, _Picky(lambda scheme: True))
     with pytest.raises(DeviceError, match=r"mixed has weights in 8 bits in groups of 32 with zero"):
-        require_schemes(mixed, _device(lambda scheme: scheme != eight))
+        require_schemes(mixed, _Picky(lambda scheme: scheme != eight))
 
 
 def test_a_device_that_has_nothing() -> None:
     with pytest.raises(DeviceError, match="It has no quantisation that has a name"):
-        require_schemes(PLANS["q0f32"], _device(lambda scheme: False))
+        require_schemes(PLANS["q0f32"], _Picky(lambda scheme: False))

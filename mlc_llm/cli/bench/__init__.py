@@ -131,7 +131,7 @@ def command(
     from mlc_llm.cli.bench.loading import open_chat
     from mlc_llm.cli.bench.settings import BenchSettings
     from mlc_llm.cli.running import prepare_to_run
-    from mlc_llm.weights.source import DEMO, resolve_model
+    from mlc_llm.weights.locate import DEMO, resolve_model
 
     settings = BenchSettings(**sizes)
     folder = str(resolve_model(model or DEMO, progress=True))

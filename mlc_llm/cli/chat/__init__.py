@@ -72,7 +72,7 @@ def command(
     from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.config import GenerationConfig
-    from mlc_llm.weights.source import DEMO, resolve_model
+    from mlc_llm.weights.locate import DEMO, resolve_model
 
     if model is None:
         model = DEMO

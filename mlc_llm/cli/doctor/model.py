@@ -19,7 +19,7 @@ from mlc_llm.runtime.threads import thread_count
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.hub import HubReference
-from mlc_llm.weights.source import resolve_model
+from mlc_llm.weights.locate import resolve_model
 
 AGAIN = "Fetch or convert the model again, into an empty folder."
 

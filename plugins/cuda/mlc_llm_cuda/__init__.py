@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, Unavailable
 from mlc_llm.plugin.fingerprint import describe_files, library_files
 from mlc_llm.plugin.packages import package_folders, tvm_has_runtime
-from mlc_llm.registry.choice import require_available
+from mlc_llm.registry.choice import unavailable
+from mlc_llm.registry.probing import probe
 
 if TYPE_CHECKING:
     import tvm
@@ -63,8 +64,7 @@ class CUDADevice(Device):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        require_available(self.name)
-        raise AssertionError("the probe never finds a device that this version can use")
+        raise unavailable(self.name, probe(self.name))
 
 
 def open_driver() -> ctypes.CDLL:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlc_llm.plugin import Availability, Device, DeviceCodegen, Unavailable
 from mlc_llm.plugin.packages import tvm_has_runtime
-from mlc_llm.registry.choice import require_available
+from mlc_llm.registry.choice import unavailable
+from mlc_llm.registry.probing import probe
 
 if TYPE_CHECKING:
     import tvm
@@ -75,8 +76,7 @@ class MetalDevice(Device):
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        require_available(self.name)
-        raise AssertionError("the probe never finds a device that this version can use")
+        raise unavailable(self.name, probe(self.name))
 
 
 def has_default_device() -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 import mlc_llm
 from mlc_llm.errors import ModelNotFoundError
-from mlc_llm.weights.source import DEMO, model_name, resolve_model
+from mlc_llm.weights.locate import DEMO, model_name, resolve_model
 
 PACKAGE = Path(mlc_llm.__file__).parent
 
