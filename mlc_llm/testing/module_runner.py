@@ -18,7 +18,7 @@ from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.stored import StoredWeight, stored_weights
 from mlc_llm.plugin import Device, Phase, Plan, Repack
 from mlc_llm.quantization.packing import dequantize, quantize
-from mlc_llm.runtime.weight_memory import WeightMemory, weight_memory
+from mlc_llm.runtime.device_memory import WeightMemory, weight_memory
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
