@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from mlc_llm.shown import shown
+
 
 class MLCError(Exception):
     """Base class of the errors that mlc_llm raises."""
@@ -75,7 +77,7 @@ class SavedChatError(MLCError):
     """A conversation, or its keys and values, cannot be saved, read, or used here."""
 
 
-def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
+def unknown(kind: str, name: object, choices: Iterable[str]) -> str:
     """Return the message for a name that is none of ``choices``: the nearest names, then all.
 
     Args:
@@ -85,7 +87,8 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> str:
     """
     known = sorted(choices)
     folded = {choice.lower(): choice for choice in known}
-    near = difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
+    word = name[:100].lower() if isinstance(name, str) else ""
+    near = difflib.get_close_matches(word, list(folded), n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(folded[n]) for n in near)}?" if near else ""
     listed = ", ".join(known) if known else "none"
-    return f"Unknown {kind} {name!r}.{hint} Known: {listed}."
+    return f"Unknown {kind} {shown(name)}.{hint} Known: {listed}."

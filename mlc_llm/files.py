@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +13,25 @@ from typing import Any, BinaryIO
 from mlc_llm.errors import MLCError
 
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
+
+MOST_NESTED = 100
+"""Levels of lists and objects that a JSON file may have; real ones have about ten."""
+
+_MIB = 2**20
+_CONFIG, _TOKENIZER, _LIST = 4 * _MIB, 128 * _MIB, 64 * _MIB
+_MOST_BYTES = {
+    "config.json": _CONFIG,
+    "generation_config.json": _CONFIG,
+    "mlc-chat-config.json": _CONFIG,
+    "special_tokens_map.json": _CONFIG,
+    "added_tokens.json": _CONFIG,
+    "tokenizer_config.json": 16 * _MIB,
+    "tokenizer.json": _TOKENIZER,
+    "tokenizer.model": _TOKENIZER,
+}
+"""Bytes that files of these names may have. Among published models the largest ``config.json`` has
+some 100 KB, ``tokenizer_config.json`` 1.2 MB, ``tokenizer.json`` 33 MB and ``tokenizer.model`` 5 MB
+(Gemma 3). All other files may have as many as lists of weights, of which the largest have 9 MB."""
 
 
 def is_lfs_pointer(head: bytes) -> bool:
@@ -25,25 +44,39 @@ def is_lfs_pointer(head: bytes) -> bool:
 
 
 def refuse_lfs_pointer(path: Path, error: type[MLCError]) -> None:
-    """Raise ``error`` if the file at ``path`` is a Git-LFS pointer and not the file itself."""
-    with path.open("rb") as file:
-        head = file.read(64)
-    if is_lfs_pointer(head):
+    """Raise ``error`` if a file cannot be read, or is a Git-LFS pointer and not the file itself."""
+    if is_lfs_pointer(_read(path, 64, error)):
         raise error(_pointer_message(path))
+
+
+def is_file(path: Path, error: type[MLCError]) -> bool:
+    """Whether there is a file of that name.
+
+    Raises:
+        error: that cannot be seen, as in a folder that may not be searched.
+    """
+    try:
+        return path.is_file()
+    except OSError as failure:
+        raise error(_unreadable_message(path, failure)) from None
 
 
 def read_file(path: Path, error: type[MLCError]) -> bytes:
     """The content of a file.
 
     Raises:
-        error: it cannot be read, is empty, or is a Git-LFS pointer.
+        error: it cannot be read, is empty, is a Git-LFS pointer, or is larger than any file of its
+            kind.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as failure:
-        raise error(f"{path} cannot be read: {failure.strerror or failure}.") from None
+    most = _MOST_BYTES.get(path.name, _LIST)
+    data = _read(path, most + 1, error)
     if is_lfs_pointer(data):
         raise error(_pointer_message(path))
+    if len(data) > most:
+        raise error(
+            f"{path} is larger than the {most // _MIB} MiB that a file of its kind may have. It is "
+            "not what its name says, or damaged. Fetch it again."
+        )
     if not data.strip():
         raise error(f"{path} is empty. Fetch it again.")
     return data
@@ -53,17 +86,44 @@ def parse_json_object(data: bytes, path: Path, error: type[MLCError]) -> dict[st
     """The JSON object that the content of a file is.
 
     Raises:
-        error: it is not JSON, or another value.
+        error: it is not JSON, is another value, or is nested too deeply.
     """
     try:
         parsed = json.loads(data)
     except ValueError as failure:  # not UTF-8, not JSON, or a number of thousands of digits
         raise error(f"{path} is not valid JSON: {failure}.") from None
     except RecursionError:
-        raise error(f"{path} is not valid JSON: it is nested too deeply.") from None
+        raise error(_nested_message(path)) from None
     if not isinstance(parsed, dict):
         raise error(f"{path} holds a {type(parsed).__name__}, not a JSON object.")
+    if is_nested_deeper(parsed):
+        raise error(_nested_message(path))
     return parsed
+
+
+def is_nested_deeper(value: Any, most: int = MOST_NESTED) -> bool:
+    """Whether a list or an object has more than ``most`` levels of them; one in itself has."""
+    level: Iterable[Any] = [value]
+    for _ in range(most):
+        level = {
+            id(inner): inner  # once, for what holds itself in several places
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, Mapping | list | tuple)
+        }.values()
+        if not level:
+            return False
+    return True
+
+
+def json_in_utf8(data: bytes) -> bytes:
+    """A JSON file's content in UTF-8 and without a byte order mark, as strict readers want it.
+
+    Args:
+        data: what :func:`parse_json_object` could read, in UTF-8, UTF-16 or UTF-32.
+    """
+    encoding = json.detect_encoding(data)
+    return data if encoding == "utf-8" else data.decode(encoding).encode()
 
 
 def read_json_object(path: Path, error: type[MLCError]) -> dict[str, Any]:
@@ -114,6 +174,27 @@ def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> I
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _read(path: Path, most: int, error: type[MLCError]) -> bytes:
+    """The first bytes of a file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as failure:
+        raise error(_unreadable_message(path, failure)) from None
+
+
+def _nested_message(path: Path) -> str:
+    return (
+        f"{path} is nested too deeply: JSON files may have {MOST_NESTED} levels of lists and "
+        "objects. It is damaged, or not what its name says. Fetch it again."
+    )
+
+
+def _unreadable_message(path: Path, failure: OSError) -> str:
+    remedy = " Change its permissions." if isinstance(failure, PermissionError) else ""
+    return f"{path} cannot be read: {failure.strerror or failure}.{remedy}"
 
 
 def _pointer_message(path: Path) -> str:

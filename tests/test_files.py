@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any, NoReturn
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import (
+    MOST_NESTED,
     atomic_file,
+    is_file,
     is_lfs_pointer,
+    is_nested_deeper,
+    json_in_utf8,
+    parse_json_object,
     read_file,
     read_json_object,
     refuse_lfs_pointer,
@@ -64,7 +73,8 @@ def _write_half(path: Path) -> None:
         (POINTER, r"is a Git-LFS pointer.*git lfs pull"),
         (b"{", "is not valid JSON"),
         (b"\xff{}", "is not valid JSON"),
-        (b"[" * 100_000, "is not valid JSON"),
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"a":' * 100 + b"[]" + b"}" * 100, "is nested too deeply"),
         (b"9" * 5000, "is not valid JSON"),
         (b"[1]", "holds a list, not a JSON object"),
         (b'"text"', "holds a str, not a JSON object"),
@@ -97,3 +107,59 @@ def test_pointers(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(POINTER)
     with pytest.raises(ConversionError, match="Git-LFS pointer"):
         refuse_lfs_pointer(tmp_path / "weights", ConversionError)
+
+
+def test_levels_of_lists_and_objects() -> None:
+    assert not is_nested_deeper({}, 1)
+    assert not is_nested_deeper({"a": [1]}, 2)
+    assert is_nested_deeper({"a": [1], "b": ({},)}, 2)
+    itself: dict[str, Any] = {}
+    itself["a"] = itself["b"] = itself
+    assert is_nested_deeper(itself)
+
+
+@hypothesis.given(st.integers(1, 120), st.booleans())
+def test_json_is_read_up_to_a_depth(depth: int, lists: bool) -> None:
+    opened, closed = ("[", "]") if lists else ('{"a": ', "}")
+    text = '{"a": ' + opened * (depth - 1) + "1" + closed * (depth - 1) + "}"
+    path = Path("data.json")
+    if depth <= MOST_NESTED:
+        assert parse_json_object(text.encode(), path, ConversionError)
+        return
+    with pytest.raises(ConversionError, match="nested too deeply"):
+        parse_json_object(text.encode(), path, ConversionError)
+
+
+@pytest.mark.parametrize(
+    ("name", "mib"), [("config.json", 4), ("tokenizer.json", 128), ("data.json", 64)]
+)
+def test_a_file_has_a_size_that_its_kind_may_have(tmp_path: Path, name: str, mib: int) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        file.write(b"{}")
+        file.truncate(mib * 2**20 + 1)
+    with pytest.raises(ConversionError, match=f"larger than the {mib} MiB"):
+        read_file(path, ConversionError)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32", "utf-16-le"])
+def test_encodings_of_json(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "data.json"
+    path.write_bytes('{"ä": "🦙"}'.encode(encoding))
+    assert read_json_object(path, ConversionError) == {"ä": "🦙"}
+    assert json_in_utf8(path.read_bytes()) == '{"ä": "🦙"}'.encode()
+
+
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a user who is not root, to whom nothing is forbidden."""
+
+    def forbidden(*_: Any, **__: Any) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path = tmp_path / "data.json"
+    path.write_text("{}")
+    monkeypatch.setattr(Path, "open", forbidden)
+    monkeypatch.setattr(Path, "stat", forbidden)
+    for read in (read_file, refuse_lfs_pointer, is_file):
+        with pytest.raises(ConversionError, match=r"data\.json cannot be read: Permission denied"):
+            read(path, ConversionError)

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc_llm.errors import unknown
+from mlc_llm.shown import shown
 
 
 def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
@@ -23,16 +24,21 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
 
 
 def _sentence(item: Any, kind: str, known: list[str]) -> str:
-    where = ".".join(str(part) for part in item["loc"])
+    where = ".".join(_place(part) for part in item["loc"])
     named = ".".join(filter(None, (kind, where)))
     if item["type"] in ("extra_forbidden", "no_such_attribute"):
         return unknown(f"{kind} field".strip(), where, known)
     if item["type"] == "missing":
         return f"{named} is needed and not there."
     message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+    given = "" if isinstance(item["input"], dict) else f" (given: {shown(item['input'])})"
     if item["type"] == "value_error":
         # Our own messages go on after the field's name, or are sentences by themselves.
         follows = message.startswith(("is ", "must "))
         return f"{named} {message}{given}." if follows else f"{message}."
     return f"{named}: {message}{given}."
+
+
+def _place(part: str | int) -> str:
+    """A step of the way to a value: a field's name, a key, or an index."""
+    return part if isinstance(part, str) and len(part) <= 100 else shown(part)

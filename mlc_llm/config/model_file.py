@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from mlc_llm.config.explain import explain
 from mlc_llm.config.numbers import (
+    AnyTokenId,
     Count,
     FillFactor,
     Penalty,
@@ -56,8 +57,8 @@ class ModelFile(BaseModel):
     sliding_window_size: WindowSize = -1
     prefill_chunk_size: WindowSize = -1
     attention_sink_size: Sink = -1
-    tensor_parallel_shards: int = 1
-    pipeline_parallel_stages: int = 1
+    tensor_parallel_shards: Count = 1
+    pipeline_parallel_stages: Count = 1
     max_batch_size: Count = 1
     num_threads: Threads | None = None
     temperature: Temperature = 1.0
@@ -71,9 +72,9 @@ class ModelFile(BaseModel):
     tokenizer_files: list[str] = []
     tokenizer_info: dict[str, Any] | None = None
     conv_template: str | dict[str, Any]
-    pad_token_id: int | None = None
-    bos_token_id: int | None = None
-    eos_token_id: int | list[int] | None = None
+    pad_token_id: AnyTokenId | None = None
+    bos_token_id: AnyTokenId | None = None
+    eos_token_id: AnyTokenId | list[AnyTokenId] | None = None
     model_task: str | None = None
     embedding_metadata: dict[str, Any] | None = None
 

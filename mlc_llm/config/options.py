@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from mlc_llm.errors import ConfigError, unknown
+from mlc_llm.shown import shown
 
 
 def parse_options(text: str) -> dict[str, str]:
@@ -17,9 +18,9 @@ def parse_options(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
-            raise ConfigError(f"Compilation option {part!r} is not of the form name=value.")
+            raise ConfigError(f"Compilation option {shown(part)} is not of the form name=value.")
         if name in options:
-            raise ConfigError(f"Compilation option {name!r} is given twice.")
+            raise ConfigError(f"Compilation option {shown(name)} is given twice.")
         options[name] = value
     return dict(sorted(options.items()))
 

@@ -18,6 +18,7 @@ from mlc_llm.config.numbers import (
     Natural,
     Penalty,
     RepetitionPenalty,
+    Seed,
     Sink,
     Temperature,
     Threads,
@@ -27,6 +28,7 @@ from mlc_llm.config.numbers import (
     WindowSize,
 )
 from mlc_llm.errors import ConfigError, unknown
+from mlc_llm.files import is_nested_deeper
 
 OLDER_SPELLINGS = {
     "system": "system_message",
@@ -211,9 +213,11 @@ class ChatConfig(Overlay):
         data = value.model_dump() if isinstance(value, BaseModel) else value
         if not isinstance(data, Mapping):
             raise ValueError("must be a template's name or a mapping of its fields")
+        if is_nested_deeper(data):
+            raise ValueError("must not be nested so deeply")
         for name in data:
-            if name not in template_fields():
-                raise ValueError(unknown("conv_template field", str(name), template_fields()))
+            if not isinstance(name, str) or name not in template_fields():
+                raise ValueError(unknown("conv_template field", name, template_fields()))
         return copy.deepcopy(dict(data))
 
 
@@ -248,7 +252,7 @@ class GenerationConfig(Overlay):
     max_gen_len: Count | None = None
     n: Count | None = None
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
-    seed: Natural | None = None
+    seed: Seed | None = None
     logit_bias: dict[TokenIdKey, LogitBias] | None = None
     logprobs: Alternatives | None = None
 

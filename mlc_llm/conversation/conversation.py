@@ -12,6 +12,7 @@ from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.conversation.spelling import spelling
 from mlc_llm.errors import ConfigError, TemplateError, unknown
 from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens, Tokenizer
 
 
@@ -140,7 +141,7 @@ class Conversation:
 
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
         if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
-            raise ConfigError(f"Messages must be a list, not {messages!r}.")
+            raise ConfigError(f"Messages must be a list, not {shown(messages)}.")
         read = tuple(Message.of(message) for message in messages)
         roles = {SYSTEM, *self.template.roles}
         for message in read:
@@ -155,8 +156,8 @@ def _prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[in
     for token_id in ids:
         if not 0 <= token_id < tokenizer.vocab_size:
             raise TemplateError(
-                f"The template {template.name!r} begins with token {token_id}, but the tokenizer "
-                f"has {tokenizer.vocab_size} tokens: the template is for another model."
+                f"The template {shown(template.name)} begins with token {token_id}, but the "
+                f"tokenizer has {tokenizer.vocab_size} tokens: the template is for another model."
             )
     bos = tokenizer.bos_id
     if template.add_bos and bos is None:

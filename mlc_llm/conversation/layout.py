@@ -8,6 +8,7 @@ from mlc_llm.conversation.message import ASSISTANT, USER, Message
 from mlc_llm.conversation.segments import Generated, Literal, Plain, Segment
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.shown import shown
 
 _SYSTEM_PLACEHOLDER = "{system_message}"
 _FUNCTION_PLACEHOLDER = "{function_string}"
@@ -42,7 +43,7 @@ def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> l
     """The prompt of a template without memory: the last user's message alone."""
     last = next((message for message in reversed(history) if message.role == USER), None)
     if last is None:
-        raise ConfigError(f"The template {template.name!r} needs a message of the user.")
+        raise ConfigError(f"The template {shown(template.name)} needs a message of the user.")
     slot = Literal(template.roles[ASSISTANT] + template.role_empty_sep)
     return [*_turn(template, last, omit_role=False), slot]
 

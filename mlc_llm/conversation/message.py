@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mlc_llm.config.numbers import MOST
 from mlc_llm.errors import ConfigError
+from mlc_llm.shown import shown
 
 SYSTEM = "system"
 USER = "user"
@@ -44,7 +46,7 @@ class Message:
         if not isinstance(role, str):
             raise ConfigError(
                 "A message must have a role and a content, as in "
-                f'{{"role": "user", "content": "Hello"}}, not {value!r}.'
+                f'{{"role": "user", "content": "Hello"}}, not {shown(value)}.'
             )
         return cls(role, _text_of(content, role), _ids_of(token_ids, role))
 
@@ -54,13 +56,16 @@ def _text_of(content: Any, role: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):
-        raise ConfigError(f"The content of a message ({role}) must be text, not {content!r}.")
+        raise ConfigError(
+            f"The content of a message ({_named(role)}) must be text, not {shown(content)}."
+        )
     texts = []
     for part in content:
         kind, text = _field(part, "type"), _field(part, "text")
         if kind != "text" or not isinstance(text, str):
             raise ConfigError(
-                f"A message ({role}) has a part of type {kind!r}; only text parts are supported."
+                f"A message ({_named(role)}) has a part of type {shown(kind)}; only text parts "
+                "are supported."
             )
         texts.append(text)
     return "".join(texts)
@@ -70,9 +75,21 @@ def _ids_of(token_ids: Any, role: str) -> tuple[int, ...] | None:
     if token_ids is None:
         return None
     is_list = isinstance(token_ids, list | tuple)
-    if not is_list or not all(isinstance(token_id, int) for token_id in token_ids):
-        raise ConfigError(f"The token_ids of a message ({role}) must be a list of integers.")
+    if not is_list or not all(map(_is_token_id, token_ids)):
+        raise ConfigError(
+            f"The token_ids of a message ({_named(role)}) must be a list of integers of at "
+            f"least 0, which are token ids, not {shown(token_ids)}."
+        )
     return tuple(token_ids)
+
+
+def _is_token_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST
+
+
+def _named(role: str) -> str:
+    """A role in a message about it."""
+    return role if len(role) <= 100 else shown(role)
 
 
 def _field(value: Any, name: str) -> Any:

@@ -15,6 +15,7 @@ from mlc_llm.config import ConvConfig, template_fields, translate_older_spelling
 from mlc_llm.config.explain import explain
 from mlc_llm.config.numbers import TokenId
 from mlc_llm.errors import TemplateError, unknown
+from mlc_llm.shown import shown
 
 DEFAULT_ROLE_TEMPLATES = {
     "user": "{user_message}",
@@ -99,7 +100,8 @@ class ConversationTemplate(BaseModel):
             data["role_templates"] = {**DEFAULT_ROLE_TEMPLATES, **data["role_templates"]}
         if isinstance(data.get("stop_str"), str):
             data["stop_str"] = [data["stop_str"]]
-        if data.get("name") in WITHOUT_MEMORY:
+        name = data.get("name")
+        if isinstance(name, str) and name in WITHOUT_MEMORY:
             data.setdefault("has_memory", False)
         return data
 
@@ -146,9 +148,9 @@ class ConversationTemplate(BaseModel):
                 try:
                     _check_roles(changes[name], self.roles, name)
                 except ValueError as error:
-                    raise TemplateError(f"The template {self.name!r}: {error}") from None
+                    raise TemplateError(f"The template {shown(self.name)}: {error}") from None
                 changes[name] = {**data[name], **changes[name]}
-        origin = f"the template {self.name!r} with the given ConvConfig"
+        origin = f"the template {shown(self.name)} with the given ConvConfig"
         return self.from_data({**data, **changes}, origin)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 
 from mlc_llm.errors import TokenizerError
+from mlc_llm.shown import shown
 from mlc_llm.tokenizer.detokenizer import Detokenizer
 
 
@@ -63,7 +64,7 @@ class Tokenizer(ABC):
                 character.
         """
         if not isinstance(text, str):
-            raise TokenizerError(f"Only text can be encoded, not {text!r}.")
+            raise TokenizerError(f"Only text can be encoded, not {shown(text)}.")
         if not text:
             return []
         _check_characters(text)

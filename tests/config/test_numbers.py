@@ -47,6 +47,8 @@ RANGES = {
     "max_batch_size": ("a whole number of at least 1", [1], [0]),
     "num_threads": ("a whole number of at least 1 and at most 1024", [1, 1024], [0, -1, 1025]),
 }
+ENDS = ("at most 2147483647", f"at most {2**64 - 1}", "at most 1000000000.0")
+"""Where what cannot be computed with begins."""
 NO_NUMBERS = [True, False, "1", b"1", math.nan, math.inf, -math.inf, [], {}, 1j]
 RANGED = [
     (cls, name)
@@ -84,7 +86,25 @@ class TestRanges:
             assert taken == type(taken)(value)
             return
         message = message_of(lambda: cls(**{name: value}))
-        assert f"{cls.__name__}.{name} must be {RANGES[name][0]} (given: " in message
+        wanted = (RANGES[name][0], "at least 1e-09", *ENDS)
+        starts = tuple(f"{cls.__name__}.{name} must be {text} (given: " for text in wanted)
+        assert message.startswith(starts)
+
+    @pytest.mark.parametrize(("cls", "name"), RANGED)
+    def test_what_cannot_be_computed_with(self, cls: type[Overlay], name: str) -> None:
+        smallest = [5e-324] if name == "repetition_penalty" else []
+        for value in [2**64, 10**400, 10**5000, 1e300, *smallest]:
+            message = message_of(lambda value=value: cls(**{name: value}))
+            assert message.startswith(f"{cls.__name__}.{name} must be ")
+            assert len(message) < 250
+
+    def test_what_can_hardly_be_computed_with(self) -> None:
+        for name, most in (("n", 2**31 - 1), ("seed", 2**64 - 1), ("temperature", 1e9)):
+            assert getattr(GenerationConfig(**{name: most}), name) == most
+            message = message_of(lambda name=name, most=most: GenerationConfig(**{name: most * 2}))
+            assert f"{name} must be at most {most} (given: " in message
+        with pytest.raises(ConfigError, match="logit_bias"):
+            GenerationConfig(logit_bias={10**5000: 1})
 
     def test_numpys_numbers(self) -> None:
         config = GenerationConfig(n=np.int64(3), temperature=np.float32(0.5), max_gen_len=4.0)
