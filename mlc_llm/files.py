@@ -123,7 +123,9 @@ def json_in_utf8(data: bytes) -> bytes:
         data: what :func:`parse_json_object` could read, in UTF-8, UTF-16 or UTF-32.
     """
     encoding = json.detect_encoding(data)
-    return data if encoding == "utf-8" else data.decode(encoding).encode()
+    if encoding == "utf-8":
+        return data
+    return data.decode(encoding, "surrogatepass").encode("utf-8", "surrogatepass")
 
 
 def read_json_object(path: Path, error: type[MLCError]) -> dict[str, Any]:

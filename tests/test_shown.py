@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -53,6 +54,8 @@ def test_short_values_are_shown_as_they_are(value: Any) -> None:
     assert shown(value) == repr(value)
 
 
+UNHASHABLE = ("key", "role", "template's field", "name of a field")
+"""Where a value is the key of a dictionary that the test makes."""
 MAKERS: dict[str, Callable[[Any], Any]] = {
     "unknown": lambda value: unknown("thing", value, ["a", "b"]),
     "field": lambda value: GenerationConfig(temperature=value),
@@ -81,11 +84,13 @@ MAKERS: dict[str, Callable[[Any], Any]] = {
 def test_no_message_fails_itself(make: str, value: Any) -> None:
     if make == "options" and not isinstance(value, str):
         return
-    # A list cannot be a key of the test's own dictionary.
-    with pytest.raises((MLCError, TypeError)) as caught:
+    if isinstance(value, list | dict | set) and make in UNHASHABLE:
+        return  # It cannot be the key of a dictionary.
+    with contextlib.suppress(MLCError):
         MAKERS[make](value)
-        raise ConfigError("It may be right.")
-    assert isinstance(caught.value, MLCError) or "unhashable" in str(caught.value)
+        return
+    with pytest.raises(MLCError) as caught:
+        MAKERS[make](value)
     assert len(str(caught.value)) < 5000
 
 

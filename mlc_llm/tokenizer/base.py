@@ -6,6 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from itertools import pairwise
 from types import MappingProxyType
 
 from mlc_llm.errors import TokenizerError
@@ -20,9 +21,12 @@ class Tokenizer(ABC):
         vocab_size: one more than the largest token id.
         bos_id: the token that begins a sequence, or None.
         eos_id: the token that ends a sequence, or None.
+        end_ids: every token that ends an answer, by any of the model's files.
         unk_id: the token that stands for what the vocabulary lacks, or None.
         special_ids: the ids of the special (control) tokens by their text. They have a meaning
             for the model beyond their text, are never made from plain text, and decode to nothing.
+        added_ids: the ids of the tokens that were added to the trained vocabulary and are read in
+            plain text, such as runs of spaces, by their text.
         strips: the special tokens, by id, that take the white space around them in a prompt:
             whether that before them, and whether that after them (``lstrip``, ``rstrip``).
         prefix_after_special: whether text after a special token is encoded as text at the start
@@ -32,8 +36,10 @@ class Tokenizer(ABC):
     vocab_size: int
     bos_id: int | None
     eos_id: int | None
+    end_ids: frozenset[int] = frozenset()
     unk_id: int | None
     special_ids: Mapping[str, int]
+    added_ids: Mapping[str, int] = MappingProxyType({})
     strips: Mapping[int, tuple[bool, bool]] = MappingProxyType({})
     prefix_after_special: bool
 
@@ -49,7 +55,9 @@ class Tokenizer(ABC):
             continues: whether the tokens follow other text, so that a leading space stays.
         """
 
-    def encode(self, text: str, *, continues: bool = False) -> list[int]:
+    def encode(
+        self, text: str, *, continues: bool = False, without: Iterable[str] = ()
+    ) -> list[int]:
         """Encode plain text; no BOS or EOS is added.
 
         A special token's text, such as ``</s>``, is encoded as the characters it is written with.
@@ -58,10 +66,11 @@ class Tokenizer(ABC):
             text: any text.
             continues: whether the text follows other tokens, so that no dummy prefix space is
                 added and a leading space stays.
+            without: texts of :attr:`added_ids` that count as special tokens, too.
 
         Raises:
-            TokenizerError: the text is not a string, or holds a lone surrogate, which is not a
-                character.
+            TokenizerError: the text is not a string, holds a lone surrogate, which is not a
+                character, or is one that the tokenizer fails on.
         """
         if not isinstance(text, str):
             raise TokenizerError(f"Only text can be encoded, not {shown(text)}.")
@@ -69,7 +78,10 @@ class Tokenizer(ABC):
             return []
         _check_characters(text)
         ids = self._encode(text, continues)
-        return ids if self._control_ids.isdisjoint(ids) else self._encode_apart(text, continues)
+        barred = self._control_ids.union(self.added_ids[token] for token in without)
+        if barred.isdisjoint(ids):
+            return ids
+        return self._encode_apart(text, continues, [*self.special_ids, *without], barred)
 
     def decode(self, ids: Iterable[int], *, continues: bool = False) -> str:
         """Decode token ids; what :meth:`stream` gives for them in pieces, in one.
@@ -86,21 +98,32 @@ class Tokenizer(ABC):
         """The ids that plain text must never give; the unknown token is what it may give."""
         return frozenset(self.special_ids.values()) - {self.unk_id}
 
-    def _encode_apart(self, text: str, continues: bool) -> list[int]:
-        """Encode text in which the model's own vocabulary finds special tokens' texts.
+    def _encode_apart(
+        self, text: str, continues: bool, texts: Iterable[str], barred: frozenset[int]
+    ) -> list[int]:
+        """Encode text in which the model's own vocabulary finds control tokens' texts.
 
         Some models (Unigram, or BPE that takes whole words first) match any entry of their
-        vocabulary. Each special token's text is cut after its first character.
+        vocabulary. Each control token's text is cut after its first character; where a normalizer
+        makes such a text of other characters, all of them are encoded one by one.
+
+        Args:
+            text: the text.
+            continues: as :meth:`encode` takes it.
+            texts: the control tokens' texts.
+            barred: their ids.
         """
-        pattern = "|".join(map(re.escape, sorted(self.special_ids, key=len, reverse=True)))
-        ids: list[int] = []
-        start = 0
+        pattern = "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
         cuts = [match.start() + 1 for match in re.finditer(f"(?={pattern})", text)]
-        for end in [*cuts, len(text)]:
-            if piece := text[start:end]:
-                ids += self._encode(piece, continues or start > 0)
-            start = end
-        if found := self._control_ids.intersection(ids):
+        ids: list[int] = []
+        for start, end in pairwise([0, *cuts, len(text)]):
+            piece = self._encode(text[start:end], continues or start > 0) if end > start else []
+            if not barred.isdisjoint(piece):
+                singly = range(start, end)
+                letters = [self._encode(text[at], continues or at > 0) for at in singly]
+                piece = [token_id for letter in letters for token_id in letter]
+            ids += piece
+        if found := barred.intersection(ids):
             raise TokenizerError(
                 f"This tokenizer makes the special tokens {sorted(found)} from plain text."
             )

@@ -11,6 +11,7 @@ import sentencepiece
 from mlc_llm.errors import TokenizerError
 from mlc_llm.files import read_file
 from mlc_llm.tokenizer.base import Tokenizer
+from mlc_llm.tokenizer.control import control_texts, end_ids, looks_like_control
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer
 from mlc_llm.tokenizer.pieces import SPACE_SYMBOL, fallback_bytes, strip_one_space
 from mlc_llm.tokenizer.special import SpecialTokens
@@ -24,8 +25,9 @@ encoding, a message field that occurs twice is merged, the later values winning.
 class SentencePieceTokenizer(Tokenizer):
     """A SentencePiece model.
 
-    Its control symbols, and the tokens that the files beside it add, are the special tokens. Text
-    never gives them. User-defined symbols are text, as SentencePiece has it.
+    Its control symbols, the tokens that the files beside it add, and those that they call control
+    tokens are the special tokens. Text never gives them. Other user-defined symbols are text, as
+    SentencePiece has it.
 
     Args:
         path: the ``tokenizer.model``.
@@ -35,23 +37,22 @@ class SentencePieceTokenizer(Tokenizer):
         TokenizerError: the file is malformed or a Git-LFS pointer.
     """
 
-    prefix_after_special = True
-    """Meta's Llama and transformers' ``legacy=True`` encode the text after each special token by
-    itself, with the dummy prefix."""
-
     def __init__(self, path: Path, special: SpecialTokens) -> None:
         self._path = path
         self._proto = read_file(path, TokenizerError)
         self._model = self._load(self._proto)
-        size = self._model.get_piece_size()
+        pieces = self._read_pieces()
         # Files list the model's own control symbols among the added tokens, too.
         self._added = {
-            token_id: token
+            token_id: token.text
             for token_id, token in special.added.items()
-            if token_id >= size or self._model.id_to_piece(token_id) != token.text
+            if token_id >= len(pieces) or pieces[token_id] != token.text
         }
-        self.vocab_size = max([size, *(token_id + 1 for token_id in self._added)])
-        self.special_ids = self._special_ids(size)
+        ids = {piece: token_id for token_id, piece in reversed([*enumerate(pieces)])}
+        ids |= {text: token_id for token_id, text in self._added.items()}
+        self._add_missing(special, ids)
+        self.vocab_size = max([len(pieces), *(token_id + 1 for token_id in self._added)])
+        self.special_ids = self._special_ids(special, ids)
         self._specials = frozenset(self.special_ids.values())
         self.strips = {
             token_id: (token.lstrip, token.rstrip)
@@ -60,11 +61,19 @@ class SentencePieceTokenizer(Tokenizer):
         }
         self.unk_id = self._valid(self._model.unk_id())
         own_bos, own_eos = self._valid(self._model.bos_id()), self._valid(self._model.eos_id())
-        self.bos_id = self._find(special.bos) if special.says_bos else own_bos
-        self.eos_id = self._find(special.eos) if special.says_eos else own_eos
+        self.bos_id = self._find(special.bos, ids) if special.says_bos else own_bos
+        self.eos_id = self._find(special.eos, ids) if special.says_eos else own_eos
+        ends = end_ids(special, ids, self._specials, self.vocab_size)
+        self.end_ids = ends.union(() if own_eos is None else (own_eos,))
         # SentencePiece shows what its normaliser does to text, but not the flags themselves.
         self._removes_spaces = SPACE_SYMBOL * 2 not in self._model.normalize("a  a")
-        self._strips_first = self._removes_spaces or self._model.normalize("a") != "a"
+        self._prefixes = special.add_prefix_space is not False
+        self._strips_first = self._prefixes and (
+            self._removes_spaces or self._model.normalize("a") != "a"
+        )
+        # Meta's Llama and transformers' ``legacy=True`` encode the text after each special token
+        # by itself, with the dummy prefix.
+        self.prefix_after_special = self._prefixes and special.legacy is not False
         self._pieces: dict[int, bytes | None] = {}
 
     def stream(self, *, continues: bool = False) -> Detokenizer:
@@ -76,38 +85,65 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _encode(self, text: str, continues: bool) -> list[int]:
         model = self._model
-        if continues:
+        if continues or not self._prefixes:
             model = self._continuing
             if self._removes_spaces:
                 text = re.sub(" {2,}", " ", text)
-        ids: list[int] = model.encode(text)
+        try:
+            ids: list[int] = model.encode(text)
+        except Exception as error:  # The library raises nothing more specific.
+            raise TokenizerError(
+                f"{self._path} cannot encode a text of {len(text)} characters: {error}. If other "
+                "texts go through, change or shorten this one; if not, the file is damaged."
+            ) from None
         return ids
 
     def _load(self, proto: bytes) -> sentencepiece.SentencePieceProcessor:
         try:
             model = sentencepiece.SentencePieceProcessor(model_proto=proto)
         except (RuntimeError, OSError):
-            raise TokenizerError(
-                f"{self._path} is not a SentencePiece model, or a damaged one. Download it again."
-            ) from None
+            raise self._damaged() from None
         return model
+
+    def _read_pieces(self) -> list[str]:
+        """The texts of all tokens of the model."""
+        try:
+            return [self._model.id_to_piece(i) for i in range(self._model.get_piece_size())]
+        except (RuntimeError, ValueError, IndexError):  # As for text that is not UTF-8.
+            raise self._damaged() from None
+
+    def _damaged(self) -> TokenizerError:
+        return TokenizerError(
+            f"{self._path} is not a SentencePiece model, or a damaged one. Download it again."
+        )
 
     @cached_property
     def _continuing(self) -> sentencepiece.SentencePieceProcessor:
         """The same model, without the space before text and keeping the spaces at its ends."""
         return self._load(self._proto + _KEEP_SPACES)
 
-    def _special_ids(self, size: int) -> dict[str, int]:
+    def _add_missing(self, special: SpecialTokens, ids: dict[str, int]) -> None:
+        """Give control tokens that are named only by their text ids, as transformers does."""
+        for text in special.named:
+            following = max(ids.values(), default=-1) + 1
+            if text not in ids and special.room is not None and following < special.room:
+                ids[text] = following
+                self._added[following] = text
+
+    def _special_ids(self, special: SpecialTokens, ids: dict[str, int]) -> dict[str, int]:
         model = self._model
         own = {
-            model.id_to_piece(token_id): token_id
-            for token_id in range(size)
+            text: token_id
+            for text, token_id in ids.items()
             if token_id not in self._added
             and (model.is_control(token_id) or model.is_unknown(token_id))
         }
-        return own | {
-            token.text: token_id for token_id, token in self._added.items() if token.special
-        }
+        listed = {token.text: token.special for token in special.added.values()}
+        added = {text for text in self._added.values() if listed.get(text) in (True, None)}
+        # What a vocabulary has of such texts was never learnt as a piece.
+        marks = filter(looks_like_control, ids)
+        control = control_texts(special, ids, marks) | added
+        return own | {text: ids[text] for text in sorted(control, key=ids.__getitem__)}
 
     def _piece(self, token_id: int) -> bytes | None:
         """The token's bytes; None for special tokens and for ids that there are not."""
@@ -119,7 +155,7 @@ class SentencePieceTokenizer(Tokenizer):
         if token_id in self._specials or not 0 <= token_id < self.vocab_size:
             return None
         if token_id in self._added:
-            return self._added[token_id].text.encode("utf-8")
+            return self._added[token_id].encode("utf-8")
         if token_id >= self._model.get_piece_size():
             return None
         text = self._model.id_to_piece(token_id)
@@ -137,11 +173,8 @@ class SentencePieceTokenizer(Tokenizer):
     def _valid(self, token_id: int) -> int | None:
         return token_id if token_id >= 0 else None
 
-    def _find(self, token: str | int | None) -> int | None:
+    def _find(self, token: str | int | None, ids: dict[str, int]) -> int | None:
         """The id of a token given by text or id; None when the vocabulary lacks it."""
-        if not isinstance(token, str):
-            return token if token is None or 0 <= token < self.vocab_size else None
-        if token in self.special_ids:
-            return self.special_ids[token]
-        token_id = self._model.piece_to_id(token)
-        return token_id if self._model.id_to_piece(token_id) == token else None
+        if isinstance(token, str):
+            return ids.get(token)
+        return token if token is None or 0 <= token < self.vocab_size else None
