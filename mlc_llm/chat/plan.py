@@ -24,6 +24,7 @@ from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
 
@@ -148,6 +149,7 @@ def plan_chat(
     tokenizer = load_tokenizer(folder.path)
     check_vocab(tokenizer, folder.config.vocab_size)
     Conversation(settings.template, tokenizer)
+    warn_of_misfits(settings.template, tokenizer)
     library = model_lib or settings.overlay.model_lib
     named = Path(library).expanduser() if library else None
     chosen = _choose(device, named, registry)

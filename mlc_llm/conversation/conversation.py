@@ -14,6 +14,7 @@ from mlc_llm.errors import ConfigError, TemplateError, unknown
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens, Tokenizer
+from mlc_llm.tokenizer.template_ids import marks, prefix_ids, stop_ids
 
 
 class Conversation:
@@ -33,8 +34,8 @@ class Conversation:
     def __init__(self, template: ConversationTemplate, tokenizer: Tokenizer) -> None:
         self.template = template
         self._tokenizer = tokenizer
-        self._encoder = SegmentEncoder(tokenizer)
-        self._prefix = _prefix_ids(template, tokenizer)
+        self._encoder = SegmentEncoder(tokenizer, marks(template, tokenizer))
+        self._prefix = prefix_ids(template, tokenizer)
         for role, _ in template.messages:
             if role not in template.roles:
                 raise TemplateError(unknown("role", role, template.roles))
@@ -66,13 +67,15 @@ class Conversation:
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Tokens that end an answer: the template's, and its stop strings that are one token.
+        """Tokens that end an answer: the tokenizer's and the template's.
 
-        A special token has no text, so a stop string such as ``<|im_end|>`` is met only this way.
+        Also its stop strings that are one token: a special token has no text, so a stop string such
+        as ``<|im_end|>`` is met only this way.
         """
-        specials = self._tokenizer.special_ids
-        named = {specials[stop] for stop in self.template.stop_str if stop in specials}
-        return frozenset(named.union(self.template.stop_token_ids))
+        tokens = {**self._tokenizer.added_ids, **self._tokenizer.special_ids}
+        named = {tokens[stop] for stop in self.template.stop_str if stop in tokens}
+        own = stop_ids(self.template, self._tokenizer)
+        return self._tokenizer.end_ids.union(named, own)
 
     def append(self, role: str, content: str, token_ids: Sequence[int] | None = None) -> None:
         """Add a message to the history.
@@ -148,22 +151,3 @@ class Conversation:
             if message.role not in roles:
                 raise TemplateError(unknown("role", message.role, roles))
         return read
-
-
-def _prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[int]:
-    """The token ids that begin every prompt."""
-    ids = list(template.system_prefix_token_ids or ())
-    for token_id in ids:
-        if not 0 <= token_id < tokenizer.vocab_size:
-            raise TemplateError(
-                f"The template {shown(template.name)} begins with token {token_id}, but the "
-                f"tokenizer has {tokenizer.vocab_size} tokens: the template is for another model."
-            )
-    bos = tokenizer.bos_id
-    if template.add_bos and bos is None:
-        raise TemplateError("add_bos is set, but the tokenizer has no token that begins a text.")
-    if template.add_bos and bos is not None and ids[:1] != [bos]:
-        return [bos, *ids]
-    if template.add_bos is False and ids[:1] == [bos]:
-        return ids[1:]
-    return ids

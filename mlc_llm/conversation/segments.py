@@ -57,11 +57,17 @@ class SegmentEncoder:
     Some special tokens take the white space beside them, a message's too: Phi-3's ``<|user|>`` is
     followed by a line end in the template, and by the message's first word in the tokens. The
     models' own tokenizers, and MLC's, do the same.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        marks: further tokens that count as special: added ones that the template marks turns with.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, marks: Iterable[str] = ()) -> None:
         self._tokenizer = tokenizer
-        texts = sorted(tokenizer.special_ids, key=len, reverse=True)
+        self._marks = tuple(marks)
+        self._ids = dict(tokenizer.special_ids) | {m: tokenizer.added_ids[m] for m in self._marks}
+        texts = sorted(self._ids, key=len, reverse=True)
         self._specials = re.compile("|".join(map(re.escape, texts))) if texts else None
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
@@ -98,7 +104,7 @@ class SegmentEncoder:
         return PromptTokens(ids, tuple(generated))
 
     def _encode(self, text: str, continues: bool) -> list[int]:
-        return self._tokenizer.encode(text, continues=continues)
+        return self._tokenizer.encode(text, continues=continues, without=self._marks)
 
     def _stripped(self, parts: list[_Part]) -> Iterator[_Part]:
         """The parts, without the white space that special tokens take."""
@@ -142,6 +148,6 @@ class SegmentEncoder:
         start = 0
         for match in self._specials.finditer(literal) if self._specials else ():
             yield literal[start : match.start()]
-            yield self._tokenizer.special_ids[match[0]]
+            yield self._ids[match[0]]
             start = match.end()
         yield literal[start:]

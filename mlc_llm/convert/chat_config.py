@@ -20,7 +20,8 @@ from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.tokenizer import check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.template_ids import fitted
 
 GENERATION_FILE = "generation_config.json"
 
@@ -88,6 +89,8 @@ def gen_config(
         prefill_chunk_size=prefill_chunk_size,
         attention_sink_size=attention_sink_size,
     )
+    tokenizer = load_tokenizer(model.folder)
+    check_vocab(tokenizer, model.config.vocab_size)
     batch = 1 if max_batch_size is None else max_batch_size
     data = {
         "version": "0.1.0",
@@ -101,8 +104,8 @@ def gen_config(
         "pipeline_parallel_stages": 1,
         "max_batch_size": batch,
         **_generation(model),
-        **_tokenizer(model),
-        "conv_template": _template(template),
+        **_tokenizer(model, tokenizer),
+        "conv_template": _template(fitted(template, tokenizer)),
     }
     _validate(data, model)
     return _write(model.folder, Path(output).expanduser(), data)
@@ -133,14 +136,11 @@ def _generation(model: SourceModel) -> dict[str, Any]:
     return found
 
 
-def _tokenizer(model: SourceModel) -> dict[str, Any]:
-    """What the file says of the tokenizer, which is loaded once to see that it works and fits."""
-    files = find_tokenizer_files(model.folder)
-    tokenizer = load_tokenizer(model.folder)
-    check_vocab(tokenizer, model.config.vocab_size)
+def _tokenizer(model: SourceModel, tokenizer: Tokenizer) -> dict[str, Any]:
+    """What the file says of the tokenizer."""
     return {
         "active_vocab_size": tokenizer.vocab_size,
-        "tokenizer_files": files,
+        "tokenizer_files": find_tokenizer_files(model.folder),
         "tokenizer_info": tokenizer_info(model.folder),
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from mlc_llm.config import ConvConfig, template_fields, translate_older_spellings
 from mlc_llm.config.explain import explain
@@ -45,7 +45,8 @@ class ConversationTemplate(BaseModel):
         name: the template's name.
         system_template: text with the placeholder ``{system_message}``.
         system_message: the default system message.
-        system_prefix_token_ids: token ids that begin the prompt, such as BOS.
+        system_prefix_token_ids: token ids that begin the prompt; better ``add_bos``, for numbers
+            are those of one vocabulary.
         add_role_after_system_message: whether the first message's role follows a system message.
         roles: what stands for ``user``, ``assistant`` and perhaps ``tool``.
         role_templates: text around a message's content, with a placeholder such as
@@ -59,8 +60,8 @@ class ConversationTemplate(BaseModel):
         function_string: what replaces ``{function_string}``.
         use_function_calling: whether the model is to call functions.
         strip_reasoning_in_history: whether ``<think>`` parts of old answers are left out.
-        add_bos: whether the tokenizer's BOS begins the prompt, once; None leaves that to
-            ``system_prefix_token_ids``.
+        add_bos: whether the tokenizer's BOS, if it has one, begins the prompt, once; None leaves
+            that to ``system_prefix_token_ids``.
         has_memory: whether earlier turns are part of the prompt.
     """
 
@@ -84,6 +85,12 @@ class ConversationTemplate(BaseModel):
     strip_reasoning_in_history: bool = False
     add_bos: bool | None = None
     has_memory: bool = True
+    _chosen: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @property
+    def chosen(self) -> frozenset[str]:
+        """The fields that a ``ConvConfig`` set, which are not the template's own."""
+        return self._chosen
 
     @model_validator(mode="before")
     @classmethod
@@ -150,8 +157,12 @@ class ConversationTemplate(BaseModel):
                 except ValueError as error:
                     raise TemplateError(f"The template {shown(self.name)}: {error}") from None
                 changes[name] = {**data[name], **changes[name]}
+        if "system_prefix_token_ids" in changes:
+            data["add_bos"] = None  # What is set takes the place of all that began the prompt.
         origin = f"the template {shown(self.name)} with the given ConvConfig"
-        return self.from_data({**data, **changes}, origin)
+        laid = self.from_data({**data, **changes}, origin)
+        laid._chosen = self._chosen.union(changes)
+        return laid
 
 
 def _check_roles(given: Collection[str], roles: Collection[str], field: str) -> None:

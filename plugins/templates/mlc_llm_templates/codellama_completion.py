@@ -11,7 +11,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "codellama_completion",
     "system_template": "{system_message}",
     "system_message": "",
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "", "assistant": ""},
     "seps": [""],
     "role_content_sep": "",

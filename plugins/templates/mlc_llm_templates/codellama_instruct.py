@@ -13,7 +13,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "codellama_instruct",
     "system_template": "{system_message}",
     "system_message": "",
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "[INST]", "assistant": "[/INST]"},
     "seps": [" "],
     "role_content_sep": " ",

@@ -12,8 +12,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "gemma_instruction",
     "system_template": "{system_message}",
     "system_message": "",
-    # <bos>
-    "system_prefix_token_ids": [2],
+    "add_bos": True,
     "roles": {"user": "<start_of_turn>user", "assistant": "<start_of_turn>model"},
     "seps": ["<end_of_turn>\n"],
     "role_content_sep": "\n",

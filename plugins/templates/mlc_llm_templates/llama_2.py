@@ -8,7 +8,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "llama-2",
     "system_template": "[INST] <<SYS>>\n{system_message}\n<</SYS>>\n\n",
     "system_message": "You are a helpful, respectful and honest assistant.",
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "add_role_after_system_message": False,
     "roles": {"user": "<s>[INST]", "assistant": "[/INST]", "tool": "[INST]"},
     "seps": [" ", " </s>"],

@@ -11,8 +11,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "llama-3",
     "system_template": ("<|start_header_id|>system<|end_header_id|>\n\n{system_message}<|eot_id|>"),
     "system_message": "You are a helpful, respectful and honest assistant.",
-    # <|begin_of_text|>
-    "system_prefix_token_ids": [128000],
+    "add_bos": True,
     "roles": {
         "user": "<|start_header_id|>user",
         "assistant": "<|start_header_id|>assistant",

@@ -8,7 +8,7 @@ TEMPLATE: dict[str, Any] = {
     "name": "LM",
     "system_template": "",
     "system_message": "",
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "", "assistant": ""},
     "seps": [""],
     "role_content_sep": "",

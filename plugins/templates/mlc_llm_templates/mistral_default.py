@@ -12,7 +12,7 @@ TEMPLATE: dict[str, Any] = {
         "Avoid harmful, unethical, prejudiced, or negative content. "
         "Ensure replies promote fairness and positivity."
     ),
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "add_role_after_system_message": False,
     "roles": {"user": "[INST]", "assistant": "[/INST]", "tool": "[INST]"},
     "seps": [" "],

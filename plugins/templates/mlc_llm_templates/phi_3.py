@@ -16,8 +16,7 @@ TEMPLATE: dict[str, Any] = {
         "You are a helpful digital assistant. Please provide safe, "
         "ethical and accurate information to the user."
     ),
-    # <s>
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "<|user|>", "assistant": "<|assistant|>"},
     "seps": ["<|end|>\n"],
     "role_content_sep": "\n",

@@ -15,7 +15,7 @@ TEMPLATE: dict[str, Any] = {
         "A chat between a curious user and an artificial intelligence assistant. "
         "The assistant gives helpful, detailed, and polite answers to the user's questions."
     ),
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "USER", "assistant": "ASSISTANT"},
     "seps": [" ", "</s>"],
     "role_content_sep": ": ",

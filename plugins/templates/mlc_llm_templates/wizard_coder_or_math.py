@@ -15,7 +15,7 @@ TEMPLATE: dict[str, Any] = {
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request."
     ),
-    "system_prefix_token_ids": [1],
+    "add_bos": True,
     "roles": {"user": "Instruction", "assistant": "Response"},
     "seps": ["\n\n### ", "\n\n### "],
     "role_content_sep": ":\n",
