@@ -9,7 +9,8 @@ from pathlib import Path
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig, check_options, parse_options
 from mlc_llm.conversation import Conversation
-from mlc_llm.errors import ConfigError
+from mlc_llm.errors import ConfigError, LibraryError
+from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import LibraryRequest, ModelSpec
@@ -149,7 +150,7 @@ def plan_chat(
     check_vocab(tokenizer, folder.config.vocab_size)
     Conversation(settings.template, tokenizer)
     library = model_lib or settings.overlay.model_lib
-    named = Path(library).expanduser() if library else None
+    named = expand_home(library, LibraryError, "The model library") if library else None
     chosen = _choose(device, named, registry)
     planned = ModelPlan.of(settings, folder, chosen, registry)
     memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)

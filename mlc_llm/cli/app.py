@@ -7,7 +7,6 @@ one message on stderr; with ``MLC_LLM_DEBUG=1`` its traceback comes first.
 from __future__ import annotations
 
 import importlib
-import io
 import logging
 import os
 import sys
@@ -16,6 +15,7 @@ from collections.abc import Sequence
 
 import click
 
+from mlc_llm.cli.streams import drop_unwritten, prepare_streams
 from mlc_llm.errors import MLCError, unknown
 from mlc_llm.version import __version__
 
@@ -73,9 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Pydantic's own plugins: to find them it reads the metadata of everything that is installed,
     # and one broken distribution would end every command.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    _prepare_streams()
+    prepare_streams()
     log_to_stderr()
-    sys.exit(run(arguments))
+    code = run(arguments)
+    drop_unwritten()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -90,8 +92,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; Python's own flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left.
         return ERROR
     except Exception as error:
         show_error(error)
@@ -141,10 +142,3 @@ class _Formatter(logging.Formatter):
 
 def _debugging() -> bool:
     return os.environ.get("MLC_LLM_DEBUG", "") not in ("", "0")
-
-
-def _prepare_streams() -> None:
-    """Never fail because a terminal's encoding lacks a character."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")

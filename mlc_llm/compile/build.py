@@ -30,6 +30,9 @@ from mlc_llm.plugin import (
 )
 from mlc_llm.quantization.requirement import missing_schemes
 
+_MOST_LINES, _MOST_CHARACTERS = 20, 4000
+"""What of a linker's complaints is shown, from their end."""
+
 
 def compile_library(
     spec: ModelSpec,
@@ -91,8 +94,17 @@ def write_library(
                 str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
             )
         except (RuntimeError, OSError) as error:
-            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
+            raise CompileError(
+                f"Linking {output} with {compiler} failed: {_linkers_words(error)}\nCheck that "
+                "it links shared libraries, as `mlc_llm doctor` does, or name another in CXX."
+            ) from error
         linked.replace(output)
+
+
+def _linkers_words(error: Exception) -> str:
+    """What the linker said last, without TVM's words around it and the command's thousand files."""
+    text = str(error).partition("\nCommand line: ")[0].removeprefix("Compilation error:\n")
+    return "\n".join(text.strip().splitlines()[-_MOST_LINES:])[-_MOST_CHARACTERS:]
 
 
 def lower(

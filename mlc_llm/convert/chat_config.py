@@ -16,6 +16,7 @@ from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.window_sizes import WindowSizes
 from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
 from mlc_llm.files import read_json_object, write_atomically
+from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
@@ -105,7 +106,8 @@ def gen_config(
         "conv_template": _template(template),
     }
     _validate(data, model)
-    return _write(model.folder, Path(output).expanduser(), data)
+    folder = expand_home(output, ConversionError, "The output")
+    return _write(model.folder, folder, data)
 
 
 def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.values import Floats, blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
+from mlc_llm.home import expand_home
 from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
@@ -73,7 +74,7 @@ def convert_weight(
         require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
         raise ConversionError(f"{model.folder}: {error}") from error
-    folder = Path(output).expanduser()
+    folder = expand_home(output, ConversionError, "The output")
     with open_output(folder) as target:
         target.require(sum(planned.stored_nbytes for planned in weights))
         manifest = _write(weights, model.architecture, target, progress)

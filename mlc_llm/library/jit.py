@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.cache_root import CACHE_VARIABLE
-from mlc_llm.errors import CompileError, PluginError
+from mlc_llm.errors import CompileError, ConfigError, PluginError
 from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.record import check_file, read_record
 from mlc_llm.plugin.architecture import Architecture
@@ -65,7 +65,10 @@ class JITProvider:
     def mlc_llm_find_library(self, request: LibraryRequest) -> Found | NotFound | None:
         if request.named is not None:
             return None
-        cache = self._cache or LibraryCache()
+        try:
+            cache = self._cache or LibraryCache()
+        except ConfigError as error:
+            return NotFound(self.name, (("the cache", str(error)),))
         key = self.key(request)
         path = cache.path(key)
         try:

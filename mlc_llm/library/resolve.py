@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from mlc_llm.errors import LibraryError
+from mlc_llm.home import expand_home
 from mlc_llm.library.record import check_file, refusal
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
@@ -61,8 +62,10 @@ def _judge(
     if not isinstance(value, Found):
         return None, [(provider, "", f"it answered with a {type(value).__name__}")], False
     path = Path(value.path).absolute()
-    if request.named is not None and path != Path(request.named).expanduser().absolute():
-        return None, [(provider, str(path), "it is not the file that was named")], False
+    if request.named is not None:
+        named = expand_home(request.named, LibraryError, "The model library").absolute()
+        if path != named:
+            return None, [(provider, str(path), "it is not the file that was named")], False
     reason = check_file(path, request, device)
     if reason is not None:
         return None, [(provider, str(path), reason)], False

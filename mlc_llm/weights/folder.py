@@ -11,6 +11,7 @@ import numpy.typing as npt
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
+from mlc_llm.home import expand_home
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
 from mlc_llm.weights.shards import Shards
 
@@ -39,7 +40,7 @@ class ModelFolder:
             ModelNotFoundError: there is no such folder.
             ModelFolderError: it is incomplete, malformed or inconsistent.
         """
-        path = Path(path).expanduser()
+        path = expand_home(path, ModelNotFoundError, "The model")
         if not path.is_dir():
             kind = "is a file, not a folder" if path.exists() else "does not exist"
             raise ModelNotFoundError(f"No model folder: {path} {kind}.")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.errors import ModelNotFoundError
+from mlc_llm.home import expand_home
 from mlc_llm.weights.hub import HubReference, fetch
 
 DEMO = "demo"
@@ -39,7 +40,7 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
     reference = HubReference.parse(str(model)) if isinstance(model, str) else None
     if reference is not None:
         return fetch(reference, progress=progress)
-    named = Path(model).expanduser()
+    named = expand_home(model, ModelNotFoundError, "The model")
     if named.name == CHAT_CONFIG_FILE and named.is_file():
         return named.parent
     places = _places(named)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.compile import compile_library, compile_model, find_compiler
+from mlc_llm.compile import build, compile_library, compile_model, find_compiler
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import CompileError, ConfigError
 from mlc_llm.library.record import read_record
@@ -73,9 +73,19 @@ def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     output = tmp_path / "out"
-    with pytest.raises(CompileError, match="out of luck"):
+    with pytest.raises(CompileError, match=r"cc failed: out of luck\nCheck that") as caught:
         compile_library(spec(), LLAMA, CPU, CPU.target(), output / "tiny.so")
+    assert "objects" not in str(caught.value)  # of the command
     assert not list(output.iterdir())
+
+
+def test_of_a_linkers_complaints_the_end_is_shown() -> None:
+    noise = "\n".join(f"undefined symbol {i}" for i in range(1000))
+    error = RuntimeError(f"Compilation error:\n{noise}\nld: the end\n\nCommand line: cc {'x ' * 9}")
+    shown = build._linkers_words(error)
+    assert shown.startswith("undefined symbol 981\n")
+    assert shown.endswith("\nld: the end")
+    assert len(build._linkers_words(RuntimeError("x" * 10**6))) == 4000
 
 
 @pytest.mark.parametrize("command", ["{}", "{} -flag", "ccache {}", "/usr/bin/ccache {} -m64"])

@@ -136,8 +136,8 @@ def command(
     settings = BenchSettings(**sizes)
     folder = str(resolve_model(model or DEMO, progress=True))
     prepare_to_run(allow_prebuilt)
-    library = str(Path(model_lib).expanduser()) if model_lib else None
-    with open_chat(folder, device, _chat_config(threads, opt, deterministic), library) as chat:
+    config = _chat_config(threads, opt, deterministic)
+    with open_chat(folder, device, config, model_lib or None) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)
 
 

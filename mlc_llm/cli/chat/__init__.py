@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -86,9 +85,8 @@ def command(
     prepare_to_run(allow_prebuilt)
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
-    library = str(Path(model_lib).expanduser()) if model_lib else None
     config = _chat_config(conv_template, system, threads, opt, deterministic)
-    with ChatModule(folder, device, config, library) as chat:
+    with ChatModule(folder, device, config, model_lib or None) as chat:
         session = ChatSession(OpenChat(chat, model, config), generation)
         if prompt is not None:
             code = session.answer_once(prompt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ def hub_folder() -> Path:
     """Where the hub's client keeps what it fetched."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser().absolute()
+    return Path(os.path.expanduser(constants.HF_HUB_CACHE)).absolute()  # noqa: PTH111 (as it does)
 
 
 def network_finding(endpoint: str) -> Finding:
