@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from mlc_llm.compile.export import CacheKernels, add_repacking, export_model
 from mlc_llm.compile.machine_code import generate_code
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record
 from mlc_llm.compile.pipeline import pipeline
+from mlc_llm.compile.workspace import workspace
 from mlc_llm.config import check_options, parse_options
 from mlc_llm.errors import CompileError
 from mlc_llm.model.causal_lm import CausalLM
@@ -42,6 +42,8 @@ def compile_library(
     output: Path,
 ) -> None:
     """Compile the library of ``spec`` and write it to ``output``, whole or not at all.
+
+    LLVM ends this process when the disk is full; :mod:`mlc_llm.compile.child` keeps that off.
 
     Args:
         spec: what to compile.
@@ -84,14 +86,13 @@ def write_library(
     Raises:
         CompileError: a kernel cannot be compiled, or linking failed.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
-        linked, objects = Path(folder) / output.name, Path(folder) / "objects"
+    with workspace(output.parent) as folder:
+        linked, objects = folder / output.name, folder / "objects"
         objects.mkdir()
         try:
             executable, files = generate_code(module, with_host(target), objects)
             executable.export_library(
-                str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
+                str(linked), addons=list(map(str, files)), workspace_dir=str(folder), cc=compiler
             )
         except (RuntimeError, OSError) as error:
             raise CompileError(

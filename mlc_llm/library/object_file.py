@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 import struct
-from mmap import mmap
 
 from mlc_llm.files import is_lfs_pointer
 
@@ -18,7 +17,7 @@ PE_MACHINES = {0x8664: "x86_64", 0xAA64: "aarch64"}
 MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def object_problem(data: mmap) -> str | None:
+def object_problem(data: bytes) -> str | None:
     """Why a file cannot be a shared library of this machine, or None.
 
     Args:
@@ -45,7 +44,7 @@ def object_problem(data: mmap) -> str | None:
     return None
 
 
-def _identify(data: mmap) -> tuple[str, str] | None:
+def _identify(data: bytes) -> tuple[str, str] | None:
     """The system (as ``platform.system`` calls it) and processor, which may be unknown ("")."""
     head = bytes(data[:64])
     if head[:5] == b"\x7fELF\x02" and len(head) == 64:
@@ -65,7 +64,7 @@ def _identify(data: mmap) -> tuple[str, str] | None:
     return None
 
 
-def _elf_end(data: mmap) -> int:
+def _elf_end(data: bytes) -> int:
     """Where the section header table ends, which linkers write last."""
     (offset,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from mlc_llm.compile import build, compile_library, compile_model, find_compiler
+from mlc_llm.compile.workspace import workspace
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import CompileError, ConfigError
 from mlc_llm.library.record import read_record
@@ -135,3 +137,86 @@ def test_compile_model_puts_the_library_into_the_folder(
     library = compile_model(folder, "cpu", tmp_path / "named.so")
     assert library == tmp_path / "named.so"
     assert read_record(library).spec.architecture == "llama"
+
+
+class TestInAChild:
+    """What happens to the compiler does not happen to the program that compiles."""
+
+    @pytest.fixture
+    def model(self, make_checkpoint: Any, make_model: Any) -> Path:
+        folder: Path = make_model(make_checkpoint("llama"), "q0f32")
+        return folder
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's limit of a file's size")
+    def test_no_space_is_an_error_with_its_reason(self, model: Path, tmp_path: Path) -> None:
+        """Under such a limit LLVM ends its process, as it does on a full disk."""
+        output = tmp_path / "out" / "x.so"
+        program = f"""
+import resource
+from mlc_llm import compile_model
+from mlc_llm.errors import CompileError
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    compile_model({str(model)!r}, "cpu", {str(output)!r})
+except CompileError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"Compiling the library {output} failed: ")
+        assert "File too large" in done.stdout
+        assert not list(output.parent.iterdir())
+
+    def test_a_place_that_cannot_be_written(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(CompileError, match=r"cannot be written to .*file.x\.so"):
+            compile_model(model, "cpu", tmp_path / "file" / "x.so")
+        (tmp_path / "x.so").mkdir()
+        with pytest.raises(CompileError, match="cannot be written to"):
+            compile_model(model, "cpu", tmp_path / "x.so")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.so"]
+
+    def test_an_unknown_option_is_a_config_error(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="activations"):
+            compile_model(model, "cpu", tmp_path / "out" / "x.so", opt="activation=a8")
+        assert not list(tmp_path.iterdir())
+
+    def test_neither_tvm_nor_a_runtime_only_tvm_is_needed_here(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        program = (
+            "import sys; from mlc_llm import compile_model;"
+            f"print(compile_model({str(model)!r}, 'cpu', {str(tmp_path / 'x.so')!r}));"
+            "assert 'tvm' not in sys.modules"
+        )
+        environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+        )
+        assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'x.so'}\n"), done.stderr
+
+
+class TestWorkspace:
+    def test_it_is_there_for_a_while(self, tmp_path: Path) -> None:
+        place = tmp_path / "new"
+        with workspace(place) as folder:
+            (folder / "file").write_text("x")
+            with workspace(place) as other:
+                assert other != folder
+            assert (folder / "file").exists()
+        assert not list(place.iterdir())
+
+    def test_what_a_killed_build_left_is_swept_away(self, tmp_path: Path) -> None:
+        program = (
+            "import os; from pathlib import Path; from mlc_llm.compile.workspace import workspace\n"
+            f"with workspace(Path({str(tmp_path)!r})) as folder:\n"
+            "    (folder / 'object.o').write_text('x'); os.kill(os.getpid(), 9)"
+        )
+        subprocess.run([sys.executable, "-c", program], check=False)
+        (tmp_path / ".mlc-llm-file").write_text("not a folder")
+        older = tmp_path / ".mlc-llm-older"  # of a version without locks
+        older.mkdir()
+        assert len(list(tmp_path.iterdir())) == 3
+        with workspace(tmp_path):
+            pass
+        assert [path.name for path in tmp_path.iterdir()] == [".mlc-llm-file"]

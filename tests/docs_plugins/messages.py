@@ -36,7 +36,10 @@ SHOWN = {
 REASON_FUNCTIONS = {
     "mlc_llm/library/record.py": {"_examine", "_find_record", "check_record"},
     "mlc_llm/library/object_file.py": {"object_problem"},
-    "mlc_llm/library/jit.py": {"_problem", "_failure"},
+    "mlc_llm/library/jit.py": {"_misfit"},
+    "mlc_llm/library/cache.py": {"problem"},
+    "mlc_llm/library/trust.py": {"owner_problem"},
+    "mlc_llm/compile/child.py": {"_failure"},
     "mlc_llm/device/cpu/__init__.py": {"mismatch"},
     "mlc_llm/registry/probing.py": {"_read"},
 }

@@ -150,6 +150,28 @@ class TestPrebuilt:
         assert len(answer.looked_at) == MAX_FILES + 1
         assert answer.looked_at[-1][0] == "3 more files"
 
+    def test_more_bytes_than_are_looked_into(
+        self, make_request: MakeRequest, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("mlc_llm.library.prebuilt.MAX_BYTES", 25)
+        request = make_request()
+        with (request.model_path / "0.so").open("wb") as file:
+            file.truncate(20 << 30)  # It is refused by its size, and costs nothing.
+        for i in range(1, 5):
+            (request.model_path / f"{i}.so").write_bytes(b"x" * 10)
+        answer = PrebuiltProvider(registry).mlc_llm_find_library(request)
+        assert [Path(place).name for place, _ in answer.looked_at[:-1]] == ["0.so", "1.so", "2.so"]
+        assert answer.looked_at[-1][0] == "2 more files"
+
+    def test_a_current_folder_that_was_deleted(
+        self, tmp_path: Path, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        assert candidates(make_request().model_path) == []
+
 
 PROVIDERS = """
 from pathlib import Path

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ class TestRead:
         path = tmp_path / "lib.so"
         other = record.model_copy(update={"device": "cuda"})
         path.write_bytes(head() + (record.embedded() + other.embedded()).encode())
-        with pytest.raises(LibraryError, match="2 different records"):
+        with pytest.raises(LibraryError, match="several different records"):
             read_record(path)
 
     @pytest.mark.parametrize(
@@ -71,6 +73,55 @@ class TestRead:
         path.write_bytes(head() + RECORD_BEGIN + b"{}")
         with pytest.raises(LibraryError, match="malformed"):
             read_record(path)
+
+    def test_thousands_of_marks_cost_no_more_than_the_file(
+        self, tmp_path: Path, head: Head, record: LibraryRecord
+    ) -> None:
+        """Each mark began a record of all that follows: 3.6 GB of a file of 300 KB."""
+        path = tmp_path / "lib.so"
+        text = record.embedded().encode()
+        contents = {
+            "malformed": head() + RECORD_BEGIN * 12_000 + b"{}" + RECORD_END * 2,
+            "malformed ": head() + RECORD_BEGIN * 12_000,
+            "several different": head()
+            + text
+            + b"".join(RECORD_BEGIN + b"%d" % i + RECORD_END for i in range(12_000)),
+        }
+        for reason, content in contents.items():
+            path.write_bytes(content)
+            tracemalloc.start()
+            try:
+                with pytest.raises(LibraryError, match=reason):
+                    read_record(path)
+                assert tracemalloc.get_traced_memory()[1] < 4 * len(content) + 2**20
+            finally:
+                tracemalloc.stop()
+        path.write_bytes(head() + 1000 * text)
+        assert read_record(path) == record
+
+    def test_of_thousands_of_wrong_fields_some_are_named(self, tmp_path: Path, head: Head) -> None:
+        path = tmp_path / "lib.so"
+        text = b'{"cpu_features": [' + b",".join([b"1"] * 10_000) + b"]}"
+        path.write_bytes(head() + RECORD_BEGIN + text + RECORD_END)
+        with pytest.raises(LibraryError, match=r"tvm: Field required.* more\)") as caught:
+            read_record(path)
+        assert len(str(caught.value)) < 1000
+
+    def test_a_file_of_gigabytes_is_not_read(
+        self, tmp_path: Path, head: Head, record: LibraryRecord
+    ) -> None:
+        path = tmp_path / "lib.so"
+        with path.open("wb") as file:
+            file.write(head() + record.embedded().encode())
+            file.truncate(20 << 30)
+        with pytest.raises(LibraryError, match="larger than a model library, which has 128 MiB"):
+            read_record(path)
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX's")
+    def test_a_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "lib.so")
+        with pytest.raises(LibraryError, match="a device or a pipe"):
+            read_record(tmp_path / "lib.so")
 
     def test_files_that_are_no_library(self, tmp_path: Path) -> None:
         cases = {
