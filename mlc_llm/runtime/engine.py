@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mlc_llm.errors import GenerationError
-from mlc_llm.runtime.threads import configure_threads
 
 T = TypeVar("T")
 
@@ -85,7 +84,6 @@ class Engine:
     """
 
     def __init__(self, name: str = "mlc_llm engine") -> None:
-        configure_threads()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: _Request | None = None
