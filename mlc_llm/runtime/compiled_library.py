@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import LibraryError
+from mlc_llm.runtime.failures import is_shortage
 from mlc_llm.runtime.metadata import LibraryMetadata
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class CompiledLibrary:
             allocators = {tvm.cpu(): VirtualMachine.NAIVE_ALLOCATOR}
             self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device, allocators)
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise LibraryError(
                 f"The library {path} cannot be loaded: {error}\nDelete it or leave "
                 "model_lib out, so that a library is compiled for this machine."

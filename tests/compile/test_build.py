@@ -68,6 +68,25 @@ def test_without_a_c_compiler_the_error_says_how_to_get_one(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_tvm_without_compiler_is_named() -> None:
+    program = (
+        "from mlc_llm.errors import CompileError\n"
+        "try: from mlc_llm.compile import compile_library\n"
+        "except CompileError as error: print(error)\n"
+        "import tvm\n"
+        "import os; del os.environ['TVM_USE_RUNTIME_LIB']\n"
+        "try: from mlc_llm.compile import compile_library\n"
+        "except CompileError as error: print(error)\n"
+        "from mlc_llm.compile import compile_model"
+    )
+    environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.count("TVM_USE_RUNTIME_LIB=1") == 2, done.stderr
+    assert done.stderr == ""
+
+
 def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "bin" / "cc"
     broken.parent.mkdir()
