@@ -24,7 +24,7 @@ from typing import Any
 
 from mlc_llm.conversation import Message
 from mlc_llm.errors import SavedChatError
-from mlc_llm.files import read_json_object, write_atomically
+from mlc_llm.files import atomic_file, read_json_object
 
 VERSION = 2
 _READ = (1, VERSION)
@@ -64,7 +64,8 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
             ) from None
     try:
         # Half of a surrogate pair, as in the name of a folder, becomes JSON's own escape.
-        write_atomically(path, _text(transcript).encode("utf-8", "backslashreplace"))
+        with atomic_file(path, private=True) as file:
+            file.write(_text(transcript).encode("utf-8", "backslashreplace"))
     except OSError as error:
         raise SavedChatError(f"{path} cannot be written: {error.strerror or error}.") from None
 

@@ -7,6 +7,7 @@ one message on stderr; with ``MLC_LLM_DEBUG=1`` its traceback comes first.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 
 import click
 
+from mlc_llm.cli.output import say, visible
 from mlc_llm.cli.streams import drop_unwritten, prepare_streams
 from mlc_llm.errors import MLCError, unknown
 from mlc_llm.version import __version__
@@ -86,10 +88,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app.main(args=arguments, prog_name="mlc_llm", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo(err=True)
+        say(err=True)
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has left.
@@ -103,7 +107,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def show_error(error: Exception) -> None:
     """Write an error on stderr as a message; the traceback only if it is asked for."""
     if _debugging():
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True, nl=False)
     if isinstance(error, MLCError):
         message = str(error)
     elif isinstance(error, OSError) and error.strerror:
@@ -113,7 +117,7 @@ def show_error(error: Exception) -> None:
             f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "
             "MLC_LLM_DEBUG=1 shows."
         )
-    click.echo(f"Error: {message}", err=True)
+    say(f"Error: {message}", err=True)
 
 
 def log_to_stderr() -> None:
@@ -129,12 +133,13 @@ def log_to_stderr() -> None:
 def remark(text: str, **style: bool) -> str:
     """A text for stderr, in a style of ``click.style`` where stderr shows styles."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    text = visible(text)
     return text if plain or not sys.stderr.isatty() else click.style(text, **style)
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = visible(super().format(record))
         if record.levelno == logging.INFO:
             return remark(text, dim=True)
         return f"{record.levelname.capitalize()}: {text}"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlc_llm.cli.output import say_path
+
 
 @click.command(name="compile")
 @click.argument("model")
@@ -26,4 +28,4 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
 
     folder = resolve_model(model, progress=True)
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
-    click.echo(str(path))
+    say_path(path)

@@ -66,7 +66,7 @@ def write_cache_file(
     phases = np.asarray(sequence.phases[:count], np.uint8)
     checksums = [crc32(ids.data), crc32(phases.data)]
     try:
-        with atomic_file(Path(os.path.realpath(path))) as file:
+        with atomic_file(Path(os.path.realpath(path)), private=True) as file:
             file.write(header_bytes(tensors, identity, layout_text(geometry)))
             file.write(ids.data)
             for layer in range(len(geometry.own)):

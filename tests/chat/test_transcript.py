@@ -85,6 +85,18 @@ def test_a_model_whose_name_is_no_text(tmp_path: Path) -> None:
     assert read_transcript(tmp_path / "c.json").model == "\udcff"
 
 
+@pytest.mark.parametrize(
+    "text", ["\ud800", "\\\ud800", '\udcff"', "a\udc80\ud83db", "\ud83d\ude00"]
+)
+def test_halves_of_surrogate_pairs_are_saved(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    write_transcript(path, Transcript(text, (Message("user", text), Message(text, ""))))
+    read = read_transcript(path)
+    # Two halves that follow each other become one character.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    assert (read.model, read.messages[0].content, read.messages[1].role) == (whole,) * 3
+
+
 def test_the_version_before(tmp_path: Path) -> None:
     """It has no tokens; unknown fields are ignored."""
     path = tmp_path / "c.json"

@@ -440,12 +440,12 @@ class TestTheFile:
         assert layer_bytes <= peak(read) < 1.5 * layer_bytes
 
     @pytest.mark.skipif(os.name != "posix", reason="permissions are POSIX's")
-    def test_has_the_permissions_of_an_ordinary_file(
+    def test_is_for_its_user_alone(
         self, tmp_path: Path, held: tuple[KVCache, CachedSequence]
     ) -> None:
         write_cache_file(tmp_path / "kv", IDENTITY, *held, 10)
-        (tmp_path / "other").write_bytes(b"")
-        assert (tmp_path / "kv").stat().st_mode == (tmp_path / "other").stat().st_mode
+        # The tokens of a conversation can be read as well as its messages.
+        assert (tmp_path / "kv").stat().st_mode & 0o777 == 0o600
 
     def test_a_broken_off_write_leaves_the_old_file(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlc_llm.cli.output import say
 from mlc_llm.errors import MLCError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def command(
 
     if model is None:
         model = DEMO
-        click.echo(
+        say(
             "No model is named, so this is demo, a tiny one that shows how things work. "
             f"For a real one: mlc_llm chat {A_REAL_MODEL}",
             err=True,

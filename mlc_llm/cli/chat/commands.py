@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from mlc_llm.cli.chat.entry import Entry
-from mlc_llm.errors import MLCError, unknown
+from mlc_llm.cli.output import say
+from mlc_llm.errors import MLCError, SavedChatError, unknown
 
 if TYPE_CHECKING:
     from mlc_llm.chat.saving import RestoredChat
@@ -96,7 +96,7 @@ def _help(open_chat: OpenChat, argument: str) -> None:
     rows = [(command.usage, command.summary) for command in COMMANDS] + list(KEYS)
     width = max(len(usage) for usage, _ in rows)
     for usage, summary in rows:
-        click.echo(f"{usage:<{width}}  {summary}")
+        say(f"{usage:<{width}}  {summary}")
 
 
 def _system(open_chat: OpenChat, text: str) -> None:
@@ -104,48 +104,60 @@ def _system(open_chat: OpenChat, text: str) -> None:
     if chat.system_message is None:
         raise MLCError("This model's conversation template has no place for a system message.")
     if not text:
-        click.echo(
-            chat.system_message or "There is no system message.", err=not chat.system_message
-        )
+        say(chat.system_message or "There is no system message.", err=not chat.system_message)
         return
     config = open_chat.with_system_message(text)
     chat.reset_chat(config)
     open_chat.config = config
-    click.echo("The system message is set, and a new conversation begins.", err=True)
+    say("The system message is set, and a new conversation begins.", err=True)
 
 
 def _reset(open_chat: OpenChat, argument: str) -> None:
     open_chat.chat.reset_chat(open_chat.config)
-    click.echo("The conversation is forgotten.", err=True)
+    say("The conversation is forgotten.", err=True)
 
 
 def _stats(open_chat: OpenChat, argument: str) -> None:
     if argument not in ("", "-v"):
         raise MLCError(f"/stats takes -v or nothing, not {argument}")
-    click.echo(open_chat.chat.stats(verbose=argument == "-v"))
+    say(open_chat.chat.stats(verbose=argument == "-v"))
 
 
 def _save(open_chat: OpenChat, name: str) -> None:
     path = _path(name)
-    saved = open_chat.chat.save(path)
+    with _file_errors(path):
+        saved = open_chat.chat.save(path)
     beside = ""
     if saved.cache_file is not None:
         beside = f", and their keys and values ({_size(saved.nbytes)}) to {saved.cache_file}"
-    click.echo(f"Saved {_count(saved.messages)} to {path}{beside}.", err=True)
+    say(f"Saved {_count(saved.messages)} to {path}{beside}.", err=True)
 
 
 def _load(open_chat: OpenChat, name: str) -> None:
-    chat = open_chat.chat
-    restored = chat.load(_path(name))
+    chat, path = open_chat.chat, _path(name)
+    with _file_errors(path):
+        restored = chat.load(path)
     texts = [message.content for message in chat.messages if message.role == "system"]
     system = "\n\n".join(texts)
     if texts:
         open_chat.config = open_chat.with_system_message(system)
-    click.echo(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
+    say(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
     if system and chat.system_message is None:
-        click.echo("Its system message is left out: this model has no place for one.", err=True)
+        say("Its system message is left out: this model has no place for one.", err=True)
     if restored.other_model:
-        click.echo(f"It was with {restored.other_model}; this is {open_chat.model}.", err=True)
+        say(f"It was with {restored.other_model}; this is {open_chat.model}.", err=True)
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file that was named, the chat goes on."""
+    try:
+        yield
+    except MLCError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise SavedChatError(f"{path} cannot be used: {reason}.") from error
 
 
 def _what_is_left(restored: RestoredChat) -> str:

@@ -13,6 +13,7 @@ from mlc_llm.cli.chat.commands import Leave, OpenChat, run_command
 from mlc_llm.cli.chat.entry import Entry
 from mlc_llm.cli.chat.interrupts import Interrupts
 from mlc_llm.cli.chat.reading import Reader
+from mlc_llm.cli.output import visible
 from mlc_llm.errors import MLCError
 from mlc_llm.version import __version__
 
@@ -98,6 +99,7 @@ class ChatSession:
         template = chat.chat_config.conv_template
         if isinstance(template, dict):
             template = template.get("name") or "of its own"
+        template = visible(str(template))
         name = remark(self._open_chat.model, bold=True)
         click.echo(
             f"\nmlc_llm {__version__} · {name} on {chat.device} · template {template}\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,32 @@ class TestSaveAndLoad:
         typist.type(f"/load {saved}", "/reset")
         assert typist.chat.messages == ()
         assert typist.type("/system")[1] == "Be sad.\n"
+
+    @pytest.mark.parametrize("command", ["/save", "/load"])
+    @pytest.mark.parametrize(
+        "name", ["x" * 5000, "nul\0nul", "x/" * 3000, "/proc/x", "~nobody/x", "/dev/null", "."]
+    )
+    def test_an_impossible_path_does_not_end_the_chat(
+        self, typist: Typist, command: str, name: str
+    ) -> None:
+        before = typist.chat.messages
+        code, _, err = typist.type(f"{command} {name}", "Bye")
+        assert code == 1
+        assert err.startswith("Error: ")
+        assert "not expected" not in err
+        assert len(typist.chat.messages) == len(before) + 2
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's modes")
+    def test_what_is_saved_is_for_its_user_alone(self, typist: Typist, tmp_path: Path) -> None:
+        path = tmp_path / "mine.json"
+        typist.type("Hello", f"/save {path}")
+        files = sorted(tmp_path.glob("mine.json*"))
+        assert [file.name for file in files] == ["mine.json", "mine.json.kv"]
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+        for file in files:
+            file.chmod(0o644)
+        typist.type("And?", f"/save {path}")
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
 
     def test_it_is_saved_again_as_it_was(self, open_chat: Open, saved: Path) -> None:
         content = saved.read_bytes()
