@@ -79,7 +79,11 @@ def native_adapters() -> list[NativeAdapter]:
         )
     try:
         with _without_desktop():
-            return parse_adapters(find())
+            found = find()
+    except Exception as error:  # It says what to do.
+        raise Unavailable(f"wgpu-native cannot be used ({error})") from error
+    try:
+        return parse_adapters(found)
     except Exception as error:
         raise Unavailable(f"wgpu-native cannot be used ({error})", REINSTALL) from error
 

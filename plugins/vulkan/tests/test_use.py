@@ -115,14 +115,15 @@ def test_float16_is_refused_before_anything_is_compiled(
     """An adapter without float16, stood in for by this one's answer."""
     from dataclasses import replace
 
-    from mlc_llm.chat import loading
+    from mlc_llm.chat import plan
 
     def without(*arguments: Any) -> Any:
         choice = choose_device("vulkan")
         return replace(choice, adapter=replace(choice.adapter, float16=False))
 
-    monkeypatch.setattr(loading, "choose_device", without)
-    monkeypatch.setattr(loading, "_resolve", lambda *arguments: pytest.fail("it looked for code"))
+    monkeypatch.setattr(plan, "choose_device", without)
+    looked = "mlc_llm.chat.loading.resolve_library"
+    monkeypatch.setattr(looked, lambda *arguments: pytest.fail("it looked for code"))
     with pytest.raises(DeviceError, match=r"q4f16_1 computes in float16.*q0f32 or q4f32_1"):
         ChatModule("demo", "vulkan")
 
@@ -132,3 +133,29 @@ def test_its_own_target_is_one_of_the_classes(vulkan: Availability) -> None:
 
     for index, adapter in enumerate(native_adapters()):
         assert choose_device(f"vulkan:{index}").device.target(index) == target_of(adapter)
+
+
+LOST = """
+import tvm
+from mlc_llm import ChatConfig, ChatModule
+from mlc_llm.errors import DeviceError
+
+give_up = tvm.get_global_func("mlc_llm_vulkan.give_up")
+
+def said(call):
+    try:
+        call()
+    except DeviceError as error:
+        print(all(words in str(error) for words in ("vulkan:0 failed while", "is lost", "MiB")))
+
+chat = ChatModule("demo", device="vulkan:0")
+chat._chat.engine.call(lambda stop: give_up(0, False))
+said(lambda: chat.reset_chat(ChatConfig(context_window_size=256)))
+chat.close()
+said(lambda: ChatModule("demo", device="vulkan:0"))
+"""
+
+
+def test_a_device_that_is_lost_while_a_model_is_resized_or_loaded(run: Run) -> None:
+    result = run("-c", LOST)
+    assert result.stdout.split() == ["True", "True"], result.stderr
