@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import LibraryError
+from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.failures import is_shortage
 from mlc_llm.runtime.metadata import LibraryMetadata
 
@@ -30,13 +31,17 @@ class CompiledLibrary:
 
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
         import tvm
+        import tvm_ffi
         from tvm.runtime.vm import VirtualMachine
 
         self.path = path
         try:
+            # Without this TVM keeps every library that was loaded, 120 KiB and more each time. A
+            # GPU's kernels stay: what a driver makes of them is not given back in any order.
+            module = tvm_ffi.load_module(path.resolve(), keep_module_alive=not on_host(device))
             # TVM's pool gives nothing back, and takes more for every new length of a prompt.
             allocators = {tvm.cpu(): VirtualMachine.NAIVE_ALLOCATOR}
-            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device, allocators)
+            self._vm = VirtualMachine(module, device, allocators)
         except Exception as error:
             if is_shortage(error):
                 raise
