@@ -183,6 +183,36 @@ class TestRead:
         with pytest.raises(LibraryError, match="a shared library for Windows, and this is"):
             read_record(path)
 
+    @pytest.mark.parametrize(
+        ("begin", "name"),
+        [
+            (b"GGUF\x03", "a GGUF model"),
+            (b"\0asm\x01", "WebAssembly"),
+            (b"\x7fELF\x01" + b"\0" * 60, "a shared library or program of 32 bits"),
+            (b"!<arch>\n", "a static library"),
+            (b"x" * 257 + b"ustar", "a tar archive, as MLC LLM makes them for phones"),
+            (b"PK\x03\x04", "a zip archive"),
+        ],
+    )
+    def test_another_format_is_called_by_its_name(
+        self, tmp_path: Path, begin: bytes, name: str
+    ) -> None:
+        path = tmp_path / "lib.so"
+        path.write_bytes(begin)
+        with pytest.raises(LibraryError, match=f"it is {name}, not a shared library"):
+            read_record(path)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="of ELF")
+    def test_an_object_file_is_not_linked(
+        self, tmp_path: Path, head: Head, record: LibraryRecord
+    ) -> None:
+        path = tmp_path / "lib.so"
+        content = bytearray(head() + record.embedded().encode())
+        content[16] = 1  # ET_REL
+        path.write_bytes(content)
+        with pytest.raises(LibraryError, match="was not linked as a shared library"):
+            read_record(path)
+
     @pytest.mark.skipif(sys.platform != "linux", reason="only ELF says how long it is")
     def test_a_library_that_is_cut_off(
         self, tmp_path: Path, head: Head, record: LibraryRecord
