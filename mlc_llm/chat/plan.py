@@ -59,7 +59,7 @@ class ModelPlan:
         """
         file, overlay = settings.file, settings.overlay
         architecture = registry.architecture(file.model_type)
-        model = config_of(file, architecture)
+        model = config_of(file, architecture, len(folder.manifest.tensors))
         window = ContextWindow.choose(file, model)
         quantization = folder_plan(file)
         require_plan(quantization, device.device, device.adapter)

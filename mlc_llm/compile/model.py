@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mlc_llm.compile.build import compile_library
 from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.registry.choice import choose_device
@@ -49,6 +50,7 @@ def compile_model(
     suffix = SUFFIXES.get(sys.platform, ".so")
     default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"
     path = Path(output) if output is not None else default
+    config_of(folder.config, architecture, len(folder.manifest.tensors))
     spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
     compile_library(spec, architecture, chosen.device, chosen.device.target(chosen.index), path)
     return path

@@ -77,6 +77,7 @@ def make_plan(
     """
     for scheme in plan.all_schemes():
         require_quantizable(scheme)
+    _require_tensors(checkpoint, architecture, config)
     weights = architecture.weights(config)
     module = architecture.module(config)
     _check_names(checkpoint, architecture, config, weights)
@@ -119,6 +120,20 @@ def expected_shapes(
         name: tuple(map(number, parameter.shape))
         for name, parameter in named_parameters(module).items()
     }
+
+
+def _require_tensors(
+    checkpoint: Mapping[str, CheckpointTensor], architecture: Architecture, config: ModelConfig
+) -> None:
+    """Compare the config with the tensors before anything is made for each layer."""
+    needless = architecture.copies(config)
+    there = [name for name in checkpoint if name not in needless and not architecture.ignores(name)]
+    try:
+        config.require_tensors(len(there))
+    except ValueError as error:
+        raise ConversionError(
+            f"config.json does not fit the checkpoint: {error}. Is config.json its own?"
+        ) from None
 
 
 def _check_names(

@@ -93,6 +93,8 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
         reason = explain(error, "", architecture.config_type.model_fields)
     except ValueError as error:
         reason = str(error)
+    except Exception as error:  # a plugin that does not expect such a value
+        reason = f"{type(error).__name__}: {error}"
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
         f"{architecture.name!r}: {reason}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
@@ -21,6 +21,7 @@ from mlc_llm.model.module import Module
 from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import Architecture, AttentionSpec, Weight
+from mlc_llm.plugin.architecture import Size
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 class LlamaConfig(RotaryConfig):
     """Llama's hyper-parameters, with the defaults of transformers' ``LlamaConfig``."""
 
-    intermediate_size: PositiveInt
+    intermediate_size: Size
     hidden_act: ActivationName = "silu"
-    rms_norm_eps: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    rms_norm_eps: float = Field(1e-6, ge=0, le=1, allow_inf_nan=False)
     attention_bias: bool = False
     mlp_bias: bool = False
     tie_word_embeddings: bool = False

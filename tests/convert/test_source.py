@@ -7,6 +7,7 @@ import pytest
 from mlc_llm.convert import convert_weight
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.errors import ConversionError, ModelNotFoundError, PluginError, QuantizationError
+from mlc_llm.model.llama import LlamaConfig
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n"
 
@@ -48,7 +49,7 @@ def test_a_folder_in_mlc_format(refuse, checkpoint):
         ('{"model_type": 3}', "does not say the model_type"),
         (
             '{"model_type": "llama"}',
-            "not a configuration of .*'llama'.*hidden_size: Field required",
+            "not a configuration of .*'llama'.*hidden_size is needed and not there",
         ),
         (LFS_POINTER, "git lfs pull"),
     ],
@@ -61,6 +62,11 @@ def test_malformed_config(refuse, checkpoint, text, message):
 def test_a_value_that_the_architecture_refuses(refuse, checkpoint):
     checkpoint.config["hidden_act"] = "quick_gelu"
     refuse(checkpoint.save(), r"config\.json is not .*activation 'quick_gelu' is not supported")
+
+
+def test_a_value_that_a_plugin_does_not_expect(refuse, checkpoint, monkeypatch):
+    monkeypatch.setattr(LlamaConfig, "fill", lambda data: data["hidden_size"] // 0)
+    refuse(checkpoint.folder, r"config\.json is not .*'llama': ZeroDivisionError")
 
 
 def test_unknown_architecture(refuse, checkpoint):
