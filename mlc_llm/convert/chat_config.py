@@ -21,6 +21,7 @@ from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
+from mlc_llm.weights.paths import is_file, is_folder
 
 GENERATION_FILE = "generation_config.json"
 
@@ -122,7 +123,7 @@ def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[
 def _generation(model: SourceModel) -> dict[str, Any]:
     """Sampling settings and special tokens, from ``generation_config.json`` or ``config.json``."""
     path = model.folder / GENERATION_FILE
-    data = read_json_object(path, ConversionError) if path.is_file() else {}
+    data = read_json_object(path, ConversionError) if is_file(path, ConversionError) else {}
     found: dict[str, Any] = {}
     for name, default in _SAMPLING.items():
         value = data.get(name)
@@ -170,15 +171,28 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
 
 def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     """Copy the tokenizer's files; write the configuration last, which makes them count."""
-    config = output / CHAT_CONFIG_FILE
+    config, text = output / CHAT_CONFIG_FILE, _text(source, data)
+    is_folder(output, ConversionError)  # or it cannot be one
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name in data["tokenizer_files"]:
             if not (output / name).exists() or not (output / name).samefile(source / name):
                 write_atomically(output / name, (source / name).read_bytes())
-        write_atomically(config, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomically(config, text)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "the disk is full" if full else error.strerror or str(error)
         raise ConversionError(f"Writing to {output} failed: {reason}.") from error
     return config
+
+
+def _text(source: Path, data: dict[str, Any]) -> bytes:
+    """The file's content; what JSON or UTF-8 does not have is refused."""
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+    except UnicodeError:
+        problem = "a text in it holds half of a character"
+    except ValueError:
+        problem = "a number in it is NaN or infinity"
+    raise ConversionError(f"The configuration in {source} cannot be used: {problem}.")

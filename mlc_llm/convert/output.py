@@ -21,6 +21,7 @@ from pathlib import Path
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import write_atomically
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
+from mlc_llm.weights.paths import is_folder
 
 STAGING_FOLDER = ".convert_weight"
 LOCK_FILE = ".convert_weight.lock"
@@ -129,6 +130,7 @@ def open_output(folder: Path) -> Iterator[WeightOutput]:
 
 def _make_folders(folder: Path) -> list[Path]:
     """Make a folder and its parents; return the ones that were made, the innermost first."""
+    is_folder(folder, ConversionError)  # or it cannot be one
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing

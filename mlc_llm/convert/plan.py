@@ -18,9 +18,7 @@ from mlc_llm.model.stored import StoredWeight, stored_weights
 from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, Weight
 from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
 from mlc_llm.quantization.packing import require_quantizable
-
-_SHOWN = 5
-"""How many names an error message lists."""
+from mlc_llm.weights.paths import listed, shown
 
 
 @dataclass(frozen=True)
@@ -147,14 +145,14 @@ def _check_names(
     missing = [name for name in needed if name not in there]
     if missing:
         raise ConversionError(
-            f"The checkpoint lacks {_listed(missing)}, which the architecture "
+            f"The checkpoint lacks {listed(missing)}, which the architecture "
             f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?"
         )
     unknown = sorted(there.difference(needed, architecture.copies(config)))
     left_over = [name for name in unknown if not architecture.ignores(name)]
     if left_over:
         raise ConversionError(
-            f"The checkpoint has {_listed(left_over)}, which the architecture "
+            f"The checkpoint has {listed(left_over)}, which the architecture "
             f"{architecture.name!r} does not know. Converting would lose them: the model is "
             "probably of another architecture."
         )
@@ -165,11 +163,11 @@ def _check_map(architecture: Architecture, weights: Sequence[Weight], module: Mo
     differing = sorted(set(counts) ^ set(named_parameters(module)))
     if differing:
         raise _contradiction(
-            architecture, f"its weight map and its module differ in {_listed(differing)}"
+            architecture, f"its weight map and its module differ in {listed(differing)}"
         )
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise _contradiction(architecture, f"its weight map has {_listed(twice)} twice")
+        raise _contradiction(architecture, f"its weight map has {listed(twice)} twice")
 
 
 def _check_exceptions(plan: Plan, module: Module) -> None:
@@ -181,7 +179,7 @@ def _check_exceptions(plan: Plan, module: Module) -> None:
     unknown = [name for name in plan.exceptions if name not in parts]
     if unknown:
         raise ConversionError(
-            f"The quantization {plan.name} says how {_listed(unknown)} are stored, which are not "
+            f"The quantization {plan.name} says how {listed(unknown)} are stored, which are not "
             "weights of this model's linear layers or embeddings."
         )
     for name in plan.exceptions:
@@ -201,7 +199,7 @@ def _check_joined(
         [shape] = shapes
     elif not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
         raise ConversionError(
-            f"{name} is made of {_listed([s.name for s in sources])}, whose "
+            f"{name} is made of {listed([s.name for s in sources])}, whose "
             f"shapes {', '.join(map(str, shapes))} do not fit together."
         )
     else:
@@ -243,15 +241,10 @@ def _matrix(
 
 def described(sources: Iterable[CheckpointTensor]) -> str:
     """The checkpoint's tensors with their shapes, for an error's message."""
-    return ", ".join(f"{source.name} {source.shape}" for source in sources)
+    return ", ".join(f"{shown(source.name)} {source.shape}" for source in sources)
 
 
 def _contradiction(architecture: Architecture, what: str) -> ConversionError:
     return ConversionError(
         f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}."
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

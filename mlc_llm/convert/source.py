@@ -9,12 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc_llm.config import CHAT_CONFIG_FILE, explain
+from mlc_llm.convert.links import refuse_links_out
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, ModelConfig
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.locate import resolve_model
+from mlc_llm.weights.paths import is_file, listed, shown
 
 CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"
@@ -55,6 +57,7 @@ class SourceModel:
             PluginError: no architecture has the name that ``model_type`` gives.
         """
         folder = resolve_model(source, progress=progress)
+        refuse_links_out(folder)
         data = _read_config(folder)
         architecture = (registry or default_registry()).architecture(data["model_type"])
         return cls(folder, data, architecture, parse_config(architecture, data, folder))
@@ -67,9 +70,9 @@ class SourceModel:
                 tensors have one name in the weight map.
         """
         single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
-        if single.is_file():
+        if is_file(single, ConversionError):
             return self._renamed(read_header(single))
-        if index.is_file():
+        if is_file(index, ConversionError):
             return self._renamed(_read_index(index))
         raise ConversionError(_no_safetensors(self.folder))
 
@@ -79,7 +82,8 @@ class SourceModel:
             known = self.architecture.rename(name)
             if known in renamed:
                 raise ConversionError(
-                    f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}."
+                    f"{self.folder} has {shown(known)} twice: as {shown(renamed[known].name)} and "
+                    f"as {shown(name)}."
                 )
             renamed[known] = tensor
         return renamed
@@ -103,7 +107,7 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
-    if not path.is_file():
+    if not is_file(path, ConversionError):
         what = (
             f"it is a model folder in MLC's format already ({CHAT_CONFIG_FILE})"
             if (folder / CHAT_CONFIG_FILE).is_file()
@@ -130,17 +134,17 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
     ):
         raise ConversionError(f"{index} has no weight_map from tensors to files beside it.")
     files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (index.parent / file).is_file()]
+    missing = [file for file in files if not is_file(index.parent / file, ConversionError)]
     if missing:
         raise ConversionError(
-            f"{index.parent} lacks {', '.join(missing)}, which {INDEX_FILE} names. Fetch the "
+            f"{index.parent} lacks {listed(missing)}, which {INDEX_FILE} names. Fetch the "
             "checkpoint again."
         )
     headers = {file: read_header(index.parent / file) for file in files}
     tensors = {}
     for name, file in weight_map.items():
         if name not in headers[file]:
-            raise ConversionError(f"{index} says that {name} is in {file}, and it is not.")
+            raise ConversionError(f"{index} says that {shown(name)} is in {file}, and it is not.")
         tensors[name] = headers[file][name]
     return tensors
 

@@ -12,6 +12,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
+from mlc_llm.weights.paths import is_file, is_folder, shown
 from mlc_llm.weights.shards import Shards
 
 
@@ -40,13 +41,14 @@ class ModelFolder:
             ModelFolderError: it is incomplete, malformed or inconsistent.
         """
         path = Path(path).expanduser()
-        if not path.is_dir():
-            kind = "is a file, not a folder" if path.exists() else "does not exist"
-            raise ModelNotFoundError(f"No model folder: {path} {kind}.")
+        if not is_folder(path, ModelNotFoundError):
+            is_there = is_file(path, ModelNotFoundError)
+            kind = "is a file, not a folder" if is_there else "does not exist"
+            raise ModelNotFoundError(f"No model folder: {shown(path)} {kind}.")
         folder = cls(path, _read_config(path), read_manifest(path))
         folder._shards.check()
         for name in folder.config.tokenizer_files:
-            if (path / name).is_file():
+            if is_file(path / name, ModelFolderError):
                 refuse_lfs_pointer(path / name, ModelFolderError)
         return folder
 
@@ -115,7 +117,7 @@ def manifest_path(path: Path) -> Path:
         ModelFolderError: there is none.
     """
     for name in (MANIFEST_FILE, OLDER_MANIFEST_FILE):
-        if (path / name).is_file():
+        if is_file(path / name, ModelFolderError):
             return path / name
     raise ModelFolderError(
         f"{path} has no weights: neither {MANIFEST_FILE} nor {OLDER_MANIFEST_FILE}. "
@@ -125,10 +127,9 @@ def manifest_path(path: Path) -> Path:
 
 def _read_config(path: Path) -> ModelFile:
     file = path / CHAT_CONFIG_FILE
-    if file.is_file():
-        refuse_lfs_pointer(file, ModelFolderError)
+    if is_file(file, ModelFolderError):
         return ModelFile.load(file)
-    if (path / "config.json").is_file():
+    if is_file(path / "config.json", ModelFolderError):
         raise ModelFolderError(
             f"{path} has no {CHAT_CONFIG_FILE}, but a config.json: it looks like a Hugging Face "
             "model. Convert it: mlc_llm convert_weight and mlc_llm gen_config."
