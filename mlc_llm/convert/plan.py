@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlc_llm.convert.foreign import refuse_quantized_tensors
 from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.layers import Embedding, Linear
@@ -87,6 +88,8 @@ def make_plan(
     planned: list[PlannedWeight] = []
     for weight in weights:
         sources = tuple(checkpoint[name] for name in weight.sources)
+        for source in sources:
+            source.require_float()
         shape = shapes[weight.name]
         if weight.make is None:
             _check_joined(weight.name, sources, shape)
@@ -142,14 +145,15 @@ def _check_names(
 ) -> None:
     there = set(checkpoint)
     needed = dict.fromkeys(name for weight in weights for name in weight.sources)
+    unknown = sorted(there.difference(needed, architecture.copies(config)))
+    left_over = [name for name in unknown if not architecture.ignores(name)]
+    refuse_quantized_tensors(left_over)
     missing = [name for name in needed if name not in there]
     if missing:
         raise ConversionError(
             f"The checkpoint lacks {listed(missing)}, which the architecture "
             f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?"
         )
-    unknown = sorted(there.difference(needed, architecture.copies(config)))
-    left_over = [name for name in unknown if not architecture.ignores(name)]
     if left_over:
         raise ConversionError(
             f"The checkpoint has {listed(left_over)}, which the architecture "

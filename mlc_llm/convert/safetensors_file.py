@@ -54,6 +54,14 @@ class CheckpointTensor:
     begin: int
     end: int
 
+    def require_float(self) -> None:
+        """Raise ConversionError unless the dtype is a floating dtype of 16 bits or more."""
+        if self.dtype not in _FLOATS:
+            raise ConversionError(
+                f"{self.name} in {self.file} has the dtype {self.dtype}; only "
+                f"{', '.join(sorted(_FLOATS))} can be converted."
+            )
+
     def read(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
         """Return some of the tensor's rows (slices along its first axis), or all, as float32.
 
@@ -61,11 +69,7 @@ class CheckpointTensor:
             ConversionError: the dtype is not a floating dtype of 16 bits or more, or the file has
                 changed since it was opened.
         """
-        if self.dtype not in _FLOATS:
-            raise ConversionError(
-                f"{self.name} in {self.file} has the dtype {self.dtype}; only "
-                f"{', '.join(sorted(_FLOATS))} can be converted."
-            )
+        self.require_float()
         dtype = np.dtype(_FLOATS[self.dtype])
         try:
             stored = self._stored(dtype, rows)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc_llm.config import CHAT_CONFIG_FILE, explain
+from mlc_llm.convert.foreign import refuse_quantized, what_it_has_instead
 from mlc_llm.convert.links import refuse_links_out
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
@@ -74,7 +75,10 @@ class SourceModel:
             return self._renamed(read_header(single))
         if is_file(index, ConversionError):
             return self._renamed(_read_index(index))
-        raise ConversionError(_no_safetensors(self.folder))
+        raise ConversionError(
+            f"{self.folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
+            f"{what_it_has_instead(self.folder)}"
+        )
 
     def _renamed(self, tensors: dict[str, CheckpointTensor]) -> dict[str, CheckpointTensor]:
         renamed: dict[str, CheckpointTensor] = {}
@@ -113,17 +117,13 @@ def _read_config(folder: Path) -> dict[str, Any]:
             if (folder / CHAT_CONFIG_FILE).is_file()
             else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
         )
-        raise ConversionError(f"{folder} has no {CONFIG_FILE}: {what}.")
+        raise ConversionError(
+            f"{folder} has no {CONFIG_FILE}: {what}.{what_it_has_instead(folder)}"
+        )
     data = read_json_object(path, ConversionError)
     if not isinstance(data.get("model_type"), str):
         raise ConversionError(f"{path} does not say the model_type, such as 'llama'.")
-    quantized = data.get("quantization_config")
-    if quantized:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
-        raise ConversionError(
-            f"The model in {folder} is quantised already{f' ({method})' if method else ''}. "
-            "Convert the original model, whose weights are floating-point numbers."
-        )
+    refuse_quantized(data, folder)
     return data
 
 
@@ -147,15 +147,3 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
             raise ConversionError(f"{index} says that {shown(name)} is in {file}, and it is not.")
         tensors[name] = headers[file][name]
     return tensors
-
-
-def _no_safetensors(folder: Path) -> str:
-    message = f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
-    others = [name for p in ("*.bin", "*.pt", "*.pth", "*.gguf") for name in folder.glob(p)]
-    if not others:
-        return message
-    return (
-        f"{message} It has {others[0].name}, which is not read: only safetensors are. Load the "
-        "model with transformers and save it again: "
-        "AutoModelForCausalLM.from_pretrained(SOURCE).save_pretrained(FOLDER)."
-    )

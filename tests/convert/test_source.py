@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from mlc_llm.convert import convert_weight
@@ -31,7 +32,7 @@ def test_no_folder(refuse, tmp_path):
 
 def test_no_config(refuse, checkpoint):
     (checkpoint.folder / "config.json").unlink()
-    refuse(checkpoint.folder, r"has no config\.json")
+    refuse(checkpoint.folder, r"has no config\.json: .* has a config\.json\.$")
 
 
 def test_a_folder_in_mlc_format(refuse, checkpoint):
@@ -79,9 +80,56 @@ def test_unknown_quantization(refuse, checkpoint):
     refuse(checkpoint.folder, message, QuantizationError, quantization="q4f16_2")
 
 
-def test_quantised_already(refuse, checkpoint):
-    checkpoint.config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
-    refuse(checkpoint.save(), r"quantised already \(gptq\).*original model")
+@pytest.mark.parametrize(
+    ("field", "value", "method"),
+    [
+        ("quantization_config", {"quant_method": "gptq", "bits": 4}, "gptq"),
+        ("quantization_config", {"bits": 4}, None),
+        ("quantization_config", [4], None),
+        ("quantization_config", {"quant_method": ["gptq"]}, None),
+        ("quantization", {"group_size": 64, "bits": 4}, "MLX"),
+        ("compression_config", {"format": "pack-quantized"}, "compressed-tensors"),
+    ],
+)
+def test_quantised_already(refuse, checkpoint, field, value, method):
+    checkpoint.config[field] = value
+    named = rf" \({method}\)" if method else ""
+    refuse(checkpoint.save(), rf"quantised already{named}\. Convert the original model")
+
+
+@pytest.mark.parametrize("file", ["quantize_config.json", "quant_config.json"])
+def test_quantised_by_a_file(refuse, checkpoint, file):
+    (checkpoint.folder / file).write_text("{}")
+    refuse(checkpoint.folder, rf"quantised already \((GPTQ|AWQ), as {file} says\)")
+
+
+@pytest.mark.parametrize(
+    ("parts", "method"),
+    [
+        (("weight", "scales", "biases"), "MLX"),
+        (("qweight", "qzeros", "scales", "g_idx"), "GPTQ"),
+        (("qweight", "qzeros", "scales"), "GPTQ or AWQ"),
+        (("weight", "weight_scale_inv"), "FP8"),
+        (("weight_packed", "weight_scale", "weight_shape"), "compressed-tensors"),
+        (("weight", "weight.absmax", "weight.quant_map"), "bitsandbytes"),
+        (("weight", "SCB"), "bitsandbytes"),
+    ],
+)
+def test_quantised_by_its_tensors(refuse, checkpoint, parts, method):
+    for name in [name for name in checkpoint.tensors if name.endswith("_proj.weight")]:
+        value = checkpoint.tensors.pop(name).astype(np.uint8)
+        for part in parts:
+            checkpoint.tensors[name.removesuffix("weight") + part] = value
+    refuse(checkpoint.save(), f"quantised already .*{method.split()[0]}.*: it has .*original model")
+
+
+def test_a_dtype_that_is_not_converted_is_found_before_anything_is_written(
+    refuse, checkpoint, monkeypatch
+):
+    monkeypatch.setattr("mlc_llm.convert.weight.open_output", None)
+    head = checkpoint.tensors["lm_head.weight"]
+    checkpoint.tensors["lm_head.weight"] = head.astype(np.int8)
+    refuse(checkpoint.save(), r"lm_head\.weight in .* has the dtype I8; only")
 
 
 def test_no_weights(refuse, checkpoint):
@@ -89,10 +137,26 @@ def test_no_weights(refuse, checkpoint):
     refuse(checkpoint.folder, r"neither model\.safetensors nor model\.safetensors\.index\.json\.$")
 
 
-def test_pytorch_weights(refuse, checkpoint):
-    weights = checkpoint.folder / "model.safetensors"
-    weights.rename(checkpoint.folder / "pytorch_model.bin")
-    refuse(checkpoint.folder, r"pytorch_model\.bin, which is not read.*save_pretrained")
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("pytorch_model.bin", "is not read.*save_pretrained"),
+        ("model.gguf", r"llama\.cpp's format"),
+        ("adapter_model.safetensors", r"an adapter \(LoRA\), not a model: merge it"),
+        ("consolidated.safetensors", "Mistral's own layout"),
+        ("consolidated.00.pth", "Meta's own layout"),
+        ("model.onnx", "is ONNX"),
+        ("weights.npz", "MLX's format"),
+        ("flax_model.msgpack", "is not read.*save_pretrained"),
+        ("model-00001-of-00002.safetensors", r"index\.json must list it"),
+    ],
+)
+@pytest.mark.parametrize("config", [True, False])
+def test_weights_of_another_format(refuse, checkpoint, file, message, config):
+    (checkpoint.folder / "model.safetensors").rename(checkpoint.folder / file)
+    if not config:
+        (checkpoint.folder / "config.json").unlink()
+    refuse(checkpoint.folder, rf"(neither model|no config).*It has {file}, which .*{message}")
 
 
 def test_pointer_and_truncation(refuse, checkpoint):
