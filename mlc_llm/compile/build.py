@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from mlc_llm.plugin import (
     Plan,
 )
 from mlc_llm.quantization.requirement import missing_schemes
+from mlc_llm.weights.scratch import scratch_folder
 
 
 def compile_library(
@@ -82,13 +82,13 @@ def write_library(
         CompileError: a kernel cannot be compiled, or linking failed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
-        linked, objects = Path(folder) / output.name, Path(folder) / "objects"
+    with scratch_folder(output.parent) as folder:
+        linked, objects = folder / output.name, folder / "objects"
         objects.mkdir()
         try:
             executable, files = generate_code(module, with_host(target), objects)
             executable.export_library(
-                str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
+                str(linked), addons=list(map(str, files)), workspace_dir=str(folder), cc=compiler
             )
         except (RuntimeError, OSError) as error:
             raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error

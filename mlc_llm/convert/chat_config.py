@@ -22,6 +22,7 @@ from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
 from mlc_llm.weights.paths import is_file, is_folder
+from mlc_llm.weights.scratch import scratch_folder
 
 GENERATION_FILE = "generation_config.json"
 
@@ -175,15 +176,25 @@ def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     is_folder(output, ConversionError)  # or it cannot be one
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in data["tokenizer_files"]:
-            if not (output / name).exists() or not (output / name).samefile(source / name):
-                write_atomically(output / name, (source / name).read_bytes())
-        write_atomically(config, text)
+        with scratch_folder(output) as made:
+            copied = [
+                name for name in data["tokenizer_files"] if not _is_same(name, source, output)
+            ]
+            for name in copied:
+                write_atomically(made / name, (source / name).read_bytes())
+            write_atomically(made / CHAT_CONFIG_FILE, text)
+            for name in (*copied, CHAT_CONFIG_FILE):
+                (made / name).replace(output / name)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "the disk is full" if full else error.strerror or str(error)
         raise ConversionError(f"Writing to {output} failed: {reason}.") from error
     return config
+
+
+def _is_same(name: str, source: Path, output: Path) -> bool:
+    """Whether a file of both folders is one, as where they are the same folder."""
+    return (output / name).exists() and (output / name).samefile(source / name)
 
 
 def _text(source: Path, data: dict[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.files import write_atomically
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
 from mlc_llm.weights.paths import is_folder
+from mlc_llm.weights.scratch import sweep
 
 STAGING_FOLDER = ".convert_weight"
 LOCK_FILE = ".convert_weight.lock"
@@ -119,13 +120,20 @@ def open_output(folder: Path) -> Iterator[WeightOutput]:
             stack.callback(_remove_empty, made)
             stack.enter_context(_locked(folder))
             output = WeightOutput(folder)
-            # What a conversion that was killed has left.
-            shutil.rmtree(output.staging, ignore_errors=True)
+            _sweep(output)
             output.staging.mkdir()
             stack.callback(shutil.rmtree, output.staging, ignore_errors=True)
             yield output
     except OSError as error:
         raise ConversionError(_explain(folder, error)) from error
+
+
+def _sweep(output: WeightOutput) -> None:
+    """Remove what a conversion that was killed has left; to be called under the lock."""
+    shutil.rmtree(output.staging, ignore_errors=True)
+    for path in output.folder.glob(f".{MANIFEST_FILE}.*.tmp"):
+        path.unlink(missing_ok=True)
+    sweep(output.folder)
 
 
 def _make_folders(folder: Path) -> list[Path]:
