@@ -90,6 +90,23 @@ def test_the_cache_of_the_hub(tmp_path, snapshot):
     convert(place, tmp_path / "output")
 
 
+def test_blobs_that_repositories_share(tmp_path, snapshot):
+    """As huggingface_hub 2 lays its cache out."""
+    digest = "ab" + "0" * 62
+    shared = tmp_path / "hub" / "blobs" / "ab" / digest
+    shared.parent.mkdir(parents=True)
+    blob = (snapshot / "model.safetensors").resolve()
+    blob.rename(shared)
+    blob.symlink_to(f"../../blobs/ab/{digest}")
+    convert(snapshot, tmp_path / "output")
+    other = shared.with_name("config.json")
+    shared.rename(other)
+    blob.unlink()
+    blob.symlink_to("../../blobs/ab/config.json")
+    with pytest.raises(ConversionError, match="is a link out"):
+        refuse_links_out(snapshot)
+
+
 def test_what_leaves_the_cache(tmp_path, snapshot):
     private = tmp_path / "private"
     private.write_text("{}")
