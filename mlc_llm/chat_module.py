@@ -153,8 +153,12 @@ class ChatModule:
         with self._lock.take() as ticket:
             deltas = self._deltas(prompt, generation, stateless)
             for chunk in chunks(deltas, generation.logprobs is not None):
-                yield chunk
-                ticket.resumed()
+                if chunk.finish_reason is None:
+                    ticket.suspended()
+                    yield chunk
+                    ticket.resumed()
+        # Whoever takes the last one and no further step must not hold up the next call.
+        yield chunk
 
     def astream(
         self,
@@ -178,12 +182,15 @@ class ChatModule:
             )
             async with aclosing(step_in_threads(parts)) as steps:
                 async for chunk in steps:
-                    try:
-                        yield chunk
-                    except GeneratorExit:
-                        ticket.abandon()
-                        raise
-                    ticket.resumed()
+                    if chunk.finish_reason is None:
+                        ticket.suspended()
+                        try:
+                            yield chunk
+                        except GeneratorExit:
+                            ticket.abandon()
+                            raise
+                        ticket.resumed()
+        yield chunk
 
     def _deltas(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool

@@ -48,7 +48,7 @@ def test_a_folder_in_mlc_format(refuse, checkpoint):
         ('{"model_type": 3}', "does not say the model_type"),
         (
             '{"model_type": "llama"}',
-            "not a configuration of .*'llama'.*hidden_size: Field required",
+            "not a configuration of .*'llama'.*hidden_size is needed",
         ),
         (LFS_POINTER, "git lfs pull"),
     ],
