@@ -23,7 +23,7 @@ _LOOP_ROUNDS = 4
 its loop later; a task waits that long before it is told that its own stream is in its way."""
 
 
-_STALLED_SECONDS = 30.0
+_STALLED_SECONDS = 10.0
 """A thread that waits for a stream which it itself took the last step of waits no longer than this
 without a step of it."""
 

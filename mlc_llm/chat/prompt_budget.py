@@ -38,7 +38,11 @@ class PromptBudget:
 
 
 def fit(
-    conversation: Conversation, messages: Sequence[Message], budget: PromptBudget
+    conversation: Conversation,
+    messages: Sequence[Message],
+    budget: PromptBudget,
+    *,
+    continues: bool = False,
 ) -> tuple[tuple[Message, ...], PromptTokens]:
     """Drop the oldest turns of a conversation that is too long; system messages are never dropped.
 
@@ -49,6 +53,7 @@ def fit(
         conversation: lays messages out as a prompt; its own history is not touched.
         messages: the whole conversation, the message to answer last.
         budget: what the prompt may take.
+        continues: whether the last message is an answer that goes on.
 
     Returns:
         The messages that are left, and the tokens of their prompt.
@@ -56,7 +61,7 @@ def fit(
     Raises:
         PromptTooLongError: even the last turn alone is longer than the window.
     """
-    cuts = _Cuts(conversation, tuple(messages))
+    cuts = _Cuts(conversation, tuple(messages), continues)
     first = cuts.first_of(budget.free) if _plainly_too_long(messages, budget) else 0
     if first == 0 and cuts.length(0) <= budget.free:
         return cuts.messages(0), cuts.prompt(0)
@@ -88,8 +93,11 @@ def _plainly_too_long(messages: Sequence[Message], budget: PromptBudget) -> bool
 class _Cuts:
     """The prompts of a conversation without its oldest turns, by how many turns are dropped."""
 
-    def __init__(self, conversation: Conversation, messages: tuple[Message, ...]) -> None:
+    def __init__(
+        self, conversation: Conversation, messages: tuple[Message, ...], continues: bool
+    ) -> None:
         self._conversation, self._messages = conversation, messages
+        self._continues = continues
         first = next((i for i, message in enumerate(messages) if message.role != SYSTEM), 0)
         turns = [i for i, message in enumerate(messages) if message.role == USER and i > first]
         self._starts = [0, *turns]
@@ -104,7 +112,8 @@ class _Cuts:
     def prompt(self, cut: int) -> PromptTokens:
         """The tokens of what is left."""
         if cut not in self._prompts:
-            self._prompts[cut] = self._conversation.prompt(self.messages(cut))
+            left = self.messages(cut)
+            self._prompts[cut] = self._conversation.prompt(left, continues=self._continues)
         return self._prompts[cut]
 
     def length(self, cut: int) -> int:

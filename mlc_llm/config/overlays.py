@@ -235,6 +235,8 @@ class GenerationConfig(Overlay):
         seed: makes sampling reproducible.
         logit_bias: added to the logits, by token id.
         logprobs: record each token's log-probability, and those of that many likeliest ones.
+        continue_final_message: the last message of the list, or of the history where the prompt is
+            empty, is an answer: go on with it in place of a new one.
     """
 
     temperature: Temperature | None = None
@@ -251,6 +253,7 @@ class GenerationConfig(Overlay):
     seed: Natural | None = None
     logit_bias: dict[TokenIdKey, LogitBias] | None = None
     logprobs: Alternatives | None = None
+    continue_final_message: bool | None = None
 
     @field_validator("stop", mode="before")
     @classmethod

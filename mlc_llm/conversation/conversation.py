@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
-from mlc_llm.conversation.message import SYSTEM, Message
+from mlc_llm.conversation.message import ASSISTANT, SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.conversation.spelling import spelling
 from mlc_llm.errors import ConfigError, TemplateError, unknown
@@ -110,9 +110,19 @@ class Conversation:
         """
         return list(self.prompt(messages).ids)
 
-    def prompt(self, messages: Iterable[Any] | None = None) -> PromptTokens:
-        """Like :meth:`prompt_ids`, with where generated tokens stand."""
-        return self._encoder.encode(self._filled(messages), self._prefix)
+    def prompt(
+        self, messages: Iterable[Any] | None = None, *, continues: bool = False
+    ) -> PromptTokens:
+        """Like :meth:`prompt_ids`, with where generated tokens stand.
+
+        Args:
+            messages: as for :meth:`prompt_ids`.
+            continues: whether the last message is an answer that goes on.
+
+        Raises:
+            ConfigError: the last message cannot go on; and see :meth:`prompt_ids`.
+        """
+        return self._encoder.encode(self._filled(messages, continues), self._prefix)
 
     def prompt_text(self, messages: Iterable[Any] | None = None) -> str:
         """The prompt as text, to show; generated tokens are decoded, ``prompt_ids`` keeps them."""
@@ -121,17 +131,33 @@ class Conversation:
             for segment in self._filled(messages)
         )
 
-    def _filled(self, messages: Iterable[Any] | None) -> list[Segment]:
-        return fill_functions(self._segments(messages), self.template.function_string)
+    def _filled(self, messages: Iterable[Any] | None, continues: bool = False) -> list[Segment]:
+        return fill_functions(self._segments(messages, continues), self.template.function_string)
 
-    def _segments(self, messages: Iterable[Any] | None) -> list[Segment]:
+    def _segments(self, messages: Iterable[Any] | None, continues: bool) -> list[Segment]:
         history = self._messages if messages is None else self._read(messages)
+        if continues:
+            self._require_answer(history)
         if not history and not self.template.messages:
             raise ConfigError("There is no message to answer: give at least one.")
         if not self.template.has_memory:
             return layout_last(self.template, history)
         turns = [message for message in history if message.role != SYSTEM]
-        return list(layout(self.template, self._system_of(history), turns))
+        return list(layout(self.template, self._system_of(history), turns, continues))
+
+    def _require_answer(self, history: Sequence[Message]) -> None:
+        """Refuse to go on with what is not an answer."""
+        if not self.template.has_memory:
+            raise ConfigError(
+                f"The template {self.template.name!r} has no memory, so there is no answer to go "
+                "on with: give the text as the prompt, and it is continued."
+            )
+        if not history or history[-1].role != ASSISTANT:
+            last = f"is of the role {history[-1].role!r}" if history else "does not exist"
+            raise ConfigError(
+                f"The last message {last}; continue_final_message goes on with an answer of the "
+                f"role {ASSISTANT!r}."
+            )
 
     def _system_of(self, history: Iterable[Message]) -> str:
         """The history's system messages, or else the template's."""

@@ -132,9 +132,9 @@ class Counting(Conversation):
 
     characters = 0
 
-    def prompt(self, messages: Any = None) -> PromptTokens:
+    def prompt(self, messages: Any = None, *, continues: bool = False) -> PromptTokens:
         self.characters += sum(len(message.content) for message in messages)
-        return super().prompt(messages)
+        return super().prompt(messages, continues=continues)
 
 
 @pytest.mark.parametrize("count", [30, 3000])
