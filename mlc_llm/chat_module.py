@@ -68,7 +68,7 @@ class ChatModule:
         self._registry = default_registry()
         plan = plan_chat(model, device, chat_config, model_lib, self._registry)
         self._chat: LoadedChat = load_chat(plan, self._registry)
-        self._finalizer = weakref.finalize(self, self._chat.engine.close)
+        self._finalizer = weakref.finalize(self, self._chat.engine.abandon)
         self._lock = FairLock()
         self.model_path = str(plan.folder.path)
         self.model_lib = str(self._chat.library)

@@ -348,3 +348,54 @@ def test_idle_uses_no_cpu(engine: Engine) -> None:
     before = time.process_time()
     threading.Event().wait(0.2)
     assert time.process_time() - before < 0.05
+
+
+def test_a_consumer_that_does_not_read_holds_the_producer_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_MOST_BATCHES", 5)
+    monkeypatch.setattr(_Pace, "allows", lambda pace: True)
+    read: list[int] = []
+    leads: list[int] = []
+    ahead = threading.Event()
+
+    def events(stop: Stop) -> Iterator[int]:
+        for number in range(100):
+            leads.append(number + 1 - len(read))
+            if leads[-1] == 6:
+                ahead.set()
+            yield number
+
+    stream = engine.stream(events)
+    read.append(next(stream))
+    assert ahead.wait(30)
+    for number in stream:
+        read.append(number)
+    assert read == list(range(100))
+    # One is being read, five wait, and the next one waits for room.
+    assert max(leads) <= 7
+
+
+def test_a_producer_that_waits_for_its_consumer_is_stopped(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_MOST_BATCHES", 1)
+    monkeypatch.setattr(_Pace, "allows", lambda pace: True)
+    stream = engine.stream(lambda stop: iter(range(1000)))
+    assert next(stream) == 0
+    stream.close()
+    assert engine.call(lambda stop: 42) == 42
+
+
+def test_abandoning_waits_for_nothing() -> None:
+    """A finalizer may run in any thread, also in one that holds the engine's lock."""
+    engine = Engine()
+    gate = occupy(engine)
+    with engine._lock:
+        engine.abandon()
+    assert not engine.alive
+    with pytest.raises(GenerationError, match="closed"):
+        engine.call(lambda stop: 42)
+    gate.set()
+    engine._thread.join(30)
+    assert not engine._thread.is_alive()
