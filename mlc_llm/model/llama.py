@@ -62,8 +62,8 @@ class LlamaMLP(Module):
         self.act = GatedActivation(config.hidden_act)
         self.down_proj = Linear(ffn, hidden, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act(self.gate_up_proj(x)))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.down_proj(self.act(self.gate_up_proj(x)), add=residual)
 
 
 class LlamaAttention(Module):
@@ -74,8 +74,10 @@ class LlamaAttention(Module):
         self.qkv_proj = Linear(hidden, attention.qkv_parts, bias=bias)
         self.o_proj = Linear(attention.out_width, hidden, bias=bias)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)))
+    def forward(
+        self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor | None = None
+    ) -> Tensor:
+        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)), add=residual)
 
 
 class LlamaDecoderLayer(Module):
@@ -88,8 +90,8 @@ class LlamaDecoderLayer(Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), kv_cache, layer)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        x = self.self_attn(self.input_layernorm(x), kv_cache, layer, residual=x)
+        return self.mlp(self.post_attention_layernorm(x), residual=x)
 
 
 class LlamaModel(Module):

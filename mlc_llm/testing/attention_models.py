@@ -51,8 +51,11 @@ class _Attention(LlamaAttention):
         shape = (attention.query_heads,)
         self.sinks = Parameter(shape, "float32") if attention.sink_logits else None
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x), self.sinks))
+    def forward(
+        self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor | None = None
+    ) -> Tensor:
+        attended = kv_cache.attend(layer, self.qkv_proj(x), self.sinks)
+        return self.o_proj(attended, add=residual)
 
 
 class _DecoderLayer(LlamaDecoderLayer):

@@ -59,8 +59,8 @@ class GPT2Attention(Module):
         self.c_attn = Linear(config.hidden_size, attention.qkv_width, bias=True)
         self.c_proj = Linear(attention.out_width, config.hidden_size, bias=True)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.c_proj(kv_cache.attend(layer, self.c_attn(x)))
+    def forward(self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor) -> Tensor:
+        return self.c_proj(kv_cache.attend(layer, self.c_attn(x)), add=residual)
 
 
 class GPT2MLP(Module):
@@ -70,8 +70,8 @@ class GPT2MLP(Module):
         self.act = Activation(activation_name(config.activation_function))
         self.c_proj = Linear(inner, config.hidden_size, bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.act(self.c_fc(x)))
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.c_proj(self.act(self.c_fc(x)), add=residual)
 
 
 class GPT2Block(Module):
@@ -82,8 +82,8 @@ class GPT2Block(Module):
         self.mlp = GPT2MLP(config)
 
     def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        x = x + self.attn(self.ln_1(x), kv_cache, layer)
-        return x + self.mlp(self.ln_2(x))
+        x = self.attn(self.ln_1(x), kv_cache, layer, residual=x)
+        return self.mlp(self.ln_2(x), residual=x)
 
 
 class GPT2Model(Module):

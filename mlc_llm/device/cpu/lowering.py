@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
 from tvm.relax.frontend import nn
 
 from mlc_llm.compile.kernel_call import call_kernel, change_in_place, over_rows
@@ -44,10 +45,26 @@ class CPULinear(Module):
     def __init__(self, layer: Linear, packed: Packed | PackedPieces, dtype: str) -> None:
         self.packed = packed
         self.bias = None if layer.bias is None else Parameter(layer.bias.shape, dtype)
-        self.out_dtype = layer.out_dtype or ACTIVATION
+        self.out_features, self.out_dtype = layer.out_features, layer.out_dtype or ACTIVATION
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return over_rows(x, lambda rows: self.packed.linear(rows, self.bias, self.out_dtype))
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.Linear.forward`; the kernel adds the residual."""
+        if add is not None and self._takes(add, x):
+            return over_rows(x, self._linear, add)
+        y = over_rows(x, self._linear)
+        return y if add is None else add + y
+
+    def _linear(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
+        return self.packed.linear(x, self.bias, self.out_dtype, residual)
+
+    def _takes(self, residual: nn.Tensor, x: nn.Tensor) -> bool:
+        """Whether a residual is what kernels add; TVM's operator broadcasts or refuses others."""
+        shape = (*x.shape[:-1], self.out_features)
+        return (
+            residual.dtype == self.out_dtype
+            and len(residual.shape) == len(shape)
+            and all(map(tvm_ffi.structural_equal, residual.shape, shape))
+        )
 
 
 class CPUEmbedding(Module):

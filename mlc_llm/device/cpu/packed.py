@@ -16,7 +16,7 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.kernel_call import call_kernel
-from mlc_llm.device.cpu.deferred import LinearInput, Product
+from mlc_llm.device.cpu.deferred import LinearInput
 from mlc_llm.device.cpu.kernels.blocks import ROWS, packed_blocks
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, group_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_linear, repack_float
@@ -60,8 +60,17 @@ class Packed(Module, ABC):
         """
 
     @abstractmethod
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T + bias of (tokens, columns); what is deferred of x is computed, too."""
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """x @ weight.T + bias + residual of (tokens, columns), in one kernel.
+
+        What is deferred of x is computed, too. The residual has the result's shape and dtype.
+        """
 
     @abstractmethod
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
@@ -71,23 +80,22 @@ class Packed(Module, ABC):
         return [f"{name}.tensors.{index}" for index in range(len(self.tensors))]
 
     def _product(
-        self, name: str, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str
+        self,
+        name: str,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None,
     ) -> nn.Tensor:
-        """A linear layer's result, computed when it is known whether it is added to a residual."""
+        """Emit the kernel that multiplies."""
         source = LinearInput.of(x)
         # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
         name = name if source.rows.width(1) == 1 else f"gated_{name}"
         width = self.tensors[0].shape[0] * ROWS if self.rows is None else self.rows
-        shape = (source.tokens, width)
-        biases = [] if bias is None else [bias]
-
-        def compute(residual: nn.Tensor | None) -> nn.Tensor:
-            added = [] if residual is None else [residual]
-            kernel = self._kernel(source, bias, out_dtype, residual is not None)
-            args = [*source.arguments, *self.tensors, *biases, *added]
-            return call_kernel(kernel, name, args, shape, out_dtype)
-
-        return Product(shape, out_dtype, compute)
+        kernel = self._kernel(source, bias, out_dtype, residual is not None)
+        added = [tensor for tensor in (bias, residual) if tensor is not None]
+        args = [*source.arguments, *self.tensors, *added]
+        return call_kernel(kernel, name, args, (source.tokens, width), out_dtype)
 
     @abstractmethod
     def _kernel(
@@ -121,8 +129,14 @@ class PackedGroups(Packed):
             given, made = given[count:], made[count:]
         return steps
 
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        return self._product("group_linear", x, bias, out_dtype)
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        return self._product("group_linear", x, bias, out_dtype, residual)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -166,8 +180,14 @@ class PackedFloat(Packed):
         given = tuple(tensor.name for tensor in stored)
         return [Repack(given, tuple(self._names(name)), kernel)]
 
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        return self._product("float_linear", x, bias, out_dtype)
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        return self._product("float_linear", x, bias, out_dtype, residual)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -202,10 +222,17 @@ class PackedPieces(Module):
         self.pieces = list(pieces)
         self.columns = pieces[0].columns
 
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T + bias."""
-        joined = op.concat([piece.linear(x, None, out_dtype) for piece in self.pieces], dim=1)
-        return joined if bias is None else joined + op.astype(bias, out_dtype)
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """x @ weight.T + bias + residual; the outputs of the kernels are joined, then added to."""
+        y = op.concat([piece.linear(x, None, out_dtype) for piece in self.pieces], dim=1)
+        y = y if bias is None else y + op.astype(bias, out_dtype)
+        return y if residual is None else residual + y
 
 
 def pack(
