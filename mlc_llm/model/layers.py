@@ -220,8 +220,8 @@ _ACTIVATIONS: dict[ActivationName, Callable[[Any], Any]] = {
 }
 
 
-class KVCache(Protocol):
-    """The KV cache of a pass, as a model sees it while it is traced.
+class AttentionCache(Protocol):
+    """What a model's layers attend through: the KV cache of a pass while it is traced.
 
     Attributes:
         positions: (tokens,) int32, the position of each token in its sequence.

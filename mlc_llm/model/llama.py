@@ -10,9 +10,9 @@ from pydantic import Field, PositiveInt, model_validator
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
     ActivationName,
+    AttentionCache,
     Embedding,
     GatedActivation,
-    KVCache,
     Linear,
     RMSNorm,
     activation_name,
@@ -75,7 +75,7 @@ class LlamaAttention(Module):
         self.o_proj = Linear(attention.out_width, hidden, bias=bias)
 
     def forward(
-        self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor | None = None
+        self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor | None = None
     ) -> Tensor:
         return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)), add=residual)
 
@@ -89,7 +89,7 @@ class LlamaDecoderLayer(Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         x = self.self_attn(self.input_layernorm(x), kv_cache, layer, residual=x)
         return self.mlp(self.post_attention_layernorm(x), residual=x)
 
@@ -102,7 +102,7 @@ class LlamaModel(Module):
         self.layers = list(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, kv_cache: KVCache) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, kv_cache, index)
         return x
@@ -127,7 +127,7 @@ class LlamaForCausalLM(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(token_ids)
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         return self.model(hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -20,9 +20,9 @@ from mlc_llm.convert.source import SINGLE_FILE
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
     Activation,
+    AttentionCache,
     Embedding,
     GatedActivation,
-    KVCache,
     LayerNorm,
     Linear,
     RMSNorm,
@@ -55,7 +55,7 @@ class _Attention(Module):
         self.k_norm = RMSNorm(SIZE, EPS, unit_offset=True) if normed else None
 
     def forward(
-        self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor | None = None
+        self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor | None = None
     ) -> Tensor:
         qkv = self.qkv_proj(x)
         if self.q_norm is not None and self.k_norm is not None:
@@ -80,7 +80,7 @@ class _SideBySide(Module):
         self.norm = LayerNorm(HIDDEN, EPS)
         self.attn, self.mlp = _Attention(attention, normed=False), _MLP(gated=True)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         normed = self.norm(x)
         both = self.attn(normed, kv_cache, layer, residual=self.mlp(normed))
         return x + both * RESIDUAL_SCALE
@@ -94,7 +94,7 @@ class _InTurn(Module):
         self.before = LayerNorm(HIDDEN, EPS, bias=False)
         self.after = RMSNorm(HIDDEN, EPS)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         x = x + self.after(self.attn(self.before(x), kv_cache, layer))
         return self.mlp(x, residual=x)
 
@@ -109,7 +109,7 @@ class _WholeModel(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.embed_tokens(token_ids) * EMBEDDING_SCALE
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         hidden = hidden + self.embed_positions(kv_cache.positions)
         for index, block in enumerate(self.blocks):
             hidden = block(hidden, kv_cache, index)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveInt, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
-from mlc_llm.model.layers import Activation, Embedding, KVCache, LayerNorm, Linear, activation_name
+from mlc_llm.model.layers import (
+    Activation,
+    AttentionCache,
+    Embedding,
+    LayerNorm,
+    Linear,
+    activation_name,
+)
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.weights import transposed
 from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Weight
@@ -59,7 +66,7 @@ class GPT2Attention(Module):
         self.c_attn = Linear(config.hidden_size, attention.qkv_width, bias=True)
         self.c_proj = Linear(attention.out_width, config.hidden_size, bias=True)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int, residual: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor) -> Tensor:
         return self.c_proj(kv_cache.attend(layer, self.c_attn(x)), add=residual)
 
 
@@ -81,7 +88,7 @@ class GPT2Block(Module):
         self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         x = self.attn(self.ln_1(x), kv_cache, layer, residual=x)
         return self.mlp(self.ln_2(x), residual=x)
 
@@ -101,7 +108,7 @@ class GPT2LMHeadModel(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.transformer.wte(token_ids)
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         hidden = hidden + self.transformer.wpe(kv_cache.positions)
         for index, block in enumerate(self.transformer.h):
             hidden = block(hidden, kv_cache, index)

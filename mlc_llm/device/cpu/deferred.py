@@ -13,7 +13,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
-from mlc_llm.device.cpu.kernels.rows import PLAIN, RowsOf
+from mlc_llm.device.cpu.kernels.rows import PLAIN, RowKind
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class LinearInput:
         arguments: of what: x, and the norm's weight.
     """
 
-    rows: RowsOf
+    rows: RowKind
     arguments: tuple[nn.Tensor, ...]
 
     @staticmethod

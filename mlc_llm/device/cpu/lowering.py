@@ -16,7 +16,7 @@ from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.head_norm import head_norm
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
-from mlc_llm.device.cpu.kernels.rows import RowsOf, rows_kernel
+from mlc_llm.device.cpu.kernels.rows import RowKind, rows_kernel
 from mlc_llm.device.cpu.kernels.widen import widen
 from mlc_llm.device.cpu.packed import ACTIVATION, Packed, PackedPieces, pack
 from mlc_llm.model.layers import (
@@ -29,8 +29,8 @@ from mlc_llm.model.layers import (
 )
 from mlc_llm.model.module import (
     Module,
+    ModulePlace,
     Parameter,
-    Place,
     computes_as,
     parameter_places,
     replace_modules,
@@ -91,7 +91,11 @@ class CPURows(Module):
     """
 
     def __init__(
-        self, rows: RowsOf, isa: Isa, weight: Parameter | None = None, bias: Parameter | None = None
+        self,
+        rows: RowKind,
+        isa: Isa,
+        weight: Parameter | None = None,
+        bias: Parameter | None = None,
     ) -> None:
         self.rows, self.isa = rows, isa
         self.weight, self.bias = weight, bias
@@ -132,7 +136,7 @@ class CPURMSNorm(CPURows):
         return normed
 
 
-class Lowering:
+class CPULowering:
     """Replaces the layers of a model, and collects how its parameters are made.
 
     Args:
@@ -183,7 +187,7 @@ class Lowering:
         self.steps += steps
         return packed
 
-    def _pass_through(self, place: Place) -> None:
+    def _pass_through(self, place: ModulePlace) -> None:
         """A parameter that no kernel reads: operations compute in float32, and so it is given."""
         parameter: Parameter = place.get()
         dtype = parameter.dtype or self.plan.dtype

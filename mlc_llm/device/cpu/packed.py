@@ -17,7 +17,7 @@ from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.kernel_call import call_kernel
 from mlc_llm.device.cpu.deferred import LinearInput
-from mlc_llm.device.cpu.kernels.blocks import ROWS, packed_blocks
+from mlc_llm.device.cpu.kernels.blocks import BLOCK_ROWS, packed_blocks
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, group_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_linear, repack_float
 from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
@@ -91,7 +91,7 @@ class Packed(Module, ABC):
         source = LinearInput.of(x)
         # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
         name = name if source.rows.width(1) == 1 else f"gated_{name}"
-        width = self.tensors[0].shape[0] * ROWS if self.rows is None else self.rows
+        width = self.tensors[0].shape[0] * BLOCK_ROWS if self.rows is None else self.rows
         kernel = self._kernel(source, bias, out_dtype, residual is not None)
         added = [tensor for tensor in (bias, residual) if tensor is not None]
         args = [*source.arguments, *self.tensors, *added]
@@ -173,7 +173,7 @@ class PackedFloat(Packed):
 
     def __init__(self, rows: int | None, columns: int, dtype: str, isa: Isa) -> None:
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
-        self.tensors = [Parameter((packed_blocks(rows), columns, ROWS), dtype)]
+        self.tensors = [Parameter((packed_blocks(rows), columns, BLOCK_ROWS), dtype)]
 
     def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
         kernel = repack_float(self.rows, self.columns, self.dtype)

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlc_llm.device.cpu.attention import attention_kernels
-from mlc_llm.device.cpu.kernels.attention_decode import PIECE
+from mlc_llm.device.cpu.kernels.attention_decode import PIECE_KEYS
 from mlc_llm.plugin import PAGE_SIZE, Rope
 from mlc_llm.testing import paged_attention as paged
 from mlc_llm.testing.paged_attention import Sequences, describe
 
 AROUND_A_PAGE = [1, 15, 16, 17, 31, 32, 33]
-AROUND_PIECES = [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE - 1, 2 * PIECE, 2 * PIECE + 1]
+AROUND_PIECES = [pieces * PIECE_KEYS + more for pieces in (1, 2) for more in (-1, 0, 1)]
 HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (10, 2), (6, 1), (7, 1), (8, 1), (9, 1), (4, 4)]
 KINDS = {
     "all": {},
@@ -60,7 +60,7 @@ def test_decode_around_a_page_and_around_pieces(machine, rng, dtype):
 def test_decode_joins_the_pieces_of_each_row(machine, rng):
     """Rows of one piece and of several, in one call, and more than are taken at a time."""
     spec = describe((8, 2), 16)
-    check_decode(machine, rng, spec, [5 * PIECE + 3, 1, PIECE, 2 * PIECE + 1, 7])
+    check_decode(machine, rng, spec, [5 * PIECE_KEYS + 3, 1, PIECE_KEYS, 2 * PIECE_KEYS + 1, 7])
     rows = [(i % 3, p) for i, p in enumerate(range(0, 600, 4))]
     check_decode(machine, rng, spec, [600, 600, 600], rows=rows)
 
@@ -72,7 +72,7 @@ def test_decode_several_rows_of_one_sequence(best, rng):
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_groups_of_heads(best, rng, heads):
-    check_decode(best, rng, describe(heads, 16), [70, PIECE + 5])
+    check_decode(best, rng, describe(heads, 16), [70, PIECE_KEYS + 5])
     check_prefill(best, rng, describe(heads, 16), [(0, 70), (33, 5)])
 
 
@@ -89,11 +89,11 @@ def test_kinds_of_attention(machine, rng, kind):
     check_prefill(machine, rng, spec, [(0, 5), (40, 17), (16, 1), (100, 70)])
 
 
-@pytest.mark.parametrize("window", [1, 17, 64, 65, PIECE, PIECE + 100])
-@pytest.mark.parametrize("sink", [0, 4, PIECE, PIECE + 1])
+@pytest.mark.parametrize("window", [1, 17, 64, 65, PIECE_KEYS, PIECE_KEYS + 100])
+@pytest.mark.parametrize("sink", [0, 4, PIECE_KEYS, PIECE_KEYS + 1])
 def test_decode_windows(best, rng, window, sink):
     spec = describe((4, 2), 16, window=window, sink=sink)
-    check_decode(best, rng, spec, [*AROUND_PIECES, 4 * PIECE + 9, 7])
+    check_decode(best, rng, spec, [*AROUND_PIECES, 4 * PIECE_KEYS + 9, 7])
 
 
 @pytest.mark.parametrize("window", [1, 50, 63, 64, 200])

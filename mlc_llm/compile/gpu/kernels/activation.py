@@ -113,7 +113,7 @@ FUNCTIONS: Mapping[ActivationName, Callable[[Expr], Expr]] = {
     "relu": relu,
     "relu2": relu2,
 }
-"""Of a bound float32 value each; see `ActivationName`."""
+"""Each takes a bound float32 value; see `ActivationName`."""
 
 
 @cache

@@ -29,7 +29,7 @@ from .launch import (
     store,
     when,
 )
-from .pages import Pages, Place
+from .pages import Pages, PageSlot
 from .rope import pair_elements, rotate_pair
 
 
@@ -101,7 +101,7 @@ def _rotate(
     row: Expr,
     position: Expr,
     task: Expr,
-    own: tuple[Pages, Place] | None = None,
+    own: tuple[Pages, PageSlot] | None = None,
 ) -> None:
     """One pair of a row's queries, or of its keys where the layer has pages of its own."""
     if spec.rope is None:
@@ -124,7 +124,7 @@ def _rotate(
 
 
 def _copy(
-    spec: AttentionSpec, qkv: Buffer, row: Expr, task: Expr, own: tuple[Pages, Place]
+    spec: AttentionSpec, qkv: Buffer, row: Expr, task: Expr, own: tuple[Pages, PageSlot]
 ) -> None:
     """One element of a row's keys that is not rotated, or of its values."""
     (pages, place), unturned = own, _unturned(spec)

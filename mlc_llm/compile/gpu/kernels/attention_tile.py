@@ -98,7 +98,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TileRows:
     """The rows of a tile: queries of one sequence, and the heads that share a key head.
 
     Args:
@@ -163,7 +163,7 @@ class Running:
     out: Buffer
 
     @staticmethod
-    def start(tile: Tile, rows: Rows, sinks: Buffer | None, thread: Expr) -> Running:
+    def start(tile: Tile, rows: TileRows, sinks: Buffer | None, thread: Expr) -> Running:
         """Before any key. A sink is a key with weight 1 and no value, which one thread counts."""
         running = Running(
             *(registers((n,)) for n in (tile.rows, tile.rows, tile.rows * tile.elements))
@@ -179,7 +179,7 @@ class Running:
         return running
 
 
-def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: Expr) -> None:
+def attend(tile: Tile, rows: TileRows, pages: Pages, sinks: Buffer | None, thread: Expr) -> None:
     """Attend to all visible keys, and write `out`; see the top of this module.
 
     Args:
@@ -209,7 +209,7 @@ def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: E
     _finish(running, rows, weights, tile, thread)
 
 
-def _copy_queries(rows: Rows, q: Buffer, tile: Tile, thread: Expr) -> None:
+def _copy_queries(rows: TileRows, q: Buffer, tile: Tile, thread: Expr) -> None:
     """The rows' queries, scaled for `_capped`, into the workgroup's memory."""
     spec = rows.spec
     factor = f32(spec.scale * LOG2E if spec.soft_cap is None else spec.scale / spec.soft_cap)
@@ -235,7 +235,7 @@ def _capped(spec: AttentionSpec, product: Expr) -> Expr:
 
 
 def _scores(
-    rows: Rows,
+    rows: TileRows,
     pages: Pages,
     q: Buffer,
     score: Buffer,
@@ -278,7 +278,7 @@ def _softmax(running: Running, score: Buffer, weights: Buffer, tile: Tile, threa
 
 def _accumulate(
     running: Running,
-    rows: Rows,
+    rows: TileRows,
     pages: Pages,
     weights: Buffer,
     tile: Tile,
@@ -300,7 +300,7 @@ def _accumulate(
                     store(out, (at,), out[at] + _weighted(rows, bind(weights[r, j]), v))
 
 
-def _weighted(rows: Rows, weight: Expr, v: Expr) -> Expr:
+def _weighted(rows: TileRows, weight: Expr, v: Expr) -> Expr:
     """weight * v. A value that a row does not see may be NaN: it must not meet its weight of 0."""
     if rows.single and rows.spec.window is None:
         return weight * v  # All rows see all keys.
@@ -313,7 +313,7 @@ def _part(tile: Tile, thread: Expr) -> tuple[Expr, Expr]:
     return bind(T.truncdiv(thread, width)), bind(T.truncmod(thread, width))
 
 
-def _finish(running: Running, rows: Rows, scratch: Buffer, tile: Tile, thread: Expr) -> None:
+def _finish(running: Running, rows: TileRows, scratch: Buffer, tile: Tile, thread: Expr) -> None:
     """Add up the parts, divide, and write."""
     out = running.out
     if tile.parts > 1:

@@ -13,11 +13,11 @@ from tvm.tirx import PrimFunc
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 
 from .launch import argument, bind, ceil_div, i32, kernel, launch, size, store, when
-from .weight import Weight
+from .weight import KernelWeight
 
 
 @cache
-def embedding(table: Weight, dtype: str, capabilities: GPUCapabilities) -> PrimFunc:
+def embedding(table: KernelWeight, dtype: str, capabilities: GPUCapabilities) -> PrimFunc:
     """Arguments of the kernel: ids (m,) int32, the table's tensors, out (m, columns) `dtype`.
 
     Args:

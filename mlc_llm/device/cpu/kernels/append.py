@@ -44,7 +44,7 @@ from .vector import (
 
 _MAX_LANES = 16  # LLVM splits vectors that are wider than the CPU's
 
-Place = Callable[[Expr], tuple[Expr, ...]]
+ElementIndex = Callable[[Expr], tuple[Expr, ...]]
 """Element of a head -> its index in a tensor."""
 
 
@@ -123,10 +123,10 @@ def _append_head(
     key = bind(keys + head * spec.key_size)
     value = bind(keys + spec.kv_heads * spec.key_size + head * spec.value_size)
 
-    def column(first: Expr) -> Place:
+    def column(first: Expr) -> ElementIndex:
         return lambda element: (row, first + element)
 
-    def paged(which: int) -> Place:
+    def paged(which: int) -> ElementIndex:
         return lambda element: (page, head, pages.element(which, slot, element))
 
     rotated = 0
@@ -164,7 +164,7 @@ class _Turn:
             store(sin, (i,), sine * splat(f32(rope.factor), lanes), lanes)
         return _Turn(rope, cos, sin)
 
-    def rotate(self, source: Buffer, at: Place, out: Buffer, out_at: Place) -> None:
+    def rotate(self, source: Buffer, at: ElementIndex, out: Buffer, out_at: ElementIndex) -> None:
         """Rotate the pairs of one head."""
         pairs, interleaved = len(self.rope.frequencies), self.rope.interleaved
         lanes = 1 if interleaved else gcd(pairs, _MAX_LANES)
@@ -178,7 +178,9 @@ class _Turn:
             store_f32(out, out_at(second), b * c + a * s, lanes)
 
 
-def _copy(source: Buffer, at: Place, out: Buffer, out_at: Place, begin: int, end: int) -> None:
+def _copy(
+    source: Buffer, at: ElementIndex, out: Buffer, out_at: ElementIndex, begin: int, end: int
+) -> None:
     """Elements begin .. end - 1 of one head."""
     if begin == end:
         return

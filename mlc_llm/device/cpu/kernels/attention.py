@@ -21,7 +21,7 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_decode import PIECE, Row, attend_piece, write_piece
+from .attention_decode import PIECE_KEYS, Row, attend_piece, write_piece
 from .attention_pieces import Pieces, join_pieces
 from .attention_prefill import attend_many
 from .attention_source import Mask, Pages, Source, Spans, Tables
@@ -67,7 +67,7 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
         out = argument("out", (rows, spec.out_width), x_dtype)
         mask = Mask(spec.window, spec.sink)
         # Memory is allocated before anything is bound, so that these are expressions of sizes.
-        most = ceil_div(tables.most_keys, PIECE)  # pieces of a row
+        most = ceil_div(tables.most_keys, PIECE_KEYS)  # pieces of a row
         most_rows = T.min(T.max(T.truncdiv(i64(_PARTS), most), i64(1)), rows)
         parts = scratch((most_rows * most, spec.query_heads, spec.value_size))
         parts_lse = scratch((most_rows * most, spec.query_heads))
@@ -79,7 +79,7 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
             def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, Spans]:
                 position = bind(tables.position(begin + row))
                 first = mask.first(position)
-                return first, mask.spans(first, position + 1, PIECE)
+                return first, mask.spans(first, position + 1, PIECE_KEYS)
 
             pieces = Pieces.count(some, most_rows, lambda row: spans(row)[1].count)
             with parallel(pieces.total * spec.kv_heads) as task:

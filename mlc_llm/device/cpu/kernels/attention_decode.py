@@ -48,7 +48,7 @@ from .vector import (
     store_f32,
 )
 
-PIECE = 256  # keys of a piece
+PIECE_KEYS = 256  # keys of a piece
 _AHEAD = 2  # pages between what is read and what is prefetched
 
 
@@ -78,7 +78,7 @@ class Piece:
     spec: AttentionSpec
     isa: Isa
     query: Buffer  # (heads, key size), scaled
-    scores: Buffer  # (heads, PIECE), then weights
+    scores: Buffer  # (heads, PIECE_KEYS), then weights
     out: Buffer  # (heads, value size)
     total: Buffer  # (heads,) sum of the weights
     lse: Buffer  # (heads,)
@@ -87,7 +87,7 @@ class Piece:
     def allocate(spec: AttentionSpec, isa: Isa) -> Piece:
         """Working memory for one piece."""
         heads = spec.group
-        shapes = ((heads, spec.key_size), (heads, PIECE), (heads, spec.value_size))
+        shapes = ((heads, spec.key_size), (heads, PIECE_KEYS), (heads, spec.value_size))
         return Piece(spec, isa, *map(scratch, (*shapes, (heads,), (heads,))))
 
     @property
@@ -120,10 +120,10 @@ class Piece:
 
 
 def attend_piece(row: Row, source: Source, mask: Mask, begin: Expr, isa: Isa) -> Piece:
-    """Emit the attention of a row over the keys from `begin` on, a multiple of PIECE."""
+    """Emit the attention of a row over the keys from `begin` on, a multiple of PIECE_KEYS."""
     piece = Piece.allocate(source.pages.spec, isa)
     _load_query(piece, row)
-    end = bind(T.min(begin + PIECE, row.position + 1))
+    end = bind(T.min(begin + PIECE_KEYS, row.position + 1))
     if mask.window is not None and not mask.has_sink:
         # Pages before the window are left out; what is left of its first page is masked.
         first_page = T.truncdiv(row.seen_from, i64(PAGE_SIZE))

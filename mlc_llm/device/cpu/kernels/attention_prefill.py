@@ -50,7 +50,7 @@ from .vector import (
 )
 
 TILE_ROWS = 64  # of a tile
-CHUNK = 64  # keys between two steps of the softmax
+KEY_CHUNK = 64  # keys between two steps of the softmax
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class _Tile:
     isa: Isa
     q: Buffer  # (key size, TILE_ROWS), scaled
     out: Buffer  # (value size, TILE_ROWS)
-    scores: Buffer  # (CHUNK, rows of a strip), then weights
-    keys: Buffer  # (CHUNK, key size)
-    values: Buffer  # (CHUNK, value size)
+    scores: Buffer  # (KEY_CHUNK, rows of a strip), then weights
+    keys: Buffer  # (KEY_CHUNK, key size)
+    values: Buffer  # (KEY_CHUNK, value size)
     top: Buffer  # (TILE_ROWS,) running maximum
     total: Buffer  # (TILE_ROWS,) running sum
     first: Buffer  # (TILE_ROWS,) int32: first key that the row sees, sink apart
@@ -73,8 +73,8 @@ class _Tile:
     def allocate(spec: AttentionSpec, isa: Isa) -> _Tile:
         strip, rows = _across(isa) * isa.lanes, TILE_ROWS
         shapes = (
-            *((spec.key_size, rows), (spec.value_size, rows), (CHUNK, strip)),
-            *((CHUNK, spec.key_size), (CHUNK, spec.value_size), (rows,), (rows,)),
+            *((spec.key_size, rows), (spec.value_size, rows), (KEY_CHUNK, strip)),
+            *((KEY_CHUNK, spec.key_size), (KEY_CHUNK, spec.value_size), (rows,), (rows,)),
         )
         limits = (scratch((rows,), "int32") for _ in range(2))
         return _Tile(spec, isa, *(scratch(shape) for shape in shapes), *limits)
@@ -122,10 +122,10 @@ def attend_many(
         source, tile = Source(pages, tables, sequence, h), _Tile.allocate(spec, isa)
         load_rows(qkv, rows, spec, tile.q, isa)
         first, end = _begin(tile, rows, tables, sinks)
-        spans = tile.mask.spans(first, end, CHUNK)
+        spans = tile.mask.spans(first, end, KEY_CHUNK)
         with serial(spans.count) as c:
             chunk = bind(spans.first(c))
-            count = bind(T.min(end - chunk, i64(CHUNK)))
+            count = bind(T.min(end - chunk, i64(KEY_CHUNK)))
             source.copy(KEY, chunk, count, tile.keys, gcd(spec.key_size, isa.lanes))
             source.copy(VALUE, chunk, count, tile.values, gcd(spec.value_size, isa.lanes))
             with serial(TILE_ROWS // tile.strip) as strip:
@@ -156,7 +156,7 @@ def _attend_chunk(tile: _Tile, chunk: Expr, row: Expr) -> None:
     """The strip from `row` on against the chunk of keys from `chunk` on."""
     last_row = bind(row + (tile.strip - 1))
     end = T.Cast("int64", tile.last[last_row])
-    count = bind(T.min(end - chunk, i64(CHUNK)))
+    count = bind(T.min(end - chunk, i64(KEY_CHUNK)))
     with when(count > 0):
         _scores(tile, row, count)
         hides = T.Cast("int64", tile.last[row]) < chunk + count
