@@ -12,7 +12,7 @@ from typing import Any
 
 import tvm
 
-from mlc_llm.device.cpu.attention import attention_kernels
+from mlc_llm.device.cpu.attention import cpu_attention_kernels
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.lowering import CPULowering
 from mlc_llm.device.cpu.schedule import ScheduleRest
@@ -39,7 +39,7 @@ class CPUCodegen:
         return lowering.lower(model), lowering.steps
 
     def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
-        return attention_kernels(spec, dtype, activation_dtype, self.isa)
+        return cpu_attention_kernels(spec, dtype, activation_dtype, self.isa)
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
         return [ScheduleRest(self.isa.lanes)]

@@ -47,8 +47,8 @@ from .launch import (
     launch,
     load_f32,
     size,
-    store,
     when,
+    write,
 )
 
 ERFC = (
@@ -149,5 +149,5 @@ def _elementwise(
                 value = FUNCTIONS[name](bind(load_f32(x, (row, j))))
                 if gated:
                     value = value * load_f32(x, (row, j + i32(columns)))
-                store(y, (row, j), value)
+                write(y, (row, j), value)
     return built.get()

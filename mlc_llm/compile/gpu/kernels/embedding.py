@@ -12,7 +12,7 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 
-from .launch import argument, bind, ceil_div, i32, kernel, launch, size, store, when
+from .launch import argument, bind, ceil_div, i32, kernel, launch, size, when, write
 from .weight import KernelWeight
 
 
@@ -39,7 +39,7 @@ def embedding(table: KernelWeight, dtype: str, capabilities: GPUCapabilities) ->
                     column = unit * i32(table.unit) + i32(i)
                     if table.ragged:
                         with when(column < i32(table.columns)):
-                            store(out, (token, column), value)
+                            write(out, (token, column), value)
                     else:
-                        store(out, (token, column), value)
+                        write(out, (token, column), value)
     return built.get()

@@ -44,9 +44,9 @@ from .launch import (
     serial,
     shared,
     size,
-    store,
     strided,
     when,
+    write,
 )
 from .weight import KernelWeight, WeightTensors
 
@@ -115,7 +115,7 @@ class _Arguments:
         """Write an output, given the sum of its products."""
         if self.bias is not None:
             total = total + load_f32(self.bias, (column,))
-        store(self.y, (row, column), total)
+        write(self.y, (row, column), total)
 
 
 @cache
@@ -141,7 +141,7 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
                     # Rows past the end are computed as the last one, and not stored.
                     row = bind(T.min(first + i32(r), n - i32(1)))
                     dot = given.weight.read(row, unit).dot(inputs, total)
-                    store(sums, (i32(r),), sums[i32(r)] + dot)
+                    write(sums, (i32(r),), sums[i32(r)] + dot)
             reduce(sums, scratch, thread, lambda a, b: a + b)
             for r in range(GEMV_OUTPUTS):
                 with when(T.And(thread == i32(r), first + i32(r) < n)):
@@ -202,7 +202,7 @@ def _copy_inputs(
         i, k = T.truncdiv(place, i32(width)), T.truncmod(place, i32(width))
         inside = T.And(row + i < rows, begin + k < i32(columns))
         at = (T.min(row + i, rows - i32(1)), T.min(begin + k, i32(columns - 1)))
-        store(tile, (k, i), T.if_then_else(inside, load_f32(x, at), f32(0.0)))
+        write(tile, (k, i), T.if_then_else(inside, load_f32(x, at), f32(0.0)))
 
 
 def _copy_weights(
@@ -222,7 +222,7 @@ def _copy_weights(
         unit = T.min(T.truncdiv(begin, i32(weight.unit)) + u, i32(weight.units - 1))
         read = tensors.read(bind(T.min(row + i, rows - i32(1))), bind(unit))
         for j, value in enumerate(read.weights()):
-            store(tile, (u * i32(weight.unit) + i32(j), i), value)
+            write(tile, (u * i32(weight.unit) + i32(j), i), value)
 
 
 def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> None:
@@ -234,7 +234,7 @@ def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> Non
         for i in range(SIDE):
             for j in range(SIDE):
                 at = i32(i * SIDE + j)
-                store(sums, (at,), sums[at] + xs[i] * ws[j])
+                write(sums, (at,), sums[at] + xs[i] * ws[j])
 
 
 def _write(

@@ -19,12 +19,13 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from mlc_llm.compile.attention_terms import KeySpans
 from mlc_llm.plugin import AttentionSpec
 
 from .attention_decode import PIECE_KEYS, Row, attend_piece, write_piece
 from .attention_pieces import Pieces, join_pieces
 from .attention_prefill import attend_many
-from .attention_source import Mask, Pages, Source, Spans, Tables
+from .attention_source import CPUMask, PageTensor, Source, Tables
 from .isa import Isa
 from .vector import (
     Buffer,
@@ -62,10 +63,10 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows)
-        pages = Pages.argument(spec, dtype)
+        pages = PageTensor.argument(spec, dtype)
         sinks = _sinks(spec)
         out = argument("out", (rows, spec.out_width), x_dtype)
-        mask = Mask(spec.window, spec.sink)
+        mask = CPUMask.of(spec)
         # Memory is allocated before anything is bound, so that these are expressions of sizes.
         most = ceil_div(tables.most_keys, PIECE_KEYS)  # pieces of a row
         most_rows = T.min(T.max(T.truncdiv(i64(_PARTS), most), i64(1)), rows)
@@ -76,7 +77,7 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
             begin = bind(step * together)
             some = bind(T.min(rows - begin, together))
 
-            def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, Spans]:
+            def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, KeySpans]:
                 position = bind(tables.position(begin + row))
                 first = mask.first(position)
                 return first, mask.spans(first, position + 1, PIECE_KEYS)
@@ -118,7 +119,7 @@ def prefill(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows, prefill=True)
-        pages = Pages.argument(spec, dtype)
+        pages = PageTensor.argument(spec, dtype)
         sinks = _sinks(spec)
         out = argument("out", (rows, spec.out_width), x_dtype)
         with serial(tables.starts.shape[0] - 1) as part:
