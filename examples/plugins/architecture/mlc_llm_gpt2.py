@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveInt, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
-from mlc_llm.model.layers import (
-    Activation,
-    AttentionCache,
-    Embedding,
-    LayerNorm,
-    Linear,
-    activation_name,
-)
+from mlc_llm.model.layers import Activation, Embedding, LayerNorm, Linear, activation_name
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.weights import transposed
 from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Weight
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
+
+    from mlc_llm.model.layers import AttentionCache
 
 CONV1D = ("c_attn.weight", "c_fc.weight", "c_proj.weight")
 
