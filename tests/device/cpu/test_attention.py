@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlc_llm.device.cpu.attention import attention_kernels
+from mlc_llm.device.cpu.attention import cpu_attention_kernels
 from mlc_llm.device.cpu.kernels.attention_decode import PIECE_KEYS
 from mlc_llm.plugin import PAGE_SIZE, Rope
 from mlc_llm.testing import paged_attention as paged
@@ -38,7 +38,7 @@ KINDS = {
 
 def maker(machine):
     def make(spec, dtype, x_dtype):
-        return attention_kernels(spec, dtype, x_dtype, machine.isa)
+        return cpu_attention_kernels(spec, dtype, x_dtype, machine.isa)
 
     return make
 
@@ -118,7 +118,7 @@ def test_large_scores_do_not_overflow(machine, rng):
         key[...], value[...] = 1e15, 1.0
     q = np.full((3, 24), 1e15, "float32")
     positions, sequences = np.arange(3, dtype="int32"), np.zeros(3, "int32")
-    kernels = attention_kernels(spec, "float32", "float32", machine.isa)
+    kernels = cpu_attention_kernels(spec, "float32", "float32", machine.isa)
     for sign in (1, -1):
         out = np.full((3, 8), np.nan, "float32")
         tables = (positions, sequences, held.page_table, held.pages)
@@ -133,7 +133,7 @@ def test_large_scores_do_not_overflow(machine, rng):
 def attended(machine, spec, held, q, rows, parts=None):
     """What some rows (sequence, position) of q attend to, by decode, or by a prefill of parts."""
     sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
-    kernels = attention_kernels(spec, held.pages.dtype.name, "float32", machine.isa)
+    kernels = cpu_attention_kernels(spec, held.pages.dtype.name, "float32", machine.isa)
     out = np.full((len(rows), spec.out_width), np.nan, "float32")
     given = np.full((len(rows), spec.qkv_width), np.nan, "float32")
     given[:, : spec.query_heads * spec.key_size] = [q[row] for row in rows]
@@ -189,7 +189,7 @@ def test_any_batch(best, parts, window, sink, seed):
 
 def test_too_many_heads_for_a_key_head_are_refused(best):
     with pytest.raises(ValueError, match="at most 64 query heads"):
-        attention_kernels(describe((65, 1), 8), "float32", "float32", best.isa)
+        cpu_attention_kernels(describe((65, 1), 8), "float32", "float32", best.isa)
 
 
 def rope(pairs, **options):
@@ -232,7 +232,7 @@ def test_keys_in_float16_of_activations_in_float32(best, rng):
     spec = describe((2, 1), 16)
     held = Sequences.of(rng, spec, [1], "float16")
     qkv, zero = rng.standard_normal((1, 64)).astype("float32"), np.zeros(1, "int32")
-    kernels = attention_kernels(spec, "float16", "float32", best.isa)
+    kernels = cpu_attention_kernels(spec, "float16", "float32", best.isa)
     best(kernels.append, qkv, zero, zero, held.page_table, held.pages)
     key, value = held.slot(0, 0)
     np.testing.assert_array_equal(key[0], qkv[0, 32:48].astype("float16"))
@@ -241,7 +241,9 @@ def test_keys_in_float16_of_activations_in_float32(best, rng):
 
 def test_what_a_layer_does_not_need_is_not_made(best):
     def kernels(**options):
-        return attention_kernels(describe((2, 1), 16, **options), "float32", "float32", best.isa)
+        return cpu_attention_kernels(
+            describe((2, 1), 16, **options), "float32", "float32", best.isa
+        )
 
     mine, theirs, others = kernels(), kernels(keys_of=0), kernels(keys_of=3)
     assert mine.rotate is theirs.rotate is theirs.append is None
