@@ -17,9 +17,14 @@ def parse_options(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
-            raise ConfigError(f"Compilation option {part!r} is not of the form name=value.")
+            raise ConfigError(
+                f"Compilation option {part!r} is not of the form name=value.",
+                code="option-malformed",
+            )
         if name in options:
-            raise ConfigError(f"Compilation option {name!r} is given twice.")
+            raise ConfigError(
+                f"Compilation option {name!r} is given twice.", code="option-malformed"
+            )
         options[name] = value
     return dict(sorted(options.items()))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mlc_llm.config.explain import explain
+from mlc_llm.config.explain import UNKNOWN_FIELD, explain
 from mlc_llm.config.numbers import (
     Alternatives,
     Count,
@@ -53,13 +53,13 @@ class Overlay(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ConfigError(self._explain(error)) from None
+            raise self._failure(error) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
             super().__setattr__(self.older_spellings.get(name, name), value)
         except ValidationError as error:
-            raise ConfigError(self._explain(error)) from None
+            raise self._failure(error) from None
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         return list(self.overrides().items())
@@ -70,8 +70,11 @@ class Overlay(BaseModel):
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def _explain(cls, error: ValidationError) -> str:
-        return explain(error, cls.__name__, [*cls.model_fields, *cls.older_spellings])
+    def _failure(cls, error: ValidationError) -> ConfigError:
+        message = explain(error, cls.__name__, [*cls.model_fields, *cls.older_spellings])
+        if all(item["type"] in UNKNOWN_FIELD for item in error.errors()):
+            return ConfigError(message, code="field-unknown")
+        return ConfigError(message)
 
 
 class ConvConfig(Overlay):

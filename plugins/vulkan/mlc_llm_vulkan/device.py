@@ -62,7 +62,8 @@ class VulkanDevice(Device):
         if not handle.exist:
             raise DeviceError(
                 f"The device 'vulkan:{index}' was found, and cannot be opened. Check the driver "
-                "with `vulkaninfo`; another program may have all of the device's memory."
+                "with `vulkaninfo`; another program may have all of the device's memory.",
+                code="device-unopened",
             )
         return handle
 
@@ -89,7 +90,10 @@ class VulkanDevice(Device):
             raise unavailable(self.name, error.availability) from None
         if not 0 <= index < len(adapters):
             there = ", ".join(f"vulkan:{i} ({a.name})" for i, a in enumerate(adapters))
-            raise DeviceError(f"There is no device 'vulkan:{index}'. There is: {there}.")
+            raise DeviceError(
+                f"There is no device 'vulkan:{index}'. There is: {there}.",
+                code="device-index-unknown",
+            )
         return adapters[index]
 
 

@@ -63,6 +63,7 @@ def _class(adapter: NativeAdapter, what: str, limit: int, classes: tuple[int, ..
     if not fitting:
         raise DeviceError(
             f"The adapter {adapter.name} allows {limit} {what}, and {min(classes)} are needed, as "
-            "Vulkan demands of every driver. Update the driver."
+            "Vulkan demands of every driver. Update the driver.",
+            code="adapter-insufficient",
         )
     return max(fitting)
