@@ -376,7 +376,5 @@ def _check_single(generation: GenerationConfig | None) -> GenerationConfig:
     """The overlay for a stream, which gives one answer."""
     generation = check_generation(generation)
     if (generation.n or 1) > 1:
-        raise ConfigError(
-            "stream gives one answer; use generate for n of them.", code="stream-of-several"
-        )
+        raise ConfigError("stream gives one answer; use generate for n of them.")
     return generation

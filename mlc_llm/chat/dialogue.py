@@ -156,7 +156,8 @@ class Dialogue:
         if not self.conversation.template.has_memory:
             raise ConfigError(
                 f"The template {self.conversation.template.name!r} has no memory: every call "
-                f"begins afresh, so there is no history to {purpose}."
+                f"begins afresh, so there is no history to {purpose}.",
+                code="template-without-memory",
             )
 
     def _with_prompt(

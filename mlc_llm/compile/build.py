@@ -92,9 +92,7 @@ def write_library(
                 str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
             )
         except (RuntimeError, OSError) as error:
-            raise CompileError(
-                f"Linking {output} with {compiler} failed: {error}", code="linking-failed"
-            ) from error
+            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
         linked.replace(output)
 
 

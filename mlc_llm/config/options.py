@@ -41,7 +41,7 @@ def check_options(options: Mapping[str, str], known: Mapping[str, Collection[str
     """
     for name, value in options.items():
         if name not in known:
-            raise ConfigError(unknown("compilation option", name, known))
+            raise ConfigError(unknown("compilation option", name, known), code="option-unknown")
         if value not in known[name]:
             kind = f"value of the compilation option {name!r}"
-            raise ConfigError(unknown(kind, value, known[name]))
+            raise ConfigError(unknown(kind, value, known[name]), code="option-unknown")

@@ -187,6 +187,6 @@ def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
         full = error.errno == errno.ENOSPC
         reason = "the disk is full" if full else error.strerror or str(error)
         raise ConversionError(
-            f"Writing to {output} failed: {reason}.", code="output-unwritable"
+            f"Writing to {output} failed: {reason}.", code="file-unwritable"
         ) from error
     return config

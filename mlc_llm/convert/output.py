@@ -171,9 +171,9 @@ def _failure(folder: Path, error: OSError) -> ConversionError:
         )
     if isinstance(error, FileExistsError | NotADirectoryError):
         message = f"{folder} cannot be a folder: {error.filename} is a file."
-        return ConversionError(message, code="output-unwritable")
+        return ConversionError(message, code="file-unwritable")
     message = f"Writing to {folder} failed: {error.strerror or error}."
-    return ConversionError(message, code="output-unwritable")
+    return ConversionError(message, code="file-unwritable")
 
 
 def _size(nbytes: float) -> str:

@@ -80,7 +80,7 @@ class SourceModel:
             if known in renamed:
                 raise ConversionError(
                     f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}.",
-                    code="tensor-duplicate",
+                    code="checkpoint-damaged",
                 )
             renamed[known] = tensor
         return renamed
@@ -96,7 +96,8 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
         reason = str(error)
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
-        f"{architecture.name!r}: {reason}"
+        f"{architecture.name!r}: {reason}",
+        code="source-config-invalid",
     )
 
 

@@ -153,9 +153,7 @@ def _verify(target: WeightOutput, manifest: Manifest, progress: bool) -> None:
         try:
             Shards(target.staging, manifest).verify(advance)
         except MLCError as error:
-            raise ConversionError(
-                f"What was written cannot be read back: {error}", code="output-damaged"
-            ) from error
+            raise ConversionError(f"What was written cannot be read back: {error}") from error
 
 
 def _warn_of_other_config(folder: Path, plan: Plan) -> None:

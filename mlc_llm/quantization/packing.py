@@ -61,8 +61,7 @@ def require_quantizable(scheme: Scheme) -> None:
         raise QuantizationError(
             f"Weights cannot be quantised to {scheme}: only weights that are stored so already can "
             f"be read. With {scheme.bits} bits the zero must be {symmetric}, or each group have a "
-            "minimum.",
-            code="scheme-unsupported",
+            "minimum."
         )
 
 

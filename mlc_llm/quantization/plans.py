@@ -97,5 +97,5 @@ def folder_plan(model: ModelFile) -> Plan:
     except ValidationError as error:
         problems = explain(error, "quantization_plan", Plan.model_fields)
         raise QuantizationError(
-            f"{CHAT_CONFIG_FILE} cannot be read: {problems}", code="plan-malformed"
+            f"{CHAT_CONFIG_FILE} cannot be read: {problems}", code="model-config-invalid"
         ) from None

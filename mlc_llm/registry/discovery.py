@@ -60,7 +60,7 @@ def find_kind(name: str) -> Kind:
         if name in (kind.word, kind.group, kind.group.removeprefix("mlc_llm.")):
             return kind
     raise PluginError(
-        unknown("kind of plugin", name, [kind.word for kind in KINDS]), code="plugin-kind-unknown"
+        unknown("kind of plugin", name, [kind.word for kind in KINDS]), code="plugin-unknown"
     )
 
 

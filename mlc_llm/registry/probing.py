@@ -210,7 +210,7 @@ def _seconds() -> float:
     if not 0 < seconds < float("inf"):
         raise DeviceError(
             f"{TIMEOUT_VARIABLE} is {text!r}; give a number of seconds above 0.",
-            code="timeout-invalid",
+            code="config-invalid",
         )
     return seconds
 

@@ -62,8 +62,7 @@ class VulkanDevice(Device):
         if not handle.exist:
             raise DeviceError(
                 f"The device 'vulkan:{index}' was found, and cannot be opened. Check the driver "
-                "with `vulkaninfo`; another program may have all of the device's memory.",
-                code="device-unopened",
+                "with `vulkaninfo`; another program may have all of the device's memory."
             )
         return handle
 

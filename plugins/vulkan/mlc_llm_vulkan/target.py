@@ -63,7 +63,6 @@ def _class(adapter: NativeAdapter, what: str, limit: int, classes: tuple[int, ..
     if not fitting:
         raise DeviceError(
             f"The adapter {adapter.name} allows {limit} {what}, and {min(classes)} are needed, as "
-            "Vulkan demands of every driver. Update the driver.",
-            code="adapter-insufficient",
+            "Vulkan demands of every driver. Update the driver."
         )
     return max(fitting)
