@@ -172,13 +172,13 @@ def unknown_quantization(tmp_path: Path) -> None:
 
 
 def scheme_without_kernels(tmp_path: Path) -> None:
+    from mlc_llm.device.cpu import CPU
     from mlc_llm.plugin import Plan, Scheme
     from mlc_llm.quantization.requirement import require_plan
-    from mlc_llm.registry.choice import choose_device
 
     wide = Scheme(4, "float16", group=128, zero=7)
     plan = Plan(name="wide", dtype="float16", linear=wide, embedding=wide)
-    require_plan(plan, choose_device("cpu"))
+    require_plan(plan, CPU, CPU.probe().adapters[0])
 
 
 def malformed_plan(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def exception_of_another_model(tmp_path: Path) -> None:
 
 
 def no_repository(tmp_path: Path) -> None:
-    from mlc_llm.weights.source import resolve_model
+    from mlc_llm.weights.locate import resolve_model
 
     resolve_model("HF://only-a-name")
 
