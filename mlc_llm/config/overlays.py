@@ -72,9 +72,15 @@ class Overlay(BaseModel):
     @classmethod
     def _failure(cls, error: ValidationError) -> ConfigError:
         message = explain(error, cls.__name__, [*cls.model_fields, *cls.older_spellings])
-        if all(item["type"] in UNKNOWN_FIELD for item in error.errors()):
+        if all(_is_of_an_unknown_field(item) for item in error.errors()):
             return ConfigError(message, code="field-unknown")
         return ConfigError(message)
+
+
+def _is_of_an_unknown_field(item: Any) -> bool:
+    """Whether what pydantic found is a field that there is not, of the object or of one inside."""
+    inner = item.get("ctx", {}).get("error")
+    return item["type"] in UNKNOWN_FIELD or getattr(inner, "code", "") == "field-unknown"
 
 
 class ConvConfig(Overlay):
@@ -216,7 +222,8 @@ class ChatConfig(Overlay):
             raise ValueError("must be a template's name or a mapping of its fields")
         for name in data:
             if name not in template_fields():
-                raise ValueError(unknown("conv_template field", str(name), template_fields()))
+                message = unknown("conv_template field", str(name), template_fields())
+                raise ConfigError(message, code="field-unknown")
         return copy.deepcopy(dict(data))
 
 
