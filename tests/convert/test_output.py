@@ -15,6 +15,7 @@ import pytest
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.convert.output import WeightOutput, open_output
 from mlc_llm.errors import ConversionError
+from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.shard_writer import ShardWriter
 
@@ -248,7 +249,6 @@ FULL = """
 import sys
 from pathlib import Path
 from mlc_llm.convert import convert_weight
-from mlc_llm.testing import raises
 from mlc_llm.errors import ConversionError
 source, disk = sys.argv[1], Path(sys.argv[2])
 def content():

@@ -22,7 +22,6 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FETCH = """
 import json, sys
 from mlc_llm.errors import HubError
-from mlc_llm.testing import raises
 from mlc_llm.weights.locate import resolve_model
 for model in sys.argv[1:]:
     try:
