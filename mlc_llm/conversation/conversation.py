@@ -152,13 +152,15 @@ class Conversation:
         if not self.template.has_memory:
             raise ConfigError(
                 f"The template {self.template.name!r} has no memory, so there is no answer to go "
-                "on with: give the text as the prompt, and it is continued."
+                "on with: give the text as the prompt, and it is continued.",
+                code="template-without-memory",
             )
         if not history or history[-1].role != ASSISTANT:
             last = f"is of the role {history[-1].role!r}" if history else "does not exist"
             raise ConfigError(
                 f"The last message {last}; continue_final_message goes on with an answer of the "
-                f"role {ASSISTANT!r}."
+                f"role {ASSISTANT!r}.",
+                code="prompt-malformed",
             )
 
     def _system_of(self, history: Iterable[Message]) -> str:

@@ -395,7 +395,7 @@ def test_abandoning_waits_for_nothing() -> None:
     with engine._lock:
         engine.abandon()
     assert not engine.alive
-    with pytest.raises(GenerationError, match="closed"):
+    with raises("chat-closed", error=GenerationError):
         engine.call(lambda stop: 42)
     gate.set()
     engine._thread.join(30)
