@@ -127,7 +127,7 @@ class TestChat:
             (("--max-gen-len", "0"), "max_gen_len"),
             (("--conv-template", "lama-2"), "[template-unknown]"),
             (("--model-lib", "nowhere.so"), "[library-unusable]"),
-            (("--opt", "activations=a3"), "[library-not-found]"),
+            (("--opt", "activations=a3"), "[option-unknown]"),
         ],
     )
     def test_wrong_options(
