@@ -235,7 +235,8 @@ class Progress:
         if callback is not None and not callable(callback):
             raise ConfigError(
                 "progress_callback must be a function of (message, stopped), or None, not "
-                f"{callback!r}."
+                f"{callback!r}.",
+                code="argument-mistyped",
             )
         interval = getattr(callback, "callback_interval", 1)
         if not isinstance(interval, int):

@@ -64,7 +64,9 @@ class ChatModule:
         model_lib: str | None = None,
     ) -> None:
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
-            raise ConfigError(f"chat_config must be a ChatConfig, not {chat_config!r}.")
+            raise ConfigError(
+                f"chat_config must be a ChatConfig, not {chat_config!r}.", code="argument-mistyped"
+            )
         self._registry = default_registry()
         plan = plan_chat(model, device, chat_config, model_lib, self._registry)
         self._chat: LoadedChat = load_chat(plan, self._registry)
@@ -341,7 +343,7 @@ class ChatModule:
             chat = self._open_chat()
             ids = chat.plan.tokenizer.encode(input)
             if not ids:
-                raise ConfigError("The text is empty: it has no tokens.")
+                raise ConfigError("The text is empty: it has no tokens.", code="prompt-empty")
             return chat.engine.call(lambda stop: chat.model.embed(ids))
 
     def close(self) -> None:
@@ -364,7 +366,9 @@ class ChatModule:
 
     def _open_chat(self) -> LoadedChat:
         if not self._finalizer.alive:
-            raise GenerationError("The chat is closed; make a new ChatModule to use the model.")
+            raise GenerationError(
+                "The chat is closed; make a new ChatModule to use the model.", code="chat-closed"
+            )
         return self._chat
 
 

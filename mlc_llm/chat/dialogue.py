@@ -156,7 +156,8 @@ class Dialogue:
         if not self.conversation.template.has_memory:
             raise ConfigError(
                 f"The template {self.conversation.template.name!r} has no memory: every call "
-                f"begins afresh, so there is no history to {purpose}."
+                f"begins afresh, so there is no history to {purpose}.",
+                code="template-without-memory",
             )
 
     def _with_prompt(
@@ -173,7 +174,8 @@ class Dialogue:
         if prompt:
             raise ConfigError(
                 "With continue_final_message the prompt must be empty, to go on with the history's "
-                f"last answer, or a list of messages that ends with an answer, not {prompt!r}."
+                f"last answer, or a list of messages that ends with an answer, not {prompt!r}.",
+                code="prompt-malformed",
             )
         return dropped, history
 
@@ -196,6 +198,7 @@ def _read(prompt: Sequence[Any]) -> Messages:
     """The messages of a list that is a prompt."""
     if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
         raise ConfigError(
-            f"A prompt must be a text or a list of messages with role and content, not {prompt!r}."
+            f"A prompt must be a text or a list of messages with role and content, not {prompt!r}.",
+            code="prompt-malformed",
         )
     return tuple(map(Message.of, prompt))

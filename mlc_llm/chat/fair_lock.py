@@ -163,7 +163,8 @@ def _in_its_own_way() -> GenerationError:
     return GenerationError(
         "This thread or task is in the middle of another call on the same chat: a stream that is "
         "still open, or a callback. Exhaust or close the stream first, or let the callback return. "
-        "(In asyncio, use astream and agenerate.)"
+        "(In asyncio, use astream and agenerate.)",
+        code="chat-busy",
     )
 
 

@@ -54,7 +54,7 @@ class Turn:
         goes_on = bool(generation.continue_final_message)
         messages, prompt = fit(conversation, messages, budget, continues=goes_on)
         if not prompt.ids:
-            raise ConfigError("The prompt is empty: it has no tokens.")
+            raise ConfigError("The prompt is empty: it has no tokens.", code="prompt-empty")
         stops, specials = generation.stop or [], chat.plan.tokenizer.special_ids
         # A special token has no text, in which it could be found.
         named = {specials[stop] for stop in stops if stop in specials}

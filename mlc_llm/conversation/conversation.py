@@ -36,7 +36,7 @@ class Conversation:
         self._prefix = _prefix_ids(template, tokenizer)
         for role, _ in template.messages:
             if role not in template.roles:
-                raise TemplateError(unknown("role", role, template.roles))
+                raise TemplateError(unknown("role", role, template.roles), code="role-unknown")
         self._messages: tuple[Message, ...] = ()
 
     @property
@@ -139,7 +139,9 @@ class Conversation:
         if continues:
             self._require_answer(history)
         if not history and not self.template.messages:
-            raise ConfigError("There is no message to answer: give at least one.")
+            raise ConfigError(
+                "There is no message to answer: give at least one.", code="prompt-empty"
+            )
         if not self.template.has_memory:
             return layout_last(self.template, history)
         turns = [message for message in history if message.role != SYSTEM]
@@ -150,13 +152,15 @@ class Conversation:
         if not self.template.has_memory:
             raise ConfigError(
                 f"The template {self.template.name!r} has no memory, so there is no answer to go "
-                "on with: give the text as the prompt, and it is continued."
+                "on with: give the text as the prompt, and it is continued.",
+                code="template-without-memory",
             )
         if not history or history[-1].role != ASSISTANT:
             last = f"is of the role {history[-1].role!r}" if history else "does not exist"
             raise ConfigError(
                 f"The last message {last}; continue_final_message goes on with an answer of the "
-                f"role {ASSISTANT!r}."
+                f"role {ASSISTANT!r}.",
+                code="prompt-malformed",
             )
 
     def _system_of(self, history: Iterable[Message]) -> str:
@@ -166,12 +170,14 @@ class Conversation:
 
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
         if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
-            raise ConfigError(f"Messages must be a list, not {messages!r}.")
+            raise ConfigError(
+                f"Messages must be a list, not {messages!r}.", code="prompt-malformed"
+            )
         read = tuple(Message.of(message) for message in messages)
         roles = {SYSTEM, *self.template.roles}
         for message in read:
             if message.role not in roles:
-                raise TemplateError(unknown("role", message.role, roles))
+                raise TemplateError(unknown("role", message.role, roles), code="role-unknown")
         return read
 
 
@@ -182,11 +188,15 @@ def _prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[in
         if not 0 <= token_id < tokenizer.vocab_size:
             raise TemplateError(
                 f"The template {template.name!r} begins with token {token_id}, but the tokenizer "
-                f"has {tokenizer.vocab_size} tokens: the template is for another model."
+                f"has {tokenizer.vocab_size} tokens: the template is for another model.",
+                code="template-mismatch",
             )
     bos = tokenizer.bos_id
     if template.add_bos and bos is None:
-        raise TemplateError("add_bos is set, but the tokenizer has no token that begins a text.")
+        raise TemplateError(
+            "add_bos is set, but the tokenizer has no token that begins a text.",
+            code="template-mismatch",
+        )
     if template.add_bos and bos is not None and ids[:1] != [bos]:
         return [bos, *ids]
     if template.add_bos is False and ids[:1] == [bos]:

@@ -67,7 +67,9 @@ def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> l
     """The prompt of a template without memory: the last user's message alone."""
     last = next((message for message in reversed(history) if message.role == USER), None)
     if last is None:
-        raise ConfigError(f"The template {template.name!r} needs a message of the user.")
+        raise ConfigError(
+            f"The template {template.name!r} needs a message of the user.", code="prompt-malformed"
+        )
     slot = Literal(template.roles[ASSISTANT] + template.role_empty_sep)
     return [*_turn(template, last, omit_role=False), slot]
 

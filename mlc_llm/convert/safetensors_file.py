@@ -62,7 +62,8 @@ class CheckpointTensor:
         if self.dtype not in _FLOATS:
             raise ConversionError(
                 f"{self.name} in {self.file} has the dtype {self.dtype}; only "
-                f"{', '.join(sorted(_FLOATS))} can be converted."
+                f"{', '.join(sorted(_FLOATS))} can be converted.",
+                code="dtype-unsupported",
             )
         dtype = np.dtype(_FLOATS[self.dtype])
         if not self.begin < self.end:
@@ -71,7 +72,7 @@ class CheckpointTensor:
             stored = np.memmap(self.file, dtype, "r", self.begin, self.shape)[rows]
         except (OSError, ValueError) as error:
             raise ConversionError(
-                f"{self.name} cannot be read from {self.file}: {error}."
+                f"{self.name} cannot be read from {self.file}: {error}.", code="checkpoint-damaged"
             ) from None
         if self.dtype == _BFLOAT16:
             return widen_bfloat16(np.asarray(stored))
@@ -100,7 +101,9 @@ def read_header(path: Path) -> dict[str, CheckpointTensor]:
                 raise _malformed(path, f"its header of {length} bytes does not fit into {size}")
             text = file.read(length)
     except OSError as error:
-        raise ConversionError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise ConversionError(
+            f"{path} cannot be read: {error.strerror or error}.", code="file-unreadable"
+        ) from None
     try:
         header = json.loads(text)
     except (ValueError, RecursionError):
@@ -126,7 +129,8 @@ def _tensor(name: str, entry: Any, path: Path, data: int, size: int) -> Checkpoi
     if data + end > size:
         raise ConversionError(
             f"{path} is cut short: the tensor {name} ends at byte {data + end} and the file at "
-            f"{size}. Fetch it again."
+            f"{size}. Fetch it again.",
+            code="checkpoint-damaged",
         )
     if checked.dtype in _FLOATS:
         needed = math.prod(checked.shape) * np.dtype(_FLOATS[checked.dtype]).itemsize
@@ -137,4 +141,6 @@ def _tensor(name: str, entry: Any, path: Path, data: int, size: int) -> Checkpoi
 
 
 def _malformed(path: Path, what: str) -> ConversionError:
-    return ConversionError(f"{path} is not a valid safetensors file: {what}.")
+    return ConversionError(
+        f"{path} is not a valid safetensors file: {what}.", code="checkpoint-damaged"
+    )

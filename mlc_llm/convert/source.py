@@ -71,7 +71,7 @@ class SourceModel:
             return self._renamed(read_header(single))
         if index.is_file():
             return self._renamed(_read_index(index))
-        raise ConversionError(_no_safetensors(self.folder))
+        raise ConversionError(_no_safetensors(self.folder), code="safetensors-missing")
 
     def _renamed(self, tensors: dict[str, CheckpointTensor]) -> dict[str, CheckpointTensor]:
         renamed: dict[str, CheckpointTensor] = {}
@@ -79,7 +79,8 @@ class SourceModel:
             known = self.architecture.rename(name)
             if known in renamed:
                 raise ConversionError(
-                    f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}."
+                    f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}.",
+                    code="checkpoint-damaged",
                 )
             renamed[known] = tensor
         return renamed
@@ -95,7 +96,8 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
         reason = str(error)
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
-        f"{architecture.name!r}: {reason}"
+        f"{architecture.name!r}: {reason}",
+        code="source-config-invalid",
     )
 
 
@@ -107,16 +109,21 @@ def _read_config(folder: Path) -> dict[str, Any]:
             if (folder / CHAT_CONFIG_FILE).is_file()
             else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
         )
-        raise ConversionError(f"{folder} has no {CONFIG_FILE}: {what}.")
+        raise ConversionError(
+            f"{folder} has no {CONFIG_FILE}: {what}.", code="source-config-missing"
+        )
     data = read_json_object(path, ConversionError)
     if not isinstance(data.get("model_type"), str):
-        raise ConversionError(f"{path} does not say the model_type, such as 'llama'.")
+        raise ConversionError(
+            f"{path} does not say the model_type, such as 'llama'.", code="source-config-invalid"
+        )
     quantized = data.get("quantization_config")
     if quantized:
         method = quantized.get("quant_method") if isinstance(quantized, dict) else None
         raise ConversionError(
             f"The model in {folder} is quantised already{f' ({method})' if method else ''}. "
-            "Convert the original model, whose weights are floating-point numbers."
+            "Convert the original model, whose weights are floating-point numbers.",
+            code="model-quantized",
         )
     return data
 
@@ -126,19 +133,25 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
     if not isinstance(weight_map, dict) or not all(
         isinstance(file, str) and PurePath(file).name == file for file in weight_map.values()
     ):
-        raise ConversionError(f"{index} has no weight_map from tensors to files beside it.")
+        raise ConversionError(
+            f"{index} has no weight_map from tensors to files beside it.", code="checkpoint-damaged"
+        )
     files = sorted(set(weight_map.values()))
     missing = [file for file in files if not (index.parent / file).is_file()]
     if missing:
         raise ConversionError(
             f"{index.parent} lacks {', '.join(missing)}, which {INDEX_FILE} names. Fetch the "
-            "checkpoint again."
+            "checkpoint again.",
+            code="checkpoint-incomplete",
         )
     headers = {file: read_header(index.parent / file) for file in files}
     tensors = {}
     for name, file in weight_map.items():
         if name not in headers[file]:
-            raise ConversionError(f"{index} says that {name} is in {file}, and it is not.")
+            raise ConversionError(
+                f"{index} says that {name} is in {file}, and it is not.",
+                code="checkpoint-incomplete",
+            )
         tensors[name] = headers[file][name]
     return tensors
 

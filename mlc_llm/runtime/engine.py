@@ -205,10 +205,13 @@ class Engine:
 
     def _unavailable(self) -> GenerationError:
         if self._closed:
-            return GenerationError("The model is closed; load it again to use it.")
+            return GenerationError(
+                "The model is closed; load it again to use it.", code="chat-closed"
+            )
         return GenerationError(
             "The model's engine thread is dead, so nothing can be run any more. Load the model "
-            "again. (A model loaded before os.fork cannot be used in the child process.)"
+            "again. (A model loaded before os.fork cannot be used in the child process.)",
+            code="engine-dead",
         )
 
     def _serve(self) -> None:

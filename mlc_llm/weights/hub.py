@@ -56,7 +56,10 @@ class HubReference:
             path, _, revision = path.partition("/tree/")
         path = path.removesuffix(".git")
         if _REPOSITORY.fullmatch(path) is None:
-            raise HubError(f"{text} names no repository; write HF://org/name or HF://org/name@tag.")
+            raise HubError(
+                f"{text} names no repository; write HF://org/name or HF://org/name@tag.",
+                code="repository-malformed",
+            )
         return cls(path, revision or None)
 
     def __str__(self) -> str:
@@ -88,7 +91,7 @@ def fetch(reference: HubReference, *, progress: bool = False) -> Path:
             library_version=__version__,
         )
     except Exception as error:  # what it raises depends on its version and on its HTTP library
-        raise HubError(_explain(reference, error)) from error
+        raise _failure(reference, error) from error
     _verify_once(reference, Path(folder))
     return Path(folder)
 
@@ -108,43 +111,49 @@ def _bars(shown: bool) -> type[Any]:
     return Bars
 
 
-def _explain(reference: HubReference, error: Exception) -> str:
+def _failure(reference: HubReference, error: Exception) -> HubError:
     from huggingface_hub import constants, errors
 
     endpoint = constants.ENDPOINT
     if isinstance(error, errors.GatedRepoError):
-        return (
+        return HubError(
             f"{reference} is gated. Accept its terms at {endpoint}/{reference.repository}, then "
-            "log in with `hf auth login` or set HF_TOKEN."
+            "log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-gated",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
+        return HubError(
             f"{endpoint} has no repository {reference.repository}, or it is private. Check the "
-            "name; for a private one, log in with `hf auth login` or set HF_TOKEN."
+            "name; for a private one, log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-not-found",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return (
+        return HubError(
             f"{reference.repository} has no revision {reference.revision!r}. "
-            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main"
+            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main",
+            code="revision-unknown",
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
+        return HubError(
             f"The disk is full: {reference} does not fit into {constants.HF_HUB_CACHE}. Free some "
-            "space or set HF_HOME to another disk; what was fetched is kept."
+            "space or set HF_HOME to another disk; what was fetched is kept.",
+            code="disk-full",
         )
     if constants.HF_HUB_OFFLINE:
-        return (
+        return HubError(
             f"{reference} is not, or not wholly, in the cache {constants.HF_HUB_CACHE}, and the "
-            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it."
+            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it.",
+            code="model-not-cached",
         )
     if isinstance(error, errors.LocalEntryNotFoundError):
         cause = error.__cause__ or error
-        return (
+        return HubError(
             f"{endpoint} could not be reached, and {reference} is not, or not wholly, in the cache "
             f"{constants.HF_HUB_CACHE}. Check the network connection and try again: what was "
-            f"fetched is kept. ({type(cause).__name__}: {cause})"
+            f"fetched is kept. ({type(cause).__name__}: {cause})",
+            code="hub-unreachable",
         )
-    return (
+    return HubError(
         f"{reference} could not be fetched from {endpoint}: {type(error).__name__}: {error}. "
         "Try again: what was fetched is kept."
     )
@@ -165,7 +174,8 @@ def _verify_once(reference: HubReference, folder: Path) -> None:
     except ModelFolderError as error:
         raise HubError(
             f"{reference} was fetched, but it is damaged: {error} If a file differs from the "
-            "one on the hub, delete it from the cache to fetch it again."
+            "one on the hub, delete it from the cache to fetch it again.",
+            code="download-damaged",
         ) from error
     try:
         stamp.parent.mkdir(parents=True, exist_ok=True)

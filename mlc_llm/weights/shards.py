@@ -59,7 +59,8 @@ class Shards:
             if shard.md5 is not None and found != shard.md5.lower():
                 raise ModelFolderError(
                     f"{path} is damaged: its MD5 checksum is {found}, not {shard.md5}. "
-                    "Fetch or convert the model again."
+                    "Fetch or convert the model again.",
+                    code="weights-damaged",
                 )
 
     def read(self, record: TensorRecord) -> npt.NDArray[np.generic]:
@@ -103,17 +104,21 @@ class Shards:
             if found != shard.nbytes and found is not None:
                 refuse_lfs_pointer(path, ModelFolderError)
         except OSError as error:
-            raise ModelFolderError(f"{path} cannot be read: {error.strerror}.") from None
+            raise ModelFolderError(
+                f"{path} cannot be read: {error.strerror}.", code="file-unreadable"
+            ) from None
         if found is None:
             raise ModelFolderError(
                 f"The shard {shard.file} is missing in {self._folder}. "
-                "Fetch or convert the model again."
+                "Fetch or convert the model again.",
+                code="shard-missing",
             )
         if found != shard.nbytes:
             raise ModelFolderError(
                 f"{path} has {found} bytes, not {shard.nbytes} as its manifest says: "
                 f"it is {'cut short' if found < shard.nbytes else 'not the file it should be'}. "
-                "Fetch or convert the model again."
+                "Fetch or convert the model again.",
+                code="weights-damaged",
             )
         return path
 

@@ -12,6 +12,7 @@ import pytest
 from mlc_llm.chat import fair_lock
 from mlc_llm.chat.fair_lock import FairLock
 from mlc_llm.errors import GenerationError
+from mlc_llm.testing import raises
 
 
 def test_first_come_first_served() -> None:
@@ -37,7 +38,7 @@ def test_first_come_first_served() -> None:
 def test_a_thread_does_not_wait_for_itself() -> None:
     lock = FairLock()
     again = lock.take()
-    with lock.take(), pytest.raises(GenerationError, match="still open, or a callback"):
+    with lock.take(), raises("chat-busy", error=GenerationError):
         again.__enter__()
     with lock.take():
         pass
@@ -101,7 +102,7 @@ def test_a_stream_that_nobody_goes_on_with_is_not_waited_for(
     lock = FairLock()
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(next, one := steps(lock, 3)).result() == 0
-        with pytest.raises(GenerationError, match="still open"):
+        with raises("chat-busy", error=GenerationError):
             pool.submit(next, steps(lock, 1)).result()
         assert pool.submit(list, one).result() == [1, 2]
 
@@ -111,7 +112,7 @@ def test_alone_a_thread_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     lock = FairLock()
     one = steps(lock, 2)
     next(one)
-    with pytest.raises(GenerationError, match="still open"):
+    with raises("chat-busy", error=GenerationError):
         next(steps(lock, 1))
     assert list(one) == [1]
 

@@ -14,6 +14,7 @@ from mlc_llm.chat.prompt_budget import PromptBudget, fit
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import PromptTooLongError
 from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.testing import raises
 from mlc_llm.tokenizer import PromptTokens, load_tokenizer
 
 TEMPLATE = ConversationTemplate(
@@ -104,7 +105,7 @@ def test_system_messages_and_whole_turns(conversation: Conversation) -> None:
 
 
 def test_the_last_turn_alone_is_too_long(conversation: Conversation) -> None:
-    with pytest.raises(PromptTooLongError, match="has 107 tokens, and the context window holds 50"):
+    with raises("prompt-too-long", 107, 50, error=PromptTooLongError):
         fit(conversation, turns(10, 100), PromptBudget(50, 0, 0.5))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-import pytest
-
 from mlc_llm import ChatModule, GenerationConfig
 from mlc_llm.errors import ConfigError
+from mlc_llm.testing import raises
 
 from .conftest import CHAT, Loader
 
@@ -69,13 +68,13 @@ class TestGoingOn:
 
     def test_what_cannot_go_on(self, load: Loader, chat: ChatModule) -> None:
         for prompt in ("", [user("Hello")]):
-            with pytest.raises(ConfigError, match="continue_final_message"):
+            with raises("prompt-malformed", "continue_final_message", error=ConfigError):
                 chat.generate(prompt, going_on(3))
         chat.generate("Hello", greedy(3))
         before = chat.messages
-        with pytest.raises(ConfigError, match="prompt must be empty"):
+        with raises("prompt-malformed", "'and then'", error=ConfigError):
             chat.generate("and then", going_on(3))
-        with pytest.raises(ConfigError, match="no memory"):
+        with raises("template-without-memory", "'LM'", error=ConfigError):
             load().generate([user("a"), {"role": ASSISTANT, "content": "b"}], going_on(3))
         assert chat.messages == before
 
@@ -135,6 +134,6 @@ class TestWhatCutIt:
 
 def test_a_callback_that_cannot_be_called(told: ChatModule) -> None:
     before = told.metrics.prefill.tokens
-    with pytest.raises(ConfigError, match="progress_callback must be a function"):
+    with raises("argument-mistyped", "progress_callback", 5, error=ConfigError):
         told.generate("Hello", progress_callback=5)  # type: ignore[arg-type]
     assert told.metrics.prefill.tokens == before

@@ -18,6 +18,7 @@ import pytest
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime import engine as engine_module
 from mlc_llm.runtime.engine import Engine, Stop, _Pace
+from mlc_llm.testing import raises
 
 
 def test_calls_return_and_raise(engine: Engine) -> None:
@@ -207,10 +208,10 @@ def test_close_ends_what_runs_and_refuses_what_waits() -> None:
         thread.join()
     assert not engine.alive
     assert len(raised) == 3
-    assert all("is closed" in str(error) for error in raised)
-    with pytest.raises(GenerationError, match="is closed"):
+    assert {error.code for error in raised} == {"chat-closed"}
+    with raises("chat-closed", error=GenerationError):
         engine.call(lambda stop: 1)
-    with pytest.raises(GenerationError, match="is closed"):
+    with raises("chat-closed", error=GenerationError):
         next(engine.stream(lambda stop: iter([1])))
 
 
@@ -224,7 +225,7 @@ def test_close_cuts_a_stream_with_an_error() -> None:
     stream = engine.stream(forever)
     next(stream)
     engine.close()
-    with pytest.raises(GenerationError, match="is closed"):
+    with raises("chat-closed", error=GenerationError):
         for _ in stream:
             pass
 
@@ -239,9 +240,9 @@ def test_a_dead_thread_answers_with_an_error(
     with pytest.raises((GenerationError, _Killed)):
         engine.call(lambda stop: 1)
     engine._thread.join(5)
-    with pytest.raises(GenerationError, match="engine thread is dead"):
+    with raises("engine-dead", error=GenerationError):
         engine.call(lambda stop: 1)
-    with pytest.raises(GenerationError, match="engine thread is dead"):
+    with raises("engine-dead", error=GenerationError):
         list(engine.stream(lambda stop: iter([1])))
 
 
@@ -261,7 +262,7 @@ if child == 0:
     try:
         engine.call(lambda stop: 1)
     except Exception as error:
-        os._exit(7 if "os.fork" in str(error) else 8)
+        os._exit(7 if (error.code, "os.fork" in str(error)) == ("engine-dead", True) else 8)
     os._exit(9)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -394,7 +395,7 @@ def test_abandoning_waits_for_nothing() -> None:
     with engine._lock:
         engine.abandon()
     assert not engine.alive
-    with pytest.raises(GenerationError, match="closed"):
+    with raises("chat-closed", error=GenerationError):
         engine.call(lambda stop: 42)
     gate.set()
     engine._thread.join(30)

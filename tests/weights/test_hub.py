@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from mlc_llm.errors import HubError
+from mlc_llm.testing import raises
 from mlc_llm.weights.hub import HubReference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -26,7 +27,7 @@ for model in sys.argv[1:]:
     try:
         found = {"path": str(resolve_model(model, progress=True))}
     except HubError as error:
-        found = {"error": str(error)}
+        found = {"error": str(error), "code": error.code}
     print(json.dumps(found))
 """
 
@@ -165,10 +166,12 @@ def test_fetch_cache_and_refusals(hub, fetch):
     expected = {name for name in hub.files if name not in ("library.so", "onnx/model.json")}
     assert {path.name for path in folder.iterdir()} == expected
     assert all((folder / name).read_bytes() == hub.files[name] for name in expected)
-    assert "org/model has no revision 'nosuchtag'" in revision["error"]
-    assert "no repository org/none" in missing["error"]
+    told = (revision["code"], missing["code"], gated["code"])
+    assert told == ("revision-unknown", "repository-not-found", "repository-gated")
+    assert "'nosuchtag'" in revision["error"]
+    assert "org/none" in missing["error"]
     assert "HF_TOKEN" in missing["error"]
-    assert f"HF://org/gated is gated. Accept its terms at {hub.url}/org/gated" in gated["error"]
+    assert f"{hub.url}/org/gated" in gated["error"]
 
     before = len(hub.requests)
     again, by_address = fetch(hub.url, "hf://org/model", "https://huggingface.co/org/model")
@@ -178,7 +181,8 @@ def test_fetch_cache_and_refusals(hub, fetch):
     before = len(hub.requests)
     offline, absent = fetch(hub.url, "HF://org/model", "HF://org/other", HF_HUB_OFFLINE="1")
     assert offline == found
-    assert re.search("HF://org/other is not.*offline mode is on.*HF_HUB_OFFLINE", absent["error"])
+    assert absent["code"] == "model-not-cached"
+    assert re.search("HF://org/other .*HF_HUB_OFFLINE", absent["error"])
     assert len(hub.requests) == before
 
 
@@ -198,17 +202,18 @@ def test_no_network(fetch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        error = fetch(endpoint, "HF://org/model")[0]["error"]
-    assert f"{endpoint} could not be reached" in error
-    assert "network" in error
+        found = fetch(endpoint, "HF://org/model")[0]
+    assert found["code"] == "hub-unreachable"
+    assert endpoint in found["error"]
 
 
 def test_damaged_weights_are_found(hub, fetch):
     manifest = json.loads(hub.files["tensor-cache.json"])
     manifest["records"][0]["md5sum"] = "0" * 32
     hub.files["tensor-cache.json"] = json.dumps(manifest).encode()
-    error = fetch(hub.url, "HF://org/model")[0]["error"]
-    assert re.search(r"HF://org/model.*damaged.*params_shard_0\.bin.*MD5", error)
+    found = fetch(hub.url, "HF://org/model")[0]
+    assert found["code"] == "download-damaged"
+    assert re.search(r"HF://org/model.*params_shard_0\.bin.*MD5", found["error"])
 
 
 @pytest.mark.parametrize(
@@ -238,5 +243,5 @@ def test_what_is_no_reference(text):
     "text", ["HF://", "HF://name", "HF://a/b/c", "HF://../..", "HF://org/na me", "HF://-x/y"]
 )
 def test_malformed_references(text):
-    with pytest.raises(HubError, match=r"names no repository; write HF://org/name"):
+    with raises("repository-malformed", text, "HF://org/name", error=HubError):
         HubReference.parse(text)

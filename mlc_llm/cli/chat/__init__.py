@@ -112,9 +112,13 @@ def _read_prompt() -> str:
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MLCError(f"The input is not valid UTF-8: {error}.") from None
+        raise MLCError(
+            f"The input is not valid UTF-8: {error}.", code="input-undecodable"
+        ) from None
     if not text.strip():
-        raise MLCError("--prompt - takes the prompt from the input, and that is empty.")
+        raise MLCError(
+            "--prompt - takes the prompt from the input, and that is empty.", code="prompt-empty"
+        )
     return text.removesuffix("\n").removesuffix("\r")
 
 

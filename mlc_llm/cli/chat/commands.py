@@ -84,11 +84,16 @@ def run_command(open_chat: OpenChat, entry: Entry) -> None:
     if command is None:
         names = [command.name for command in COMMANDS]
         hint = "A space before the slash makes it a message."
-        raise MLCError(f"{unknown('command', str(entry.command), names)} {hint}")
+        raise MLCError(
+            f"{unknown('command', str(entry.command), names)} {hint}", code="command-unknown"
+        )
     if entry.text and not command.argument:
-        raise MLCError(f"Nothing follows {command.name}; a space before it makes it a message.")
+        raise MLCError(
+            f"Nothing follows {command.name}; a space before it makes it a message.",
+            code="command-misused",
+        )
     if not entry.text and command.argument and not command.argument.startswith("["):
-        raise MLCError(f"Something is missing: {command.usage}")
+        raise MLCError(f"Something is missing: {command.usage}", code="command-misused")
     command.run(open_chat, entry.text)
 
 
@@ -102,7 +107,10 @@ def _help(open_chat: OpenChat, argument: str) -> None:
 def _system(open_chat: OpenChat, text: str) -> None:
     chat = open_chat.chat
     if chat.system_message is None:
-        raise MLCError("This model's conversation template has no place for a system message.")
+        raise MLCError(
+            "This model's conversation template has no place for a system message.",
+            code="template-without-system",
+        )
     if not text:
         click.echo(
             chat.system_message or "There is no system message.", err=not chat.system_message
@@ -121,7 +129,7 @@ def _reset(open_chat: OpenChat, argument: str) -> None:
 
 def _stats(open_chat: OpenChat, argument: str) -> None:
     if argument not in ("", "-v"):
-        raise MLCError(f"/stats takes -v or nothing, not {argument}")
+        raise MLCError(f"/stats takes -v or nothing, not {argument}", code="command-misused")
     click.echo(open_chat.chat.stats(verbose=argument == "-v"))
 
 

@@ -110,7 +110,7 @@ class ChatSession:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise MLCError(f"That is not valid UTF-8: {error}.") from None
+            raise MLCError(f"That is not valid UTF-8: {error}.", code="input-undecodable") from None
         entry = Entry.of(text)
         if entry.command is not None:
             run_command(self._open_chat, entry)
@@ -142,4 +142,6 @@ def _decode(line: bytes, number: int) -> str:
     try:
         return line.decode("utf-8").rstrip()
     except UnicodeDecodeError as error:
-        raise MLCError(f"Line {number} of the input is not valid UTF-8: {error}.") from None
+        raise MLCError(
+            f"Line {number} of the input is not valid UTF-8: {error}.", code="input-undecodable"
+        ) from None

@@ -137,10 +137,10 @@ class TestSaveAndLoad:
     @pytest.mark.parametrize(
         ("messages", "said"),
         [
-            (None, "is not a saved conversation"),
-            ([{"role": "user", "content": 1}], "message 1: content must be text"),
-            ([{"role": "usr", "content": "x"}], "Unknown role 'usr'. Did you mean 'user'"),
-            ([{"role": "user", "content": "\ud800"}], "Error: "),
+            (None, "[saved-chat-invalid]"),
+            ([{"role": "user", "content": 1}], "[saved-chat-invalid]"),
+            ([{"role": "usr", "content": "x"}], "[role-unknown]"),
+            ([{"role": "user", "content": "\ud800"}], "[text-invalid]"),
         ],
     )
     def test_what_does_not_fit_changes_nothing(
@@ -174,8 +174,7 @@ class TestSaveAndLoad:
         typist = open_chat(conv_template="LM")
         code, _, err = typist.type("Hello", f"/load {saved}", f"/save {saved}")
         assert code == 1
-        assert "'LM' has no memory: every call begins afresh, so there is no history to set" in err
-        assert "so there is no history to save" in err
+        assert err.count("Error [template-without-memory]: The template 'LM'") == 2
 
     def test_before_the_first_turn(self, typist: Typist, tmp_path: Path) -> None:
         code, _, err = typist.type(f"/save {tmp_path / 'c.json'}")

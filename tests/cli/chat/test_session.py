@@ -105,12 +105,12 @@ class TestPipes:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            (b"/rest", "Unknown command '/rest'. Did you mean '/reset'"),
-            (b"/what is this", "A space before the slash makes it a message."),
-            (b"/reset now", "Nothing follows /reset"),
-            (b"/save", "Something is missing: /save FILE"),
-            (b"/stats -w", "/stats takes -v or nothing"),
-            (b"/system Be brief.", "no place for a system message"),
+            (b"/rest", "[command-unknown]"),
+            (b"/what is this", "[command-unknown]"),
+            (b"/reset now", "[command-misused]: "),
+            (b"/save", "[command-misused]"),
+            (b"/stats -w", "[command-misused]: /stats"),
+            (b"/system Be brief.", "[template-without-system]"),
         ],
     )
     def test_a_wrong_command_fails(
@@ -133,8 +133,8 @@ class TestPipes:
         assert session.read_turns(io.BytesIO(b"too long\n\xff\xfe\nbroken\nfine\n")) == 1
         out, err = capsys.readouterr()
         assert out == "fine \n"
-        assert "Error: The prompt has 9 tokens; 8 fit." in err
-        assert "Error: Line 2 of the input is not valid UTF-8" in err
+        assert "Error [prompt-too-long]: The prompt has 9 tokens; 8 fit." in err
+        assert "Error [input-undecodable]: Line 2 " in err
         assert "Error: ZeroDivisionError: broken" in err
 
     def test_a_reader_that_left_ends_the_chat(self, session: ChatSession, chat: EchoChat) -> None:

@@ -106,7 +106,9 @@ def weight_of(scheme: Scheme, columns: int) -> KernelWeight:
         CompileError: there are no kernels for it.
     """
     if not has_scheme(scheme):
-        raise CompileError(f"GPUs have no kernels for weights stored in {scheme}.")
+        raise CompileError(
+            f"GPUs have no kernels for weights stored in {scheme}.", code="quantization-unsupported"
+        )
     return FloatWeight(columns, scheme) if scheme.is_float else CodedWeight(columns, scheme)
 
 
