@@ -1,7 +1,7 @@
 """What is known of the messages of a client that sends its whole conversation each time.
 
 Clients keep texts alone. The tokens that an answer was generated as are known here, and so are the
-turns that the window had no room for: to encode the one again, or to choose the other anew, would
+turns that the window had no room for: to encode the one again, or to choose the other again, would
 have the model read again what its KV cache holds.
 """
 

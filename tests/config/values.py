@@ -100,6 +100,7 @@ GENERATION: dict[str, Any] = {
     "seed": 7,
     "logit_bias": {5: -100.0},
     "logprobs": 3,
+    "continue_final_message": True,
 }
 OVERLAYS = [(ChatConfig, CHAT), (ConvConfig, CONV), (GenerationConfig, GENERATION)]
 

@@ -115,14 +115,15 @@ def test_float16_is_refused_before_anything_is_compiled(
     """An adapter without float16, stood in for by this one's answer."""
     from dataclasses import replace
 
-    from mlc_llm.chat import loading
+    from mlc_llm import chat_module
+    from mlc_llm.chat import plan
 
     def without(*arguments: Any) -> Any:
         choice = choose_device("vulkan")
         return replace(choice, adapter=replace(choice.adapter, float16=False))
 
-    monkeypatch.setattr(loading, "choose_device", without)
-    monkeypatch.setattr(loading, "_resolve", lambda *arguments: pytest.fail("it looked for code"))
+    monkeypatch.setattr(plan, "choose_device", without)
+    monkeypatch.setattr(chat_module, "load_chat", lambda *arguments: pytest.fail("it went on"))
     with raises("float16-unsupported", "q4f16_1", "q0f32 or q4f32_1"):
         ChatModule("demo", "vulkan")
 
