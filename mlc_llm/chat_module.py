@@ -13,7 +13,7 @@ import numpy as np
 
 from mlc_llm.callback import Progress
 from mlc_llm.chat.benchmark import benchmark
-from mlc_llm.chat.dialogue import Dialogue, Prompt
+from mlc_llm.chat.dialogue import Dialogue, Prompt, RenderedPrompt
 from mlc_llm.chat.fair_lock import FairLock
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.chat.plan import plan_chat
@@ -213,6 +213,18 @@ class ChatModule:
         that was broken off is there as far as it came, as ``cancelled``. Empty after an error.
         """
         return self._dialogue.results
+
+    def render(
+        self, prompt: Prompt, generation_config: GenerationConfig | None = None
+    ) -> RenderedPrompt:
+        """What the model would be given for a prompt, as text and as tokens; nothing is generated.
+
+        The arguments and errors are those of :meth:`generate`.
+        """
+        generation = check_generation(generation_config)
+        with self._lock.take():
+            self._open_chat()
+            return self._dialogue.render(prompt, generation)
 
     def reset_chat(self, chat_config: ChatConfig | ConvConfig | None = None) -> None:
         """Forget the history and the statistics.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,19 @@ from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
 
 Prompt = str | Sequence[Any]
 """A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """What a model is given for a prompt.
+
+    Args:
+        text: as a text, with special tokens by their names.
+        token_ids: the tokens.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
 
 
 class Dialogue:
@@ -90,6 +104,19 @@ class Dialogue:
                 yield delta
         finally:
             done.append(answer.result())
+
+    def render(self, prompt: Prompt, generation: GenerationConfig) -> RenderedPrompt:
+        """What :meth:`answer` would give the model; nothing is changed.
+
+        Raises:
+            PromptTooLongError: the prompt is longer than the context window.
+            ConfigError: the prompt or a setting is malformed.
+        """
+        _dropped, messages = self._with_prompt(prompt, generation, stateless=False)
+        turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
+        goes_on = bool(generation.continue_final_message)
+        text = self.conversation.prompt_text(turn.messages, continues=goes_on)
+        return RenderedPrompt(self.conversation.prefix_text + text, tuple(turn.prompt.ids))
 
     def reset(self, change: ChatConfig | ConvConfig | None) -> None:
         """Forget the history and the statistics; lay an overlay over the model's own configuration.

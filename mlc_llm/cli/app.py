@@ -127,6 +127,18 @@ def log_to_stderr() -> None:
     logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
 
 
+def hide_what_is_used() -> None:
+    """Leave out the lines that say which files and which device are used, unless debugging."""
+    if not _debugging():
+        for handler in logging.getLogger("mlc_llm").handlers:
+            handler.addFilter(lambda r: r.levelno > logging.INFO or not r.msg.startswith("Using "))
+
+
+def visible(text: str) -> str:
+    """A text whose control characters cannot command the terminal; line ends and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def remark(text: str, **style: bool) -> str:
     """A text for stderr, in a style of ``click.style`` where stderr shows styles."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"

@@ -124,12 +124,22 @@ class Conversation:
         """
         return self._encoder.encode(self._filled(messages, continues), self._prefix)
 
-    def prompt_text(self, messages: Iterable[Any] | None = None) -> str:
-        """The prompt as text, to show; generated tokens are decoded, ``prompt_ids`` keeps them."""
+    def prompt_text(self, messages: Iterable[Any] | None = None, *, continues: bool = False) -> str:
+        """The prompt as text, to show, without the tokens that begin every prompt.
+
+        Generated tokens are decoded, ``prompt_ids`` keeps them. The arguments are those of
+        :meth:`prompt`.
+        """
         return "".join(
             self._tokenizer.decode(segment.ids) if isinstance(segment, Generated) else segment.text
-            for segment in self._filled(messages)
+            for segment in self._filled(messages, continues)
         )
+
+    @property
+    def prefix_text(self) -> str:
+        """The tokens that begin every prompt, such as BOS, by their names."""
+        names = {token_id: text for text, token_id in self._tokenizer.special_ids.items()}
+        return "".join(names.get(token_id, f"<{token_id}>") for token_id in self._prefix)
 
     def _filled(self, messages: Iterable[Any] | None, continues: bool = False) -> list[Segment]:
         return fill_functions(self._segments(messages, continues), self.template.function_string)

@@ -73,6 +73,14 @@ class TestChat:
         result = mlc_llm("chat", model, *options)
         assert result.returncode == 0, result.stderr
         assert result.stdout == line(expected)
+        assert result.stderr == ""
+
+    def test_what_is_used_is_told_while_debugging(
+        self, mlc_llm: CLI, model: Path, library: Path, expected: str
+    ) -> None:
+        options = ("--model-lib", library, "--prompt", "Hello", *GREEDY)
+        result = mlc_llm("chat", model, *options, variables={"MLC_LLM_DEBUG": "1"})
+        assert result.stdout == line(expected)
         for text in (
             f"Using model folder: {model}",
             f"Using mlc chat config: {model / 'mlc-chat-config.json'}",
@@ -114,7 +122,7 @@ class TestChat:
             (folder / file.name).symlink_to(file)
         (folder / "beside.so").write_bytes(library.read_bytes())
         options = ("--allow-prebuilt", "--prompt", "Hello", *GREEDY)
-        result = mlc_llm("chat", folder, *options)
+        result = mlc_llm("chat", folder, *options, variables={"MLC_LLM_DEBUG": "1"})
         assert result.stdout == line(expected)
         assert f"Using library model: {folder / 'beside.so'}" in result.stderr
 

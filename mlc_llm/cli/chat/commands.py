@@ -6,17 +6,21 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlc_llm.cli.app import visible
+from mlc_llm.cli.chat.answering import write_answer
 from mlc_llm.cli.chat.entry import Entry
+from mlc_llm.cli.chat.sampling import set_sampling
 from mlc_llm.errors import MLCError, unknown
 
 if TYPE_CHECKING:
+    from mlc_llm.chat.dialogue import Prompt
     from mlc_llm.chat.saving import RestoredChat
     from mlc_llm.chat_module import ChatModule
-    from mlc_llm.config import ChatConfig
+    from mlc_llm.config import ChatConfig, GenerationConfig
 
 
 class Leave(Exception):
@@ -31,11 +35,18 @@ class OpenChat:
         chat: the loaded model with its conversation.
         model: what the user named as the model.
         config: what the user set for the chat, which a reset keeps.
+        generation: how answers are generated.
     """
 
     chat: ChatModule
     model: str
     config: ChatConfig
+    generation: GenerationConfig
+
+    def ask(self, prompt: Prompt, **changes: Any) -> None:
+        """Write the answer to a prompt, with changes of the settings for this one."""
+        generation = self.generation.model_copy(update=changes)
+        write_answer(self.chat.stream(prompt, generation))
 
     def with_system_message(self, text: str) -> ChatConfig:
         """What the user set, with another system message."""
@@ -133,6 +144,42 @@ def _stats(open_chat: OpenChat, argument: str) -> None:
     click.echo(open_chat.chat.stats(verbose=argument == "-v"))
 
 
+def _set(open_chat: OpenChat, text: str) -> None:
+    for line in set_sampling(open_chat.generation, open_chat.chat.chat_config, text):
+        click.echo(line)
+
+
+def _retry(open_chat: OpenChat, argument: str) -> None:
+    """Answer the last message once more, in place of the answer that it has."""
+    seed, messages = open_chat.generation.seed, _to_last_question(open_chat)
+    if seed is None:
+        open_chat.ask(messages)
+        return
+    # With the same one the answer would be the same.
+    open_chat.generation.seed = seed + 1
+    open_chat.ask(messages)
+
+
+def _continue(open_chat: OpenChat, argument: str) -> None:
+    open_chat.ask("", continue_final_message=True)
+
+
+def _prompt(open_chat: OpenChat, text: str) -> None:
+    shown = open_chat.chat.render(text or _to_last_question(open_chat))
+    click.echo(visible(shown.text))
+    click.echo(f"({len(shown.token_ids)} tokens)", err=True)
+
+
+def _to_last_question(open_chat: OpenChat) -> list[Any]:
+    """The conversation up to the user's last message."""
+    messages = list(open_chat.chat.messages)
+    while messages and messages[-1].role != "user":
+        messages.pop()
+    if not messages:
+        raise MLCError("There is no message of yours yet.", code="chat-empty")
+    return messages
+
+
 def _save(open_chat: OpenChat, name: str) -> None:
     path = _path(name)
     saved = open_chat.chat.save(path)
@@ -190,6 +237,20 @@ COMMANDS = (
     Command("/help", "show this", _help, aliases=("/?",)),
     Command(
         "/system", "begin afresh with this system message; without it, show it", _system, "[TEXT]"
+    ),
+    Command("/retry", "answer your last message again, in place of the last answer", _retry),
+    Command("/continue", "go on with the last answer, as when it was cut", _continue),
+    Command(
+        "/set",
+        "set how answers are generated, as in /set temperature 0; without a value, show it",
+        _set,
+        "[NAME [VALUE]]",
+    ),
+    Command(
+        "/prompt",
+        "show what the model is given for a text, or was given last",
+        _prompt,
+        "[TEXT]",
     ),
     Command("/reset", "forget the conversation", _reset, aliases=("/clear",)),
     Command("/save", "write the conversation to a file", _save, "FILE", takes_file=True),
