@@ -15,6 +15,7 @@ from mlc_llm.cli.app import remark
 
 if TYPE_CHECKING:
     from mlc_llm.chat.streams import StreamChunk
+    from mlc_llm.runtime.generation import Limit
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 """Characters that would be commands for the terminal; a model has none to give."""
@@ -30,11 +31,11 @@ def write_answer(stream: Generator[StreamChunk, None, None]) -> None:
     """
     on_terminal = sys.stdout.isatty()
     wrap = WordWrap(_columns()) if on_terminal else None
-    last, limit = "", None
+    last, limit, tokens = "", None, 0
     try:
         for chunk in stream:
             text = chunk.translate(_CONTROLS) if on_terminal else str(chunk)
-            last, limit = text or last, chunk.limit
+            last, limit, tokens = text or last, chunk.limit, tokens + len(chunk.token_ids)
             sys.stdout.write(text if wrap is None else wrap.push(text))
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -46,14 +47,14 @@ def write_answer(stream: Generator[StreamChunk, None, None]) -> None:
     if not last.endswith("\n"):
         click.echo()
     if limit is not None:
-        click.echo(remark(_what_cut_it(limit, on_terminal), dim=True), err=True)
+        click.echo(remark(_what_cut_it(limit, tokens, on_terminal), dim=True), err=True)
 
 
-def _what_cut_it(limit: str, on_terminal: bool) -> str:
+def _what_cut_it(limit: Limit, tokens: int, on_terminal: bool) -> str:
     if limit == "context_window":
         return "(The answer was cut: the context window is full.)"
     goes_on = "; /continue goes on" if on_terminal else ""
-    return f"(The answer was cut after max_gen_len tokens{goes_on}.)"
+    return f"(The answer was cut after {tokens} tokens, its max_gen_len{goes_on}.)"
 
 
 def _columns() -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from mlc_llm.chat.saving import RestoredChat
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.config import ChatConfig, GenerationConfig
+
+
+_NARROWEST = 24
+"""Columns that the summaries of ``/help`` have at least."""
 
 
 class Leave(Exception):
@@ -110,9 +116,11 @@ def run_command(open_chat: OpenChat, entry: Entry) -> None:
 
 def _help(open_chat: OpenChat, argument: str) -> None:
     rows = [(command.usage, command.summary) for command in COMMANDS] + list(KEYS)
-    width = max(len(usage) for usage, _ in rows)
+    indent = 2 + max(len(usage) for usage, _ in rows)
+    room = max(_NARROWEST, shutil.get_terminal_size().columns - indent - 1)
     for usage, summary in rows:
-        click.echo(f"{usage:<{width}}  {summary}")
+        lines = textwrap.wrap(summary, room)
+        click.echo(f"{usage:<{indent}}" + f"\n{'':{indent}}".join(lines))
 
 
 def _system(open_chat: OpenChat, text: str) -> None:

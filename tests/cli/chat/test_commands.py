@@ -246,7 +246,7 @@ class TestAnswersAgain:
 
     def test_continue_goes_on(self, typist: Typist) -> None:
         _, out, err = typist.type("Hello")
-        assert "cut after max_gen_len" in err
+        assert "cut after 8 tokens, its max_gen_len" in err
         _, more, _ = typist.type("/continue")
         assert typist.chat.messages[-1].content == (out[:-1] + more[:-1])
 
