@@ -44,11 +44,13 @@ class Packed(Module, ABC):
         rows: rows of the weight, or None for the vocabulary.
         columns: columns of the weight.
         tensors: the packed tensors.
+        product: what the kernel that multiplies is called.
     """
 
     rows: int | None
     columns: int
     tensors: list[Any]
+    product: str
 
     @abstractmethod
     def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
@@ -59,7 +61,6 @@ class Packed(Module, ABC):
             name: the name of this module in the lowered model.
         """
 
-    @abstractmethod
     def linear(
         self,
         x: nn.Tensor,
@@ -71,6 +72,14 @@ class Packed(Module, ABC):
 
         What is deferred of x is computed, too. The residual has the result's shape and dtype.
         """
+        source = LinearInput.of(x)
+        # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
+        name = self.product if source.rows.width(1) == 1 else f"gated_{self.product}"
+        width = self.tensors[0].shape[0] * BLOCK_ROWS if self.rows is None else self.rows
+        kernel = self._kernel(source, bias, out_dtype, residual is not None)
+        added = [tensor for tensor in (bias, residual) if tensor is not None]
+        args = [*source.arguments, *self.tensors, *added]
+        return call_kernel(kernel, name, args, (source.tokens, width), out_dtype)
 
     @abstractmethod
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
@@ -78,24 +87,6 @@ class Packed(Module, ABC):
 
     def _names(self, name: str) -> list[str]:
         return [f"{name}.tensors.{index}" for index in range(len(self.tensors))]
-
-    def _product(
-        self,
-        name: str,
-        x: nn.Tensor,
-        bias: nn.Tensor | None,
-        out_dtype: str,
-        residual: nn.Tensor | None,
-    ) -> nn.Tensor:
-        """Emit the kernel that multiplies."""
-        source = LinearInput.of(x)
-        # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
-        name = name if source.rows.width(1) == 1 else f"gated_{name}"
-        width = self.tensors[0].shape[0] * BLOCK_ROWS if self.rows is None else self.rows
-        kernel = self._kernel(source, bias, out_dtype, residual is not None)
-        added = [tensor for tensor in (bias, residual) if tensor is not None]
-        args = [*source.arguments, *self.tensors, *added]
-        return call_kernel(kernel, name, args, (source.tokens, width), out_dtype)
 
     @abstractmethod
     def _kernel(
@@ -114,6 +105,8 @@ class PackedGroups(Packed):
         activations: how the kernels round activations: "a8" or "a16".
     """
 
+    product = "group_linear"
+
     def __init__(self, parts: Sequence[Part], columns: int, isa: Isa, activations: str) -> None:
         self.parts, self.columns = tuple(parts), columns
         self.rows = _total([part.rows for part in parts])
@@ -128,15 +121,6 @@ class PackedGroups(Packed):
             steps.append(Repack(tuple(given[:count]), tuple(made[:count]), kernel))
             given, made = given[count:], made[count:]
         return steps
-
-    def linear(
-        self,
-        x: nn.Tensor,
-        bias: nn.Tensor | None,
-        out_dtype: str,
-        residual: nn.Tensor | None = None,
-    ) -> nn.Tensor:
-        return self._product("group_linear", x, bias, out_dtype, residual)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -171,6 +155,8 @@ class PackedFloat(Packed):
         isa: what the CPU offers.
     """
 
+    product = "float_linear"
+
     def __init__(self, rows: int | None, columns: int, dtype: str, isa: Isa) -> None:
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
         self.tensors = [Parameter((packed_blocks(rows), columns, BLOCK_ROWS), dtype)]
@@ -179,15 +165,6 @@ class PackedFloat(Packed):
         kernel = repack_float(self.rows, self.columns, self.dtype)
         given = tuple(tensor.name for tensor in stored)
         return [Repack(given, tuple(self._names(name)), kernel)]
-
-    def linear(
-        self,
-        x: nn.Tensor,
-        bias: nn.Tensor | None,
-        out_dtype: str,
-        residual: nn.Tensor | None = None,
-    ) -> nn.Tensor:
-        return self._product("float_linear", x, bias, out_dtype, residual)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
