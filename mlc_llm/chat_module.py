@@ -7,25 +7,24 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mlc_llm.callback import Progress
-from mlc_llm.chat.benchmark import benchmark
-from mlc_llm.chat.dialogue import Dialogue, Prompt, RenderedPrompt
 from mlc_llm.chat.fair_lock import FairLock
-from mlc_llm.chat.loading import LoadedChat, load_chat
-from mlc_llm.chat.plan import plan_chat
-from mlc_llm.chat.saving import RestoredChat, SavedChat
-from mlc_llm.chat.settings import check_generation
 from mlc_llm.chat.streams import StreamChunk, chunks, show, step_in_threads
-from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
+from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, check_generation
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.generation import Delta, GenerationResult
 from mlc_llm.runtime.statistics import Metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mlc_llm.chat.dialogue import Prompt, RenderedPrompt
+    from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.chat.saving import RestoredChat, SavedChat
 
 
 class ChatModule:
@@ -63,6 +62,11 @@ class ChatModule:
         chat_config: ChatConfig | None = None,
         model_lib: str | None = None,
     ) -> None:
+        # Half of the package, and NumPy: imported for the first model, and not for this class.
+        from mlc_llm.chat.dialogue import Dialogue
+        from mlc_llm.chat.loading import load_chat
+        from mlc_llm.chat.plan import plan_chat
+
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
             raise ConfigError(
                 f"chat_config must be a ChatConfig, not {chat_config!r}.", code="argument-mistyped"
@@ -342,6 +346,8 @@ class ChatModule:
             PromptTooLongError: the prompt and that many tokens do not fit into the window.
             ConfigError: the prompt is empty, or ``generate_length`` is less than 1.
         """
+        from mlc_llm.chat.benchmark import benchmark
+
         with self._lock.take():
             return benchmark(self._open_chat(), self._dialogue.settings, prompt, generate_length)
 

@@ -144,19 +144,3 @@ class ChatSettings:
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)
         return getattr(self.file, name) if given is None else given
-
-
-def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
-    """The user's overlay for one generation; an empty one for None.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if generation is None:
-        return GenerationConfig()
-    if not isinstance(generation, GenerationConfig):
-        raise ConfigError(
-            f"generation_config must be a GenerationConfig, not {generation!r}.",
-            code="argument-mistyped",
-        )
-    return generation

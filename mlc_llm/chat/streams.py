@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
 from mlc_llm.runtime.generation import Delta, FinishReason, Limit
-from mlc_llm.runtime.logprobs import TokenLogprob
 
 if TYPE_CHECKING:
     import asyncio
+
+    from mlc_llm.runtime.logprobs import TokenLogprob
 
 T = TypeVar("T")
 

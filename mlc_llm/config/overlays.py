@@ -269,3 +269,19 @@ class GenerationConfig(Overlay):
     @classmethod
     def _one_stop_string(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+
+def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
+    """The user's overlay for one generation; an empty one for None.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if generation is None:
+        return GenerationConfig()
+    if not isinstance(generation, GenerationConfig):
+        raise ConfigError(
+            f"generation_config must be a GenerationConfig, not {generation!r}.",
+            code="argument-mistyped",
+        )
+    return generation

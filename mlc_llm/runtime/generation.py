@@ -12,13 +12,15 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
-from mlc_llm.runtime.sampler import Sampler
 from mlc_llm.tokenizer import Detokenizer, PromptTokens
 from mlc_llm.tokenizer.stop import StopText
+
+if TYPE_CHECKING:
+    from mlc_llm.runtime.loaded_model import LoadedModel
+    from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
+    from mlc_llm.runtime.sampler import Sampler
 
 FinishReason = Literal["stop", "length", "cancelled"]
 

@@ -115,15 +115,14 @@ def test_float16_is_refused_before_anything_is_compiled(
     """An adapter without float16, stood in for by this one's answer."""
     from dataclasses import replace
 
-    from mlc_llm import chat_module
-    from mlc_llm.chat import plan
+    from mlc_llm.chat import loading, plan
 
     def without(*arguments: Any) -> Any:
         choice = choose_device("vulkan")
         return replace(choice, adapter=replace(choice.adapter, float16=False))
 
     monkeypatch.setattr(plan, "choose_device", without)
-    monkeypatch.setattr(chat_module, "load_chat", lambda *arguments: pytest.fail("it went on"))
+    monkeypatch.setattr(loading, "load_chat", lambda *arguments: pytest.fail("it went on"))
     with raises("float16-unsupported", "q4f16_1", "q0f32 or q4f32_1"):
         ChatModule("demo", "vulkan")
 
