@@ -33,7 +33,7 @@ def _sentence(item: Any, kind: str, known: list[str]) -> str:
     if item["type"] == "missing":
         return f"{named} is needed and not there."
     message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+    given = "" if isinstance(item["input"], dict) else f", not {item['input']!r}"
     if item["type"] == "value_error":
         # Our own messages go on after the field's name, or are sentences by themselves.
         follows = message.startswith(("is ", "must "))

@@ -157,7 +157,7 @@ def _template(template: ConversationTemplate) -> dict[str, Any]:
 def _validate(data: dict[str, Any], model: SourceModel) -> None:
     if data["max_batch_size"] < 1:
         raise ConfigError(
-            f"max_batch_size must be at least 1 (given: {data['max_batch_size']}).",
+            f"max_batch_size must be at least 1, not {data['max_batch_size']}.",
             code="size-invalid",
         )
     try:

@@ -49,7 +49,7 @@ class WindowSizes:
         sink = config.attention_sink_size if attention_sink_size is None else attention_sink_size
         if sink < UNLIMITED:
             raise ConfigError(
-                f"attention_sink_size must not be negative (given: {sink}).", code="size-invalid"
+                f"attention_sink_size must be -1 or more, not {sink}.", code="size-invalid"
             )
         window = sliding if sliding > 0 else context
         if window < 1:
@@ -81,6 +81,6 @@ def _size(name: str, given: int | None, own: int) -> int:
     size = own if given is None else given
     if size < 1 and size != UNLIMITED:
         raise ConfigError(
-            f"{name} must be a number of tokens, or -1 (given: {size}).", code="size-invalid"
+            f"{name} must be a number of tokens, or -1, not {size}.", code="size-invalid"
         )
     return size

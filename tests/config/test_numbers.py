@@ -73,7 +73,7 @@ class TestRanges:
     def test_the_error_names_field_value_and_range(self, cls: type[Overlay], name: str) -> None:
         wanted, _, outside = RANGES[name]
         for value in [*outside, *NO_NUMBERS]:
-            given = "" if isinstance(value, dict) else f"given: {value!r}"
+            given = "" if isinstance(value, dict) else f"not {value!r}"
             named = (f"{cls.__name__}.{name} ", given, *limits(wanted))
             with raises("config-invalid", *named) as made:
                 cls(**{name: value})
@@ -119,7 +119,7 @@ class TestRanges:
             (lambda: ChatConfig(conv_config=GenerationConfig()), ["ChatConfig.conv_config"]),
             (
                 lambda: GenerationConfig(n=0, top_p=2),
-                ["GenerationConfig.top_p", "given: 2", "GenerationConfig.n", "given: 0"],
+                ["GenerationConfig.top_p", "not 2", "GenerationConfig.n", "not 0"],
             ),
         ],
     )
@@ -134,6 +134,6 @@ class TestRanges:
             if (value == 0 and name.endswith("window_size")) or (value == 0 and "chunk" in name):
                 continue  # There it means "not given".
             path = written(tmp_path, **{name: value})
-            named = (path, f"{name} ", f"given: {value!r}", *limits(wanted))
+            named = (path, f"{name} ", f"not {value!r}", *limits(wanted))
             with raises("model-config-invalid", *named, error=ModelFolderError):
                 ModelFile.load(path)
