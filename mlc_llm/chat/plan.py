@@ -117,7 +117,8 @@ class ChatPlan:
         if differences := model.spec.differences(self.model.spec):
             raise ConfigError(
                 "These settings need another library than the one that is loaded "
-                f"({'; '.join(differences)}). Make a new ChatModule with them."
+                f"({'; '.join(differences)}). Make a new ChatModule with them.",
+                code="setting-settled",
             )
         return replace(self, settings=settings, model=model)
 

@@ -103,8 +103,10 @@ def show_error(error: Exception) -> None:
     """Write an error on stderr as a message; the traceback only if it is asked for."""
     if _debugging():
         traceback.print_exception(error)
+    kind = "Error"
     if isinstance(error, MLCError):
-        message = str(error)
+        # The code leads to the entry of the error in docs/troubleshooting.md.
+        kind, message = f"Error [{error.code}]", str(error)
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:
@@ -112,7 +114,7 @@ def show_error(error: Exception) -> None:
             f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "
             "MLC_LLM_DEBUG=1 shows."
         )
-    click.echo(f"Error: {message}", err=True)
+    click.echo(f"{kind}: {message}", err=True)
 
 
 def log_to_stderr() -> None:
@@ -123,6 +125,18 @@ def log_to_stderr() -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
+
+
+def hide_what_is_used() -> None:
+    """Leave out the lines that say which files and which device are used, unless debugging."""
+    if not _debugging():
+        for handler in logging.getLogger("mlc_llm").handlers:
+            handler.addFilter(lambda r: r.levelno > logging.INFO or not r.msg.startswith("Using "))
+
+
+def visible(text: str) -> str:
+    """A text whose control characters cannot command the terminal; line ends and tabs stay."""
+    return "".join(c if c in "\n\t" or c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def remark(text: str, **style: bool) -> str:

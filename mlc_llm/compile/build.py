@@ -61,7 +61,8 @@ def _require_schemes(plan: Plan, device: Device) -> None:
     if missing := missing_schemes(plan, device):
         raise CompileError(
             f"The device {device.name!r} has no kernels for weights in {' and in '.join(missing)}, "
-            f"as the quantisation {plan.name} stores them."
+            f"as the quantisation {plan.name} stores them.",
+            code="quantization-unsupported",
         )
 
 

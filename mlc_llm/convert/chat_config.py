@@ -158,7 +158,10 @@ def _template(template: ConversationTemplate) -> dict[str, Any]:
 
 def _validate(data: dict[str, Any], model: SourceModel) -> None:
     if data["max_batch_size"] < 1:
-        raise ConfigError(f"max_batch_size must be at least 1 (given: {data['max_batch_size']}).")
+        raise ConfigError(
+            f"max_batch_size must be at least 1, not {data['max_batch_size']}.",
+            code="size-invalid",
+        )
     try:
         config_of(ModelFile.model_validate(data), model.architecture)
     except ValidationError as error:
@@ -167,7 +170,10 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
         problems = str(error)
     else:
         return
-    raise ConversionError(f"The configuration in {model.folder} cannot be used: {problems}")
+    raise ConversionError(
+        f"The configuration in {model.folder} cannot be used: {problems}",
+        code="source-config-invalid",
+    )
 
 
 def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
@@ -188,7 +194,9 @@ def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "the disk is full" if full else error.strerror or str(error)
-        raise ConversionError(f"Writing to {output} failed: {reason}.") from error
+        raise ConversionError(
+            f"Writing to {output} failed: {reason}.", code="file-unwritable"
+        ) from error
     return config
 
 

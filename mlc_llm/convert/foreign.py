@@ -75,7 +75,8 @@ def refuse_quantized_tensors(names: Iterable[str]) -> None:
                 raise ConversionError(
                     f"The checkpoint is quantised already ({_TENSORS[part]}): it has "
                     f"{shown(name)}. Convert the original model, whose weights are "
-                    "floating-point numbers."
+                    "floating-point numbers.",
+                    code="model-quantized",
                 )
 
 
@@ -100,5 +101,6 @@ def _quantized(folder: Path, method: str) -> ConversionError:
     named = f" ({method})" if method else ""
     return ConversionError(
         f"The model in {folder} is quantised already{named}. Convert the original model, whose "
-        "weights are floating-point numbers."
+        "weights are floating-point numbers.",
+        code="model-quantized",
     )

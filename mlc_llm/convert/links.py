@@ -42,7 +42,8 @@ def refuse_links_out(folder: Path) -> None:
         raise ConversionError(
             f"{shown(link)} is a link out of the checkpoint's folder, to {shown(target)}, which "
             "would be read and perhaps published. If it belongs to the checkpoint, put the file "
-            "itself in the place of the link; a model in the hub's cache is named HF://org/name."
+            "itself in the place of the link; a model in the hub's cache is named HF://org/name.",
+            code="link-outside",
         )
 
 
@@ -66,6 +67,6 @@ def _links(folder: Path) -> Iterator[Path]:
             found = sorted(Path(entry.path) for entry in entries if entry.is_symlink())
     except OSError as error:
         raise ConversionError(
-            f"{shown(folder)} cannot be read: {error.strerror or error}."
+            f"{shown(folder)} cannot be read: {error.strerror or error}.", code="file-unreadable"
         ) from None
     yield from found

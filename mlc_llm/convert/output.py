@@ -49,7 +49,8 @@ class WeightOutput:
         if free < nbytes:
             raise ConversionError(
                 f"The weights need {_size(nbytes)} and the disk of {self.folder} has {_size(free)} "
-                "left. Free some space or choose another folder."
+                "left. Free some space or choose another folder.",
+                code="disk-full",
             )
 
     def commit(self, manifest: Manifest) -> None:
@@ -125,7 +126,7 @@ def open_output(folder: Path) -> Iterator[WeightOutput]:
             stack.callback(shutil.rmtree, output.staging, ignore_errors=True)
             yield output
     except OSError as error:
-        raise ConversionError(_explain(folder, error)) from error
+        raise _failure(folder, error) from error
 
 
 def _sweep(output: WeightOutput) -> None:
@@ -159,7 +160,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise ConversionError(
-            f"Another conversion is writing to {folder}. Wait for it, or choose another folder."
+            f"Another conversion is writing to {folder}. Wait for it, or choose another folder.",
+            code="output-busy",
         ) from None
     try:
         yield
@@ -171,12 +173,17 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _explain(folder: Path, error: OSError) -> str:
+def _failure(folder: Path, error: OSError) -> ConversionError:
     if error.errno == errno.ENOSPC:
-        return f"The disk of {folder} is full. Free some space or choose another folder."
+        return ConversionError(
+            f"The disk of {folder} is full. Free some space or choose another folder.",
+            code="disk-full",
+        )
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{folder} cannot be a folder: {error.filename} is a file."
-    return f"Writing to {folder} failed: {error.strerror or error}."
+        message = f"{folder} cannot be a folder: {error.filename} is a file."
+        return ConversionError(message, code="file-unwritable")
+    message = f"Writing to {folder} failed: {error.strerror or error}."
+    return ConversionError(message, code="file-unwritable")
 
 
 def _size(nbytes: float) -> str:

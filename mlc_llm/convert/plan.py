@@ -133,7 +133,8 @@ def _require_tensors(
         config.require_tensors(len(there))
     except ValueError as error:
         raise ConversionError(
-            f"config.json does not fit the checkpoint: {error}. Is config.json its own?"
+            f"config.json does not fit the checkpoint: {error}. Is config.json its own?",
+            code="source-config-invalid",
         ) from None
 
 
@@ -152,13 +153,15 @@ def _check_names(
     if missing:
         raise ConversionError(
             f"The checkpoint lacks {listed(missing)}, which the architecture "
-            f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?"
+            f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?",
+            code="tensor-missing",
         )
     if left_over:
         raise ConversionError(
             f"The checkpoint has {listed(left_over)}, which the architecture "
             f"{architecture.name!r} does not know. Converting would lose them: the model is "
-            "probably of another architecture."
+            "probably of another architecture.",
+            code="tensor-unknown",
         )
 
 
@@ -184,14 +187,16 @@ def _check_exceptions(plan: Plan, module: Module) -> None:
     if unknown:
         raise ConversionError(
             f"The quantization {plan.name} says how {listed(unknown)} are stored, which are not "
-            "weights of this model's linear layers or embeddings."
+            "weights of this model's linear layers or embeddings.",
+            code="plan-mismatch",
         )
     for name in plan.exceptions:
         schemes = len(plan.schemes(name))
         if schemes not in (1, parts[name]):
             raise ConversionError(
                 f"The quantization {plan.name} has {schemes} schemes for {name}, not one or one "
-                f"for each of its parts ({parts[name]})."
+                f"for each of its parts ({parts[name]}).",
+                code="plan-mismatch",
             )
 
 
@@ -204,14 +209,16 @@ def _check_joined(
     elif not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
         raise ConversionError(
             f"{name} is made of {listed([s.name for s in sources])}, whose "
-            f"shapes {', '.join(map(str, shapes))} do not fit together."
+            f"shapes {', '.join(map(str, shapes))} do not fit together.",
+            code="shape-mismatch",
         )
     else:
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
     if shape != expected:
         raise ConversionError(
             f"{name} must have the shape {expected} according to config.json, but the checkpoint "
-            f"gives {shape}: {described(sources)}."
+            f"gives {shape}: {described(sources)}.",
+            code="shape-mismatch",
         )
 
 
@@ -234,7 +241,8 @@ def _matrix(
         how = "made by a function" if weight.make else f"joined of tensors of {heights} rows"
         raise ConversionError(
             f"The parts of {weight.name} cannot be stored in different schemes: they have "
-            f"{wanted} rows, and the weight is {how}."
+            f"{wanted} rows, and the weight is {how}.",
+            code="plan-mismatch",
         )
     for source, (part_rows, scheme), tensors in zip(
         sources, stored.parts, stored.part_tensors, strict=True
@@ -250,5 +258,6 @@ def described(sources: Iterable[CheckpointTensor]) -> str:
 
 def _contradiction(architecture: Architecture, what: str) -> ConversionError:
     return ConversionError(
-        f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}."
+        f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}.",
+        code="architecture-invalid",
     )

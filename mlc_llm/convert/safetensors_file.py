@@ -59,7 +59,8 @@ class CheckpointTensor:
         if self.dtype not in _FLOATS:
             raise ConversionError(
                 f"{self.name} in {self.file} has the dtype {self.dtype}; only "
-                f"{', '.join(sorted(_FLOATS))} can be converted."
+                f"{', '.join(sorted(_FLOATS))} can be converted.",
+                code="dtype-unsupported",
             )
 
     def read(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
@@ -75,7 +76,7 @@ class CheckpointTensor:
             stored = self._stored(dtype, rows)
         except (OSError, ValueError) as error:
             raise ConversionError(
-                f"{self.name} cannot be read from {self.file}: {error}."
+                f"{self.name} cannot be read from {self.file}: {error}.", code="checkpoint-damaged"
             ) from None
         if self.dtype == _BFLOAT16:
             return widen_bfloat16(stored)
@@ -111,7 +112,9 @@ def read_header(path: Path) -> dict[str, CheckpointTensor]:
         with safe_open(str(path), framework="numpy"):  # it checks the header
             pass
     except OSError as error:
-        raise ConversionError(f"{path} cannot be read: {error.strerror or error}.") from None
+        raise ConversionError(
+            f"{path} cannot be read: {error.strerror or error}.", code="file-unreadable"
+        ) from None
     except SafetensorError as error:
         raise _refused(path, text, size, error) from None
     data = 8 + len(text)
@@ -151,10 +154,13 @@ def _refused(path: Path, text: bytes, size: int, error: Exception) -> Conversion
     if needed > size:
         return ConversionError(
             f"{path} is cut short: its tensors end at byte {needed} and the file at {size}. Fetch "
-            "it again."
+            "it again.",
+            code="checkpoint-damaged",
         )
     return _malformed(path, str(error).removeprefix("Error while deserializing header: "))
 
 
 def _malformed(path: Path, what: str) -> ConversionError:
-    return ConversionError(f"{path} is not a valid safetensors file: {what}.")
+    return ConversionError(
+        f"{path} is not a valid safetensors file: {what}.", code="checkpoint-damaged"
+    )

@@ -77,7 +77,8 @@ class SourceModel:
             return self._renamed(_read_index(index))
         raise ConversionError(
             f"{self.folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
-            f"{what_it_has_instead(self.folder)}"
+            f"{what_it_has_instead(self.folder)}",
+            code="safetensors-missing",
         )
 
     def _renamed(self, tensors: dict[str, CheckpointTensor]) -> dict[str, CheckpointTensor]:
@@ -87,7 +88,8 @@ class SourceModel:
             if known in renamed:
                 raise ConversionError(
                     f"{self.folder} has {shown(known)} twice: as {shown(renamed[known].name)} and "
-                    f"as {shown(name)}."
+                    f"as {shown(name)}.",
+                    code="checkpoint-damaged",
                 )
             renamed[known] = tensor
         return renamed
@@ -105,7 +107,8 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
         reason = f"{type(error).__name__}: {error}"
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
-        f"{architecture.name!r}: {reason}"
+        f"{architecture.name!r}: {reason}",
+        code="source-config-invalid",
     )
 
 
@@ -118,11 +121,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
             else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
         )
         raise ConversionError(
-            f"{folder} has no {CONFIG_FILE}: {what}.{what_it_has_instead(folder)}"
+            f"{folder} has no {CONFIG_FILE}: {what}.{what_it_has_instead(folder)}",
+            code="source-config-missing",
         )
     data = read_json_object(path, ConversionError)
     if not isinstance(data.get("model_type"), str):
-        raise ConversionError(f"{path} does not say the model_type, such as 'llama'.")
+        raise ConversionError(
+            f"{path} does not say the model_type, such as 'llama'.", code="source-config-invalid"
+        )
     refuse_quantized(data, folder)
     return data
 
@@ -132,18 +138,24 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
     if not isinstance(weight_map, dict) or not all(
         isinstance(file, str) and PurePath(file).name == file for file in weight_map.values()
     ):
-        raise ConversionError(f"{index} has no weight_map from tensors to files beside it.")
+        raise ConversionError(
+            f"{index} has no weight_map from tensors to files beside it.", code="checkpoint-damaged"
+        )
     files = sorted(set(weight_map.values()))
     missing = [file for file in files if not is_file(index.parent / file, ConversionError)]
     if missing:
         raise ConversionError(
             f"{index.parent} lacks {listed(missing)}, which {INDEX_FILE} names. Fetch the "
-            "checkpoint again."
+            "checkpoint again.",
+            code="checkpoint-incomplete",
         )
     headers = {file: read_header(index.parent / file) for file in files}
     tensors = {}
     for name, file in weight_map.items():
         if name not in headers[file]:
-            raise ConversionError(f"{index} says that {shown(name)} is in {file}, and it is not.")
+            raise ConversionError(
+                f"{index} says that {shown(name)} is in {file}, and it is not.",
+                code="checkpoint-incomplete",
+            )
         tensors[name] = headers[file][name]
     return tensors

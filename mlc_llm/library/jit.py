@@ -160,7 +160,7 @@ class JITProvider:
         try:
             command = list(self._compiler or python_command(COMPILER_MODULE))
         except PluginError as error:
-            raise CompileError(f"{error}; {COMPILE_ELSEWHERE}") from None
+            raise CompileError(f"{error}; {COMPILE_ELSEWHERE}", code=error.code) from None
         # The compiler needs all of TVM, whatever this process restricts itself to.
         environment = python_environment({"TVM_USE_RUNTIME_LIB": None})
         outcome = run_child([*command, "--job", str(job)], environment)

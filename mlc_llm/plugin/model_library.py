@@ -54,7 +54,8 @@ def config_of(
         reason = explain(error, "", known) if isinstance(error, ValidationError) else error
         raise ModelFolderError(
             f"The model_config of {CHAT_CONFIG_FILE}, with the windows in force, does not fit the "
-            f"architecture {architecture.name!r}: {reason}"
+            f"architecture {architecture.name!r}: {reason}",
+            code="model-config-invalid",
         ) from None
 
 

@@ -68,7 +68,7 @@ class ModelFolder:
         """
         record = self.manifest.tensors.get(name)
         if record is None:
-            raise ModelFolderError(f"{self.path} has no tensor {name!r}.")
+            raise ModelFolderError(f"{self.path} has no tensor {name!r}.", code="tensor-missing")
         return self._shards.read(record)
 
     def forget(self, name: str) -> None:
@@ -121,7 +121,8 @@ def manifest_path(path: Path) -> Path:
             return path / name
     raise ModelFolderError(
         f"{path} has no weights: neither {MANIFEST_FILE} nor {OLDER_MANIFEST_FILE}. "
-        f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}"
+        f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}",
+        code="folder-incomplete",
     )
 
 
@@ -132,9 +133,11 @@ def _read_config(path: Path) -> ModelFile:
     if is_file(path / "config.json", ModelFolderError):
         raise ModelFolderError(
             f"{path} has no {CHAT_CONFIG_FILE}, but a config.json: it looks like a Hugging Face "
-            "model. Convert it: mlc_llm convert_weight and mlc_llm gen_config."
+            "model. Convert it: mlc_llm convert_weight and mlc_llm gen_config.",
+            code="model-not-converted",
         )
     raise ModelFolderError(
         f"{path} has no {CHAT_CONFIG_FILE}. "
-        f"Make it: mlc_llm gen_config SOURCE --quantization Q --conv-template T -o {path}"
+        f"Make it: mlc_llm gen_config SOURCE --quantization Q --conv-template T -o {path}",
+        code="folder-incomplete",
     )

@@ -60,7 +60,8 @@ class HubReference:
         is_repository = _REPOSITORY.fullmatch(path) is not None and len(path) <= _LONGEST
         if not is_repository or not _is_revision(revision):
             raise HubError(
-                f"{shown(text)} names no repository; write HF://org/name or HF://org/name@tag."
+                f"{shown(text)} names no repository; write HF://org/name or HF://org/name@tag.",
+                code="repository-malformed",
             )
         return cls(path, revision or None)
 
@@ -95,7 +96,7 @@ def fetch(reference: HubReference, *, progress: bool = False) -> Path:
     try:
         folder = _download(reference, access, local=unanswered is not None, progress=progress)
     except Exception as error:  # what it raises depends on its version and on its HTTP library
-        raise HubError(_explain(reference, access, error, unanswered)) from (unanswered or error)
+        raise _failure(reference, access, error, unanswered) from (unanswered or error)
     if unanswered is not None:
         logger.warning(
             "%s was asked for %s in vain (%s): the files in the cache are used, in %s",
@@ -136,49 +137,55 @@ def _bars(shown: bool) -> type[Any]:
     return Bars
 
 
-def _explain(
+def _failure(
     reference: HubReference, access: HubAccess, error: Exception, unanswered: Exception | None
-) -> str:
+) -> HubError:
     from huggingface_hub import constants, errors
 
     endpoint = access.endpoint
     if isinstance(unanswered, errors.HfHubHTTPError):
         error = unanswered
     if isinstance(error, errors.GatedRepoError):
-        return (
+        return HubError(
             f"{reference} is gated. Accept its terms at {endpoint}/{reference.repository}, then "
-            "log in with `hf auth login` or set HF_TOKEN."
+            "log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-gated",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
+        return HubError(
             f"{endpoint} has no repository {reference.repository}, or it is private. Check the "
-            "name; for a private one, log in with `hf auth login` or set HF_TOKEN."
+            "name; for a private one, log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-not-found",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return (
+        return HubError(
             f"{reference.repository} has no revision {reference.revision!r}. "
-            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main"
+            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main",
+            code="revision-unknown",
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
+        return HubError(
             f"The disk is full: {reference} does not fit into {constants.HF_HUB_CACHE}. Free some "
-            "space or set HF_HOME to another disk; what was fetched is kept."
+            "space or set HF_HOME to another disk; what was fetched is kept.",
+            code="disk-full",
         )
     if constants.HF_HUB_OFFLINE:
-        return (
+        return HubError(
             f"{reference} is not, or not wholly, in the cache {constants.HF_HUB_CACHE}, and the "
-            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it."
+            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it.",
+            code="model-not-cached",
         )
     if isinstance(error, errors.LocalEntryNotFoundError):
         cause = unanswered or error.__cause__ or error
-        return (
+        return HubError(
             f"{endpoint} could not be reached, and {reference} is not, or not wholly, in the cache "
             f"{constants.HF_HUB_CACHE}. Check the network connection and try again: what was "
-            f"fetched is kept. ({reason(cause)})"
+            f"fetched is kept. ({reason(cause)})",
+            code="hub-unreachable",
         )
-    return (
-        f"{reference} could not be fetched from {endpoint}: {reason(error)}. Try "
-        "again: what was fetched is kept."
+    return HubError(
+        f"{reference} could not be fetched from {endpoint}: {reason(error)}. Try again: what was "
+        "fetched is kept."
     )
 
 
@@ -191,5 +198,6 @@ def _verify(reference: HubReference, folder: Path) -> None:
     except ModelFolderError as error:
         raise HubError(
             f"{reference} was fetched, but it is damaged: {error} If a file differs from the "
-            "one on the hub, delete it from the cache to fetch it again."
+            "one on the hub, delete it from the cache to fetch it again.",
+            code="download-damaged",
         ) from error

@@ -108,7 +108,8 @@ def require_client() -> None:
     if not known or address == "":
         raise HubError(
             "HF_ENDPOINT is not the address of a hub, such as https://huggingface.co. Correct or "
-            "unset it. In a password, / and @ are written as %2F and %40."
+            "unset it. In a password, / and @ are written as %2F and %40.",
+            code="hub-settings-invalid",
         )
 
 
@@ -152,5 +153,6 @@ def _require_sendable(value: str, what: str) -> None:
     if not (value.isascii() and value.isprintable() and " " not in value):
         raise HubError(
             f"The hub's {what} holds a character that it cannot have, such as a space or a control "
-            "character. Set it again."
+            "character. Set it again.",
+            code="hub-settings-invalid",
         )

@@ -52,14 +52,19 @@ def _mode(path: Path, error: type[MLCError]) -> int:
         return 0
     except ValueError as failure:  # a NUL, or half of a surrogate pair
         reason = "half of a character" if isinstance(failure, UnicodeError) else "the character NUL"
-        raise error(f"{shown(path)} cannot be a path: it holds {reason}.") from None
+        raise error(
+            f"{shown(path)} cannot be a path: it holds {reason}.", code="path-invalid"
+        ) from None
     except PermissionError:
         raise error(
             f"{shown(path)} cannot be looked at: permission denied. Allow this user to read the "
-            "file, and to enter the folders that it is in."
+            "file, and to enter the folders that it is in.",
+            code="file-unreadable",
         ) from None
     except OSError as failure:
         reason = failure.strerror or str(failure)
         if failure.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise error(f"{shown(path)} cannot be a path: {reason}.") from None
-        raise error(f"{shown(path)} cannot be looked at: {reason}.") from None
+            raise error(f"{shown(path)} cannot be a path: {reason}.", code="path-invalid") from None
+        raise error(
+            f"{shown(path)} cannot be looked at: {reason}.", code="file-unreadable"
+        ) from None

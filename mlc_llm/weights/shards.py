@@ -68,7 +68,8 @@ class Shards:
             if shard.md5 is not None and found != shard.md5.lower():
                 raise ModelFolderError(
                     f"{path} is damaged: its MD5 checksum is {found}, not {shard.md5}. "
-                    "Fetch or convert the model again."
+                    "Fetch or convert the model again.",
+                    code="weights-damaged",
                 )
 
     def read(self, record: TensorRecord) -> npt.NDArray[np.generic]:
@@ -121,7 +122,8 @@ class Shards:
         if found is None:
             raise ModelFolderError(
                 f"The shard {shard.file} is missing in {self._folder}. "
-                "Fetch or convert the model again."
+                "Fetch or convert the model again.",
+                code="shard-missing",
             )
         if found != shard.nbytes:
             raise _wrong_size(path, shard, found)
@@ -154,14 +156,15 @@ def _mapped(path: Path, shard: ShardRecord) -> mmap.mmap:
 
 def _unreadable(path: Path, error: OSError | ValueError) -> ModelFolderError:
     reason = getattr(error, "strerror", None) or error
-    return ModelFolderError(f"{path} cannot be read: {reason}.")
+    return ModelFolderError(f"{path} cannot be read: {reason}.", code="file-unreadable")
 
 
 def _wrong_size(path: Path, shard: ShardRecord, found: int) -> ModelFolderError:
     return ModelFolderError(
         f"{path} has {found} bytes, not {shard.nbytes} as its manifest says: "
         f"it is {'cut short' if found < shard.nbytes else 'not the file it should be'}. "
-        "Fetch or convert the model again."
+        "Fetch or convert the model again.",
+        code="weights-damaged",
     )
 
 

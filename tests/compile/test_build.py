@@ -17,6 +17,7 @@ from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
 from mlc_llm.quantization import plan
+from mlc_llm.testing import raises
 
 TINY = {
     "hidden_size": 32,
@@ -61,7 +62,7 @@ def test_without_a_c_compiler_the_error_says_how_to_get_one(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(CompileError, match=r"no-such-compiler.*Install one with"):
+    with raises("compiler-missing", "no-such-compiler", error=CompileError):
         compile_library(spec(), LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
 
@@ -73,7 +74,7 @@ def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     output = tmp_path / "out"
-    with pytest.raises(CompileError, match="out of luck"):
+    with raises("compilation-failed", "out of luck", error=CompileError):
         compile_library(spec(), LLAMA, CPU, CPU.target(), output / "tiny.so")
     assert not list(output.iterdir())
 
@@ -88,7 +89,7 @@ def test_the_compiler_named_in_the_environment_is_taken(
 
 def test_an_unknown_option_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     wrong = spec().model_copy(update={"opt": "activation=a8"})
-    with pytest.raises(ConfigError, match="activations"):
+    with raises("option-unknown", "'activation'", "activations", error=ConfigError):
         compile_library(wrong, LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mlc_llm.convert.safetensors_file import LONGEST_HEADER, read_header
 from mlc_llm.errors import ConversionError
+from mlc_llm.testing import raises
 
 
 def _file(path, header, data=b""):
@@ -38,7 +39,7 @@ def test_equals_the_library(tmp_path):
             np.testing.assert_array_equal(header[name].read(), tensor.astype(np.float32))
     np.testing.assert_array_equal(header["matrix"].read(slice(2, 5)), tensors["matrix"][2:5])
     assert header["empty"].read(slice(0, 0)).shape == (0, 4)
-    with pytest.raises(ConversionError, match=r"ids.*I64; only BF16, F16, F32, F64"):
+    with raises("dtype-unsupported", "ids", "I64", "BF16, F16, F32, F64"):
         header["ids"].read()
 
 
@@ -93,16 +94,15 @@ MALFORMED = {
 @pytest.mark.parametrize("header", MALFORMED.values(), ids=MALFORMED)
 def test_malformed_header(tmp_path, header):
     path = _file(tmp_path / "model.safetensors", header, bytes(16))
-    with pytest.raises(ConversionError, match="is not a valid safetensors file: ") as caught:
+    with raises("checkpoint-damaged", path, error=ConversionError):
         read_header(path)
-    assert str(path) in str(caught.value)
 
 
 def test_cut_short(tmp_path):
     header = {"__metadata__": {"format": "pt"}, "w": ENTRY}
     path = _file(tmp_path / "model.safetensors", header, bytes(15))
     size = path.stat().st_size
-    with pytest.raises(ConversionError, match=f"end at byte {size + 1} and the file at {size}"):
+    with raises("checkpoint-damaged", size + 1, size, error=ConversionError):
         read_header(path)
 
 
@@ -142,14 +142,14 @@ def test_what_the_library_refuses_is_refused(tmp_path_factory, change, at, inser
 @pytest.mark.parametrize("content", [b"", b"\0" * 7, struct.pack("<Q", 1 << 63), b"\xff" * 100])
 def test_not_a_safetensors_file(tmp_path, content):
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(ConversionError, match="not a valid safetensors file: its header"):
+    with raises("checkpoint-damaged", tmp_path / "f", "header"):
         read_header(tmp_path / "f")
 
 
 def test_git_lfs_pointer(tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
-    with pytest.raises(ConversionError, match=r"Git-LFS pointer.*git lfs pull"):
+    with raises("lfs-pointer", path, "git lfs pull", error=ConversionError):
         read_header(path)
 
 
@@ -157,5 +157,5 @@ def test_a_file_that_shrank_after_opening(tmp_path):
     path = _file(tmp_path / "f", {"w": ENTRY}, bytes(16))
     tensor = read_header(path)["w"]
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ConversionError, match="w cannot be read"):
+    with raises("checkpoint-damaged", "w cannot", path):
         tensor.read()

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from mlc_llm.errors import HubError
+from mlc_llm.testing import raises
 from mlc_llm.weights.hub import HubReference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -33,7 +34,7 @@ for model in sys.argv[1:]:
         found = {"path": str(resolve_model(model, progress=True))}
     except HubError as error:
         traceback.print_exc()
-        found = {"error": str(error)}
+        found = {"error": str(error), "code": error.code}
     print(json.dumps(found))
 """
 
@@ -183,10 +184,12 @@ def test_fetch_cache_and_refusals(hub, fetch):
     expected = {name for name in hub.files if name not in ("library.so", "onnx/model.json")}
     assert {path.name for path in folder.iterdir()} == expected
     assert all((folder / name).read_bytes() == hub.files[name] for name in expected)
-    assert "org/model has no revision 'nosuchtag'" in revision["error"]
-    assert "no repository org/none" in missing["error"]
+    told = (revision["code"], missing["code"], gated["code"])
+    assert told == ("revision-unknown", "repository-not-found", "repository-gated")
+    assert "'nosuchtag'" in revision["error"]
+    assert "org/none" in missing["error"]
     assert "HF_TOKEN" in missing["error"]
-    assert f"HF://org/gated is gated. Accept its terms at {hub.url}/org/gated" in gated["error"]
+    assert f"{hub.url}/org/gated" in gated["error"]
 
     before = len(hub.requests)
     again, by_address = fetch(hub.url, "hf://org/model", "https://huggingface.co/org/model")
@@ -196,7 +199,8 @@ def test_fetch_cache_and_refusals(hub, fetch):
     before = len(hub.requests)
     offline, absent = fetch(hub.url, "HF://org/model", "HF://org/other", HF_HUB_OFFLINE="1")
     assert offline == found
-    assert re.search("HF://org/other is not.*offline mode is on.*HF_HUB_OFFLINE", absent["error"])
+    assert absent["code"] == "model-not-cached"
+    assert re.search("HF://org/other .*HF_HUB_OFFLINE", absent["error"])
     assert len(hub.requests) == before
 
 
@@ -216,9 +220,9 @@ def test_no_network(fetch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        error = fetch(endpoint, "HF://org/model")[0]["error"]
-    assert f"{endpoint} could not be reached" in error
-    assert "network" in error
+        found = fetch(endpoint, "HF://org/model")[0]
+    assert found["code"] == "hub-unreachable"
+    assert endpoint in found["error"]
 
 
 SILENT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
@@ -334,8 +338,9 @@ def test_damaged_weights_are_found(hub, fetch):
     manifest = json.loads(hub.files["tensor-cache.json"])
     manifest["records"][0]["md5sum"] = "0" * 32
     hub.files["tensor-cache.json"] = json.dumps(manifest).encode()
-    error = fetch(hub.url, "HF://org/model")[0]["error"]
-    assert re.search(r"HF://org/model.*damaged.*params_shard_0\.bin.*MD5", error)
+    found = fetch(hub.url, "HF://org/model")[0]
+    assert found["code"] == "download-damaged"
+    assert re.search(r"HF://org/model.*params_shard_0\.bin.*MD5", found["error"])
 
 
 @pytest.mark.parametrize(
@@ -370,7 +375,7 @@ def test_what_is_no_reference(text):
     ],
 )
 def test_malformed_references(text):
-    with pytest.raises(HubError, match=r"names no repository; write HF://org/name") as caught:
+    with raises("repository-malformed", "HF://org/name", error=HubError) as caught:
         HubReference.parse(text)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 500
