@@ -30,6 +30,7 @@ def cache_root() -> Path:
     if folder.startswith("~"):  # as older versions of platformdirs give it
         raise ConfigError(
             "There is no folder to cache in: HOME is not set, and the user of this process has no "
-            f"entry in the password file. Set {CACHE_VARIABLE} to a folder."
+            f"entry in the password file. Set {CACHE_VARIABLE} to a folder.",
+            code="home-unknown",
         )
     return Path(folder).absolute()

@@ -29,7 +29,7 @@ def refuse_lfs_pointer(path: Path, error: type[MLCError]) -> None:
     with path.open("rb") as file:
         head = file.read(64)
     if is_lfs_pointer(head):
-        raise error(_pointer_message(path))
+        raise error(_pointer_message(path), code="lfs-pointer")
 
 
 def read_file(path: Path, error: type[MLCError]) -> bytes:
@@ -41,11 +41,13 @@ def read_file(path: Path, error: type[MLCError]) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as failure:
-        raise error(f"{path} cannot be read: {failure.strerror or failure}.") from None
+        raise error(
+            f"{path} cannot be read: {failure.strerror or failure}.", code="file-unreadable"
+        ) from None
     if is_lfs_pointer(data):
-        raise error(_pointer_message(path))
+        raise error(_pointer_message(path), code="lfs-pointer")
     if not data.strip():
-        raise error(f"{path} is empty. Fetch it again.")
+        raise error(f"{path} is empty. Fetch it again.", code="file-empty")
     return data
 
 
@@ -58,11 +60,15 @@ def parse_json_object(data: bytes, path: Path, error: type[MLCError]) -> dict[st
     try:
         parsed = json.loads(data)
     except ValueError as failure:  # not UTF-8, not JSON, or a number of thousands of digits
-        raise error(f"{path} is not valid JSON: {failure}.") from None
+        raise error(f"{path} is not valid JSON: {failure}.", code="json-malformed") from None
     except RecursionError:
-        raise error(f"{path} is not valid JSON: it is nested too deeply.") from None
+        raise error(
+            f"{path} is not valid JSON: it is nested too deeply.", code="json-malformed"
+        ) from None
     if not isinstance(parsed, dict):
-        raise error(f"{path} holds a {type(parsed).__name__}, not a JSON object.")
+        raise error(
+            f"{path} holds a {type(parsed).__name__}, not a JSON object.", code="json-malformed"
+        )
     return parsed
 
 

@@ -31,5 +31,6 @@ def expand_home(path: str | Path, error: type[MLCError], what: str = "The path")
         why = f"there is no user {first[1:]!r}"
     raise error(
         f"{what} {str(path)!r} begins with a home folder that is not known: {why}. Write the "
-        "whole path, or ./ before a name that begins with ~."
+        "whole path, or ./ before a name that begins with ~.",
+        code="home-unknown",
     )

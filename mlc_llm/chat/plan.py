@@ -60,7 +60,7 @@ class ModelPlan:
         """
         file, overlay = settings.file, settings.overlay
         architecture = registry.architecture(file.model_type)
-        model = config_of(file, architecture)
+        model = config_of(file, architecture, len(folder.manifest.tensors))
         window = ContextWindow.choose(file, model)
         quantization = folder_plan(file)
         require_plan(quantization, device.device, device.adapter)
@@ -118,7 +118,8 @@ class ChatPlan:
         if differences := model.spec.differences(self.model.spec):
             raise ConfigError(
                 "These settings need another library than the one that is loaded "
-                f"({'; '.join(differences)}). Make a new ChatModule with them."
+                f"({'; '.join(differences)}). Make a new ChatModule with them.",
+                code="setting-settled",
             )
         return replace(self, settings=settings, model=model)
 

@@ -108,8 +108,10 @@ def show_error(error: Exception) -> None:
     """Write an error on stderr as a message; the traceback only if it is asked for."""
     if _debugging():
         say("".join(traceback.format_exception(error)), err=True, nl=False)
+    kind = "Error"
     if isinstance(error, MLCError):
-        message = str(error)
+        # The code leads to the entry of the error in docs/troubleshooting.md.
+        kind, message = f"Error [{error.code}]", str(error)
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:
@@ -117,7 +119,7 @@ def show_error(error: Exception) -> None:
             f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "
             "MLC_LLM_DEBUG=1 shows."
         )
-    say(f"Error: {message}", err=True)
+    say(f"{kind}: {message}", err=True)
 
 
 def log_to_stderr() -> None:
@@ -128,6 +130,13 @@ def log_to_stderr() -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
+
+
+def hide_what_is_used() -> None:
+    """Leave out the lines that say which files and which device are used, unless debugging."""
+    if not _debugging():
+        for handler in logging.getLogger("mlc_llm").handlers:
+            handler.addFilter(lambda r: r.levelno > logging.INFO or not r.msg.startswith("Using "))
 
 
 def remark(text: str, **style: bool) -> str:

@@ -46,7 +46,8 @@ def _require_compiler() -> None:
         path = Path(tvm.__file__).parent / "lib"
         raise CompileError(
             f"TVM's compiler in {path} cannot be loaded: it is damaged, or the memory is short (a "
-            "limit is shown by `ulimit -v`). `mlc_llm doctor` tries it."
+            "limit is shown by `ulimit -v`). `mlc_llm doctor` tries it.",
+            code="compiler-unloadable",
         )
 
 
@@ -60,7 +61,8 @@ def main() -> int:
         return 130
     except Exception as error:  # the parent process shows it
         said = str(error) if isinstance(error, MLCError) else f"{type(error).__name__}: {error}"
-        print(json.dumps({"error": said, "traceback": traceback.format_exc()}))
+        code = getattr(error, "code", CompileError.code)
+        print(json.dumps({"error": said, "code": code, "traceback": traceback.format_exc()}))
         return 1
     return 0
 

@@ -14,7 +14,6 @@ from mlc_llm.compile.export import CacheKernels, add_repacking, export_model
 from mlc_llm.compile.machine_code import generate_code
 from mlc_llm.compile.metadata import add_texts, encode, metadata, record
 from mlc_llm.compile.pipeline import pipeline
-from mlc_llm.compile.workspace import workspace
 from mlc_llm.config import check_options, parse_options
 from mlc_llm.errors import CompileError
 from mlc_llm.model.causal_lm import CausalLM
@@ -29,6 +28,7 @@ from mlc_llm.plugin import (
     Plan,
 )
 from mlc_llm.quantization.requirement import missing_schemes
+from mlc_llm.weights.scratch import scratch_folder
 
 _MOST_LINES, _MOST_CHARACTERS = 20, 4000
 """What of a linker's complaints is shown, from their end."""
@@ -66,7 +66,8 @@ def _require_schemes(plan: Plan, device: Device) -> None:
     if missing := missing_schemes(plan, device):
         raise CompileError(
             f"The device {device.name!r} has no kernels for weights in {' and in '.join(missing)}, "
-            f"as the quantisation {plan.name} stores them."
+            f"as the quantisation {plan.name} stores them.",
+            code="quantization-unsupported",
         )
 
 
@@ -86,7 +87,8 @@ def write_library(
     Raises:
         CompileError: a kernel cannot be compiled, or linking failed.
     """
-    with workspace(output.parent) as folder:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(output.parent) as folder:
         linked, objects = folder / output.name, folder / "objects"
         objects.mkdir()
         try:

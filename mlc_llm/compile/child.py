@@ -61,18 +61,18 @@ def compile_in_child(
         command = list(compiler or python_command(COMPILER_MODULE))
     except PluginError as error:
         elsewhere = "compile it with `mlc_llm compile`, and name the file as model_lib"
-        raise CompileError(f"{error}; {elsewhere}") from None
+        raise CompileError(f"{error}; {elsewhere}", code=error.code) from None
     # The compiler needs all of TVM, whatever this process restricts itself to. Temporary files, of
     # the linker too, go where they are removed whatever becomes of the child.
     environment = python_environment({"TVM_USE_RUNTIME_LIB": None, "TMPDIR": str(folder)})
     outcome = run_child([*command, "--job", str(job)], environment)
     if outcome.returncode != 0:
-        raise CompileError(_failure(outcome))
+        raise _failure(outcome)
     return output
 
 
-def _failure(outcome: Outcome) -> str:
-    """What the compiling child says went wrong, else how it ended."""
+def _failure(outcome: Outcome) -> CompileError:
+    """What the compiling child says went wrong, with its code, else how it ended."""
     lines = outcome.stdout.strip().splitlines()
     try:
         said = json.loads(lines[-1]) if lines else None
@@ -80,10 +80,12 @@ def _failure(outcome: Outcome) -> str:
         said = None
     if isinstance(said, Mapping) and isinstance(said.get("error"), str):
         logger.debug("The compiler's traceback:\n%s", said.get("traceback"))
-        return str(said["error"]).strip().rstrip(".")
+        code = said.get("code")
+        message = str(said["error"]).strip().rstrip(".")
+        return CompileError(message, code=code if isinstance(code, str) else None)
     logger.debug("The compiler's stderr ends with:\n%s", outcome.stderr)
     text = f"the compiler {outcome.ending()}"
     if outcome.returncode == -signal.SIGKILL:
         text += ", perhaps because the memory was full"
     words = outcome.last_words()
-    return f"{text}; it said: {words}" if words else text
+    return CompileError(f"{text}; it said: {words}" if words else text)

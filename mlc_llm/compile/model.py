@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlc_llm.compile.child import LIBRARY_SUFFIX, compile_in_child
-from mlc_llm.compile.workspace import workspace
 from mlc_llm.config import check_options, parse_options
 from mlc_llm.errors import CompileError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
+from mlc_llm.weights.scratch import scratch_folder
 
 
 def compile_model(
@@ -48,6 +49,7 @@ def compile_model(
     plan = folder_plan(folder.config)
     require_plan(plan, chosen.device, chosen.adapter)
     architecture = registry.architecture(folder.config.model_type)
+    config_of(folder.config, architecture, len(folder.manifest.tensors))
     spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
     check_options(parse_options(spec.opt), chosen.device.options)
     path = folder.path / f"{folder.path.name}-{chosen.device.name}{LIBRARY_SUFFIX}"
@@ -55,13 +57,17 @@ def compile_model(
         path = expand_home(output, CompileError, "The output")
     target = chosen.device.target(chosen.index)
     try:
-        with workspace(path.parent.absolute()) as work:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(path.parent.absolute()) as work:
             compile_in_child(spec, chosen.device.name, target, work).replace(path)
     except CompileError as error:
-        raise CompileError(f"Compiling the library {path} failed: {error}.") from error
+        raise CompileError(
+            f"Compiling the library {path} failed: {error}.", code=error.code
+        ) from error
     except OSError as error:
         raise CompileError(
             f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
-            "or choose another place."
+            "or choose another place.",
+            code="file-unwritable",
         ) from error
     return path

@@ -44,7 +44,8 @@ class Message:
         if not isinstance(role, str):
             raise ConfigError(
                 "A message must have a role and a content, as in "
-                f'{{"role": "user", "content": "Hello"}}, not {value!r}.'
+                f'{{"role": "user", "content": "Hello"}}, not {value!r}.',
+                code="prompt-malformed",
             )
         return cls(role, _text_of(content, role), _ids_of(token_ids, role))
 
@@ -54,13 +55,17 @@ def _text_of(content: Any, role: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list | tuple):
-        raise ConfigError(f"The content of a message ({role}) must be text, not {content!r}.")
+        raise ConfigError(
+            f"The content of a message ({role}) must be text, not {content!r}.",
+            code="prompt-malformed",
+        )
     texts = []
     for part in content:
         kind, text = _field(part, "type"), _field(part, "text")
         if kind != "text" or not isinstance(text, str):
             raise ConfigError(
-                f"A message ({role}) has a part of type {kind!r}; only text parts are supported."
+                f"A message ({role}) has a part of type {kind!r}; only text parts are supported.",
+                code="content-unsupported",
             )
         texts.append(text)
     return "".join(texts)
@@ -71,7 +76,10 @@ def _ids_of(token_ids: Any, role: str) -> tuple[int, ...] | None:
         return None
     is_list = isinstance(token_ids, list | tuple)
     if not is_list or not all(isinstance(token_id, int) for token_id in token_ids):
-        raise ConfigError(f"The token_ids of a message ({role}) must be a list of integers.")
+        raise ConfigError(
+            f"The token_ids of a message ({role}) must be a list of integers.",
+            code="prompt-malformed",
+        )
     return tuple(token_ids)
 
 

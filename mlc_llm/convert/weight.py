@@ -73,7 +73,7 @@ def convert_weight(
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
-        raise ConversionError(f"{model.folder}: {error}") from error
+        raise ConversionError(f"{model.folder}: {error}", code=error.code) from error
     folder = expand_home(output, ConversionError, "The output")
     with open_output(folder) as target:
         target.require(sum(planned.stored_nbytes for planned in weights))
@@ -134,7 +134,8 @@ def _stored(name: str, block: Floats, planned: PlannedWeight) -> list[Array]:
     try:
         return [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
     except QuantizationError as error:
-        raise ConversionError(f"{name} cannot be stored in {scheme or dtype}: {error}") from error
+        message = f"{name} cannot be stored in {scheme or dtype}: {error}"
+        raise ConversionError(message, code=error.code) from error
 
 
 def _transposed(parts: Iterable[Array], shape: tuple[int, ...], dtype: str) -> Iterator[Array]:

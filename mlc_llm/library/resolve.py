@@ -45,7 +45,7 @@ def resolve_library(request: LibraryRequest, registry: Registry | None = None) -
             logger.debug("Looked for a library: %s: %s: %s", *reason)
         if final:
             break
-    raise LibraryError(_message(request, looked))
+    raise _failure(request, looked)
 
 
 def _judge(
@@ -72,10 +72,10 @@ def _judge(
     return Found(path, provider), [], False
 
 
-def _message(request: LibraryRequest, looked: list[Looked]) -> str:
+def _failure(request: LibraryRequest, looked: list[Looked]) -> LibraryError:
     spec = request.spec
     if request.named is not None and len(looked) == 1:
-        return refusal(looked[0][1], looked[0][2])
+        return LibraryError(refusal(looked[0][1], looked[0][2]))
     lines = [
         f"No model library for {spec.architecture} in {spec.quantization} on the device "
         f"{request.device!r}. " + ("Looked at:" if looked else "No library provider said anything.")
@@ -83,4 +83,4 @@ def _message(request: LibraryRequest, looked: list[Looked]) -> str:
     for provider, place, reason in looked:
         where = f"{provider}: {place}: " if place else f"{provider}: "
         lines.append("  " + where + reason.replace("\n", "\n    "))
-    return "\n".join(lines)
+    return LibraryError("\n".join(lines), code="library-not-found")

@@ -78,7 +78,8 @@ def python_command(module: str, *arguments: str) -> list[str]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise PluginError(
             "a child process is needed, and this program cannot start one: sys.executable is "
-            f"{sys.executable!r} and is not a Python interpreter"
+            f"{sys.executable!r} and is not a Python interpreter",
+            code="interpreter-missing",
         )
     # -P: files in the current folder must not stand in for modules.
     return [sys.executable, "-P", "-m", module, *arguments]

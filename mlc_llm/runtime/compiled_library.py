@@ -47,7 +47,8 @@ class CompiledLibrary:
                 raise
             raise LibraryError(
                 f"The library {path} cannot be loaded: {error}\nDelete it or leave "
-                "model_lib out, so that a library is compiled for this machine."
+                "model_lib out, so that a library is compiled for this machine.",
+                code="library-damaged",
             ) from error
         self.metadata = LibraryMetadata.parse(str(self.function("_metadata")()), str(path))
 
@@ -58,7 +59,8 @@ class CompiledLibrary:
         except AttributeError:
             raise LibraryError(
                 f"The library {self.path} lacks the function {name!r}: it was not compiled by "
-                "this version of mlc_llm. Compile it again, or leave model_lib out."
+                "this version of mlc_llm. Compile it again, or leave model_lib out.",
+                code="library-damaged",
             ) from None
 
     def bound(self, name: str, *last: Any) -> Any:

@@ -35,7 +35,9 @@ def require_room(device: str, need: MemoryEstimate) -> None:
     left = address_space_left()
     room = _LEAST_ROOM if "tvm" in sys.modules else _LEAST_ROOM_OF_TVM
     if left is not None and left < need.total + room:
-        raise DeviceError(_shortage(device, need, f"TVM takes {readable(room)} at least"))
+        raise DeviceError(
+            _shortage(device, need, f"TVM takes {readable(room)} at least"), code="memory-too-small"
+        )
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -64,13 +66,14 @@ def as_device_errors(device: str, need: MemoryEstimate) -> Iterator[None]:
     except (OSError, RuntimeError, MemoryError, ImportError) as error:
         if is_shortage(error):
             reason = str(error) or "out of memory"
-            raise DeviceError(_shortage(device, need, reason)) from error
+            raise DeviceError(_shortage(device, need, reason), code="memory-too-small") from error
         # TVM's own errors are RuntimeErrors, and ours are not.
         if isinstance(error, RuntimeError):
             raise DeviceError(
                 f"The device {device} failed while the model took its memory "
                 f"({readable(need.total)}): {error}. Load the model again; if that fails, close "
-                "other programs that use the device, or restart the machine."
+                "other programs that use the device, or restart the machine.",
+                code="device-failed",
             ) from error
         raise
 

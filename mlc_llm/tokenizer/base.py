@@ -63,7 +63,7 @@ class Tokenizer(ABC):
                 character.
         """
         if not isinstance(text, str):
-            raise TokenizerError(f"Only text can be encoded, not {text!r}.")
+            raise TokenizerError(f"Only text can be encoded, not {text!r}.", code="text-invalid")
         if not text:
             return []
         _check_characters(text)
@@ -101,7 +101,8 @@ class Tokenizer(ABC):
             start = end
         if found := self._control_ids.intersection(ids):
             raise TokenizerError(
-                f"This tokenizer makes the special tokens {sorted(found)} from plain text."
+                f"This tokenizer makes the special tokens {sorted(found)} from plain text.",
+                code="tokenizer-unsafe",
             )
         return ids
 
@@ -118,7 +119,8 @@ def check_vocab(tokenizer: Tokenizer, vocab_size: int) -> None:
         raise TokenizerError(
             f"The tokenizer has {tokenizer.vocab_size} tokens, but the model's vocabulary has "
             f"{vocab_size}: it is another model's tokenizer. Put the tokenizer files that belong "
-            "to the model into its folder."
+            "to the model into its folder.",
+            code="tokenizer-mismatch",
         )
 
 
@@ -129,5 +131,6 @@ def _check_characters(text: str) -> None:
         raise TokenizerError(
             f"The text holds U+{ord(text[error.start]):04X} at position {error.start}: half of a "
             "surrogate pair, which is not a character. Decode the text's source with the encoding "
-            "it was written in."
+            "it was written in.",
+            code="text-invalid",
         ) from None

@@ -16,6 +16,7 @@ import pytest
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.cli.bench.process_memory import resident_bytes
 from mlc_llm.errors import GenerationError
+from mlc_llm.testing import raises
 
 from .conftest import Loader
 
@@ -40,7 +41,7 @@ class TestEnding:
             lambda: chat.reset_chat(),
             lambda: chat.benchmark_generate("Hello", 3),
         ):
-            with pytest.raises(GenerationError, match="closed"):
+            with raises("chat-closed", error=GenerationError):
                 call()
 
     def test_closing_stops_what_runs(self, load: Loader) -> None:
@@ -48,7 +49,7 @@ class TestEnding:
         stream = chat.stream("Once upon a time")
         next(stream)
         chat.close()
-        with pytest.raises(GenerationError, match="closed"):
+        with raises("chat-closed", error=GenerationError):
             for _ in stream:
                 pass
 

@@ -104,7 +104,7 @@ def test_nothing_of_the_command_line_writes_otherwise() -> None:
         for path in folder.rglob("*.py")
         if any(word in path.read_text() for word in ("click.echo", "print(", "stdout.write"))
     }
-    assert found - allowed <= {"table.py"}  # rich's, of texts that are made visible
+    assert found - allowed <= {"chat/answering.py", "table.py"}  # rich's, of texts that are made visible
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are POSIX's")

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from mlc_llm.compile import build, compile_library, compile_model, find_compiler
-from mlc_llm.compile.workspace import workspace
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import CompileError, ConfigError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
 from mlc_llm.quantization import plan
+from mlc_llm.testing import raises
 
 TINY = {
     "hidden_size": 32,
@@ -63,7 +63,7 @@ def test_without_a_c_compiler_the_error_says_how_to_get_one(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(CompileError, match=r"no-such-compiler.*Install one with"):
+    with raises("compiler-missing", "no-such-compiler", error=CompileError):
         compile_library(spec(), LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
 
@@ -94,7 +94,7 @@ def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     output = tmp_path / "out"
-    with pytest.raises(CompileError, match=r"cc failed: out of luck\nCheck that") as caught:
+    with raises("compilation-failed", "out of luck", error=CompileError) as caught:
         compile_library(spec(), LLAMA, CPU, CPU.target(), output / "tiny.so")
     assert "objects" not in str(caught.value)  # of the command
     assert not list(output.iterdir())
@@ -119,7 +119,7 @@ def test_the_compiler_named_in_the_environment_is_taken(
 
 def test_an_unknown_option_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     wrong = spec().model_copy(update={"opt": "activation=a8"})
-    with pytest.raises(ConfigError, match="activations"):
+    with raises("option-unknown", "'activation'", "activations", error=ConfigError):
         compile_library(wrong, LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
 
@@ -213,29 +213,3 @@ except CompileError as error:
             [sys.executable, "-c", program], capture_output=True, text=True, env=environment
         )
         assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'x.so'}\n"), done.stderr
-
-
-class TestWorkspace:
-    def test_it_is_there_for_a_while(self, tmp_path: Path) -> None:
-        place = tmp_path / "new"
-        with workspace(place) as folder:
-            (folder / "file").write_text("x")
-            with workspace(place) as other:
-                assert other != folder
-            assert (folder / "file").exists()
-        assert not list(place.iterdir())
-
-    def test_what_a_killed_build_left_is_swept_away(self, tmp_path: Path) -> None:
-        program = (
-            "import os; from pathlib import Path; from mlc_llm.compile.workspace import workspace\n"
-            f"with workspace(Path({str(tmp_path)!r})) as folder:\n"
-            "    (folder / 'object.o').write_text('x'); os.kill(os.getpid(), 9)"
-        )
-        subprocess.run([sys.executable, "-c", program], check=False)
-        (tmp_path / ".mlc-llm-file").write_text("not a folder")
-        older = tmp_path / ".mlc-llm-older"  # of a version without locks
-        older.mkdir()
-        assert len(list(tmp_path.iterdir())) == 3
-        with workspace(tmp_path):
-            pass
-        assert [path.name for path in tmp_path.iterdir()] == [".mlc-llm-file"]

@@ -24,6 +24,7 @@ from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry
+from mlc_llm.testing import raises
 
 MakeRequest = Callable[..., LibraryRequest]
 MakeProvider = Callable[..., JITProvider]
@@ -551,5 +552,5 @@ class TestRealCompiler:
         registry = Registry(allowed=[])
         spec = ModelSpec(architecture="llama", shape={}, plan=plan("q4f32_1"))
         target = registry.device("cpu").target()
-        with pytest.raises(LibraryError, match="C compiler"):
+        with raises("library-not-found", "C compiler", error=LibraryError):
             resolve_library(LibraryRequest(spec, "cpu", target, tmp_path), registry)

@@ -24,6 +24,7 @@ from mlc_llm.registry.child import (
 )
 from mlc_llm.registry.probing import probe, probe_all
 from mlc_llm.registry.registry import Registry, State
+from mlc_llm.testing import raises
 
 Site = Any
 
@@ -137,7 +138,7 @@ class TestInAChild:
         assert "cannot be probed" in answer(site, "return None").reason
         monkeypatch.undo()
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-        with pytest.raises(PluginError, match="cannot start one"):
+        with raises("interpreter-missing", repr(sys.executable), error=PluginError):
             python_command("json")
 
 
@@ -189,7 +190,7 @@ class TestAnswers:
         site.install("bad", {"devices": {"bad": "nowhere:X"}})
         registry = Registry()
         assert "nowhere" in probe("bad", registry).reason
-        with pytest.raises(DeviceError, match="Did you mean 'bad'"):
+        with raises("device-unknown", "'baad'", "'bad'"):
             probe("baad", registry)
 
     def test_all_at_once(self, site: Site) -> None:
@@ -207,7 +208,7 @@ class TestAnswers:
     ) -> None:
         monkeypatch.setenv("MLC_LLM_PROBE_TIMEOUT", value)
         site.install_device("dev", in_process=False)
-        with pytest.raises(DeviceError, match="MLC_LLM_PROBE_TIMEOUT"):
+        with raises("config-invalid", "MLC_LLM_PROBE_TIMEOUT", repr(value), error=DeviceError):
             probe("dev", Registry())
 
     def test_the_timeout_of_the_environment(

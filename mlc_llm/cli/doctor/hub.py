@@ -11,7 +11,13 @@ from pathlib import Path
 
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.cli.doctor.storage import writable_finding
-from mlc_llm.registry.entry import describe
+from mlc_llm.weights.hub_access import (
+    HubAccess,
+    reason,
+    require_client,
+    within_deadline,
+    without_credentials,
+)
 
 
 def check_hub(online: bool) -> Iterator[Finding]:
@@ -47,11 +53,15 @@ def hub_folder() -> Path:
 
 def network_finding(endpoint: str) -> Finding:
     """Whether the hub answers, asked in the way in which models are fetched."""
-    from huggingface_hub import HfApi
 
-    try:
-        next(iter(HfApi(endpoint).list_models(limit=1)), None)
-    except Exception as error:  # what it raises depends on its version and on its HTTP library
+    def ask() -> None:
+        require_client()
+        from huggingface_hub import HfApi
+
+        next(iter(HfApi(**HubAccess.to(endpoint).arguments).list_models(limit=1)), None)
+
+    error, shown = within_deadline(ask), without_credentials(endpoint)
+    if error is not None:
         remedy = "Check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT."
-        return Finding("hub", "network", Status.BROKEN, f"{endpoint}: {describe(error)}", remedy)
-    return Finding("hub", "network", Status.OK, f"{endpoint} answers")
+        return Finding("hub", "network", Status.BROKEN, f"{shown}: {reason(error)}", remedy)
+    return Finding("hub", "network", Status.OK, f"{shown} answers")

@@ -13,9 +13,9 @@ import pytest
 from mlc_llm_vulkan.target import target_of
 
 from mlc_llm import ChatConfig, ChatModule
-from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability
 from mlc_llm.registry.choice import choose_device
+from mlc_llm.testing import raises
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,7 +105,7 @@ def test_a_window_beyond_the_largest_tensor_is_refused(vulkan: Availability) -> 
     limit = vulkan.adapters[0].largest_tensor
     assert limit is not None
     window = limit  # at a byte a token, and tokens have more
-    with pytest.raises(DeviceError, match=rf"Keys and values of one layer .* {window} tokens"):
+    with raises("window-too-large", window):
         ChatModule("demo", "vulkan", ChatConfig(context_window_size=window))
 
 
@@ -115,16 +115,15 @@ def test_float16_is_refused_before_anything_is_compiled(
     """An adapter without float16, stood in for by this one's answer."""
     from dataclasses import replace
 
-    from mlc_llm.chat import plan
+    from mlc_llm.chat import loading, plan
 
     def without(*arguments: Any) -> Any:
         choice = choose_device("vulkan")
         return replace(choice, adapter=replace(choice.adapter, float16=False))
 
     monkeypatch.setattr(plan, "choose_device", without)
-    looked = "mlc_llm.chat.loading.resolve_library"
-    monkeypatch.setattr(looked, lambda *arguments: pytest.fail("it looked for code"))
-    with pytest.raises(DeviceError, match=r"q4f16_1 computes in float16.*q0f32 or q4f32_1"):
+    monkeypatch.setattr(loading, "load_chat", lambda *arguments: pytest.fail("it went on"))
+    with raises("float16-unsupported", "q4f16_1", "q0f32 or q4f32_1"):
         ChatModule("demo", "vulkan")
 
 
