@@ -226,11 +226,23 @@ class Progress:
 
     Args:
         callback: the user's callback, or None for nothing to be called.
+
+    Raises:
+        ConfigError: it cannot be called, or its interval is not a number of tokens.
     """
 
     def __init__(self, callback: Callable[..., Any] | None) -> None:
+        if callback is not None and not callable(callback):
+            raise ConfigError(
+                "progress_callback must be a function of (message, stopped), or None, not "
+                f"{callback!r}.",
+                code="argument-mistyped",
+            )
+        interval = getattr(callback, "callback_interval", 1)
+        if not isinstance(interval, int):
+            raise ConfigError(f"callback_interval must be an int, not {interval!r}.")
         self._callback = callback
-        self._interval = max(1, int(getattr(callback, "callback_interval", 1)))
+        self._interval = max(1, interval)
         self._text = ""
         self._shown = 0
         self._tokens = 0

@@ -7,25 +7,24 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
 from os import PathLike
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from mlc_llm.callback import Progress
-from mlc_llm.chat.benchmark import benchmark
-from mlc_llm.chat.dialogue import Dialogue, Prompt
 from mlc_llm.chat.fair_lock import FairLock
-from mlc_llm.chat.loading import LoadedChat, load_chat
-from mlc_llm.chat.plan import plan_chat
-from mlc_llm.chat.saving import RestoredChat, SavedChat
-from mlc_llm.chat.settings import check_generation
 from mlc_llm.chat.streams import StreamChunk, chunks, show, step_in_threads
-from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
+from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, check_generation
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.generation import Delta, GenerationResult
 from mlc_llm.runtime.statistics import Metrics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mlc_llm.chat.dialogue import Prompt, RenderedPrompt
+    from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.chat.saving import RestoredChat, SavedChat
 
 
 class ChatModule:
@@ -63,12 +62,19 @@ class ChatModule:
         chat_config: ChatConfig | None = None,
         model_lib: str | None = None,
     ) -> None:
+        # Half of the package, and NumPy: imported for the first model, and not for this class.
+        from mlc_llm.chat.dialogue import Dialogue
+        from mlc_llm.chat.loading import load_chat
+        from mlc_llm.chat.plan import plan_chat
+
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
-            raise ConfigError(f"chat_config must be a ChatConfig, not {chat_config!r}.")
+            raise ConfigError(
+                f"chat_config must be a ChatConfig, not {chat_config!r}.", code="argument-mistyped"
+            )
         self._registry = default_registry()
         plan = plan_chat(model, device, chat_config, model_lib, self._registry)
         self._chat: LoadedChat = load_chat(plan, self._registry)
-        self._finalizer = weakref.finalize(self, self._chat.engine.close)
+        self._finalizer = weakref.finalize(self, self._chat.engine.abandon)
         self._lock = FairLock()
         self.model_path = str(plan.folder.path)
         self.model_lib = str(self._chat.library)
@@ -153,8 +159,12 @@ class ChatModule:
         with self._lock.take() as ticket:
             deltas = self._deltas(prompt, generation, stateless)
             for chunk in chunks(deltas, generation.logprobs is not None):
-                yield chunk
-                ticket.resumed()
+                if chunk.finish_reason is None:
+                    ticket.suspended()
+                    yield chunk
+                    ticket.resumed()
+        # Whoever takes the last one and no further step must not hold up the next call.
+        yield chunk
 
     def astream(
         self,
@@ -178,12 +188,15 @@ class ChatModule:
             )
             async with aclosing(step_in_threads(parts)) as steps:
                 async for chunk in steps:
-                    try:
-                        yield chunk
-                    except GeneratorExit:
-                        ticket.abandon()
-                        raise
-                    ticket.resumed()
+                    if chunk.finish_reason is None:
+                        ticket.suspended()
+                        try:
+                            yield chunk
+                        except GeneratorExit:
+                            ticket.abandon()
+                            raise
+                        ticket.resumed()
+        yield chunk
 
     def _deltas(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
@@ -204,6 +217,18 @@ class ChatModule:
         that was broken off is there as far as it came, as ``cancelled``. Empty after an error.
         """
         return self._dialogue.results
+
+    def render(
+        self, prompt: Prompt, generation_config: GenerationConfig | None = None
+    ) -> RenderedPrompt:
+        """What the model would be given for a prompt, as text and as tokens; nothing is generated.
+
+        The arguments and errors are those of :meth:`generate`.
+        """
+        generation = check_generation(generation_config)
+        with self._lock.take():
+            self._open_chat()
+            return self._dialogue.render(prompt, generation)
 
     def reset_chat(self, chat_config: ChatConfig | ConvConfig | None = None) -> None:
         """Forget the history and the statistics.
@@ -321,6 +346,8 @@ class ChatModule:
             PromptTooLongError: the prompt and that many tokens do not fit into the window.
             ConfigError: the prompt is empty, or ``generate_length`` is less than 1.
         """
+        from mlc_llm.chat.benchmark import benchmark
+
         with self._lock.take():
             return benchmark(self._open_chat(), self._dialogue.settings, prompt, generate_length)
 
@@ -334,7 +361,7 @@ class ChatModule:
             chat = self._open_chat()
             ids = chat.plan.tokenizer.encode(input)
             if not ids:
-                raise ConfigError("The text is empty: it has no tokens.")
+                raise ConfigError("The text is empty: it has no tokens.", code="prompt-empty")
             return chat.engine.call(lambda stop: chat.model.embed(ids))
 
     def close(self) -> None:
@@ -357,7 +384,9 @@ class ChatModule:
 
     def _open_chat(self) -> LoadedChat:
         if not self._finalizer.alive:
-            raise GenerationError("The chat is closed; make a new ChatModule to use the model.")
+            raise GenerationError(
+                "The chat is closed; make a new ChatModule to use the model.", code="chat-closed"
+            )
         return self._chat
 
 

@@ -46,7 +46,7 @@ def is_lfs_pointer(head: bytes) -> bool:
 def refuse_lfs_pointer(path: Path, error: type[MLCError]) -> None:
     """Raise ``error`` if a file cannot be read, or is a Git-LFS pointer and not the file itself."""
     if is_lfs_pointer(_read(path, 64, error)):
-        raise error(_pointer_message(path))
+        raise error(_pointer_message(path), code="lfs-pointer")
 
 
 def is_file(path: Path, error: type[MLCError]) -> bool:
@@ -58,7 +58,7 @@ def is_file(path: Path, error: type[MLCError]) -> bool:
     try:
         return path.is_file()
     except OSError as failure:
-        raise error(_unreadable_message(path, failure)) from None
+        raise error(_unreadable_message(path, failure), code="file-unreadable") from None
 
 
 def read_file(path: Path, error: type[MLCError]) -> bytes:
@@ -71,14 +71,15 @@ def read_file(path: Path, error: type[MLCError]) -> bytes:
     most = _MOST_BYTES.get(path.name, _LIST)
     data = _read(path, most + 1, error)
     if is_lfs_pointer(data):
-        raise error(_pointer_message(path))
+        raise error(_pointer_message(path), code="lfs-pointer")
     if len(data) > most:
         raise error(
             f"{path} is larger than the {most // _MIB} MiB that a file of its kind may have. It is "
-            "not what its name says, or damaged. Fetch it again."
+            "not what its name says, or damaged. Fetch it again.",
+            code="file-too-large",
         )
     if not data.strip():
-        raise error(f"{path} is empty. Fetch it again.")
+        raise error(f"{path} is empty. Fetch it again.", code="file-empty")
     return data
 
 
@@ -91,13 +92,15 @@ def parse_json_object(data: bytes, path: Path, error: type[MLCError]) -> dict[st
     try:
         parsed = json.loads(data)
     except ValueError as failure:  # not UTF-8, not JSON, or a number of thousands of digits
-        raise error(f"{path} is not valid JSON: {failure}.") from None
+        raise error(f"{path} is not valid JSON: {failure}.", code="json-malformed") from None
     except RecursionError:
-        raise error(_nested_message(path)) from None
+        raise error(_nested_message(path), code="json-malformed") from None
     if not isinstance(parsed, dict):
-        raise error(f"{path} holds a {type(parsed).__name__}, not a JSON object.")
+        raise error(
+            f"{path} holds a {type(parsed).__name__}, not a JSON object.", code="json-malformed"
+        )
     if is_nested_deeper(parsed):
-        raise error(_nested_message(path))
+        raise error(_nested_message(path), code="json-malformed")
     return parsed
 
 
@@ -184,7 +187,7 @@ def _read(path: Path, most: int, error: type[MLCError]) -> bytes:
         with path.open("rb") as file:
             return file.read(most)
     except OSError as failure:
-        raise error(_unreadable_message(path, failure)) from None
+        raise error(_unreadable_message(path, failure), code="file-unreadable") from None
 
 
 def _nested_message(path: Path) -> str:

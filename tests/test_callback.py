@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_llm.callback import DeltaCallback, Progress, StreamIterator, StreamToStdout
-from mlc_llm.errors import ConfigError
+from mlc_llm.testing import raises
 
 
 class Collect(DeltaCallback):
@@ -72,7 +72,7 @@ def test_one_object_serves_one_answer_after_another() -> None:
 
 @pytest.mark.parametrize("interval", [0, -1, 1.5, True, "2"])
 def test_a_wrong_interval_is_refused(interval: int) -> None:
-    with pytest.raises(ConfigError, match="callback_interval"):
+    with raises("config-invalid", "callback_interval", repr(interval)):
         StreamToStdout(callback_interval=interval)
 
 
@@ -152,7 +152,7 @@ def test_the_iterator_gets_the_error_after_the_text() -> None:
 def test_the_iterator_does_not_wait_for_ever() -> None:
     with pytest.raises(TimeoutError, match=r"No text came within 0\.01 seconds"):
         next(StreamIterator(timeout=0.01))
-    with pytest.raises(ConfigError, match="timeout"):
+    with raises("config-invalid", "timeout"):
         StreamIterator(timeout=0)
 
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from mlc_llm.config import ConvConfig
 from mlc_llm.conversation import Conversation, Message
-from mlc_llm.errors import ConfigError, TemplateError, TokenizerError
+from mlc_llm.errors import ConfigError, TokenizerError
 from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.testing import raises
 from mlc_llm.tokenizer import Detokenizer, Tokenizer, load_tokenizer
 
 MODULES = {"llama-2": "llama_2", "mistral_default": "mistral_default", "LM": "lm"}
@@ -263,7 +264,7 @@ class TestBos:
 
     def test_add_bos_without_a_bos(self, llama_2_model: Tokenizer) -> None:
         template = _template("LM", ConvConfig(add_bos=True))
-        with pytest.raises(TemplateError, match="no token that begins a text"):
+        with raises("template-mismatch", "add_bos"):
             Conversation(template, _without_bos(llama_2_model))
 
 
@@ -367,45 +368,53 @@ class TestMessages:
             assert conversation.prompt_ids([message]) == expected
 
     @pytest.mark.parametrize(
-        ("messages", "message"),
+        ("messages", "code", "named"),
         [
-            ([], "no message"),
-            ("Hello", "must be a list"),
-            ({"role": "user", "content": "Hello"}, "must be a list"),
-            (["Hello"], "must have a role"),
-            ([{"content": "Hello"}], "must have a role"),
-            ([{"role": "user"}], "must be text"),
-            ([{"role": "user", "content": 5}], "must be text"),
-            ([{"role": "user", "content": [{"type": "image_url"}]}], "type 'image_url'"),
-            ([{"role": "user", "content": ["Hello"]}], "type None"),
-            ([{"role": "assistant", "content": "", "token_ids": 5}], "list of integers"),
+            ([], "prompt-empty", ""),
+            ("Hello", "prompt-malformed", "list"),
+            ({"role": "user", "content": "Hello"}, "prompt-malformed", "list"),
+            (["Hello"], "prompt-malformed", "role"),
+            ([{"content": "Hello"}], "prompt-malformed", "role"),
+            ([{"role": "user"}], "prompt-malformed", "(user)"),
+            ([{"role": "user", "content": 5}], "prompt-malformed", "5"),
+            (
+                [{"role": "user", "content": [{"type": "image_url"}]}],
+                "content-unsupported",
+                "'image_url'",
+            ),
+            ([{"role": "user", "content": ["Hello"]}], "content-unsupported", "None"),
+            (
+                [{"role": "assistant", "content": "", "token_ids": 5}],
+                "prompt-malformed",
+                "token_ids",
+            ),
         ],
     )
-    def test_malformed(self, messages: Any, message: str, llama_2: Tokenizer) -> None:
-        with pytest.raises(ConfigError, match=message):
+    def test_malformed(self, messages: Any, code: str, named: str, llama_2: Tokenizer) -> None:
+        with raises(code, named, error=ConfigError):
             Conversation(_template(), llama_2).prompt_ids(messages)
 
     def test_an_unknown_role_names_those_there_are(self, llama_2: Tokenizer) -> None:
         conversation = Conversation(_template(), llama_2)
-        with pytest.raises(TemplateError, match=r"'usr'.*'user'.*assistant, system, tool, user"):
+        with raises("role-unknown", "'usr'", "'user'", "assistant, system, tool, user"):
             conversation.append("usr", "Hello")
         assert conversation.messages == ()
 
     def test_a_preset_of_an_unknown_role(self, llama_2: Tokenizer) -> None:
-        with pytest.raises(TemplateError, match="Unknown role 'bot'"):
+        with raises("role-unknown", "'bot'"):
             Conversation(_chatml(messages=[("bot", "Hi")]), llama_2)
 
     def test_a_template_of_another_model(self, llama_2: Tokenizer) -> None:
         template = _template(config=ConvConfig(system_prefix_token_ids=[128000]))
-        with pytest.raises(TemplateError, match=r"token 128000.*32000 tokens"):
+        with raises("template-mismatch", 128000, 32000):
             Conversation(template, llama_2)
 
     def test_lm_without_a_users_message(self, llama_2: Tokenizer) -> None:
-        with pytest.raises(ConfigError, match="message of the user"):
+        with raises("prompt-malformed", "'LM'", error=ConfigError):
             Conversation(_template("LM"), llama_2).prompt_ids([TURNS[1]])
 
     def test_no_character(self, llama_2: Tokenizer) -> None:
-        with pytest.raises(TokenizerError, match="surrogate"):
+        with raises("text-invalid", "U+DC00", error=TokenizerError):
             Conversation(_template(), llama_2).prompt_ids([{"role": "user", "content": "\udc00"}])
 
 

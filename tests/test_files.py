@@ -25,6 +25,7 @@ from mlc_llm.files import (
     refuse_lfs_pointer,
     write_atomically,
 )
+from mlc_llm.testing import raises
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234\n"
 
@@ -66,31 +67,31 @@ def _write_half(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "code", "named"),
     [
-        (b"", "is empty"),
-        (b" \n", "is empty"),
-        (POINTER, r"is a Git-LFS pointer.*git lfs pull"),
-        (b"{", "is not valid JSON"),
-        (b"\xff{}", "is not valid JSON"),
-        (b"[" * 100_000, "is nested too deeply"),
-        (b'{"a":' * 100 + b"[]" + b"}" * 100, "is nested too deeply"),
-        (b"9" * 5000, "is not valid JSON"),
-        (b"[1]", "holds a list, not a JSON object"),
-        (b'"text"', "holds a str, not a JSON object"),
+        (b"", "file-empty", ""),
+        (b" \n", "file-empty", ""),
+        (POINTER, "lfs-pointer", "git lfs pull"),
+        (b"{", "json-malformed", ""),
+        (b"\xff{}", "json-malformed", ""),
+        (b"[" * 100_000, "json-malformed", ""),
+        (b'{"a":' * 100 + b"[]" + b"}" * 100, "json-malformed", ""),
+        (b"9" * 5000, "json-malformed", ""),
+        (b"[1]", "json-malformed", "list"),
+        (b'"text"', "json-malformed", "str"),
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_what_is_not_a_json_object(tmp_path: Path, content: bytes, said: str) -> None:
+def test_what_is_not_a_json_object(tmp_path: Path, content: bytes, code: str, named: str) -> None:
     path = tmp_path / "data.json"
     path.write_bytes(content)
-    with pytest.raises(ConversionError, match=rf"data\.json {said}"):
+    with raises(code, path, named, error=ConversionError):
         read_json_object(path, ConversionError)
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
     for path in (tmp_path / "missing", tmp_path):
-        with pytest.raises(ConversionError, match="cannot be read"):
+        with raises("file-unreadable", path, error=ConversionError):
             read_file(path, ConversionError)
 
 
@@ -105,7 +106,7 @@ def test_pointers(tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(b"\0" * 100)
     refuse_lfs_pointer(tmp_path / "weights", ConversionError)
     (tmp_path / "weights").write_bytes(POINTER)
-    with pytest.raises(ConversionError, match="Git-LFS pointer"):
+    with raises("lfs-pointer", tmp_path / "weights", error=ConversionError):
         refuse_lfs_pointer(tmp_path / "weights", ConversionError)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from mlc_llm.testing import make_checkpoint
 
 HEAVY = ("tvm", "tvm_ffi", "torch", "transformers", "huggingface_hub")
 """Packages that nobody waits for who does not use them."""
@@ -37,6 +40,19 @@ def test_import_leaves_heavy_packages_alone(module: str) -> None:
     loaded = run(f"import sys, {module}; print(*sys.modules)").split()
     assert module in loaded
     assert not set(HEAVY) & set(loaded)
+
+
+def test_converting_needs_no_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does what is set for TVM matter to it."""
+    monkeypatch.setenv("TVM_USE_RUNTIME_LIB", "1")
+    source = make_checkpoint(tmp_path / "source")
+    loaded = run(
+        "import sys; from mlc_llm import convert_weight, gen_config; "
+        f"convert_weight({str(source)!r}, 'q4f16_1', {str(tmp_path / 'model')!r}); "
+        f"gen_config({str(source)!r}, 'q4f16_1', 'LM', {str(tmp_path / 'model')!r}); "
+        "print(*sys.modules)"
+    ).split()
+    assert not {"tvm", "tvm_ffi", "torch"} & set(loaded)
 
 
 def test_package_import_loads_next_to_nothing_of_itself() -> None:

@@ -25,7 +25,7 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
     bos = chat.plan.tokenizer.bos_id
     prompt_ids = [*([] if bos is None else [bos]), *chat.plan.tokenizer.encode(prompt)]
     if not prompt_ids:
-        raise ConfigError("The prompt is empty: it has no tokens.")
+        raise ConfigError("The prompt is empty: it has no tokens.", code="prompt-empty")
     window = chat.model.window.size
     # The last token is not fed back to the model.
     if len(prompt_ids) + length - 1 > window:

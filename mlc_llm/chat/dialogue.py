@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mlc_llm.chat import saving
 from mlc_llm.chat.loading import LoadedChat, resize
+from mlc_llm.chat.resent import Messages, adopt, turns_before, without_dropped
 from mlc_llm.chat.saving import RestoredChat, SavedChat
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.chat.transcript import read_transcript
@@ -20,6 +22,19 @@ from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
 
 Prompt = str | Sequence[Any]
 """A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
+
+
+@dataclass(frozen=True)
+class RenderedPrompt:
+    """What a model is given for a prompt.
+
+    Args:
+        text: as a text, with special tokens by their names.
+        token_ids: the tokens.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
 
 
 class Dialogue:
@@ -41,6 +56,7 @@ class Dialogue:
         self.settings: ChatSettings = chat.plan.settings
         self.conversation = Conversation(self.settings.template, chat.plan.tokenizer)
         self.results: tuple[GenerationResult, ...] = ()
+        self._dropped: Messages = ()  # Turns before the history, which the window had no room for.
 
     def answer(
         self, prompt: Prompt, generation: GenerationConfig, stateless: bool
@@ -62,11 +78,13 @@ class Dialogue:
         """
         done: list[GenerationResult] = []
         try:
-            messages = self._with_prompt(prompt, stateless)
+            dropped, messages = self._with_prompt(prompt, generation, stateless)
             turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
             for number in range(generation.n or 1):
                 yield from self._one_answer(turn, number, done)
             self._remember(turn, done[0], stateless)
+            goes_on = bool(self.conversation.messages)
+            self._dropped = (*dropped, *turns_before(messages, turn.messages)) if goes_on else ()
         except (GeneratorExit, KeyboardInterrupt):
             self.results = tuple(done)
             raise
@@ -87,6 +105,19 @@ class Dialogue:
         finally:
             done.append(answer.result())
 
+    def render(self, prompt: Prompt, generation: GenerationConfig) -> RenderedPrompt:
+        """What :meth:`answer` would give the model; nothing is changed.
+
+        Raises:
+            PromptTooLongError: the prompt is longer than the context window.
+            ConfigError: the prompt or a setting is malformed.
+        """
+        _dropped, messages = self._with_prompt(prompt, generation, stateless=False)
+        turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
+        goes_on = bool(generation.continue_final_message)
+        text = self.conversation.prompt_text(turn.messages, continues=goes_on)
+        return RenderedPrompt(self.conversation.prefix_text + text, tuple(turn.prompt.ids))
+
     def reset(self, change: ChatConfig | ConvConfig | None) -> None:
         """Forget the history and the statistics; lay an overlay over the model's own configuration.
 
@@ -102,6 +133,7 @@ class Dialogue:
                 resize(chat, planned)
             self.settings, self.conversation = settings, conversation
         self.conversation.reset()
+        self._dropped = ()
         self.results = ()
         chat.engine.call(lambda stop: chat.model.reset_metrics())
 
@@ -123,6 +155,7 @@ class Dialogue:
         except BaseException:
             self.conversation.messages = before
             raise
+        self._dropped = ()
         self.results = ()
 
     def save(self, path: Path) -> SavedChat:
@@ -150,25 +183,49 @@ class Dialogue:
         if not self.conversation.template.has_memory:
             raise ConfigError(
                 f"The template {self.conversation.template.name!r} has no memory: every call "
-                f"begins afresh, so there is no history to {purpose}."
+                f"begins afresh, so there is no history to {purpose}.",
+                code="template-without-memory",
             )
 
-    def _with_prompt(self, prompt: Prompt, stateless: bool) -> tuple[Message, ...]:
-        """All messages, the one to answer last."""
-        if isinstance(prompt, str):
-            keeps = self.conversation.template.has_memory and not stateless
-            history = self.conversation.messages if keeps else ()
-            return (*history, Message("user", prompt))
-        if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+    def _with_prompt(
+        self, prompt: Prompt, generation: GenerationConfig, stateless: bool
+    ) -> tuple[Messages, Messages]:
+        """The turns that were dropped, and all others, the one to answer or to go on with last."""
+        keeps = self.conversation.template.has_memory and not stateless
+        dropped, history = (self._dropped, self.conversation.messages) if keeps else ((), ())
+        if not isinstance(prompt, str):
+            dropped, messages = without_dropped(_read(prompt), dropped, history)
+            return dropped, adopt(messages, self.conversation.messages)
+        if not generation.continue_final_message:
+            return dropped, (*history, Message("user", prompt))
+        if prompt:
             raise ConfigError(
-                "A prompt must be a text or a list of messages with role and content, not "
-                f"{prompt!r}."
+                "With continue_final_message the prompt must be empty, to go on with the history's "
+                f"last answer, or a list of messages that ends with an answer, not {prompt!r}.",
+                code="prompt-malformed",
             )
-        return tuple(Message.of(message) for message in prompt)
+        return dropped, history
 
     def _remember(self, turn: Turn, result: GenerationResult, stateless: bool) -> None:
         if stateless or not self.conversation.template.has_memory:
             self.conversation.reset()
             return
-        self.conversation.messages = turn.messages
-        self.conversation.append("assistant", result.text, result.token_ids)
+        if not turn.generation.continue_final_message:
+            self.conversation.messages = turn.messages
+            self.conversation.append("assistant", result.text, result.token_ids)
+            return
+        *before, begun = turn.messages
+        self.conversation.messages = before
+        known = begun.token_ids
+        token_ids = None if known is None else (*known, *result.token_ids)
+        self.conversation.append("assistant", begun.content + result.text, token_ids)
+
+
+def _read(prompt: Sequence[Any]) -> Messages:
+    """The messages of a list that is a prompt."""
+    if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
+        raise ConfigError(
+            f"A prompt must be a text or a list of messages with role and content, not {prompt!r}.",
+            code="prompt-malformed",
+        )
+    return tuple(map(Message.of, prompt))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -22,12 +23,21 @@ _LOOP_ROUNDS = 4
 its loop later; a task waits that long before it is told that its own stream is in its way."""
 
 
+_STALLED_SECONDS = 10.0
+"""A thread that waits for a stream which it itself took the last step of waits no longer than this
+without a step of it."""
+
+THREAD_NAME = "mlc_llm"
+"""What the names of this package's own threads begin with; none of them steps a user's stream."""
+
+
 class FairLock:
     """A fair lock for threads and asyncio tasks. It is released when its owner ends.
 
     ``threading.Lock`` promises no order, and a thread that holds it and asks again waits for ever.
     Here that is an error, because it can happen by accident: a callback that calls ``generate``,
-    or a stream that was left open before the next question.
+    or a stream that was left open before the next question. A stream that another thread may go
+    on with, as in a web server's pool, is waited for.
     """
 
     def __init__(self) -> None:
@@ -39,18 +49,20 @@ class FairLock:
         """Wait for the lock, blocking the thread, and hold it inside the ``with`` block.
 
         Raises:
-            GenerationError: this very thread holds the lock already, or stands in the queue for it
-                with an asyncio task, which could not go on while the thread waits.
+            GenerationError: this very thread holds the lock already, and waiting would be for ever:
+                it is inside the call that does, or holds a stream that no other thread goes on
+                with; or it stands in the queue with an asyncio task, which could not go on.
         """
         ticket = Ticket()
         try:
-            self._join(ticket, lambda other: other.thread == ticket.thread)
+            self._join(ticket, lambda other: other.thread == ticket.thread and not other.moves())
             # With a timeout, because Windows lets Ctrl-C through only between waits.
             while not ticket.ready.done():
                 try:
                     ticket.ready.result(_WATCH_SECONDS)
                 except TimeoutError:
-                    continue
+                    if self._has(lambda other: other.thread == ticket.thread and other.stalled()):
+                        raise _in_its_own_way() from None
             yield ticket
         finally:
             self._leave(ticket)
@@ -83,11 +95,7 @@ class FairLock:
     def _join(self, ticket: Ticket, is_same: Callable[[Ticket], bool]) -> None:
         with self._lock:
             if any(map(is_same, self._waiting)):
-                raise GenerationError(
-                    "This thread or task is in the middle of another call on the same chat: a "
-                    "stream that is still open, or a callback. Exhaust or close the stream first, "
-                    "or let the callback return. (In asyncio, use astream and agenerate.)"
-                )
+                raise _in_its_own_way()
             self._waiting.append(ticket)
             self._call_first()
 
@@ -115,16 +123,49 @@ class Ticket:
         self.ready: Future[None] = Future()
         self.thread: int
         self.task: asyncio.Task[Any] | None
+        self._suspended: float | None
         self.resumed()
 
-    def abandon(self) -> None:
-        """Note that the lock is not used any more, and is about to be released."""
-        self.thread, self.task = -1, None
+    def suspended(self) -> None:
+        """Note that the lock's owner is a generator that waits for its next step."""
+        self._suspended = time.monotonic()
 
     def resumed(self) -> None:
         """Note who uses the lock now; a generator may change its thread or task."""
         self.thread = threading.get_ident()
         self.task = _current_task()
+        self._suspended = None
+
+    def abandon(self) -> None:
+        """Note that the lock is not used any more, and is about to be released."""
+        self.thread, self.task = -1, None
+
+    def moves(self) -> bool:
+        """Whether another thread may take the next step, while this one waits for it."""
+        return self._suspended is not None and self.task is None and _other_threads()
+
+    def stalled(self) -> bool:
+        """Whether no step was taken for so long that none is expected any more."""
+        since = self._suspended
+        return since is not None and time.monotonic() - since > _STALLED_SECONDS
+
+
+def _other_threads() -> bool:
+    """Whether there are threads beside this one that a stream may be stepped in."""
+    own = threading.current_thread()
+    return any(
+        thread is not own and not thread.name.startswith(THREAD_NAME)
+        for thread in threading.enumerate()
+    )
+
+
+def _in_its_own_way() -> GenerationError:
+    return GenerationError(
+        "This thread or task is in the middle of another call on the same chat: a stream that is "
+        "still open, or a callback. Exhaust or close the stream first, or let the callback return. "
+        "(In asyncio, use astream and agenerate.)",
+        code="chat-busy",
+    )
 
 
 def _current_task() -> asyncio.Task[Any] | None:

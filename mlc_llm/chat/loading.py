@@ -11,6 +11,7 @@ from mlc_llm.library.resolve import resolve_library
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.engine import Engine, Stop
+from mlc_llm.runtime.failures import as_device_errors, require_room
 from mlc_llm.runtime.loaded_model import LoadedModel
 
 logger = logging.getLogger("mlc_llm")
@@ -45,9 +46,11 @@ def load_chat(plan: ChatPlan, registry: Registry) -> LoadedChat:
         ModelFolderError: the weights do not fit the library.
         DeviceError: the device cannot be opened, or has too little memory left.
     """
+    require_room(str(plan.device), plan.model.memory)
     library = resolve_library(plan.request, registry).path
     logger.info("Using library model: %s", library)
-    engine = Engine(f"mlc_llm engine of {plan.folder.path.name}")
+    with as_device_errors(str(plan.device), plan.model.memory):
+        engine = Engine(f"mlc_llm engine of {plan.folder.path.name}")
     try:
         model = engine.call(lambda stop: _load_model(plan, library, stop))
     except BaseException:
@@ -58,10 +61,11 @@ def load_chat(plan: ChatPlan, registry: Registry) -> LoadedChat:
 
 def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
     """Open the device and load the model; runs in the engine thread."""
-    device, window = plan.device.device.open(plan.device.index), plan.model.window
-    memory.require(plan.model.memory, memory.available_on(plan.device.adapter, device), window)
+    need, window = plan.model.memory, plan.model.window
     threads = plan.settings.file.num_threads
-    with plan.folder as folder:
+    with as_device_errors(str(plan.device), need), plan.folder as folder:
+        device = plan.device.device.open(plan.device.index)
+        memory.require(need, memory.available_on(plan.device.adapter, device), window)
         return LoadedModel.load(library, folder, device, window, threads=threads, stop=stop)
 
 
@@ -76,6 +80,7 @@ def resize(chat: LoadedChat, planned: ModelPlan) -> None:
 
     def change(stop: Stop) -> None:
         memory.require(need, memory.available_on(adapter, model.device), window)
-        model.resize(window)
+        with as_device_errors(str(chat.plan.device), need):
+            model.resize(window)
 
     chat.engine.call(change)

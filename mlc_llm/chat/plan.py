@@ -9,7 +9,8 @@ from pathlib import Path
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig, check_options, parse_options
 from mlc_llm.conversation import Conversation
-from mlc_llm.errors import ConfigError
+from mlc_llm.errors import ConfigError, LibraryError
+from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import LibraryRequest, ModelSpec
@@ -60,7 +61,7 @@ class ModelPlan:
         """
         file, overlay = settings.file, settings.overlay
         architecture = registry.architecture(file.model_type)
-        model = config_of(file, architecture)
+        model = config_of(file, architecture, len(folder.manifest.tensors))
         window = ContextWindow.choose(file, model)
         quantization = folder_plan(file)
         require_plan(quantization, device.device, device.adapter)
@@ -118,7 +119,8 @@ class ChatPlan:
         if differences := model.spec.differences(self.model.spec):
             raise ConfigError(
                 "These settings need another library than the one that is loaded "
-                f"({'; '.join(differences)}). Make a new ChatModule with them."
+                f"({'; '.join(differences)}). Make a new ChatModule with them.",
+                code="setting-settled",
             )
         return replace(self, settings=settings, model=model)
 
@@ -151,7 +153,7 @@ def plan_chat(
     Conversation(settings.template, tokenizer)
     warn_of_misfits(settings.template, tokenizer)
     library = model_lib or settings.overlay.model_lib
-    named = Path(library).expanduser() if library else None
+    named = expand_home(library, LibraryError, "The model library") if library else None
     chosen = _choose(device, named, registry)
     planned = ModelPlan.of(settings, folder, chosen, registry)
     memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)

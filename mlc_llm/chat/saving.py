@@ -85,7 +85,8 @@ def save(chat: LoadedChat, conversation: Conversation, path: Path) -> SavedChat:
         return SavedChat(transcript.turns, tokens, str(file), file.stat().st_size)
     except (SavedChatError, OSError) as error:
         raise SavedChatError(
-            f"The messages are saved in {path}, and their keys and values are not: {error}"
+            f"The messages are saved in {path}, and their keys and values are not: {error}",
+            code="cache-unsaved",
         ) from None
 
 
@@ -143,7 +144,7 @@ def cache_file(path: Path) -> Path:
 def _transcript(chat: LoadedChat, conversation: Conversation) -> Transcript:
     history = [message for message in conversation.messages if message.role != "system"]
     if not history:
-        raise SavedChatError("There is no conversation to save yet.")
+        raise SavedChatError("There is no conversation to save yet.", code="chat-empty")
     if (system := conversation.system_message) is not None:
         history.insert(0, Message("system", system))
     return Transcript(model_name(chat.plan.folder.path), tuple(history))
@@ -154,9 +155,12 @@ def _require_place(file: Path) -> None:
     try:
         ours = not file.exists() or (file.is_file() and is_cache_file(file))
     except OSError as error:
-        raise SavedChatError(f"{file} cannot be read: {error.strerror or error}.") from None
+        raise SavedChatError(
+            f"{file} cannot be read: {error.strerror or error}.", code="file-unreadable"
+        ) from None
     if not ours:
         raise SavedChatError(
             f"{file}, where the keys and values belong, is something else. Move it away, or choose "
-            "another name."
+            "another name.",
+            code="path-taken",
         )

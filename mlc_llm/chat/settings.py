@@ -74,7 +74,8 @@ class ChatSettings:
             raise ConfigError(
                 "The model is laid out for several devices (tensor_parallel_shards="
                 f"{file.tensor_parallel_shards}, pipeline_parallel_stages="
-                f"{file.pipeline_parallel_stages}); only 1 of each is supported."
+                f"{file.pipeline_parallel_stages}); only 1 of each is supported.",
+                code="model-sharded",
             )
         template = (
             registry.template(file.conv_template)
@@ -95,14 +96,18 @@ class ChatSettings:
         if isinstance(change, ConvConfig):
             change = ChatConfig(conv_config=change)
         if not isinstance(change, ChatConfig):
-            raise ConfigError(f"A chat is reset to a ChatConfig or a ConvConfig, not {change!r}.")
+            raise ConfigError(
+                f"A chat is reset to a ChatConfig or a ConvConfig, not {change!r}.",
+                code="argument-mistyped",
+            )
         wanted = change.overrides()
         for name in _SETTLED:
             here = getattr(self.overlay, name)
             if wanted.get(name) is not None and wanted[name] != here:
                 raise ConfigError(
                     f"{name} is settled when a model is loaded (here: {here!r}); make a new "
-                    "ChatModule for another one."
+                    "ChatModule for another one.",
+                    code="setting-settled",
                 )
         settled = {
             name: value for name in LOAD_TIME if (value := getattr(self.overlay, name)) is not None
@@ -139,16 +144,3 @@ class ChatSettings:
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)
         return getattr(self.file, name) if given is None else given
-
-
-def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
-    """The user's overlay for one generation; an empty one for None.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    if generation is None:
-        return GenerationConfig()
-    if not isinstance(generation, GenerationConfig):
-        raise ConfigError(f"generation_config must be a GenerationConfig, not {generation!r}.")
-    return generation

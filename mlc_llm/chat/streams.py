@@ -7,11 +7,12 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
-from mlc_llm.runtime.generation import Delta, FinishReason
-from mlc_llm.runtime.logprobs import TokenLogprob
+from mlc_llm.runtime.generation import Delta, FinishReason, Limit
 
 if TYPE_CHECKING:
     import asyncio
+
+    from mlc_llm.runtime.logprobs import TokenLogprob
 
 T = TypeVar("T")
 
@@ -28,11 +29,13 @@ class StreamChunk(str):
         token_ids: the tokens that were generated since the last chunk.
         logprobs: their log-probabilities; None where they were not asked for.
         finish_reason: why the answer ended; None while it goes on.
+        limit: what cut it: ``max_gen_len`` or ``context_window``; None where it was not cut.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] | None
     finish_reason: FinishReason | None
+    limit: Limit | None
 
     def __new__(
         cls,
@@ -40,15 +43,17 @@ class StreamChunk(str):
         token_ids: tuple[int, ...] = (),
         logprobs: tuple[TokenLogprob, ...] | None = None,
         finish_reason: FinishReason | None = None,
+        limit: Limit | None = None,
     ) -> Self:
         chunk = super().__new__(cls, text)
         chunk.token_ids = token_ids
         chunk.logprobs = logprobs
         chunk.finish_reason = finish_reason
+        chunk.limit = limit
         return chunk
 
     def __getnewargs__(self) -> tuple[Any, ...]:
-        return str(self), self.token_ids, self.logprobs, self.finish_reason
+        return str(self), self.token_ids, self.logprobs, self.finish_reason, self.limit
 
     def __repr__(self) -> str:
         return (
@@ -85,9 +90,10 @@ def chunks(
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     reason: FinishReason | None = None
+    limit: Limit | None = None
     try:
         for delta in deltas:
-            reason = delta.finish_reason
+            reason, limit = delta.finish_reason, delta.limit
             token_ids += delta.token_ids
             logprobs += delta.logprobs
             if delta.text:
@@ -95,7 +101,7 @@ def chunks(
                 token_ids, logprobs = (), ()
     finally:
         deltas.close()
-    yield StreamChunk("", token_ids, logprobs if records else None, reason)
+    yield StreamChunk("", token_ids, logprobs if records else None, reason, limit)
 
 
 async def step_in_threads(generator: Generator[T, None, None]) -> AsyncGenerator[T, None]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from mlc_llm.conversation import Message
 from mlc_llm.errors import SavedChatError
-from mlc_llm.files import read_json_object, write_atomically
+from mlc_llm.files import atomic_file, read_json_object
 
 VERSION = 2
 _READ = (1, VERSION)
@@ -60,13 +60,16 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
             read_transcript(path)
         except SavedChatError as error:
             raise SavedChatError(
-                f"Something else is there, which stays as it is: {error}"
+                f"Something else is there, which stays as it is: {error}", code="path-taken"
             ) from None
     try:
         # Half of a surrogate pair, as in the name of a folder, becomes JSON's own escape.
-        write_atomically(path, _text(transcript).encode("utf-8", "backslashreplace"))
+        with atomic_file(path, private=True) as file:
+            file.write(_text(transcript).encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise SavedChatError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise SavedChatError(
+            f"{path} cannot be written: {error.strerror or error}.", code="file-unwritable"
+        ) from None
 
 
 def read_transcript(path: Path) -> Transcript:
@@ -76,7 +79,7 @@ def read_transcript(path: Path) -> Transcript:
         SavedChatError: the file cannot be read, or is not a conversation; the message says where.
     """
     if path.exists() and not path.is_file():
-        raise SavedChatError(f"{path} is not a file.")
+        raise SavedChatError(f"{path} is not a file.", code="file-unreadable")
     data = read_json_object(path, SavedChatError)
     version, model, messages = (data.get(name) for name in ("version", "model", "messages"))
     if type(version) is not int or not isinstance(messages, list):
@@ -86,7 +89,8 @@ def read_transcript(path: Path) -> Transcript:
     if version not in _READ:
         raise SavedChatError(
             f"{path} has version {version} of the format; this mlc_llm reads the versions "
-            f"{' and '.join(map(str, _READ))}."
+            f"{' and '.join(map(str, _READ))}.",
+            code="saved-chat-version",
         )
     read = (
         _message(message, f"{path}, message {n}", has_tokens=version > 1)

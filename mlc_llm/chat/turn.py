@@ -51,9 +51,10 @@ class Turn:
             ConfigError: the prompt is empty.
         """
         budget = settings.budget(generation, chat.model.window.size)
-        messages, prompt = fit(conversation, messages, budget)
+        goes_on = bool(generation.continue_final_message)
+        messages, prompt = fit(conversation, messages, budget, continues=goes_on)
         if not prompt.ids:
-            raise ConfigError("The prompt is empty: it has no tokens.")
+            raise ConfigError("The prompt is empty: it has no tokens.", code="prompt-empty")
         stops, specials = generation.stop or [], chat.plan.tokenizer.special_ids
         # A special token has no text, in which it could be found.
         named = {specials[stop] for stop in stops if stop in specials}
@@ -62,7 +63,7 @@ class Turn:
             conversation.stop_ids.union(settings.file.eos_token_ids, named),
             (*conversation.stop_strings, *stops),
         )
-        continues = not conversation.template.has_memory
+        continues = goes_on or not conversation.template.has_memory
         return cls(messages, prompt, generation, ending, continues)
 
     def run(

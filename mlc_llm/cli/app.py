@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import click
 
+from mlc_llm.cli.output import say, visible
+from mlc_llm.cli.streams import drop_unwritten, prepare_streams
 from mlc_llm.errors import MLCError, unknown
 from mlc_llm.version import __version__
 
@@ -73,9 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Pydantic's own plugins: to find them it reads the metadata of everything that is installed,
     # and one broken distribution would end every command.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    _prepare_streams()
+    prepare_streams()
     log_to_stderr()
-    sys.exit(run(arguments))
+    code = run(arguments)
+    drop_unwritten()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -84,14 +88,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = app.main(args=arguments, prog_name="mlc_llm", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue(), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo(err=True)
+        say(err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has left; Python's own flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has left.
         return ERROR
     except Exception as error:
         show_error(error)
@@ -102,9 +107,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def show_error(error: Exception) -> None:
     """Write an error on stderr as a message; the traceback only if it is asked for."""
     if _debugging():
-        traceback.print_exception(error)
+        say("".join(traceback.format_exception(error)), err=True, nl=False)
+    kind = "Error"
     if isinstance(error, MLCError):
-        message = str(error)
+        # The code leads to the entry of the error in docs/troubleshooting.md.
+        kind, message = f"Error [{error.code}]", str(error)
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     else:
@@ -112,7 +119,7 @@ def show_error(error: Exception) -> None:
             f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "
             "MLC_LLM_DEBUG=1 shows."
         )
-    click.echo(f"Error: {message}", err=True)
+    say(f"{kind}: {message}", err=True)
 
 
 def log_to_stderr() -> None:
@@ -125,15 +132,23 @@ def log_to_stderr() -> None:
     logger.setLevel(logging.DEBUG if _debugging() else logging.INFO)
 
 
+def hide_what_is_used() -> None:
+    """Leave out the lines that say which files and which device are used, unless debugging."""
+    if not _debugging():
+        for handler in logging.getLogger("mlc_llm").handlers:
+            handler.addFilter(lambda r: r.levelno > logging.INFO or not r.msg.startswith("Using "))
+
+
 def remark(text: str, **style: bool) -> str:
     """A text for stderr, in a style of ``click.style`` where stderr shows styles."""
     plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+    text = visible(text)
     return text if plain or not sys.stderr.isatty() else click.style(text, **style)
 
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = visible(super().format(record))
         if record.levelno == logging.INFO:
             return remark(text, dim=True)
         return f"{record.levelname.capitalize()}: {text}"
@@ -141,10 +156,3 @@ class _Formatter(logging.Formatter):
 
 def _debugging() -> bool:
     return os.environ.get("MLC_LLM_DEBUG", "") not in ("", "0")
-
-
-def _prepare_streams() -> None:
-    """Never fail because a terminal's encoding lacks a character."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")

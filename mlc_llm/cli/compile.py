@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
+
+from mlc_llm.cli.output import say_path
 
 
 @click.command(name="compile")
@@ -22,13 +23,9 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     The path of the library is written on stdout. `mlc_llm chat` compiles by itself where there is
     no library; this command makes one to keep or to give away.
     """
-    # The compiler needs all of TVM.
-    os.environ.pop("TVM_USE_RUNTIME_LIB", None)
+    from mlc_llm.compile import compile_model
     from mlc_llm.weights.locate import resolve_model
 
-    # Before the compiler is imported, which takes seconds: the model may not be there.
     folder = resolve_model(model, progress=True)
-    from mlc_llm.compile import compile_model
-
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
-    click.echo(str(path))
+    say_path(path)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from mlc_llm.cli.output import say_path
+
 
 @click.command(name="convert_weight")
 @click.argument("source")
@@ -24,4 +26,4 @@ def command(source: str, quantization: str, output: Path) -> None:
     """
     from mlc_llm.convert import convert_weight
 
-    click.echo(str(convert_weight(source, quantization, output, progress=True)))
+    say_path(convert_weight(source, quantization, output, progress=True))

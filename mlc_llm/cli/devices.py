@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin.device import Adapter
@@ -27,7 +28,7 @@ def command(as_json: bool) -> None:
     devices = describe_devices()
     auto = _auto()
     if as_json:
-        click.echo(json.dumps({"auto": auto, "devices": devices}, indent=2))
+        say(json.dumps({"auto": auto, "devices": devices}, indent=2))
         return
     rows = [row for device in devices for row in _rows(device, auto)]
     show_table(["", "device", "available", "memory", "what it is, or why not"], rows)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from mlc_llm.cli.output import say_path
+
 
 @click.command(name="gen_config")
 @click.argument("source")
@@ -35,4 +37,4 @@ def command(source: str, quantization: str, conv_template: str, output: Path, **
     """
     from mlc_llm.convert import gen_config
 
-    click.echo(str(gen_config(source, quantization, conv_template, output, **sizes)))
+    say_path(gen_config(source, quantization, conv_template, output, **sizes))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import PluginError
 from mlc_llm.plugin import Plan
@@ -30,13 +31,13 @@ def command(as_json: bool) -> None:
     quantizations = [describe_quantization(plan) for plan in PLANS.values()]
     if as_json:
         data = {"architectures": architectures, "quantizations": quantizations}
-        click.echo(json.dumps(data, indent=2))
+        say(json.dumps(data, indent=2))
         return
     show_table(
         ["architecture", "from", "usable", "what it is, or why not"],
         [_architecture_row(item) for item in architectures],
     )
-    click.echo()
+    say()
     show_table(
         ["quantisation", "bits a weight", "weights a group", "other weights and scales"],
         [_quantization_row(item) for item in quantizations],

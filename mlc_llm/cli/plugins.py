@@ -8,6 +8,7 @@ import logging
 
 import click
 
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.registry.registry import default_registry
 
@@ -27,14 +28,14 @@ def command(as_json: bool) -> None:
     entries = registry.entries()
     if as_json:
         listed = [dataclasses.asdict(entry) for entry in entries]
-        click.echo(json.dumps({"plugins": listed, "problems": registry.problems}, indent=2))
+        say(json.dumps({"plugins": listed, "problems": registry.problems}, indent=2))
         return
     show_table(
         ["kind", "name", "distribution", "version", "state", "reason"],
         [[e.kind, e.name, e.distribution, e.version, _state(e), e.reason] for e in entries],
     )
     for problem in registry.problems:
-        click.echo(f"Warning: {problem}", err=True)
+        say(f"Warning: {problem}", err=True)
 
 
 def _state(entry: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 
-import click
+from mlc_llm.cli.output import say, visible
 
 
 def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -18,11 +18,11 @@ def show_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if sys.stdout.isatty():
         _draw(header, rows)
         return
-    lines = [[cell.replace("\n", " ") for cell in row] for row in (header, *rows)]
+    lines = [[visible(cell).replace("\n", " ") for cell in row] for row in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=True)]
-        click.echo("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _draw(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -36,5 +36,5 @@ def _draw(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table.add_column(header[-1], overflow="fold")
     for row in rows:
         # Text, so that brackets in names are not taken for rich's markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row))
     Console().print(table)

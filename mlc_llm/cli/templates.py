@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.errors import MLCError
 from mlc_llm.registry.discovery import TEMPLATE
@@ -25,7 +26,7 @@ def command(as_json: bool) -> None:
     logging.getLogger("mlc_llm").setLevel(logging.ERROR)
     templates = describe_templates(default_registry())
     if as_json:
-        click.echo(json.dumps({"templates": templates}, indent=2))
+        say(json.dumps({"templates": templates}, indent=2))
         return
     show_table(["name", "from", "roles", "stops at", "system message"], map(_row, templates))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,10 @@ from mlc_llm.plugin import (
     Plan,
 )
 from mlc_llm.quantization.requirement import missing_schemes
+from mlc_llm.weights.scratch import scratch_folder
+
+_MOST_LINES, _MOST_CHARACTERS = 20, 4000
+"""What of a linker's complaints is shown, from their end."""
 
 
 def compile_library(
@@ -39,6 +42,8 @@ def compile_library(
     output: Path,
 ) -> None:
     """Compile the library of ``spec`` and write it to ``output``, whole or not at all.
+
+    LLVM ends this process when the disk is full; :mod:`mlc_llm.compile.child` keeps that off.
 
     Args:
         spec: what to compile.
@@ -61,7 +66,8 @@ def _require_schemes(plan: Plan, device: Device) -> None:
     if missing := missing_schemes(plan, device):
         raise CompileError(
             f"The device {device.name!r} has no kernels for weights in {' and in '.join(missing)}, "
-            f"as the quantisation {plan.name} stores them."
+            f"as the quantisation {plan.name} stores them.",
+            code="quantization-unsupported",
         )
 
 
@@ -82,17 +88,26 @@ def write_library(
         CompileError: a kernel cannot be compiled, or linking failed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".mlc-llm-", dir=output.parent) as folder:
-        linked, objects = Path(folder) / output.name, Path(folder) / "objects"
+    with scratch_folder(output.parent) as folder:
+        linked, objects = folder / output.name, folder / "objects"
         objects.mkdir()
         try:
             executable, files = generate_code(module, with_host(target), objects)
             executable.export_library(
-                str(linked), addons=list(map(str, files)), workspace_dir=folder, cc=compiler
+                str(linked), addons=list(map(str, files)), workspace_dir=str(folder), cc=compiler
             )
         except (RuntimeError, OSError) as error:
-            raise CompileError(f"Linking {output} with {compiler} failed: {error}") from error
+            raise CompileError(
+                f"Linking {output} with {compiler} failed: {_linkers_words(error)}\nCheck that "
+                "it links shared libraries, as `mlc_llm doctor` does, or name another in CXX."
+            ) from error
         linked.replace(output)
+
+
+def _linkers_words(error: Exception) -> str:
+    """What the linker said last, without TVM's words around it and the command's thousand files."""
+    text = str(error).partition("\nCommand line: ")[0].removeprefix("Compilation error:\n")
+    return "\n".join(text.strip().splitlines()[-_MOST_LINES:])[-_MOST_CHARACTERS:]
 
 
 def lower(

@@ -30,7 +30,8 @@ def find_compiler() -> str:
     looked = f"$CXX={named!r} and " if named else ""
     raise CompileError(
         "A model library is linked with a C compiler, and none was found. "
-        f"Looked for {looked}{', '.join(names)} on PATH. {how_to_get_a_compiler()}"
+        f"Looked for {looked}{', '.join(names)} on PATH. {how_to_get_a_compiler()}",
+        code="compiler-missing",
     )
 
 

@@ -12,9 +12,9 @@ from tvm import relax, tirx
 from tvm.relax.frontend import nn
 
 from mlc_llm.compile.kernel_call import add_kernel
-from mlc_llm.compile.paged_cache import PagedCache, Tables, page_shapes
+from mlc_llm.compile.paged_cache import PagedCache, TracedTables, page_shapes
 from mlc_llm.model.causal_lm import CausalLM
-from mlc_llm.model.module import Parameter, Place, parameter_places
+from mlc_llm.model.module import ModulePlace, Parameter, parameter_places
 from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Repack
 
 Size = int | str
@@ -141,7 +141,7 @@ class _Sizes:
 
 
 @contextmanager
-def _standing(places: Sequence[Place], tensors: Sequence[nn.Tensor]) -> Iterator[None]:
+def _standing(places: Sequence[ModulePlace], tensors: Sequence[nn.Tensor]) -> Iterator[None]:
     """Put tensors in the place of declared parameters for a while."""
     declared = [place.get() for place in places]
     for place, tensor in zip(places, tensors, strict=True):
@@ -194,7 +194,7 @@ class _Pass:
 
         def computed(token_ids: nn.Tensor, *given: nn.Tensor) -> Any:
             first, last = len(more), len(more) + len(tables)
-            found = Tables(**dict(zip(tables, given[first:last], strict=True)))
+            found = TracedTables(**dict(zip(tables, given[first:last], strict=True)))
             cache = PagedCache(
                 self.cache.attention, self.cache.kernels, self.phase, found, given[last:]
             )

@@ -1,9 +1,16 @@
-"""What the kernels of all devices begin with: a PrimFunc that is scheduled as it is written."""
+"""The words that the kernels of all devices are written in.
+
+Everything here is called while a `kernel(...)` block is open and emits TIR into it. Devices index
+with integers of different types: `device.cpu.kernels.vector` has the words for int64, and
+`compile.gpu.kernels.launch` those for int32, and both add what only such a device has. A word that
+they share means the same in both, but for that type.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tvm.script.ir_builder import IRBuilder
@@ -32,6 +39,50 @@ def kernel(name: str) -> Iterator[IRBuilder]:
         yield builder
 
 
-def i32(value: Expr) -> Expr:
-    """`value` as an int32 expression."""
-    return IntImm("int32", value) if isinstance(value, int) else T.Cast("int32", value)
+@contextmanager
+def when(condition: Expr) -> Iterator[None]:
+    """A block that runs only if `condition` holds. On a GPU it must not write to shared memory."""
+    with T.If(condition), T.Then():
+        yield
+
+
+@dataclass(frozen=True)
+class IndexType:
+    """The integers of a kernel's sizes, loops and indices; called with a value, converts it.
+
+    Args:
+        name: TVM's name of the type.
+    """
+
+    name: str
+
+    def __call__(self, value: Expr) -> Expr:
+        """`value` as an expression of this type."""
+        return IntImm(self.name, value) if isinstance(value, int) else T.Cast(self.name, value)
+
+    def variable(self) -> Expr:
+        """A new variable of this type."""
+        return getattr(T, self.name)()
+
+    def size(self, known: int | None = None) -> Expr:
+        """A dimension: the constant when it is known, else a new variable."""
+        return self.variable() if known is None else self(known)
+
+    def argument(
+        self, name: str, shape: Sequence[Expr], dtype: str = "float32", view: bool = False
+    ) -> Buffer:
+        """A tensor argument. `view` admits a tensor that starts inside its storage."""
+        handle = T.arg(name, T.handle())
+        offset = self.variable() if view else None
+        return T.match_buffer(handle, tuple(shape), dtype, elem_offset=offset)
+
+    def serial(self, extent: Expr) -> Frame:
+        """A loop over 0 .. extent - 1."""
+        return T.serial(self(0), self(extent) if isinstance(extent, int) else extent)
+
+    def ceil_div(self, a: Expr, b: int) -> Expr:
+        """a / b rounded up, for a >= 0."""
+        return T.truncdiv(a + self(b - 1), self(b))
+
+
+i32 = IndexType("int32")

@@ -45,16 +45,18 @@ def call_kernel(
     return wrap_nested(builder.emit(result), name=name)
 
 
-def over_rows(x: nn.Tensor, compute: Callable[[nn.Tensor], nn.Tensor]) -> nn.Tensor:
+def over_rows(x: nn.Tensor, compute: Callable[..., nn.Tensor], *others: nn.Tensor) -> nn.Tensor:
     """What a function of matrices computes of the last axis of a tensor of any rank.
 
     Args:
         x: (..., columns).
         compute: (rows, columns) to (rows, columns of the result).
+        others: tensors that ``compute`` takes after x, with the same axes but the last.
     """
     if len(x.shape) == 2:
-        return compute(x)
-    y = compute(op.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])))
+        return compute(x, *others)
+    rows = math.prod(x.shape[:-1])
+    y = compute(*(op.reshape(one, (rows, one.shape[-1])) for one in (x, *others)))
     return op.reshape(y, (*x.shape[:-1], y.shape[1]))
 
 

@@ -76,5 +76,6 @@ def _named(part: str) -> Iterator[None]:
     except Exception as error:
         raise CompileError(
             f"Code cannot be generated for {part}: {error}\nThis is a fault of mlc_llm, or of "
-            "the plugin that brings the device or the architecture. Please report it."
+            "the plugin that brings the device or the architecture. Please report it.",
+            code="code-not-generated",
         ) from error

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-from mlc_llm.compile.build import compile_library
+from mlc_llm.compile.child import LIBRARY_SUFFIX, compile_in_child
+from mlc_llm.config import check_options, parse_options
+from mlc_llm.errors import CompileError
+from mlc_llm.home import expand_home
 from mlc_llm.plugin import ModelSpec
+from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
-
-SUFFIXES = {"darwin": ".dylib", "win32": ".dll"}
+from mlc_llm.weights.scratch import scratch_folder
 
 
 def compile_model(
@@ -25,7 +27,7 @@ def compile_model(
     opt: str = "",
     deterministic: bool = False,
 ) -> Path:
-    """Compile the model library of a model folder.
+    """Compile the model library of a model folder, in a child process.
 
     Args:
         model: a folder in MLC's format, or ``HF://org/name``.
@@ -38,7 +40,8 @@ def compile_model(
         The library's path.
 
     Raises:
-        MLCError: the folder, the device or the options are wrong, or compiling failed.
+        MLCError: the folder, the device or the options are wrong, or compiling failed; what was at
+            ``output`` stays then.
     """
     folder = ModelFolder.open(resolve_model(str(model)))
     registry = default_registry()
@@ -46,9 +49,25 @@ def compile_model(
     plan = folder_plan(folder.config)
     require_plan(plan, chosen.device, chosen.adapter)
     architecture = registry.architecture(folder.config.model_type)
-    suffix = SUFFIXES.get(sys.platform, ".so")
-    default = folder.path / f"{folder.path.name}-{chosen.device.name}{suffix}"
-    path = Path(output) if output is not None else default
+    config_of(folder.config, architecture, len(folder.manifest.tensors))
     spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
-    compile_library(spec, architecture, chosen.device, chosen.device.target(chosen.index), path)
+    check_options(parse_options(spec.opt), chosen.device.options)
+    path = folder.path / f"{folder.path.name}-{chosen.device.name}{LIBRARY_SUFFIX}"
+    if output is not None:
+        path = expand_home(output, CompileError, "The output")
+    target = chosen.device.target(chosen.index)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(path.parent.absolute()) as work:
+            compile_in_child(spec, chosen.device.name, target, work).replace(path)
+    except CompileError as error:
+        raise CompileError(
+            f"Compiling the library {path} failed: {error}.", code=error.code
+        ) from error
+    except OSError as error:
+        raise CompileError(
+            f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
+            "or choose another place.",
+            code="file-unwritable",
+        ) from error
     return path

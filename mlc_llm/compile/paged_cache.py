@@ -12,7 +12,7 @@ from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase
 
 
 @dataclass(frozen=True)
-class Tables:
+class TracedTables:
     """The int32 tables of a pass; see :class:`~mlc_llm.plugin.AttentionKernels`."""
 
     positions: nn.Tensor
@@ -22,7 +22,7 @@ class Tables:
 
 
 class PagedCache:
-    """What a model's layers call; see :class:`~mlc_llm.model.layers.KVCache`.
+    """What a model's layers call; see :class:`~mlc_llm.model.layers.AttentionCache`.
 
     Args:
         attention: how each layer attends.
@@ -37,7 +37,7 @@ class PagedCache:
         attention: Sequence[AttentionSpec],
         kernels: Callable[[AttentionSpec], AttentionKernels],
         phase: Phase,
-        tables: Tables,
+        tables: TracedTables,
         pages: Sequence[nn.Tensor],
     ) -> None:
         self._attention, self._kernels, self._phase = attention, kernels, phase

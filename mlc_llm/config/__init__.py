@@ -13,6 +13,7 @@ from mlc_llm.config.overlays import (
     ConvConfig,
     GenerationConfig,
     Overlay,
+    check_generation,
     template_fields,
     translate_older_spellings,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "GenerationConfig",
     "ModelFile",
     "Overlay",
+    "check_generation",
     "check_options",
     "explain",
     "parse_options",

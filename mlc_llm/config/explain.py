@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from mlc_llm.errors import unknown
 from mlc_llm.shown import shown
 
+UNKNOWN_FIELD = ("extra_forbidden", "no_such_attribute")
+"""What pydantic calls a field that there is not, at construction and at assignment."""
+
 
 def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
     """A sentence for each error that pydantic found.
@@ -26,12 +29,12 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
 def _sentence(item: Any, kind: str, known: list[str]) -> str:
     where = ".".join(_place(part) for part in item["loc"])
     named = ".".join(filter(None, (kind, where)))
-    if item["type"] in ("extra_forbidden", "no_such_attribute"):
+    if item["type"] in UNKNOWN_FIELD:
         return unknown(f"{kind} field".strip(), where, known)
     if item["type"] == "missing":
         return f"{named} is needed and not there."
     message = str(item["msg"]).removeprefix("Value error, ").rstrip(".")
-    given = "" if isinstance(item["input"], dict) else f" (given: {shown(item['input'])})"
+    given = "" if isinstance(item["input"], dict) else f", not {shown(item['input'])}"
     if item["type"] == "value_error":
         # Our own messages go on after the field's name, or are sentences by themselves.
         follows = message.startswith(("is ", "must "))

@@ -107,7 +107,9 @@ class ModelFile(BaseModel):
         try:
             loaded = cls.model_validate(data)
         except ValidationError as error:
-            raise ModelFolderError(f"{path}: {explain(error, '', cls.model_fields)}") from None
+            raise ModelFolderError(
+                f"{path}: {explain(error, '', cls.model_fields)}", code="model-config-invalid"
+            ) from None
         if strangers := [*sorted(loaded.model_extra or ()), *loaded._drop_unknown_of_template()]:
             names = ", ".join(strangers)
             logger.warning("%s has fields that are not known and not used: %s", path, names)

@@ -18,9 +18,14 @@ def parse_options(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not (name and equals and value):
-            raise ConfigError(f"Compilation option {shown(part)} is not of the form name=value.")
+            raise ConfigError(
+                f"Compilation option {shown(part)} is not of the form name=value.",
+                code="option-malformed",
+            )
         if name in options:
-            raise ConfigError(f"Compilation option {shown(name)} is given twice.")
+            raise ConfigError(
+                f"Compilation option {shown(name)} is given twice.", code="option-malformed"
+            )
         options[name] = value
     return dict(sorted(options.items()))
 
@@ -37,7 +42,7 @@ def check_options(options: Mapping[str, str], known: Mapping[str, Collection[str
     """
     for name, value in options.items():
         if name not in known:
-            raise ConfigError(unknown("compilation option", name, known))
+            raise ConfigError(unknown("compilation option", name, known), code="option-unknown")
         if value not in known[name]:
             kind = f"value of the compilation option {name!r}"
-            raise ConfigError(unknown(kind, value, known[name]))
+            raise ConfigError(unknown(kind, value, known[name]), code="option-unknown")

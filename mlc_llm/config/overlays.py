@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mlc_llm.config.explain import explain
+from mlc_llm.config.explain import UNKNOWN_FIELD, explain
 from mlc_llm.config.numbers import (
     Alternatives,
     Count,
@@ -55,13 +55,13 @@ class Overlay(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ConfigError(self._explain(error)) from None
+            raise self._failure(error) from None
 
     def __setattr__(self, name: str, value: Any) -> None:
         try:
             super().__setattr__(self.older_spellings.get(name, name), value)
         except ValidationError as error:
-            raise ConfigError(self._explain(error)) from None
+            raise self._failure(error) from None
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         return list(self.overrides().items())
@@ -72,8 +72,17 @@ class Overlay(BaseModel):
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def _explain(cls, error: ValidationError) -> str:
-        return explain(error, cls.__name__, [*cls.model_fields, *cls.older_spellings])
+    def _failure(cls, error: ValidationError) -> ConfigError:
+        message = explain(error, cls.__name__, [*cls.model_fields, *cls.older_spellings])
+        if all(_is_of_an_unknown_field(item) for item in error.errors()):
+            return ConfigError(message, code="field-unknown")
+        return ConfigError(message)
+
+
+def _is_of_an_unknown_field(item: Any) -> bool:
+    """Whether what pydantic found is a field that there is not, of the object or of one inside."""
+    inner = item.get("ctx", {}).get("error")
+    return item["type"] in UNKNOWN_FIELD or getattr(inner, "code", "") == "field-unknown"
 
 
 class ConvConfig(Overlay):
@@ -217,7 +226,8 @@ class ChatConfig(Overlay):
             raise ValueError("must not be nested so deeply")
         for name in data:
             if not isinstance(name, str) or name not in template_fields():
-                raise ValueError(unknown("conv_template field", name, template_fields()))
+                message = unknown("conv_template field", name, template_fields())
+                raise ConfigError(message, code="field-unknown")
         return copy.deepcopy(dict(data))
 
 
@@ -239,6 +249,8 @@ class GenerationConfig(Overlay):
         seed: makes sampling reproducible.
         logit_bias: added to the logits, by token id.
         logprobs: record each token's log-probability, and those of that many likeliest ones.
+        continue_final_message: the last message of the list, or of the history where the prompt is
+            empty, is an answer: go on with it in place of a new one.
     """
 
     temperature: Temperature | None = None
@@ -255,8 +267,25 @@ class GenerationConfig(Overlay):
     seed: Seed | None = None
     logit_bias: dict[TokenIdKey, LogitBias] | None = None
     logprobs: Alternatives | None = None
+    continue_final_message: bool | None = None
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop_string(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
+
+
+def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
+    """The user's overlay for one generation; an empty one for None.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if generation is None:
+        return GenerationConfig()
+    if not isinstance(generation, GenerationConfig):
+        raise ConfigError(
+            f"generation_config must be a GenerationConfig, not {generation!r}.",
+            code="argument-mistyped",
+        )
+    return generation

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
-from mlc_llm.conversation.message import SYSTEM, Message
+from mlc_llm.conversation.message import ASSISTANT, SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.conversation.spelling import spelling
 from mlc_llm.errors import ConfigError, TemplateError, unknown
@@ -38,7 +38,7 @@ class Conversation:
         self._prefix = prefix_ids(template, tokenizer)
         for role, _ in template.messages:
             if role not in template.roles:
-                raise TemplateError(unknown("role", role, template.roles))
+                raise TemplateError(unknown("role", role, template.roles), code="role-unknown")
         self._messages: tuple[Message, ...] = ()
 
     @property
@@ -114,28 +114,68 @@ class Conversation:
         """
         return list(self.prompt(messages).ids)
 
-    def prompt(self, messages: Iterable[Any] | None = None) -> PromptTokens:
-        """Like :meth:`prompt_ids`, with where generated tokens stand."""
-        return self._encoder.encode(self._filled(messages), self._prefix)
+    def prompt(
+        self, messages: Iterable[Any] | None = None, *, continues: bool = False
+    ) -> PromptTokens:
+        """Like :meth:`prompt_ids`, with where generated tokens stand.
 
-    def prompt_text(self, messages: Iterable[Any] | None = None) -> str:
-        """The prompt as text, to show; generated tokens are decoded, ``prompt_ids`` keeps them."""
+        Args:
+            messages: as for :meth:`prompt_ids`.
+            continues: whether the last message is an answer that goes on.
+
+        Raises:
+            ConfigError: the last message cannot go on; and see :meth:`prompt_ids`.
+        """
+        return self._encoder.encode(self._filled(messages, continues), self._prefix)
+
+    def prompt_text(self, messages: Iterable[Any] | None = None, *, continues: bool = False) -> str:
+        """The prompt as text, to show, without the tokens that begin every prompt.
+
+        Generated tokens are decoded, ``prompt_ids`` keeps them. The arguments are those of
+        :meth:`prompt`.
+        """
         return "".join(
             self._tokenizer.decode(segment.ids) if isinstance(segment, Generated) else segment.text
-            for segment in self._filled(messages)
+            for segment in self._filled(messages, continues)
         )
 
-    def _filled(self, messages: Iterable[Any] | None) -> list[Segment]:
-        return fill_functions(self._segments(messages), self.template.function_string)
+    @property
+    def prefix_text(self) -> str:
+        """The tokens that begin every prompt, such as BOS, by their names."""
+        names = {token_id: text for text, token_id in self._tokenizer.special_ids.items()}
+        return "".join(names.get(token_id, f"<{token_id}>") for token_id in self._prefix)
 
-    def _segments(self, messages: Iterable[Any] | None) -> list[Segment]:
+    def _filled(self, messages: Iterable[Any] | None, continues: bool = False) -> list[Segment]:
+        return fill_functions(self._segments(messages, continues), self.template.function_string)
+
+    def _segments(self, messages: Iterable[Any] | None, continues: bool) -> list[Segment]:
         history = self._messages if messages is None else self._read(messages)
+        if continues:
+            self._require_answer(history)
         if not history and not self.template.messages:
-            raise ConfigError("There is no message to answer: give at least one.")
+            raise ConfigError(
+                "There is no message to answer: give at least one.", code="prompt-empty"
+            )
         if not self.template.has_memory:
             return layout_last(self.template, history)
         turns = [message for message in history if message.role != SYSTEM]
-        return list(layout(self.template, self._system_of(history), turns))
+        return list(layout(self.template, self._system_of(history), turns, continues))
+
+    def _require_answer(self, history: Sequence[Message]) -> None:
+        """Refuse to go on with what is not an answer."""
+        if not self.template.has_memory:
+            raise ConfigError(
+                f"The template {self.template.name!r} has no memory, so there is no answer to go "
+                "on with: give the text as the prompt, and it is continued.",
+                code="template-without-memory",
+            )
+        if not history or history[-1].role != ASSISTANT:
+            last = f"is of the role {history[-1].role!r}" if history else "does not exist"
+            raise ConfigError(
+                f"The last message {last}; continue_final_message goes on with an answer of the "
+                f"role {ASSISTANT!r}.",
+                code="prompt-malformed",
+            )
 
     def _system_of(self, history: Iterable[Message]) -> str:
         """The history's system messages, or else the template's."""
@@ -144,10 +184,12 @@ class Conversation:
 
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
         if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
-            raise ConfigError(f"Messages must be a list, not {shown(messages)}.")
+            raise ConfigError(
+                f"Messages must be a list, not {shown(messages)}.", code="prompt-malformed"
+            )
         read = tuple(Message.of(message) for message in messages)
         roles = {SYSTEM, *self.template.roles}
         for message in read:
             if message.role not in roles:
-                raise TemplateError(unknown("role", message.role, roles))
+                raise TemplateError(unknown("role", message.role, roles), code="role-unknown")
         return read

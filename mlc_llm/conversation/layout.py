@@ -16,9 +16,18 @@ _END_OF_REASONING = "</think>"
 
 
 def layout(
-    template: ConversationTemplate, system: str, turns: Iterable[Message]
+    template: ConversationTemplate, system: str, turns: Sequence[Message], continues: bool = False
 ) -> Iterator[Segment]:
-    """The whole prompt: system message, preset and given messages, the assistant's role."""
+    """The whole prompt: system message, preset and given messages, the assistant's role.
+
+    Args:
+        template: how messages are laid out.
+        system: the system message.
+        turns: the given messages.
+        continues: whether the last of them is an answer that goes on: the prompt ends with it.
+    """
+    begun = turns[-1] if continues else None
+    turns = turns[:-1] if continues else turns
     has_system = template.system_template.replace(_SYSTEM_PLACEHOLDER, system) != ""
     if has_system:
         yield from _fill(template.system_template, _SYSTEM_PLACEHOLDER, system)
@@ -31,7 +40,23 @@ def layout(
         else:
             yield from _turn(template, Message(role, content, token_ids), omit_role)
         omit_role = False
-    yield Literal(template.roles[ASSISTANT] + template.role_empty_sep)
+    if begun is None:
+        yield Literal(template.roles[ASSISTANT] + template.role_empty_sep)
+    else:
+        yield from _begun(template, begun)
+
+
+def _begun(template: ConversationTemplate, message: Message) -> Iterator[Segment]:
+    """An answer that goes on: nothing is left out of it, and nothing follows."""
+    role = template.roles[message.role]
+    if message.token_ids is not None:
+        yield Literal(role + template.role_empty_sep)
+        yield Generated(message.token_ids)
+        return
+    placeholder = f"{{{message.role}_message}}"
+    before = template.role_templates.get(message.role, placeholder).partition(placeholder)[0]
+    yield Literal(role + template.role_content_sep + before)
+    yield Plain(message.content)
 
 
 def has_place_for_system(template: ConversationTemplate) -> bool:
@@ -43,7 +68,10 @@ def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> l
     """The prompt of a template without memory: the last user's message alone."""
     last = next((message for message in reversed(history) if message.role == USER), None)
     if last is None:
-        raise ConfigError(f"The template {shown(template.name)} needs a message of the user.")
+        raise ConfigError(
+            f"The template {shown(template.name)} needs a message of the user.",
+            code="prompt-malformed",
+        )
     slot = Literal(template.roles[ASSISTANT] + template.role_empty_sep)
     return [*_turn(template, last, omit_role=False), slot]
 

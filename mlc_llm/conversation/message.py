@@ -46,7 +46,8 @@ class Message:
         if not isinstance(role, str):
             raise ConfigError(
                 "A message must have a role and a content, as in "
-                f'{{"role": "user", "content": "Hello"}}, not {shown(value)}.'
+                f'{{"role": "user", "content": "Hello"}}, not {shown(value)}.',
+                code="prompt-malformed",
             )
         return cls(role, _text_of(content, role), _ids_of(token_ids, role))
 
@@ -57,7 +58,8 @@ def _text_of(content: Any, role: str) -> str:
         return content
     if not isinstance(content, list | tuple):
         raise ConfigError(
-            f"The content of a message ({_named(role)}) must be text, not {shown(content)}."
+            f"The content of a message ({_named(role)}) must be text, not {shown(content)}.",
+            code="prompt-malformed",
         )
     texts = []
     for part in content:
@@ -65,7 +67,8 @@ def _text_of(content: Any, role: str) -> str:
         if kind != "text" or not isinstance(text, str):
             raise ConfigError(
                 f"A message ({_named(role)}) has a part of type {shown(kind)}; only text parts "
-                "are supported."
+                "are supported.",
+                code="content-unsupported",
             )
         texts.append(text)
     return "".join(texts)
@@ -78,7 +81,8 @@ def _ids_of(token_ids: Any, role: str) -> tuple[int, ...] | None:
     if not is_list or not all(map(_is_token_id, token_ids)):
         raise ConfigError(
             f"The token_ids of a message ({_named(role)}) must be a list of integers of at "
-            f"least 0, which are token ids, not {shown(token_ids)}."
+            f"least 0, which are token ids, not {shown(token_ids)}.",
+            code="prompt-malformed",
         )
     return tuple(token_ids)
 

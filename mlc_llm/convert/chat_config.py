@@ -16,12 +16,15 @@ from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.window_sizes import WindowSizes
 from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
 from mlc_llm.files import read_json_object, write_atomically
+from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import fitted
+from mlc_llm.weights.paths import is_file, is_folder
+from mlc_llm.weights.scratch import scratch_folder
 
 GENERATION_FILE = "generation_config.json"
 
@@ -108,7 +111,8 @@ def gen_config(
         "conv_template": _template(fitted(template, tokenizer)),
     }
     _validate(data, model)
-    return _write(model.folder, Path(output).expanduser(), data)
+    folder = expand_home(output, ConversionError, "The output")
+    return _write(model.folder, folder, data)
 
 
 def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[
 def _generation(model: SourceModel) -> dict[str, Any]:
     """Sampling settings and special tokens, from ``generation_config.json`` or ``config.json``."""
     path = model.folder / GENERATION_FILE
-    data = read_json_object(path, ConversionError) if path.is_file() else {}
+    data = read_json_object(path, ConversionError) if is_file(path, ConversionError) else {}
     found: dict[str, Any] = {}
     for name, default in _SAMPLING.items():
         value = data.get(name)
@@ -156,7 +160,10 @@ def _template(template: ConversationTemplate) -> dict[str, Any]:
 
 def _validate(data: dict[str, Any], model: SourceModel) -> None:
     if data["max_batch_size"] < 1:
-        raise ConfigError(f"max_batch_size must be at least 1 (given: {data['max_batch_size']}).")
+        raise ConfigError(
+            f"max_batch_size must be at least 1, not {data['max_batch_size']}.",
+            code="size-invalid",
+        )
     try:
         config_of(ModelFile.model_validate(data), model.architecture)
     except ValidationError as error:
@@ -165,20 +172,48 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
         problems = str(error)
     else:
         return
-    raise ConversionError(f"The configuration in {model.folder} cannot be used: {problems}")
+    raise ConversionError(
+        f"The configuration in {model.folder} cannot be used: {problems}",
+        code="source-config-invalid",
+    )
 
 
 def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     """Copy the tokenizer's files; write the configuration last, which makes them count."""
-    config = output / CHAT_CONFIG_FILE
+    config, text = output / CHAT_CONFIG_FILE, _text(source, data)
+    is_folder(output, ConversionError)  # or it cannot be one
     try:
         output.mkdir(parents=True, exist_ok=True)
-        for name in data["tokenizer_files"]:
-            if not (output / name).exists() or not (output / name).samefile(source / name):
-                write_atomically(output / name, (source / name).read_bytes())
-        write_atomically(config, (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+        with scratch_folder(output) as made:
+            copied = [
+                name for name in data["tokenizer_files"] if not _is_same(name, source, output)
+            ]
+            for name in copied:
+                write_atomically(made / name, (source / name).read_bytes())
+            write_atomically(made / CHAT_CONFIG_FILE, text)
+            for name in (*copied, CHAT_CONFIG_FILE):
+                (made / name).replace(output / name)
     except OSError as error:
         full = error.errno == errno.ENOSPC
         reason = "the disk is full" if full else error.strerror or str(error)
-        raise ConversionError(f"Writing to {output} failed: {reason}.") from error
+        raise ConversionError(
+            f"Writing to {output} failed: {reason}.", code="file-unwritable"
+        ) from error
     return config
+
+
+def _is_same(name: str, source: Path, output: Path) -> bool:
+    """Whether a file of both folders is one, as where they are the same folder."""
+    return (output / name).exists() and (output / name).samefile(source / name)
+
+
+def _text(source: Path, data: dict[str, Any]) -> bytes:
+    """The file's content; what JSON or UTF-8 does not have is refused."""
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        return f"{text}\n".encode()
+    except UnicodeError:
+        problem = "a text in it holds half of a character"
+    except ValueError:
+        problem = "a number in it is NaN or infinity"
+    raise ConversionError(f"The configuration in {source} cannot be used: {problem}.")

@@ -21,6 +21,8 @@ from pathlib import Path
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import write_atomically
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
+from mlc_llm.weights.paths import is_folder
+from mlc_llm.weights.scratch import sweep
 
 STAGING_FOLDER = ".convert_weight"
 LOCK_FILE = ".convert_weight.lock"
@@ -47,7 +49,8 @@ class WeightOutput:
         if free < nbytes:
             raise ConversionError(
                 f"The weights need {_size(nbytes)} and the disk of {self.folder} has {_size(free)} "
-                "left. Free some space or choose another folder."
+                "left. Free some space or choose another folder.",
+                code="disk-full",
             )
 
     def commit(self, manifest: Manifest) -> None:
@@ -118,17 +121,25 @@ def open_output(folder: Path) -> Iterator[WeightOutput]:
             stack.callback(_remove_empty, made)
             stack.enter_context(_locked(folder))
             output = WeightOutput(folder)
-            # What a conversion that was killed has left.
-            shutil.rmtree(output.staging, ignore_errors=True)
+            _sweep(output)
             output.staging.mkdir()
             stack.callback(shutil.rmtree, output.staging, ignore_errors=True)
             yield output
     except OSError as error:
-        raise ConversionError(_explain(folder, error)) from error
+        raise _failure(folder, error) from error
+
+
+def _sweep(output: WeightOutput) -> None:
+    """Remove what a conversion that was killed has left; to be called under the lock."""
+    shutil.rmtree(output.staging, ignore_errors=True)
+    for path in output.folder.glob(f".{MANIFEST_FILE}.*.tmp"):
+        path.unlink(missing_ok=True)
+    sweep(output.folder)
 
 
 def _make_folders(folder: Path) -> list[Path]:
     """Make a folder and its parents; return the ones that were made, the innermost first."""
+    is_folder(folder, ConversionError)  # or it cannot be one
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing
@@ -149,7 +160,8 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.acquire()
     except filelock.Timeout:
         raise ConversionError(
-            f"Another conversion is writing to {folder}. Wait for it, or choose another folder."
+            f"Another conversion is writing to {folder}. Wait for it, or choose another folder.",
+            code="output-busy",
         ) from None
     try:
         yield
@@ -161,12 +173,17 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def _explain(folder: Path, error: OSError) -> str:
+def _failure(folder: Path, error: OSError) -> ConversionError:
     if error.errno == errno.ENOSPC:
-        return f"The disk of {folder} is full. Free some space or choose another folder."
+        return ConversionError(
+            f"The disk of {folder} is full. Free some space or choose another folder.",
+            code="disk-full",
+        )
     if isinstance(error, FileExistsError | NotADirectoryError):
-        return f"{folder} cannot be a folder: {error.filename} is a file."
-    return f"Writing to {folder} failed: {error.strerror or error}."
+        message = f"{folder} cannot be a folder: {error.filename} is a file."
+        return ConversionError(message, code="file-unwritable")
+    message = f"Writing to {folder} failed: {error.strerror or error}."
+    return ConversionError(message, code="file-unwritable")
 
 
 def _size(nbytes: float) -> str:

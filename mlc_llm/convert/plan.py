@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from mlc_llm.convert.foreign import refuse_quantized_tensors
 from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.layers import Embedding, Linear
@@ -18,9 +19,7 @@ from mlc_llm.model.stored import StoredWeight, stored_weights
 from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, Weight
 from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
 from mlc_llm.quantization.packing import require_quantizable
-
-_SHOWN = 5
-"""How many names an error message lists."""
+from mlc_llm.weights.paths import listed, shown
 
 
 @dataclass(frozen=True)
@@ -77,6 +76,7 @@ def make_plan(
     """
     for scheme in plan.all_schemes():
         require_quantizable(scheme)
+    _require_tensors(checkpoint, architecture, config)
     weights = architecture.weights(config)
     module = architecture.module(config)
     _check_names(checkpoint, architecture, config, weights)
@@ -88,6 +88,8 @@ def make_plan(
     planned: list[PlannedWeight] = []
     for weight in weights:
         sources = tuple(checkpoint[name] for name in weight.sources)
+        for source in sources:
+            source.require_float()
         shape = shapes[weight.name]
         if weight.make is None:
             _check_joined(weight.name, sources, shape)
@@ -121,6 +123,21 @@ def expected_shapes(
     }
 
 
+def _require_tensors(
+    checkpoint: Mapping[str, CheckpointTensor], architecture: Architecture, config: ModelConfig
+) -> None:
+    """Compare the config with the tensors before anything is made for each layer."""
+    needless = architecture.copies(config)
+    there = [name for name in checkpoint if name not in needless and not architecture.ignores(name)]
+    try:
+        config.require_tensors(len(there))
+    except ValueError as error:
+        raise ConversionError(
+            f"config.json does not fit the checkpoint: {error}. Is config.json its own?",
+            code="source-config-invalid",
+        ) from None
+
+
 def _check_names(
     checkpoint: Iterable[str],
     architecture: Architecture,
@@ -129,19 +146,22 @@ def _check_names(
 ) -> None:
     there = set(checkpoint)
     needed = dict.fromkeys(name for weight in weights for name in weight.sources)
+    unknown = sorted(there.difference(needed, architecture.copies(config)))
+    left_over = [name for name in unknown if not architecture.ignores(name)]
+    refuse_quantized_tensors(left_over)
     missing = [name for name in needed if name not in there]
     if missing:
         raise ConversionError(
-            f"The checkpoint lacks {_listed(missing)}, which the architecture "
-            f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?"
+            f"The checkpoint lacks {listed(missing)}, which the architecture "
+            f"{architecture.name!r} needs. Is the checkpoint complete, and config.json its own?",
+            code="tensor-missing",
         )
-    unknown = sorted(there.difference(needed, architecture.copies(config)))
-    left_over = [name for name in unknown if not architecture.ignores(name)]
     if left_over:
         raise ConversionError(
-            f"The checkpoint has {_listed(left_over)}, which the architecture "
+            f"The checkpoint has {listed(left_over)}, which the architecture "
             f"{architecture.name!r} does not know. Converting would lose them: the model is "
-            "probably of another architecture."
+            "probably of another architecture.",
+            code="tensor-unknown",
         )
 
 
@@ -150,11 +170,11 @@ def _check_map(architecture: Architecture, weights: Sequence[Weight], module: Mo
     differing = sorted(set(counts) ^ set(named_parameters(module)))
     if differing:
         raise _contradiction(
-            architecture, f"its weight map and its module differ in {_listed(differing)}"
+            architecture, f"its weight map and its module differ in {listed(differing)}"
         )
     twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise _contradiction(architecture, f"its weight map has {_listed(twice)} twice")
+        raise _contradiction(architecture, f"its weight map has {listed(twice)} twice")
 
 
 def _check_exceptions(plan: Plan, module: Module) -> None:
@@ -166,15 +186,17 @@ def _check_exceptions(plan: Plan, module: Module) -> None:
     unknown = [name for name in plan.exceptions if name not in parts]
     if unknown:
         raise ConversionError(
-            f"The quantization {plan.name} says how {_listed(unknown)} are stored, which are not "
-            "weights of this model's linear layers or embeddings."
+            f"The quantization {plan.name} says how {listed(unknown)} are stored, which are not "
+            "weights of this model's linear layers or embeddings.",
+            code="plan-mismatch",
         )
     for name in plan.exceptions:
         schemes = len(plan.schemes(name))
         if schemes not in (1, parts[name]):
             raise ConversionError(
                 f"The quantization {plan.name} has {schemes} schemes for {name}, not one or one "
-                f"for each of its parts ({parts[name]})."
+                f"for each of its parts ({parts[name]}).",
+                code="plan-mismatch",
             )
 
 
@@ -186,15 +208,17 @@ def _check_joined(
         [shape] = shapes
     elif not all(shapes) or len({shape[1:] for shape in shapes}) != 1:
         raise ConversionError(
-            f"{name} is made of {_listed([s.name for s in sources])}, whose "
-            f"shapes {', '.join(map(str, shapes))} do not fit together."
+            f"{name} is made of {listed([s.name for s in sources])}, whose "
+            f"shapes {', '.join(map(str, shapes))} do not fit together.",
+            code="shape-mismatch",
         )
     else:
         shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
     if shape != expected:
         raise ConversionError(
             f"{name} must have the shape {expected} according to config.json, but the checkpoint "
-            f"gives {shape}: {described(sources)}."
+            f"gives {shape}: {described(sources)}.",
+            code="shape-mismatch",
         )
 
 
@@ -217,7 +241,8 @@ def _matrix(
         how = "made by a function" if weight.make else f"joined of tensors of {heights} rows"
         raise ConversionError(
             f"The parts of {weight.name} cannot be stored in different schemes: they have "
-            f"{wanted} rows, and the weight is {how}."
+            f"{wanted} rows, and the weight is {how}.",
+            code="plan-mismatch",
         )
     for source, (part_rows, scheme), tensors in zip(
         sources, stored.parts, stored.part_tensors, strict=True
@@ -228,15 +253,11 @@ def _matrix(
 
 def described(sources: Iterable[CheckpointTensor]) -> str:
     """The checkpoint's tensors with their shapes, for an error's message."""
-    return ", ".join(f"{source.name} {source.shape}" for source in sources)
+    return ", ".join(f"{shown(source.name)} {source.shape}" for source in sources)
 
 
 def _contradiction(architecture: Architecture, what: str) -> ConversionError:
     return ConversionError(
-        f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}."
+        f"The plugin of the architecture {architecture.name!r} contradicts itself: {what}.",
+        code="architecture-invalid",
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

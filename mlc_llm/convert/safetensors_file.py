@@ -4,29 +4,31 @@ The format: the header's length as a little-endian uint64; the header, a JSON ob
 ``{name: {"dtype", "shape", "data_offsets": [begin, end]}}``; then the tensors' bytes, row-major and
 little-endian, at these offsets. See https://huggingface.co/docs/safetensors.
 
-The library ``safetensors`` reads the format too, but not bfloat16 without torch, which is what most
-checkpoints are in.
+The library ``safetensors`` checks the header, so that what it refuses is refused here. It does not
+read bfloat16 without torch, which is what most checkpoints are in: the values are read here.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import EllipsisType
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.weights.shards import widen_bfloat16
 
-LONGEST_HEADER = 100_000_000
-"""Bytes; the format's own limit."""
+LONGEST_HEADER = 16 << 20
+"""Bytes, of some 100,000 tensors. The format's own limit is 100 MB, which would take some 2 GB of
+memory to read; the longest header of a published file has about 1 MB."""
 
 _BFLOAT16 = "BF16"
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", _BFLOAT16: "<u2"}
@@ -52,6 +54,15 @@ class CheckpointTensor:
     begin: int
     end: int
 
+    def require_float(self) -> None:
+        """Raise ConversionError unless the dtype is a floating dtype of 16 bits or more."""
+        if self.dtype not in _FLOATS:
+            raise ConversionError(
+                f"{self.name} in {self.file} has the dtype {self.dtype}; only "
+                f"{', '.join(sorted(_FLOATS))} can be converted.",
+                code="dtype-unsupported",
+            )
+
     def read(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
         """Return some of the tensor's rows (slices along its first axis), or all, as float32.
 
@@ -59,30 +70,32 @@ class CheckpointTensor:
             ConversionError: the dtype is not a floating dtype of 16 bits or more, or the file has
                 changed since it was opened.
         """
-        if self.dtype not in _FLOATS:
-            raise ConversionError(
-                f"{self.name} in {self.file} has the dtype {self.dtype}; only "
-                f"{', '.join(sorted(_FLOATS))} can be converted."
-            )
+        self.require_float()
         dtype = np.dtype(_FLOATS[self.dtype])
-        if not self.begin < self.end:
-            return np.zeros(self.shape, np.float32)[rows]
         try:
-            stored = np.memmap(self.file, dtype, "r", self.begin, self.shape)[rows]
+            stored = self._stored(dtype, rows)
         except (OSError, ValueError) as error:
             raise ConversionError(
-                f"{self.name} cannot be read from {self.file}: {error}."
+                f"{self.name} cannot be read from {self.file}: {error}.", code="checkpoint-damaged"
             ) from None
         if self.dtype == _BFLOAT16:
-            return widen_bfloat16(np.asarray(stored))
+            return widen_bfloat16(stored)
         with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
-            return np.asarray(stored).astype(np.float32)
+            return stored.astype(np.float32, copy=False)
 
-
-class _Entry(BaseModel):
-    dtype: str
-    shape: list[Annotated[StrictInt, Field(ge=0)]]
-    data_offsets: tuple[StrictInt, StrictInt]
+    def _stored(self, dtype: np.dtype[Any], rows: slice | EllipsisType) -> npt.NDArray[Any]:
+        """Some rows as they are stored. They are read and not mapped: a file that is cut short
+        while it is mapped would end the process."""
+        shape, begin = self.shape, self.begin
+        if isinstance(rows, slice):
+            first, last, _ = rows.indices(shape[0])
+            shape = (max(0, last - first), *shape[1:])
+            begin += first * math.prod(shape[1:]) * dtype.itemsize
+        count = math.prod(shape)
+        values = np.fromfile(self.file, dtype, count, offset=begin) if count else np.empty(0, dtype)
+        if len(values) < count:
+            raise ValueError("the file was cut short")
+        return values.reshape(shape)
 
 
 def read_header(path: Path) -> dict[str, CheckpointTensor]:
@@ -91,50 +104,63 @@ def read_header(path: Path) -> dict[str, CheckpointTensor]:
     Raises:
         ConversionError: the file is missing, a Git-LFS pointer, truncated or malformed.
     """
+    from safetensors import SafetensorError, safe_open
+
     try:
         refuse_lfs_pointer(path, ConversionError)
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, LONGEST_HEADER):
-                raise _malformed(path, f"its header of {length} bytes does not fit into {size}")
-            text = file.read(length)
+        text, size = _header_text(path)
+        with safe_open(str(path), framework="numpy"):  # it checks the header
+            pass
     except OSError as error:
-        raise ConversionError(f"{path} cannot be read: {error.strerror or error}.") from None
-    try:
-        header = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _malformed(path, "its header is not valid JSON") from None
-    if not isinstance(header, dict):
-        raise _malformed(path, "its header is not a JSON object")
-    header.pop("__metadata__", None)
-    data = 8 + length
-    return {name: _tensor(name, entry, path, data, size) for name, entry in header.items()}
-
-
-def _tensor(name: str, entry: Any, path: Path, data: int, size: int) -> CheckpointTensor:
-    """Check an entry of the header of a file of ``size`` bytes, whose tensors begin at ``data``."""
-    try:
-        checked = _Entry.model_validate(entry)
-    except ValidationError as error:
-        item = error.errors()[0]
-        where = ".".join(map(str, item["loc"]))
-        raise _malformed(path, f"{where} of the tensor {name}: {item['msg']}") from None
-    begin, end = checked.data_offsets
-    if not 0 <= begin <= end:
-        raise _malformed(path, f"the tensor {name} has the offsets {begin} and {end}")
-    if data + end > size:
         raise ConversionError(
-            f"{path} is cut short: the tensor {name} ends at byte {data + end} and the file at "
-            f"{size}. Fetch it again."
+            f"{path} cannot be read: {error.strerror or error}.", code="file-unreadable"
+        ) from None
+    except SafetensorError as error:
+        raise _refused(path, text, size, error) from None
+    data = 8 + len(text)
+    entries = json.loads(text)
+    entries.pop("__metadata__", None)
+    return {name: _tensor(name, entry, path, data) for name, entry in entries.items()}
+
+
+def _header_text(path: Path) -> tuple[bytes, int]:
+    """A file's header, and the size of the file."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            raise _malformed(path, f"its header of {length} bytes does not fit into {size}")
+        if length > LONGEST_HEADER:
+            raise _malformed(path, f"its header of {length} bytes has more than {LONGEST_HEADER}")
+        return file.read(length), size
+
+
+def _tensor(name: str, entry: Mapping[str, Any], path: Path, data: int) -> CheckpointTensor:
+    """An entry of a header that was checked, in a file whose tensors begin at ``data``."""
+    begin, end = entry["data_offsets"]
+    return CheckpointTensor(
+        name, tuple(entry["shape"]), entry["dtype"], path, data + begin, data + end
+    )
+
+
+def _refused(path: Path, text: bytes, size: int, error: Exception) -> ConversionError:
+    """What is wrong with a file that the library refuses."""
+    try:
+        entries = json.loads(text)
+        entries.pop("__metadata__", None)
+        needed = 8 + len(text) + max(entry["data_offsets"][1] for entry in entries.values())
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        needed = 0
+    if needed > size:
+        return ConversionError(
+            f"{path} is cut short: its tensors end at byte {needed} and the file at {size}. Fetch "
+            "it again.",
+            code="checkpoint-damaged",
         )
-    if checked.dtype in _FLOATS:
-        needed = math.prod(checked.shape) * np.dtype(_FLOATS[checked.dtype]).itemsize
-        if needed != end - begin:
-            raise _malformed(path, f"the tensor {name} has {end - begin} bytes, not {needed}")
-    shape = tuple(checked.shape)
-    return CheckpointTensor(name, shape, checked.dtype, path, data + begin, data + end)
+    return _malformed(path, str(error).removeprefix("Error while deserializing header: "))
 
 
 def _malformed(path: Path, what: str) -> ConversionError:
-    return ConversionError(f"{path} is not a valid safetensors file: {what}.")
+    return ConversionError(
+        f"{path} is not a valid safetensors file: {what}.", code="checkpoint-damaged"
+    )

@@ -9,12 +9,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlc_llm.config import CHAT_CONFIG_FILE, explain
+from mlc_llm.convert.foreign import refuse_quantized, what_it_has_instead
+from mlc_llm.convert.links import refuse_links_out
 from mlc_llm.convert.safetensors_file import CheckpointTensor, read_header
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, ModelConfig
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.locate import resolve_model
+from mlc_llm.weights.paths import is_file, listed, shown
 
 CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"
@@ -55,6 +58,7 @@ class SourceModel:
             PluginError: no architecture has the name that ``model_type`` gives.
         """
         folder = resolve_model(source, progress=progress)
+        refuse_links_out(folder)
         data = _read_config(folder)
         architecture = (registry or default_registry()).architecture(data["model_type"])
         return cls(folder, data, architecture, parse_config(architecture, data, folder))
@@ -67,11 +71,15 @@ class SourceModel:
                 tensors have one name in the weight map.
         """
         single, index = self.folder / SINGLE_FILE, self.folder / INDEX_FILE
-        if single.is_file():
+        if is_file(single, ConversionError):
             return self._renamed(read_header(single))
-        if index.is_file():
+        if is_file(index, ConversionError):
             return self._renamed(_read_index(index))
-        raise ConversionError(_no_safetensors(self.folder))
+        raise ConversionError(
+            f"{self.folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
+            f"{what_it_has_instead(self.folder)}",
+            code="safetensors-missing",
+        )
 
     def _renamed(self, tensors: dict[str, CheckpointTensor]) -> dict[str, CheckpointTensor]:
         renamed: dict[str, CheckpointTensor] = {}
@@ -79,7 +87,9 @@ class SourceModel:
             known = self.architecture.rename(name)
             if known in renamed:
                 raise ConversionError(
-                    f"{self.folder} has {known} twice: as {renamed[known].name} and as {name}."
+                    f"{self.folder} has {shown(known)} twice: as {shown(renamed[known].name)} and "
+                    f"as {shown(name)}.",
+                    code="checkpoint-damaged",
                 )
             renamed[known] = tensor
         return renamed
@@ -93,31 +103,33 @@ def parse_config(architecture: Architecture, data: dict[str, Any], folder: Path)
         reason = explain(error, "", architecture.config_type.model_fields)
     except ValueError as error:
         reason = str(error)
+    except Exception as error:  # a plugin that does not expect such a value
+        reason = f"{type(error).__name__}: {error}"
     raise ConversionError(
         f"{folder / CONFIG_FILE} is not a configuration of the architecture "
-        f"{architecture.name!r}: {reason}"
+        f"{architecture.name!r}: {reason}",
+        code="source-config-invalid",
     )
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
-    if not path.is_file():
+    if not is_file(path, ConversionError):
         what = (
             f"it is a model folder in MLC's format already ({CHAT_CONFIG_FILE})"
             if (folder / CHAT_CONFIG_FILE).is_file()
             else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
         )
-        raise ConversionError(f"{folder} has no {CONFIG_FILE}: {what}.")
+        raise ConversionError(
+            f"{folder} has no {CONFIG_FILE}: {what}.{what_it_has_instead(folder)}",
+            code="source-config-missing",
+        )
     data = read_json_object(path, ConversionError)
     if not isinstance(data.get("model_type"), str):
-        raise ConversionError(f"{path} does not say the model_type, such as 'llama'.")
-    quantized = data.get("quantization_config")
-    if quantized:
-        method = quantized.get("quant_method") if isinstance(quantized, dict) else None
         raise ConversionError(
-            f"The model in {folder} is quantised already{f' ({method})' if method else ''}. "
-            "Convert the original model, whose weights are floating-point numbers."
+            f"{path} does not say the model_type, such as 'llama'.", code="source-config-invalid"
         )
+    refuse_quantized(data, folder)
     return data
 
 
@@ -126,30 +138,24 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
     if not isinstance(weight_map, dict) or not all(
         isinstance(file, str) and PurePath(file).name == file for file in weight_map.values()
     ):
-        raise ConversionError(f"{index} has no weight_map from tensors to files beside it.")
+        raise ConversionError(
+            f"{index} has no weight_map from tensors to files beside it.", code="checkpoint-damaged"
+        )
     files = sorted(set(weight_map.values()))
-    missing = [file for file in files if not (index.parent / file).is_file()]
+    missing = [file for file in files if not is_file(index.parent / file, ConversionError)]
     if missing:
         raise ConversionError(
-            f"{index.parent} lacks {', '.join(missing)}, which {INDEX_FILE} names. Fetch the "
-            "checkpoint again."
+            f"{index.parent} lacks {listed(missing)}, which {INDEX_FILE} names. Fetch the "
+            "checkpoint again.",
+            code="checkpoint-incomplete",
         )
     headers = {file: read_header(index.parent / file) for file in files}
     tensors = {}
     for name, file in weight_map.items():
         if name not in headers[file]:
-            raise ConversionError(f"{index} says that {name} is in {file}, and it is not.")
+            raise ConversionError(
+                f"{index} says that {shown(name)} is in {file}, and it is not.",
+                code="checkpoint-incomplete",
+            )
         tensors[name] = headers[file][name]
     return tensors
-
-
-def _no_safetensors(folder: Path) -> str:
-    message = f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}."
-    others = [name for p in ("*.bin", "*.pt", "*.pth", "*.gguf") for name in folder.glob(p)]
-    if not others:
-        return message
-    return (
-        f"{message} It has {others[0].name}, which is not read: only safetensors are. Load the "
-        "model with transformers and save it again: "
-        "AutoModelForCausalLM.from_pretrained(SOURCE).save_pretrained(FOLDER)."
-    )

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object, refuse_lfs_pointer
+from mlc_llm.weights.paths import is_file
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -25,7 +26,7 @@ def find_tokenizer_files(folder: Path) -> list[str]:
     Raises:
         ConversionError: one of them is a Git-LFS pointer.
     """
-    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    names = [name for name in TOKENIZER_FILES if is_file(folder / name, ConversionError)]
     for name in names:
         refuse_lfs_pointer(folder / name, ConversionError)
     return names

@@ -63,7 +63,8 @@ def require_equal_copies(
         if original not in checkpoint or not _equal(checkpoint[name], checkpoint[original]):
             raise ConversionError(
                 f"{name} differs from {original}, though according to config.json they are one "
-                "tensor. Is tie_word_embeddings in config.json right?"
+                "tensor. Is tie_word_embeddings in config.json right?",
+                code="head-not-tied",
             )
 
 
@@ -108,14 +109,16 @@ def _made(planned: PlannedWeight, architecture: Architecture) -> Floats:
 def _wrong(planned: PlannedWeight, architecture: Architecture, what: str) -> ConversionError:
     return ConversionError(
         f"{planned.name}, which the plugin of the architecture {architecture.name!r} makes of "
-        f"{described(planned.sources)}, {what}."
+        f"{described(planned.sources)}, {what}.",
+        code="architecture-invalid",
     )
 
 
 def _require_finite(source: CheckpointTensor, block: Floats) -> None:
     if not np.isfinite(block).all():
         raise ConversionError(
-            f"{source.name} in {source.file} holds NaN or infinity: the checkpoint is damaged."
+            f"{source.name} in {source.file} holds NaN or infinity: the checkpoint is damaged.",
+            code="weight-not-finite",
         )
 
 

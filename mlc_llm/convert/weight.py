@@ -18,6 +18,7 @@ from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.values import Floats, blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
+from mlc_llm.home import expand_home
 from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
@@ -72,8 +73,8 @@ def convert_weight(
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
-        raise ConversionError(f"{model.folder}: {error}") from error
-    folder = Path(output).expanduser()
+        raise ConversionError(f"{model.folder}: {error}", code=error.code) from error
+    folder = expand_home(output, ConversionError, "The output")
     with open_output(folder) as target:
         target.require(sum(planned.stored_nbytes for planned in weights))
         manifest = _write(weights, model.architecture, target, progress)
@@ -133,7 +134,8 @@ def _stored(name: str, block: Floats, planned: PlannedWeight) -> list[Array]:
     try:
         return [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
     except QuantizationError as error:
-        raise ConversionError(f"{name} cannot be stored in {scheme or dtype}: {error}") from error
+        message = f"{name} cannot be stored in {scheme or dtype}: {error}"
+        raise ConversionError(message, code=error.code) from error
 
 
 def _transposed(parts: Iterable[Array], shape: tuple[int, ...], dtype: str) -> Iterator[Array]:

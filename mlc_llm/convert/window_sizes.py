@@ -48,20 +48,27 @@ class WindowSizes:
         context = _size("context_window_size", context_window_size, own)
         sink = config.attention_sink_size if attention_sink_size is None else attention_sink_size
         if sink < UNLIMITED:
-            raise ConfigError(f"attention_sink_size must not be negative (given: {sink}).")
+            raise ConfigError(
+                f"attention_sink_size must be -1 or more, not {sink}.", code="size-invalid"
+            )
         window = sliding if sliding > 0 else context
         if window < 1:
             raise ConfigError(
                 "The model has no sliding window, so context_window_size must be a number of "
-                f"tokens (it is {context})."
+                f"tokens (it is {context}).",
+                code="size-invalid",
             )
         if sliding > 0 and sink >= sliding:
             raise ConfigError(
-                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
+                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding}).",
+                code="size-invalid",
             )
         chunk = _size("prefill_chunk_size", prefill_chunk_size, config.prefill_chunk_size)
         if prefill_chunk_size is not None and chunk > window:
-            raise ConfigError(f"prefill_chunk_size ({chunk}) is more than the window ({window}).")
+            raise ConfigError(
+                f"prefill_chunk_size ({chunk}) is more than the window ({window}).",
+                code="size-invalid",
+            )
         return cls(context, sliding, min(chunk, window), sink)
 
     def fields(self) -> dict[str, int]:
@@ -73,5 +80,7 @@ def _size(name: str, given: int | None, own: int) -> int:
     """The size that was given, or else the model's own; a positive number or -1."""
     size = own if given is None else given
     if size < 1 and size != UNLIMITED:
-        raise ConfigError(f"{name} must be a number of tokens, or -1 (given: {size}).")
+        raise ConfigError(
+            f"{name} must be a number of tokens, or -1, not {size}.", code="size-invalid"
+        )
     return size

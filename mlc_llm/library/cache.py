@@ -1,8 +1,11 @@
 """The folder of compiled libraries: one file a key, whole or not there.
 
-A library is built in a work folder beside its final place and moved there when it is finished. A
-lock for each key, which the system releases when its holder dies, makes two processes build
-once. What killed builds left is swept away by the next build.
+A library is built in a work folder beside its final place and moved there when it is finished,
+with a digest of it in a second file. A lock for each key, which the system releases when its holder
+dies, makes two processes build once. What killed builds left is swept away by the next process.
+
+Opening a library runs its code. So the folder and the library must be the user's own, and the
+digest must be that of the file (see :mod:`mlc_llm.library.trust`).
 """
 
 from __future__ import annotations
@@ -11,7 +14,6 @@ import contextlib
 import logging
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +21,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mlc_llm.cache_root import cache_root
+from mlc_llm.compile.child import LIBRARY_SUFFIX
+from mlc_llm.library.trust import (
+    OWNER_ONLY_FILE,
+    OWNER_ONLY_FOLDER,
+    file_digest,
+    owner_problem,
+)
 
 logger = logging.getLogger("mlc_llm")
 
-LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
+DIGEST_SUFFIX = ".blake2b"
+
+_DIGEST_BYTES = 64
+"""Of a digest's file, which has no more."""
 
 
 def cache_folder() -> Path:
@@ -43,6 +55,32 @@ class LibraryCache:
     def path(self, key: str) -> Path:
         """Where the library of that key stands once it is built."""
         return self.folder / f"{key}{LIBRARY_SUFFIX}"
+
+    def folder_problem(self) -> str | None:
+        """Why nothing in the folder can be trusted, or None; None also where it is not there."""
+        try:
+            return owner_problem(self.folder)
+        except FileNotFoundError:
+            return None
+
+    def problem(self, path: Path) -> str | None:
+        """Why a library in this folder must not be opened, or None.
+
+        Raises:
+            OSError: it cannot be looked at.
+        """
+        if not path.is_file():
+            return "it is not there"
+        try:
+            with _digest_path(path).open("rb") as file:
+                expected = file.read(_DIGEST_BYTES + 1)
+        except FileNotFoundError:
+            return "it has no digest beside it"
+        if reason := owner_problem(path):
+            return reason
+        if file_digest(path).encode() != expected:
+            return "it is damaged: its digest is another"
+        return None
 
     @contextlib.contextmanager
     def locked(self, key: str) -> Iterator[None]:
@@ -69,7 +107,6 @@ class LibraryCache:
         Raises:
             OSError: the folder cannot be made.
         """
-        self.sweep(keep=key)
         parent = self._work(key)
         # We hold the lock, so whatever is here belongs to a build that died.
         shutil.rmtree(parent, ignore_errors=True)
@@ -83,33 +120,57 @@ class LibraryCache:
     def publish(self, built: Path, key: str) -> Path:
         """Move a finished library to its place, on disk before it is seen there.
 
+        A process that dies between the two files leaves a digest of another library, which is
+        then compiled again.
+
         Raises:
             OSError: the file cannot be written.
         """
-        with built.open("rb+") as file:
-            os.fsync(file.fileno())
         path = self.path(key)
-        return built.replace(path)
+        built.chmod(OWNER_ONLY_FILE)
+        digest = _digest_path(built)
+        digest.write_text(file_digest(built), encoding="ascii")
+        digest.chmod(OWNER_ONLY_FILE)
+        for file, place in ((digest, _digest_path(path)), (built, path)):
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+            file.replace(place)
+        return path
 
-    def sweep(self, keep: str) -> None:
-        """Remove work folders whose builder is dead: those whose lock is free.
+    def sweep(self) -> None:
+        """Remove what dead builds left: work folders, and digests of what is not there.
 
-        Args:
-            keep: the key whose lock the caller holds.
+        Nothing is touched whose lock is held. What cannot be removed stays.
         """
-        work = self.folder / "building"
-        for folder in sorted(work.iterdir()) if work.is_dir() else []:
-            if folder.name == keep:
-                continue
+        for folder in self._listed("building"):
             with contextlib.suppress(OSError, Timeout), self._lock(folder.name).acquire(timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
+        for path in self._listed():
+            library = path.with_suffix("")
+            if path.suffix != DIGEST_SUFFIX or library.exists():
+                continue
+            with contextlib.suppress(OSError, Timeout), self._lock(library.stem).acquire(timeout=0):
+                if not library.exists():
+                    path.unlink()
+
+    def _listed(self, name: str = "") -> list[Path]:
+        try:
+            return sorted((self.folder / name).iterdir())
+        except OSError:  # It is not there yet, or not to be read.
+            return []
 
     def _work(self, key: str) -> Path:
         return self.folder / "building" / key
 
     def _lock(self, key: str) -> FileLock:
         locks = self.folder / "locks"
-        # Code is loaded from here: only the user may write.
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        locks.mkdir(exist_ok=True)
+        # The folders around it too, where they are made here: who may write those may replace it.
+        for folder in reversed((self.folder, *self.folder.parents)):
+            if not folder.exists():
+                folder.mkdir(exist_ok=True, mode=OWNER_ONLY_FOLDER)
+        locks.mkdir(exist_ok=True, mode=OWNER_ONLY_FOLDER)
         return FileLock(locks / f"{key}.lock")
+
+
+def _digest_path(library: Path) -> Path:
+    return library.with_name(library.name + DIGEST_SUFFIX)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from mlc_llm.errors import LibraryError
+from mlc_llm.home import expand_home
 from mlc_llm.library.record import check_file
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
@@ -24,7 +24,7 @@ class FileProvider:
         if request.named is None:
             return None
         registry = self._registry or default_registry()
-        path = Path(request.named).expanduser().absolute()
+        path = expand_home(request.named, LibraryError, "The model library").absolute()
         reason = check_file(path, request, registry.device(request.device))
         if reason is None:
             return Found(path, self.name)

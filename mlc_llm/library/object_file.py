@@ -8,17 +8,32 @@ from __future__ import annotations
 
 import platform
 import struct
-from mmap import mmap
 
 from mlc_llm.files import is_lfs_pointer
 
 ELF_MACHINES = {62: "x86_64", 183: "aarch64"}
 MACHO_MACHINES = {0x01000007: "x86_64", 0x0100000C: "aarch64"}
 PE_MACHINES = {0x8664: "x86_64", 0xAA64: "aarch64"}
+OTHER_FORMATS = {
+    b"\x7fELF\x01": "a shared library or program of 32 bits",
+    b"\xce\xfa\xed\xfe": "a Mach-O file of 32 bits",
+    b"!<arch>\n": "a static library",
+    b"\0asm": "WebAssembly",
+    b"BC\xc0\xde": "LLVM's bitcode",
+    b"GGUF": "a GGUF model",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "compressed with gzip",
+    b"#!": "a script",
+}
+"""Formats by how their files begin."""
+
+_ELF_SHARED = 3
+"""``ET_DYN``."""
+
 MACHINE_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
-def object_problem(data: mmap) -> str | None:
+def object_problem(data: bytes) -> str | None:
     """Why a file cannot be a shared library of this machine, or None.
 
     Args:
@@ -32,6 +47,8 @@ def object_problem(data: mmap) -> str | None:
         return "it is a Git-LFS pointer, not the file itself: run `git lfs pull` in its repository"
     kind = _identify(data)
     if kind is None:
+        if (other := _other_format(data)) is not None:
+            return f"it is {other}, not a shared library"
         return "it is not a shared library (neither ELF, Mach-O nor PE)"
     system, machine = kind
     here = platform.system()
@@ -40,12 +57,14 @@ def object_problem(data: mmap) -> str | None:
     name = platform.machine().lower()
     if machine and machine != MACHINE_ALIASES.get(name, name):
         return f"it is for {machine} processors, and this one is {platform.machine()}"
+    if system == "Linux" and _elf_type(data) != _ELF_SHARED:
+        return "it is an ELF file that was not linked as a shared library, such as an object file"
     if system == "Linux" and _elf_end(data) > len(data):
         return f"it is cut off: {len(data)} bytes of at least {_elf_end(data)}"
     return None
 
 
-def _identify(data: mmap) -> tuple[str, str] | None:
+def _identify(data: bytes) -> tuple[str, str] | None:
     """The system (as ``platform.system`` calls it) and processor, which may be unknown ("")."""
     head = bytes(data[:64])
     if head[:5] == b"\x7fELF\x02" and len(head) == 64:
@@ -65,7 +84,19 @@ def _identify(data: mmap) -> tuple[str, str] | None:
     return None
 
 
-def _elf_end(data: mmap) -> int:
+def _other_format(data: bytes) -> str | None:
+    """What else a file is that goes by a library's name or stands in its place."""
+    if data[257:262] == b"ustar":
+        return "a tar archive, as MLC LLM makes them for phones"
+    return next((name for begin, name in OTHER_FORMATS.items() if data.startswith(begin)), None)
+
+
+def _elf_type(data: bytes) -> int:
+    (number,) = struct.unpack_from("<H", data, 16)
+    return int(number)
+
+
+def _elf_end(data: bytes) -> int:
     """Where the section header table ends, which linkers write last."""
     (offset,) = struct.unpack_from("<Q", data, 40)
     size, count = struct.unpack_from("<HH", data, 58)

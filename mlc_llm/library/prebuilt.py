@@ -6,11 +6,12 @@ when the user allows it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlc_llm.library.record import check_file
+from mlc_llm.library.record import LARGEST_LIBRARY, check_file
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
 from mlc_llm.registry.registry import Registry, default_registry
@@ -25,8 +26,8 @@ DIST_FOLDERS = (
     "dist/prebuilt_libs",
     "dist/prebuilt_libs/*",
 )
-MAX_FILES = 64
-"""Most files that are looked into; those whose name has the model's come first."""
+MAX_FILES, MAX_BYTES = 64, 1 << 30
+"""Most files that are looked into, and their size; those whose name has the model's come first."""
 
 
 class PrebuiltProvider:
@@ -46,15 +47,16 @@ class PrebuiltProvider:
         allowed = request.allow_prebuilt or _allowed_by_environment()
         looked_at = []
         files = candidates(request.model_path)
-        for path in files[:MAX_FILES]:
+        few = _few(files)
+        for path in few:
             reason = check_file(path, request, device)
             if reason is None and allowed:
                 return Found(path, self.name)
             if reason is None:
                 reason = f"it fits, but is not opened unless {ALLOW_VARIABLE}=1 (--allow-prebuilt)"
             looked_at.append((str(path), reason))
-        if len(files) > MAX_FILES:
-            looked_at.append((f"{len(files) - MAX_FILES} more files", "too many to look into"))
+        if len(files) > len(few):
+            looked_at.append((f"{len(files) - len(few)} more files", "too many to look into"))
         return NotFound(self.name, tuple(looked_at)) if looked_at else None
 
 
@@ -63,11 +65,26 @@ def candidates(model_path: Path) -> list[Path]:
     model = model_path.name.removesuffix("-MLC").lower()
     beside = sorted(_libraries(model_path))
     under_dist: set[Path] = set()
-    for pattern in DIST_FOLDERS:
-        for folder in Path.cwd().glob(pattern):
-            under_dist.update(_libraries(folder))
+    with contextlib.suppress(FileNotFoundError):  # The current folder was deleted.
+        here = Path.cwd()
+        for pattern in DIST_FOLDERS:
+            for folder in here.glob(pattern):
+                under_dist.update(_libraries(folder))
     others = sorted(under_dist.difference(beside), key=lambda p: (model not in p.name.lower(), p))
     return [*beside, *others]
+
+
+def _few(files: list[Path]) -> list[Path]:
+    """The first files, as many as are looked into; those too large to be read cost nothing."""
+    few, size = [], 0
+    for path in files[:MAX_FILES]:
+        with contextlib.suppress(OSError):  # It is said when it is opened.
+            nbytes = path.stat().st_size
+            size += nbytes if nbytes <= LARGEST_LIBRARY else 0
+        if size > MAX_BYTES:
+            break
+        few.append(path)
+    return few
 
 
 def _libraries(folder: Path) -> Iterator[Path]:

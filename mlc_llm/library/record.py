@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import re
+import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -24,6 +24,12 @@ from mlc_llm.registry.entry import describe
 from mlc_llm.version import tvm_version
 
 MAX_RECORD_BYTES = 1 << 20
+
+LARGEST_LIBRARY = 1 << 27
+"""Bytes. Libraries have a few MB; weights, which may be any size, are not in them."""
+
+_MOST_FIELDS = 5
+"""Wrong fields of a record that a message lists."""
 
 OFFICIAL_NAME = re.compile(
     r"-q\d+f\d+(_\d+)?(-\w+)*-(cuda|rocm|vulkan|metal\w*|opencl|mali|android|iphone|webgpu)"
@@ -62,49 +68,66 @@ def check_file(path: Path, request: LibraryRequest, device: Device) -> str | Non
 def _examine(path: Path) -> LibraryRecord | str:
     """The record in a file, or why there is none to be had."""
     try:
-        if path.is_dir():
+        state = path.stat()
+        if stat.S_ISDIR(state.st_mode):
             return "it is a folder, not a file"
+        if not stat.S_ISREG(state.st_mode):
+            return "it is not a file, but a device or a pipe"
+        if state.st_size > LARGEST_LIBRARY:
+            return (
+                f"it is larger than a model library, which has {LARGEST_LIBRARY >> 20} MiB at most"
+            )
         with path.open("rb") as file:
-            if not file.seek(0, os.SEEK_END):
-                return "it is empty"
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _find_record(path, data)
+            # Read and not mapped: a file that is cut short while it is mapped ends the process.
+            data = file.read(state.st_size)
+        return _find_record(path, data) if data else "it is empty"
     except FileNotFoundError:
         return "there is no such file"
     except (OSError, ValueError) as error:
         return f"it cannot be read: {error}"
 
 
-def _find_record(path: Path, data: mmap.mmap) -> LibraryRecord | str:
+def _find_record(path: Path, data: bytes) -> LibraryRecord | str:
     problem = object_problem(data)
-    texts = set(_record_texts(data)) if problem is None else set()
-    if not texts:
+    first, several = _record_text(data) if problem is None else (None, False)
+    if first is None:
         if _is_official(path):
             return (
                 "it is, by its name, one of MLC LLM's prebuilt libraries, which belong to another "
                 "TVM"
             )
         return problem or "it was not built by mlc-llm, as it has no record"
-    if len(texts) > 1:
-        return f"it has {len(texts)} different records, so that it cannot be told what it is"
+    if several:
+        return "it has several different records, so that it cannot be told what it is"
     try:
-        return LibraryRecord.model_validate_json(texts.pop())
+        return LibraryRecord.model_validate_json(first)
     except ValidationError as error:
-        fields = "; ".join(
+        fields = [
             f"{'.'.join(map(str, item['loc'])) or 'record'}: {item['msg']}"
-            for item in error.errors()
-        )
-        return f"its record is malformed ({fields})"
+            for item in islice(error.errors(include_url=False), _MOST_FIELDS)
+        ]
+        more = error.error_count() - len(fields)
+        return f"its record is malformed ({'; '.join(fields)}{f', and {more} more' * (more > 0)})"
 
 
-def _record_texts(data: mmap.mmap) -> Iterator[bytes]:
-    """What stands between the record's marks, everywhere in the file."""
+def _record_text(data: bytes) -> tuple[bytes | None, bool]:
+    """The record that a file has, and whether another one follows that differs."""
+    texts = _record_texts(data)
+    first = next(texts, None)
+    return first, any(text != first for text in texts)
+
+
+def _record_texts(data: bytes) -> Iterator[bytes]:
+    """What stands between the record's marks; no byte is part of two, or looked at twice."""
     start = data.find(RECORD_BEGIN)
     while start >= 0:
         start += len(RECORD_BEGIN)
         end = data.find(RECORD_END, start, start + MAX_RECORD_BYTES)
-        yield bytes(data[start:end]) if end >= 0 else b"(it has no end)"
-        start = data.find(RECORD_BEGIN, start)
+        if end < 0:
+            yield b"(it has no end)"
+            return
+        yield data[start:end]
+        start = data.find(RECORD_BEGIN, end)
 
 
 def _is_official(path: Path) -> bool:

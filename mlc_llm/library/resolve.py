@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from mlc_llm.errors import LibraryError
+from mlc_llm.home import expand_home
 from mlc_llm.library.record import check_file, refusal
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
@@ -44,7 +45,7 @@ def resolve_library(request: LibraryRequest, registry: Registry | None = None) -
             logger.debug("Looked for a library: %s: %s: %s", *reason)
         if final:
             break
-    raise LibraryError(_message(request, looked))
+    raise _failure(request, looked)
 
 
 def _judge(
@@ -61,18 +62,20 @@ def _judge(
     if not isinstance(value, Found):
         return None, [(provider, "", f"it answered with a {type(value).__name__}")], False
     path = Path(value.path).absolute()
-    if request.named is not None and path != Path(request.named).expanduser().absolute():
-        return None, [(provider, str(path), "it is not the file that was named")], False
+    if request.named is not None:
+        named = expand_home(request.named, LibraryError, "The model library").absolute()
+        if path != named:
+            return None, [(provider, str(path), "it is not the file that was named")], False
     reason = check_file(path, request, device)
     if reason is not None:
         return None, [(provider, str(path), reason)], False
     return Found(path, provider), [], False
 
 
-def _message(request: LibraryRequest, looked: list[Looked]) -> str:
+def _failure(request: LibraryRequest, looked: list[Looked]) -> LibraryError:
     spec = request.spec
     if request.named is not None and len(looked) == 1:
-        return refusal(looked[0][1], looked[0][2])
+        return LibraryError(refusal(looked[0][1], looked[0][2]))
     lines = [
         f"No model library for {spec.architecture} in {spec.quantization} on the device "
         f"{request.device!r}. " + ("Looked at:" if looked else "No library provider said anything.")
@@ -80,4 +83,4 @@ def _message(request: LibraryRequest, looked: list[Looked]) -> str:
     for provider, place, reason in looked:
         where = f"{provider}: {place}: " if place else f"{provider}: "
         lines.append("  " + where + reason.replace("\n", "\n    "))
-    return "\n".join(lines)
+    return LibraryError("\n".join(lines), code="library-not-found")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-from mlc_llm.model.layers import KVCache, rows_at
+from mlc_llm.model.layers import AttentionCache, rows_at
 from mlc_llm.model.module import Module
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ class CausalLM(Module, ABC):
         """Token ids (n,) int32 to embeddings (n, hidden)."""
 
     @abstractmethod
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         """Embeddings to the hidden states after all layers, not yet normalised."""
 
     @abstractmethod
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (n, hidden), not yet normalised, to logits (n, vocab) in float32."""
 
-    def prefill(self, token_ids: Tensor, kv_cache: KVCache) -> tuple[Tensor, ...]:
+    def prefill(self, token_ids: Tensor, kv_cache: AttentionCache) -> tuple[Tensor, ...]:
         """Append the tokens (n,) of one or several sequences to the cache; returns its pages.
 
         What only logits need, as the last layer's attention, is not computed.
@@ -39,11 +39,11 @@ class CausalLM(Module, ABC):
         self.layers(self.embed(token_ids), kv_cache)
         return tuple(kv_cache.pages)
 
-    def decode(self, token_ids: Tensor, kv_cache: KVCache) -> Tensor:
+    def decode(self, token_ids: Tensor, kv_cache: AttentionCache) -> Tensor:
         """Append tokens (n,), each a row by itself, and give the logits (n, vocab) after each."""
         return self.logits(self.layers(self.embed(token_ids), kv_cache))
 
-    def score(self, token_ids: Tensor, logit_rows: Tensor, kv_cache: KVCache) -> Tensor:
+    def score(self, token_ids: Tensor, logit_rows: Tensor, kv_cache: AttentionCache) -> Tensor:
         """Append tokens as `prefill` does, and give the logits (r, vocab) after some of them.
 
         Args:

@@ -82,12 +82,19 @@ class Linear(Module):
         self.weight: Any = Parameter((self.out_features, in_features))
         self.bias: Any = Parameter((self.out_features,)) if bias else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) to (..., out_features)."""
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(..., in_features) to (..., out_features).
+
+        Args:
+            x: what is multiplied.
+            add: the residual, added to the product; a device's kernel may add it as it writes. It
+                has the result's shape and dtype.
+        """
         # Sums in float16 would lose what the weights have.
         y = op.matmul(x, op.permute_dims(self.weight), out_dtype="float32")
         y = y if self.bias is None else y + op.astype(self.bias, "float32")
-        return op.astype(y, self.out_dtype or x.dtype)
+        y = op.astype(y, self.out_dtype or x.dtype)
+        return y if add is None else add + y
 
 
 class Embedding(Module):
@@ -213,8 +220,8 @@ _ACTIVATIONS: dict[ActivationName, Callable[[Any], Any]] = {
 }
 
 
-class KVCache(Protocol):
-    """The KV cache of a pass, as a model sees it while it is traced.
+class AttentionCache(Protocol):
+    """What a model's layers attend through: the KV cache of a pass while it is traced.
 
     Attributes:
         positions: (tokens,) int32, the position of each token in its sequence.

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
     ActivationName,
+    AttentionCache,
     Embedding,
     GatedActivation,
-    KVCache,
     Linear,
     RMSNorm,
     activation_name,
@@ -21,6 +21,7 @@ from mlc_llm.model.module import Module
 from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import Architecture, AttentionSpec, Weight
+from mlc_llm.plugin.architecture import Size
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 class LlamaConfig(RotaryConfig):
     """Llama's hyper-parameters, with the defaults of transformers' ``LlamaConfig``."""
 
-    intermediate_size: PositiveInt
+    intermediate_size: Size
     hidden_act: ActivationName = "silu"
-    rms_norm_eps: float = Field(1e-6, ge=0, allow_inf_nan=False)
+    rms_norm_eps: float = Field(1e-6, ge=0, le=1, allow_inf_nan=False)
     attention_bias: bool = False
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
@@ -62,8 +63,8 @@ class LlamaMLP(Module):
         self.act = GatedActivation(config.hidden_act)
         self.down_proj = Linear(ffn, hidden, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act(self.gate_up_proj(x)))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.down_proj(self.act(self.gate_up_proj(x)), add=residual)
 
 
 class LlamaAttention(Module):
@@ -74,8 +75,10 @@ class LlamaAttention(Module):
         self.qkv_proj = Linear(hidden, attention.qkv_parts, bias=bias)
         self.o_proj = Linear(attention.out_width, hidden, bias=bias)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)))
+    def forward(
+        self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor | None = None
+    ) -> Tensor:
+        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x)), add=residual)
 
 
 class LlamaDecoderLayer(Module):
@@ -87,9 +90,9 @@ class LlamaDecoderLayer(Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), kv_cache, layer)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
+        x = self.self_attn(self.input_layernorm(x), kv_cache, layer, residual=x)
+        return self.mlp(self.post_attention_layernorm(x), residual=x)
 
 
 class LlamaModel(Module):
@@ -100,7 +103,7 @@ class LlamaModel(Module):
         self.layers = list(layers)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, kv_cache: KVCache) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache) -> Tensor:
         for index, layer in enumerate(self.layers):
             x = layer(x, kv_cache, index)
         return x
@@ -125,7 +128,7 @@ class LlamaForCausalLM(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(token_ids)
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         return self.model(hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ def computes_as(module: Module, layer: type[Layer]) -> TypeGuard[Layer]:
 
 
 @dataclass(frozen=True)
-class Place:
+class ModulePlace:
     """Where a parameter or a module stands: an attribute of a module, or an item of a list.
 
     Args:
@@ -75,19 +75,19 @@ class Place:
             setattr(self.owner, self.key, value)
 
 
-def places(module: Module, prefix: str = "") -> Iterator[Place]:
+def places(module: Module, prefix: str = "") -> Iterator[ModulePlace]:
     """The places of a module's own parameters and modules, in the order they were set."""
     for key, value in list(vars(module).items()):
         name = f"{prefix}.{key}" if prefix else key
         if isinstance(value, Parameter | Module):
-            yield Place(name, module, key)
+            yield ModulePlace(name, module, key)
         elif isinstance(value, list):
             for index, item in enumerate(value):
                 if isinstance(item, Parameter | Module):
-                    yield Place(f"{name}.{index}", value, index)
+                    yield ModulePlace(f"{name}.{index}", value, index)
 
 
-def parameter_places(module: Module, prefix: str = "") -> Iterator[Place]:
+def parameter_places(module: Module, prefix: str = "") -> Iterator[ModulePlace]:
     """The places of all parameters of a module and of the modules in it."""
     for place in places(module, prefix):
         value = place.get()

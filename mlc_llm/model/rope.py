@@ -54,6 +54,10 @@ from mlc_llm.plugin import Rope
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
+_FASTEST = _LARGEST / 2**32
+"""With it the angle of the last position that an int32 holds is still a number."""
+_WIDEST_HEAD = 1 << 16
+"""Elements of a head; the widest that are published have 576."""
 _LENGTH = "max_position_embeddings"
 
 
@@ -97,8 +101,10 @@ def rope(
             is not implemented.
     """
     fields = _fields(scaling)
-    if not isinstance(head_dim, int) or head_dim < 2 or head_dim % 2:
-        raise ValueError(f"head_dim must be an even number above 0, not {head_dim!r}")
+    if not isinstance(head_dim, int) or not 2 <= head_dim <= _WIDEST_HEAD or head_dim % 2:
+        raise ValueError(
+            f"head_dim must be an even number from 2 to {_WIDEST_HEAD}, not {head_dim!r}"
+        )
     if partial_rotary_factor is not None:
         fields.setdefault("partial_rotary_factor", partial_rotary_factor)
     request = _Request(
@@ -112,6 +118,12 @@ def rope(
     # A wavelength beyond float32's range is the frequency 0.
     with np.errstate(over="ignore", divide="ignore"):
         frequencies, factor = _TYPES[request.kind](request)
+    fastest = float(np.abs(frequencies).max())
+    if not fastest <= _FASTEST:
+        raise ValueError(
+            f"RoPE type {request.kind!r} turns a head by {fastest:g} per position, which is beyond "
+            "float32: its factors must be larger"
+        )
     return Rope(tuple(frequencies.tolist()), factor, interleaved)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import PositiveInt, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from mlc_llm.model.rope import depends_on_window, rope
 from mlc_llm.plugin import ModelConfig, Rope
+from mlc_llm.plugin.architecture import Size
 
 _TRAINED_LENGTH = "original_max_position_embeddings"
 _TYPES_WITH_TRAINED_LENGTH = ("llama3", "yarn", "longrope", "su")
@@ -24,9 +25,9 @@ class RotaryConfig(ModelConfig):
         rope_scaling: RoPE's scaling, as ``mlc_llm.model.rope`` reads it, or None.
     """
 
-    num_attention_heads: PositiveInt
-    num_key_value_heads: PositiveInt
-    head_dim: PositiveInt
+    num_attention_heads: Size
+    num_key_value_heads: Size
+    head_dim: Size
     position_embedding_base: float = 10000.0
     rope_scaling: dict[str, Any] | None = None
 
@@ -34,7 +35,8 @@ class RotaryConfig(ModelConfig):
     def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
         data = super().fill(data)
         heads, hidden = data.get("num_attention_heads"), data.get("hidden_size")
-        data.setdefault("num_key_value_heads", heads)
+        if heads is not None:
+            data.setdefault("num_key_value_heads", heads)
         if isinstance(heads, int) and isinstance(hidden, int) and heads > 0:
             data.setdefault("head_dim", hidden // heads)
         return {**data, **_rope(data)}
@@ -81,19 +83,21 @@ def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     ``rope_scaling`` comes before ``rope_parameters``, the base in either before ``rope_theta``
     beside it, and an ``original_max_position_embeddings`` beside it before that in it.
     """
-    found = data.get("rope_scaling") or data.get("rope_parameters") or {}
-    if not isinstance(found, Mapping):
-        raise ValueError(f"rope_scaling or rope_parameters must be an object, not {found!r}")
-    scaling = {key: value for key, value in found.items() if value is not None}
-    theta = scaling.pop("rope_theta", None)
-    base = data.get("position_embedding_base") or theta or data.get("rope_theta")
+    found = [data[name] for name in ("rope_scaling", "rope_parameters") if name in data]
+    for one in found:
+        if not isinstance(one, Mapping):
+            raise ValueError(f"rope_scaling or rope_parameters must be an object, not {one!r}")
+    used: Mapping[str, Any] = next(filter(None, found), {})
+    scaling = {key: value for key, value in used.items() if value is not None}
+    theta = scaling.pop("rope_theta", data.get("rope_theta"))
+    base = data.get("position_embedding_base", theta)
     if scaling.get("rope_type", scaling.get("type")) in _TYPES_WITH_TRAINED_LENGTH:
         if _TRAINED_LENGTH in data:
             scaling[_TRAINED_LENGTH] = data[_TRAINED_LENGTH]
         elif _is_length(length := data.get("max_position_embeddings")):
             scaling.setdefault(_TRAINED_LENGTH, length)
-    named = {"position_embedding_base": base, "rope_scaling": scaling}
-    return {key: value for key, value in named.items() if value}
+    read: dict[str, Any] = {"rope_scaling": scaling} if scaling else {}
+    return read if base is None else {**read, "position_embedding_base": base}
 
 
 def _is_length(value: Any) -> bool:

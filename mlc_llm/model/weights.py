@@ -81,7 +81,7 @@ def interleaved_qkv(heads: int, head_dim: int) -> OrderRows:
 
 
 def grouped_qkv(kv_heads: int, group: int, head_dim: int) -> OrderRows:
-    """Of each key head its queries, its key and its value, as InternLM 2's.
+    """The queries, the key and the value of each key head in turn, as InternLM 2 has them.
 
     Args:
         kv_heads: heads of keys and values.

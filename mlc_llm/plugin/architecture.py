@@ -6,12 +6,37 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from mlc_llm.plugin.attention import AttentionSpec
 from mlc_llm.version import INTERFACE_VERSION
+
+_LARGEST = 2**31 - 1
+"""Kernels hold sizes and positions in an int32."""
+
+MOST_LAYERS = 10_000
+"""Layers that a model may have; the deepest that are published have about 1000."""
+
+
+def _whole(low: int, high: int) -> BeforeValidator:
+    """Refuse what is not a whole number of that range: booleans and texts are not numbers."""
+
+    def check(value: Any) -> int:
+        whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(value, bool) or not whole or not low <= value <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return int(value)
+
+    return BeforeValidator(check)
+
+
+Size = Annotated[int, _whole(1, _LARGEST)]
+"""A size of a model, such as the width of its hidden states: the type of a config's field."""
+Tokens = Annotated[int, _whole(-1, _LARGEST)]
+"""A number of tokens; -1 means that there is no such limit."""
+Layers = Annotated[int, _whole(1, MOST_LAYERS)]
 
 
 class ModelConfig(BaseModel):
@@ -32,14 +57,14 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", protected_namespaces=(), frozen=True)
 
-    hidden_size: PositiveInt
-    num_hidden_layers: PositiveInt
-    vocab_size: PositiveInt
-    context_window_size: int
-    max_position_embeddings: int | None = None
-    sliding_window_size: int = -1
-    attention_sink_size: int = -1
-    prefill_chunk_size: int = 2048
+    hidden_size: Size
+    num_hidden_layers: Layers
+    vocab_size: Size
+    context_window_size: Tokens
+    max_position_embeddings: Tokens | None = None
+    sliding_window_size: Tokens = -1
+    attention_sink_size: Tokens = -1
+    prefill_chunk_size: Tokens = 2048
 
     @model_validator(mode="before")
     @classmethod
@@ -61,6 +86,23 @@ class ModelConfig(BaseModel):
             if name not in data and other in data:
                 data[name] = data[other]
         return data
+
+    def require_tensors(self, count: int) -> None:
+        """Refuse a config that asks for more than its files can hold.
+
+        This is asked before anything is made for each layer. An architecture that makes many of
+        something else, such as experts, extends it.
+
+        Args:
+            count: how many tensors the files hold.
+
+        Raises:
+            ValueError: there are fewer tensors than layers, each of which has one at least.
+        """
+        if count < self.num_hidden_layers:
+            raise ValueError(
+                f"num_hidden_layers is {self.num_hidden_layers}, and there are {count} tensors"
+            )
 
     @property
     def depends_on_window(self) -> bool:

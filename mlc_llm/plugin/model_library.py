@@ -23,16 +23,19 @@ RECORD_FORMAT = 4
 """The version of the record, and of what libraries with it promise, that this core understands."""
 
 
-def config_of(model: ModelFile, architecture: Architecture) -> ModelConfig:
+def config_of(
+    model: ModelFile, architecture: Architecture, tensors: int | None = None
+) -> ModelConfig:
     """The architecture's config of a model folder, for the windows that are in force.
 
     Args:
         model: the folder's ``mlc-chat-config.json``, overrides applied.
         architecture: the architecture that it names.
+        tensors: how many tensors the folder has; None where they are not looked at.
 
     Raises:
         ModelFolderError: the architecture cannot read the file's ``model_config``, or cannot
-            compute such a window.
+            compute such a window, or the folder has too few tensors for it.
     """
     windows = {
         "sliding_window_size": model.sliding_window_size,
@@ -42,13 +45,17 @@ def config_of(model: ModelFile, architecture: Architecture) -> ModelConfig:
         windows["context_window_size"] = model.context_window_size
     own = {"max_position_embeddings": model.architecture_config.get("context_window_size")}
     try:
-        return architecture.config({**own, **model.architecture_config, **windows})
-    except ValueError as error:
+        config = architecture.config({**own, **model.architecture_config, **windows})
+        if tensors is not None:
+            config.require_tensors(tensors)
+        return config
+    except Exception as error:  # whatever a plugin's config raises
         known = architecture.config_type.model_fields
         reason = explain(error, "", known) if isinstance(error, ValidationError) else error
         raise ModelFolderError(
             f"The model_config of {CHAT_CONFIG_FILE}, with the windows in force, does not fit the "
-            f"architecture {architecture.name!r}: {reason}"
+            f"architecture {architecture.name!r}: {reason}",
+            code="model-config-invalid",
         ) from None
 
 

@@ -142,7 +142,7 @@ def to_floats(w: Array, dtype: str) -> Array:
 
 def _require_finite(w: Array) -> None:
     if not np.isfinite(w).all():
-        raise QuantizationError("The weight holds NaN or infinity.")
+        raise QuantizationError("The weight holds NaN or infinity.", code="weight-not-finite")
 
 
 def _rounded(exact: Array, dtype: str, what: str) -> Array:
@@ -158,7 +158,8 @@ def _rounded(exact: Array, dtype: str, what: str) -> Array:
 def _too_large(what: str, value: np.generic, dtype: str) -> QuantizationError:
     advice = "; use a quantization whose dtype is float32" if dtype == "float16" else ""
     return QuantizationError(
-        f"The weight {what} {value:g}, which is too large for {dtype}{advice}."
+        f"The weight {what} {value:g}, which is too large for {dtype}{advice}.",
+        code="weight-too-large",
     )
 
 

@@ -63,7 +63,9 @@ def plan(name: str) -> Plan:
     try:
         return PLANS[name]
     except KeyError:
-        raise QuantizationError(unknown("quantization", name, PLANS)) from None
+        raise QuantizationError(
+            unknown("quantization", name, PLANS), code="quantization-unknown"
+        ) from None
 
 
 PLAN_FIELDS = ("quantization", "quantization_plan")
@@ -94,4 +96,6 @@ def folder_plan(model: ModelFile) -> Plan:
         return Plan.model_validate({**model.quantization_plan, "name": model.quantization})
     except ValidationError as error:
         problems = explain(error, "quantization_plan", Plan.model_fields)
-        raise QuantizationError(f"{CHAT_CONFIG_FILE} cannot be read: {problems}") from None
+        raise QuantizationError(
+            f"{CHAT_CONFIG_FILE} cannot be read: {problems}", code="model-config-invalid"
+        ) from None

@@ -23,7 +23,8 @@ def require_float16(plan: Plan, adapter: Adapter) -> None:
     others = sorted(name for name, other in PLANS.items() if not _has_float16(other))
     raise DeviceError(
         f"The model's quantisation {plan.name} computes in float16, which {adapter.name} does not "
-        f"do. Use a model in {' or '.join(others)}, or another device."
+        f"do. Use a model in {' or '.join(others)}, or another device.",
+        code="float16-unsupported",
     )
 
 
@@ -49,7 +50,8 @@ def require_schemes(plan: Plan, device: Device) -> None:
         f"The model's quantisation {plan.name} has weights in {' and in '.join(missing)}, which "
         f"the device {device.name!r} does not compute with. It has "
         f"{', '.join(has) if has else 'no quantisation that has a name'}. Convert the model to "
-        "another quantisation, or use another device."
+        "another quantisation, or use another device.",
+        code="quantization-unsupported",
     )
 
 

@@ -22,7 +22,19 @@ from typing import BinaryIO
 from mlc_llm.errors import PluginError
 
 _PIPE_VARIABLE = "MLC_LLM_PARENT_PIPE"
-_TAIL_BYTES = 8192
+_TAIL_BYTES = 1 << 20
+"""Bytes that are read of the end of each stream: an answer in JSON arrives whole."""
+
+_LONGEST_WORDS = 2000
+
+_PYTHONS_OWN = {
+    **dict.fromkeys(("PYTHONINSPECT", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONDEBUG")),
+    **dict.fromkeys(("PYTHONVERBOSE", "PYTHONPROFILEIMPORTTIME", "PYTHONDUMPREFS")),
+    **dict.fromkeys(("PYTHONTRACEMALLOC", "PYTHONMALLOCSTATS", "PYTHONOPTIMIZE")),
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+}
+"""Variables that would have a child wait for more, fail at a warning, or say what we take for its
+answer or its last words: None removes one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Outcome:
     def last_words(self) -> str:
         """The last line on stderr that is not blank, or nothing."""
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
-        return lines[-1][:500] if lines else ""
+        return lines[-1][:_LONGEST_WORDS] if lines else ""
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
@@ -66,27 +78,40 @@ def python_command(module: str, *arguments: str) -> list[str]:
     if not sys.executable or getattr(sys, "frozen", False):
         raise PluginError(
             "a child process is needed, and this program cannot start one: sys.executable is "
-            f"{sys.executable!r} and is not a Python interpreter"
+            f"{sys.executable!r} and is not a Python interpreter",
+            code="interpreter-missing",
         )
     # -P: files in the current folder must not stand in for modules.
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
 def python_environment(changes: Mapping[str, str | None]) -> dict[str, str]:
-    """This process's environment with its module search path.
+    """This process's environment with its module search path, for a Python that only works.
 
     Args:
         changes: variables to set, or to remove where the value is None.
     """
     environment = dict(os.environ)
-    places = [place or str(Path.cwd()) for place in sys.path if os.pathsep not in place]
-    environment["PYTHONPATH"] = os.pathsep.join(places)
-    for name, value in changes.items():
+    environment["PYTHONPATH"] = os.pathsep.join(_search_path())
+    for name, value in {**_PYTHONS_OWN, **changes}.items():
         if value is None:
             environment.pop(name, None)
         else:
             environment[name] = value
     return environment
+
+
+def _search_path() -> Iterator[str]:
+    """What of ``sys.path`` a variable can hold; Python passes over all that is not text, too."""
+    entries: list[object] = [*sys.path]
+    for place in entries:
+        if not isinstance(place, str) or os.pathsep in place or "\0" in place:
+            continue
+        try:
+            yield place or str(Path.cwd())
+        except FileNotFoundError:
+            # The current folder was deleted.
+            continue
 
 
 def run_child(
@@ -103,7 +128,7 @@ def run_child(
         OSError: the command cannot be started.
     """
     # Files instead of pipes: a grandchild that keeps a pipe open would block the reader.
-    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+    with _capture() as stdout, _capture() as stderr:
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -167,6 +192,18 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
+
+
+def _capture() -> BinaryIO:
+    """A file for what a child says; in memory where that can be, for disks are full or read-only.
+
+    Raises:
+        OSError: there is no place for one.
+    """
+    if hasattr(os, "memfd_create"):
+        with contextlib.suppress(OSError):
+            return os.fdopen(os.memfd_create("mlc_llm"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def _tail(file: BinaryIO) -> str:

@@ -107,7 +107,8 @@ def parse_device(name: str) -> tuple[str, int]:
     if match is None or (match["name"] == AUTO and match["index"]):
         raise DeviceError(
             f"{name!r} does not name a device. Give 'auto', a name such as 'cpu', or a name and "
-            "an index such as 'cuda:1'."
+            "an index such as 'cuda:1'.",
+            code="device-name-malformed",
         )
     return match["name"], int(match["index"] or 0)
 
@@ -151,7 +152,10 @@ def _named(name: str, origin: str, registry: Registry) -> Choice:
         there = ", ".join(
             f"{device_name}:{i} ({adapter.name})" for i, adapter in enumerate(availability.adapters)
         )
-        raise DeviceError(f"There is no device '{device_name}:{index}'{origin}. There is: {there}.")
+        raise DeviceError(
+            f"There is no device '{device_name}:{index}'{origin}. There is: {there}.",
+            code="device-index-unknown",
+        )
     return Choice(device, index, availability.adapters[index])
 
 

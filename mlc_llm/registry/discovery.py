@@ -24,18 +24,29 @@ UNNAMED = "(unnamed distribution)"
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: the word for it, its entry-point group, and the error for unknown names."""
+    """A kind of plugin: the word for it, its entry-point group, and the error for unknown names.
+
+    ``code`` is the code of that error.
+    """
 
     word: str
     group: str
     error: type[MLCError]
+    code: str
 
 
-DEVICE = Kind("device", "mlc_llm.devices", DeviceError)
-LIBRARY = Kind("library provider", "mlc_llm.model_libraries", PluginError)
-TEMPLATE = Kind("conversation template", "mlc_llm.conversation_templates", TemplateError)
-ARCHITECTURE = Kind("architecture", "mlc_llm.architectures", PluginError)
-OBSERVER = Kind("observer", "mlc_llm.observers", PluginError)
+DEVICE = Kind("device", "mlc_llm.devices", DeviceError, code="device-unknown")
+LIBRARY = Kind("library provider", "mlc_llm.model_libraries", PluginError, code="plugin-unknown")
+TEMPLATE = Kind(
+    "conversation template",
+    "mlc_llm.conversation_templates",
+    TemplateError,
+    code="template-unknown",
+)
+ARCHITECTURE = Kind(
+    "architecture", "mlc_llm.architectures", PluginError, code="architecture-unknown"
+)
+OBSERVER = Kind("observer", "mlc_llm.observers", PluginError, code="plugin-unknown")
 KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER)
 
 
@@ -48,7 +59,9 @@ def find_kind(name: str) -> Kind:
     for kind in KINDS:
         if name in (kind.word, kind.group, kind.group.removeprefix("mlc_llm.")):
             return kind
-    raise PluginError(unknown("kind of plugin", name, [kind.word for kind in KINDS]))
+    raise PluginError(
+        unknown("kind of plugin", name, [kind.word for kind in KINDS]), code="plugin-unknown"
+    )
 
 
 @dataclass(frozen=True)
@@ -154,7 +167,8 @@ class Allowed:
             if not distribution or (colon and not name) or ":" in name or item == "none":
                 raise PluginError(
                     f"{item!r} in the list of plugins ({PLUGINS_VARIABLE}) is malformed: give "
-                    "'distribution' or 'distribution:name', separated by commas, or 'none' alone."
+                    "'distribution' or 'distribution:name', separated by commas, or 'none' alone.",
+                    code="plugin-list-malformed",
                 )
             if colon:
                 self._plugins.add((canonical(distribution), name))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.cache_root import cache_root
+from mlc_llm.errors import ConfigError
 from mlc_llm.files import write_atomically
 from mlc_llm.plugin.device import Device
 from mlc_llm.registry.entry import PluginEntry, describe
@@ -58,7 +59,11 @@ class ProbeCache:
         """A hash of all that the answer depends on; empty when answers are not kept."""
         place = f"{entry.distribution}\0{entry.name}\0{sys.prefix}"
         name = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:20]
-        self.path = (folder or cache_root() / "probes") / f"{name}.json"
+        try:
+            self.path = (folder or cache_root() / "probes") / f"{name}.json"
+        except ConfigError as error:
+            logger.debug("Answers of devices are not kept: %s", error)
+            self.key, self.path = "", Path()
 
     def load(self) -> Any:
         """The kept answer as JSON, or None where there is none that counts."""

@@ -208,7 +208,10 @@ def _seconds() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < float("inf"):
-        raise DeviceError(f"{TIMEOUT_VARIABLE} is {text!r}; give a number of seconds above 0.")
+        raise DeviceError(
+            f"{TIMEOUT_VARIABLE} is {text!r}; give a number of seconds above 0.",
+            code="config-invalid",
+        )
     return seconds
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from mlc_llm.errors import PluginError, unknown
+from mlc_llm.errors import DeviceError, PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.template import ConversationTemplate
@@ -205,21 +205,22 @@ class Registry:
         if len(active) == 1:
             return active[0]
         if active:
-            raise PluginError(self._ambiguous(active))
+            raise PluginError(self._ambiguous(active), code="plugin-ambiguous")
         if named:
             candidate = named[0].candidate
             raise kind.error(
                 f"The {kind.word} {name!r} of {candidate.origin} is installed, but "
-                f"{named[0].reason}."
+                f"{named[0].reason}.",
+                code="plugin-left-out",
             )
-        message = unknown(kind.word, name, self.names(kind.group))
         if kind is DEVICE and name.lower() in GPU_EXTRAS:
-            message = (
+            raise DeviceError(
                 f"The device {name!r} is not installed. Install it with "
                 f"`pip install mlc-llm[{name.lower()}]`. "
-                f"Installed: {', '.join(self.names(kind.group)) or 'none'}."
+                f"Installed: {', '.join(self.names(kind.group)) or 'none'}.",
+                code="device-not-installed",
             )
-        raise kind.error(message)
+        raise kind.error(unknown(kind.word, name, self.names(kind.group)), code=kind.code)
 
     def _ambiguous(self, plugins: Sequence[Plugin]) -> str:
         first = plugins[0].candidate

@@ -66,7 +66,7 @@ def write_cache_file(
     phases = np.asarray(sequence.phases[:count], np.uint8)
     checksums = [crc32(ids.data), crc32(phases.data)]
     try:
-        with atomic_file(Path(os.path.realpath(path))) as file:
+        with atomic_file(Path(os.path.realpath(path)), private=True) as file:
             file.write(header_bytes(tensors, identity, layout_text(geometry)))
             file.write(ids.data)
             for layer in range(len(geometry.own)):
@@ -75,7 +75,9 @@ def write_cache_file(
             file.write(np.asarray(checksums, "<u4").data)
             file.write(phases.data)
     except OSError as error:
-        raise SavedChatError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise SavedChatError(
+            f"{path} cannot be written: {error.strerror or error}.", code="file-unwritable"
+        ) from None
 
 
 def _write_layer(
@@ -140,7 +142,7 @@ class CacheFile:
         """
         try:
             if path.exists() and not path.is_file():
-                raise SavedChatError(f"{path} is not a file.")
+                raise SavedChatError(f"{path} is not a file.", code="file-unreadable")
             with path.open("rb") as file:
                 header = Header(path, file)
                 header.require(identity, layout_text(geometry))
@@ -148,11 +150,14 @@ class CacheFile:
                     raise SavedChatError(
                         f"{path} has the keys and values of {header.tokens} tokens, and the "
                         f"context window holds {most}. Set a larger "
-                        "ChatConfig(context_window_size=...) if the model can."
+                        "ChatConfig(context_window_size=...) if the model can.",
+                        code="cache-too-long",
                     )
                 yield cls(path, file, header.tensors(geometry), header.length, geometry)
         except OSError as error:
-            raise SavedChatError(f"{path} cannot be read: {error.strerror or error}.") from None
+            raise SavedChatError(
+                f"{path} cannot be read: {error.strerror or error}.", code="file-unreadable"
+            ) from None
 
     def restore(
         self, cache: KVCache, sequence: CachedSequence, count: int, stop: Stop | None = None

@@ -149,7 +149,8 @@ class Header:
         if (version := self.metadata.get("version")) != VERSION:
             raise SavedChatError(
                 f"{path} has version {_short(version)} of the format; this mlc_llm reads version "
-                f"{VERSION!r}. Save the conversation again."
+                f"{VERSION!r}. Save the conversation again.",
+                code="saved-chat-version",
             )
 
     def require(self, identity: Identity, layout: str) -> None:
@@ -164,7 +165,8 @@ class Header:
             raise SavedChatError(
                 f"The keys and values in {self._path} were computed with the model "
                 f"{_short(self.metadata.get('model'))}, and this is {identity.model!r}: another "
-                f"{' and '.join(names)}. Take that one, or save the conversation again."
+                f"{' and '.join(names)}. Take that one, or save the conversation again.",
+                code="cache-mismatch",
             )
 
     @property
@@ -202,7 +204,8 @@ def malformed(path: Path, what: str) -> SavedChatError:
     """The error for a file that is damaged, or something else."""
     return SavedChatError(
         f"{path} does not hold keys and values as mlc_llm writes them: {what}. Delete it, and save "
-        "the conversation again."
+        "the conversation again.",
+        code="cache-damaged",
     )
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import LibraryError
+from mlc_llm.runtime.device_memory import on_host
+from mlc_llm.runtime.failures import is_shortage
 from mlc_llm.runtime.metadata import LibraryMetadata
 
 if TYPE_CHECKING:
@@ -29,17 +31,24 @@ class CompiledLibrary:
 
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
         import tvm
+        import tvm_ffi
         from tvm.runtime.vm import VirtualMachine
 
         self.path = path
         try:
+            # Without this TVM keeps every library that was loaded, 120 KiB and more each time. A
+            # GPU's kernels stay: what a driver makes of them is not given back in any order.
+            module = tvm_ffi.load_module(path.resolve(), keep_module_alive=not on_host(device))
             # TVM's pool gives nothing back, and takes more for every new length of a prompt.
             allocators = {tvm.cpu(): VirtualMachine.NAIVE_ALLOCATOR}
-            self._vm = VirtualMachine(tvm.runtime.load_module(str(path)), device, allocators)
+            self._vm = VirtualMachine(module, device, allocators)
         except Exception as error:
+            if is_shortage(error):
+                raise
             raise LibraryError(
                 f"The library {path} cannot be loaded: {error}\nDelete it or leave "
-                "model_lib out, so that a library is compiled for this machine."
+                "model_lib out, so that a library is compiled for this machine.",
+                code="library-damaged",
             ) from error
         self.metadata = LibraryMetadata.parse(str(self.function("_metadata")()), str(path))
 
@@ -50,7 +59,8 @@ class CompiledLibrary:
         except AttributeError:
             raise LibraryError(
                 f"The library {self.path} lacks the function {name!r}: it was not compiled by "
-                "this version of mlc_llm. Compile it again, or leave model_lib out."
+                "this version of mlc_llm. Compile it again, or leave model_lib out.",
+                code="library-damaged",
             ) from None
 
     def bound(self, name: str, *last: Any) -> Any:

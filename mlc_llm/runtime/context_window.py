@@ -39,14 +39,16 @@ class ContextWindow:
         sliding, sink = model.sliding_window_size, model.attention_sink_size
         if 0 < sliding <= sink:
             raise ConfigError(
-                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding})."
+                f"attention_sink_size ({sink}) must be less than sliding_window_size ({sliding}).",
+                code="size-invalid",
             )
         own = model.context_window_size if model.context_window_size > 0 else sliding * WINDOWS_KEPT
         size = file.context_window_size if file.context_window_size > 0 else own
         if size <= 0:
             raise ConfigError(
                 "Neither context_window_size nor sliding_window_size is set, so that the size of "
-                "the KV cache is not known. Set ChatConfig(context_window_size=...)."
+                "the KV cache is not known. Set ChatConfig(context_window_size=...).",
+                code="window-unset",
             )
         chunk = file.prefill_chunk_size
         return cls(size, min(chunk if chunk > 0 else model.prefill_chunk_size, size))

@@ -91,7 +91,7 @@ class HostMemory:
 
     def _take(self, size: int) -> npt.NDArray[np.uint8]:
         if self._used + size > self._slab.size:
-            self._slab, self._used = _slab(max(size, SLAB_BYTES)), 0
+            self._slab, self._used = _room(size), 0
         begin = self._used
         self._used = begin + -(-size // ALIGNMENT) * ALIGNMENT
         return self._slab[begin : begin + size]
@@ -116,6 +116,14 @@ class DeviceMemory:
         return self.empty(array.shape, str(array.dtype)).copyfrom(array)
 
     lend = keep
+
+
+def _room(size: int) -> npt.NDArray[np.uint8]:
+    """A slab for something of that size, and no larger than that where memory is short."""
+    if size < SLAB_BYTES:
+        with contextlib.suppress(OSError):
+            return _slab(SLAB_BYTES)
+    return _slab(size)
 
 
 def _slab(size: int) -> npt.NDArray[np.uint8]:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mlc_llm.errors import GenerationError
-from mlc_llm.runtime.threads import configure_threads
 
 T = TypeVar("T")
 
@@ -27,11 +26,17 @@ _WATCH_SECONDS = 1.0
 _JOIN_SECONDS = 10.0
 """How long ``close`` waits for a request that is running to stop."""
 
+_STOP_SECONDS = 0.1
+"""How often a producer that waits for its consumer looks whether it is asked to stop."""
+
 _WAKE_SECONDS = 0.01
 """How often a consumer is woken for new events, when they come faster than that."""
 
 _WAKES_AT_ONCE = 3
 """How often it is woken at once when it was not for a while: prefill, first token, second token."""
+
+_MOST_BATCHES = 64
+"""How many times a consumer that does not read is given events; then the producer waits."""
 
 _END = object()
 
@@ -40,15 +45,15 @@ class Stop:
     """Asks the request that is running to stop; long requests look at it between their steps."""
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self._asked = False
 
     def set(self) -> None:
         """Ask to stop."""
-        self._event.set()
+        self._asked = True
 
     def check(self) -> None:
         """Raise ``CancelledError`` when the request was asked to stop."""
-        if self._event.is_set():
+        if self._asked:
             raise CancelledError
 
 
@@ -85,7 +90,6 @@ class Engine:
     """
 
     def __init__(self, name: str = "mlc_llm engine") -> None:
-        configure_threads()
         self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running: _Request | None = None
@@ -127,9 +131,10 @@ class Engine:
         """Run an iterator in the engine thread and pass on what it yields.
 
         The engine runs ahead of the consumer, who gets events that come in quick succession a few
-        at a time: to wake it takes a core from the model. When the consumer stops early (its
-        generator is closed, or an exception goes through it), the producer is closed at its next
-        step, and the engine takes the next request.
+        at a time: to wake it takes a core from the model. Of a consumer that does not read, it
+        runs ahead by a bounded number of them. When the consumer stops early (its generator is
+        closed, or an exception goes through it), the producer is closed at its next step, and the
+        engine takes the next request.
 
         Args:
             produce: makes the iterator, in the engine thread.
@@ -138,9 +143,9 @@ class Engine:
             GenerationError: the engine is closed or its thread is dead.
             BaseException: what the producer raised.
         """
-        events: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        events = _Events()
         request = _Request(lambda stop: _produce(produce, events, stop))
-        request.future.add_done_callback(lambda _: events.put(_END))
+        request.future.add_done_callback(lambda _: events.end())
         try:
             self._put(request)
             while (batch := self._receive(request, events)) is not _END:
@@ -152,14 +157,18 @@ class Engine:
 
     def close(self) -> None:
         """Stop what is running, refuse what waits, and end the thread. May be called twice."""
-        with self._lock:
-            if not self._closed:
-                self._closed = True
-                self._requests.put(None)
-            if self._running is not None:
-                self._running.stop.set()
+        self.abandon()
         if threading.current_thread() is not self._thread:
             self._thread.join(_JOIN_SECONDS)
+
+    def abandon(self) -> None:
+        """:meth:`close` without waiting: for finalizers, which run in any thread at any time."""
+        # No lock: the thread that the garbage collector interrupts may hold it.
+        self._closed = True
+        self._requests.put(None)
+        running = self._running
+        if running is not None:
+            running.stop.set()
 
     def _put(self, request: _Request) -> None:
         with self._lock:
@@ -180,10 +189,10 @@ class Engine:
                 raise self._unavailable() from None
             self._check_thread(request)
 
-    def _receive(self, request: _Request, events: queue.SimpleQueue[Any]) -> Any:
+    def _receive(self, request: _Request, events: _Events) -> Any:
         while True:
             try:
-                return events.get(timeout=_WATCH_SECONDS)
+                return events.get()
             except queue.Empty:
                 self._check_thread(request)
 
@@ -194,10 +203,13 @@ class Engine:
 
     def _unavailable(self) -> GenerationError:
         if self._closed:
-            return GenerationError("The model is closed; load it again to use it.")
+            return GenerationError(
+                "The model is closed; load it again to use it.", code="chat-closed"
+            )
         return GenerationError(
             "The model's engine thread is dead, so nothing can be run any more. Load the model "
-            "again. (A model loaded before os.fork cannot be used in the child process.)"
+            "again. (A model loaded before os.fork cannot be used in the child process.)",
+            code="engine-dead",
         )
 
     def _serve(self) -> None:
@@ -230,9 +242,39 @@ class Engine:
                 request.fail(self._unavailable())
 
 
-def _produce(
-    produce: Callable[[Stop], Iterator[T]], events: queue.SimpleQueue[Any], stop: Stop
-) -> None:
+class _Events:
+    """What a producer has for its consumer, in batches."""
+
+    def __init__(self) -> None:
+        self._batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._room = threading.Semaphore(_MOST_BATCHES)
+
+    def put(self, batch: list[Any], stop: Stop) -> None:
+        """Add a batch; waits for the consumer when it has not read many of them.
+
+        Raises:
+            CancelledError: the request was asked to stop meanwhile.
+        """
+        while not self._room.acquire(timeout=_STOP_SECONDS):
+            stop.check()
+        self._batches.put(batch)
+
+    def put_last(self, batch: list[Any]) -> None:
+        """Add what is left when the producer ends; never waits."""
+        self._batches.put(batch)
+
+    def end(self) -> None:
+        """Add the end."""
+        self._batches.put(_END)
+
+    def get(self) -> Any:
+        """The next batch, or the end; raises ``queue.Empty`` when none comes for a while."""
+        batch = self._batches.get(timeout=_WATCH_SECONDS)
+        self._room.release()
+        return batch
+
+
+def _produce(produce: Callable[[Stop], Iterator[T]], events: _Events, stop: Stop) -> None:
     """Put what the iterator yields into ``events`` until it ends or is asked to stop."""
     iterator = produce(stop)
     pace = _Pace()
@@ -241,11 +283,11 @@ def _produce(
         for event in iterator:
             batch.append(event)
             if pace.allows():
-                events.put(batch)
+                events.put(batch, stop)
                 batch = []
             stop.check()
     finally:
-        events.put(batch)
+        events.put_last(batch)
         if isinstance(iterator, Generator):
             iterator.close()
 

@@ -12,15 +12,20 @@ import time
 from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
-from mlc_llm.runtime.sampler import Sampler
 from mlc_llm.tokenizer import Detokenizer, PromptTokens
 from mlc_llm.tokenizer.stop import StopText
 
+if TYPE_CHECKING:
+    from mlc_llm.runtime.loaded_model import LoadedModel
+    from mlc_llm.runtime.logprobs import LogprobRecorder, TokenLogprob
+    from mlc_llm.runtime.sampler import Sampler
+
 FinishReason = Literal["stop", "length", "cancelled"]
+
+Limit = Literal["max_gen_len", "context_window"]
+"""What cuts an answer: the most tokens that it may have, or the end of the context window."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class Delta:
         logprobs: its log-probabilities, if they are recorded.
         prefilled: how many tokens of the prompt were prefilled.
         finish_reason: why the answer ended; set in the last step alone.
+        limit: what cut it, where that is ``length``.
     """
 
     text: str = ""
@@ -55,6 +61,7 @@ class Delta:
     logprobs: tuple[TokenLogprob, ...] = ()
     prefilled: int = 0
     finish_reason: FinishReason | None = None
+    limit: Limit | None = None
 
 
 @dataclass(frozen=True)
@@ -64,11 +71,12 @@ class GenerationResult:
     Args:
         text: its text.
         token_ids: its tokens, without the stop token, but with those of a stop string.
-        finish_reason: ``stop`` for a stop token or string, ``length`` for the limit of tokens or
-            the end of the context window, ``cancelled`` when it was broken off by the user.
+        finish_reason: ``stop`` for a stop token or string, ``length`` when it was cut,
+            ``cancelled`` when it was broken off by the user.
         prompt_tokens: how many tokens the prompt has.
         prefilled_tokens: how many of them were not in the KV cache yet.
         logprobs: each token's log-probabilities; None where they were not asked for.
+        limit: what cut it: ``max_gen_len`` or ``context_window``; None where it was not cut.
     """
 
     text: str
@@ -77,6 +85,7 @@ class GenerationResult:
     prompt_tokens: int
     prefilled_tokens: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    limit: Limit | None = None
 
 
 class Answer:
@@ -90,6 +99,7 @@ class Answer:
     def __init__(self, prompt_tokens: int, records: bool) -> None:
         self._prompt_tokens = prompt_tokens
         self._finish_reason: FinishReason = "cancelled"
+        self._limit: Limit | None = None
         self._prefilled = 0
         self._pieces: list[str] = []
         self._token_ids: list[int] = []
@@ -103,7 +113,7 @@ class Answer:
         if self._logprobs is not None:
             self._logprobs += delta.logprobs
         if delta.finish_reason is not None:
-            self._finish_reason = delta.finish_reason
+            self._finish_reason, self._limit = delta.finish_reason, delta.limit
 
     def result(self) -> GenerationResult:
         """The answer as far as it has grown."""
@@ -114,6 +124,7 @@ class Answer:
             prompt_tokens=self._prompt_tokens,
             prefilled_tokens=self._prefilled,
             logprobs=None if self._logprobs is None else tuple(self._logprobs),
+            limit=self._limit,
         )
 
 
@@ -151,10 +162,10 @@ def generate(
             text = "".join(stop.push(detokenizer.push(token)) for token in step.token_ids)
             if step.finish_reason is not None:
                 text = stop.push(detokenizer.finish()) + stop.finish()
-            reason = "stop" if stop.stopped else step.finish_reason
-            yield replace(step, text=text, finish_reason=reason)
             if stop.stopped:
+                yield replace(step, text=text, finish_reason="stop", limit=None)
                 return
+            yield replace(step, text=text)
 
 
 def token_steps(
@@ -174,15 +185,18 @@ def token_steps(
     token = sampler.sample(model.logits)
     model.metrics.time_to_first_token = time.perf_counter() - begin
     generated = 0
-    reason: FinishReason = "stop"
+    limit: Limit | None = None
     while token not in ending.stop_ids:
         recorded = () if recorder is None else (recorder.record(model.logits, token),)
         yield Delta(token_ids=(token,), logprobs=recorded)
         generated += 1
-        if generated >= ending.max_tokens or model.length >= model.window.size:
-            reason = "length"
+        if generated >= ending.max_tokens:
+            limit = "max_gen_len"
+        elif model.length >= model.window.size:
+            limit = "context_window"
+        if limit is not None:
             break
         with model.metrics.decode.measure() as phase:
             token = sampler.sample(model.decode(token))
             phase.tokens += 1
-    yield Delta(finish_reason=reason)
+    yield Delta(finish_reason="stop" if limit is None else "length", limit=limit)

@@ -8,16 +8,37 @@ from pathlib import Path
 from mlc_llm.runtime.cgroup import own_groups
 
 _MEMINFO = Path("/proc/meminfo")
+_STATM = Path("/proc/self/statm")
 
 
 def available_memory() -> int | None:
     """Bytes of the host's memory that can still be used, or None when that is not known.
 
-    On Linux what the kernel calls available, or what the cgroup still allows if that is less;
-    elsewhere all physical memory.
+    On Linux what the kernel calls available, or what the cgroup or the process's limit of its
+    address space (``ulimit -v``) still allows if that is less; elsewhere all physical memory.
     """
-    left = [_meminfo(), *map(_left, own_groups())]
+    left = [_meminfo(), *map(_left, own_groups()), address_space_left()]
     return min((size for size in left if size is not None), default=_physical())
+
+
+def memory_limit() -> int | None:
+    """Bytes of address space that this process may have (``ulimit -v``), or None without limit."""
+    try:
+        import resource
+    except ImportError:
+        return None  # Windows has none.
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def address_space_left() -> int | None:
+    """What a limit of the address space still allows, or None where there is no limit."""
+    limit = memory_limit()
+    try:
+        pages = int(_STATM.read_text().split()[0])
+        return None if limit is None else max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
+    except (OSError, ValueError, IndexError):
+        return limit
 
 
 def _physical() -> int | None:

@@ -66,10 +66,12 @@ def _digest(path: Path, loaded: _State) -> str:
     except OSError as error:
         raise SavedChatError(
             f"{path}, from which the model was loaded, cannot be read: "
-            f"{error.strerror or error}. Load the model again."
+            f"{error.strerror or error}. Load the model again.",
+            code="file-unreadable",
         ) from None
     if changed:
         raise SavedChatError(
-            f"{path} has changed since the model was loaded from it. Load the model again."
+            f"{path} has changed since the model was loaded from it. Load the model again.",
+            code="model-changed",
         )
     return digest

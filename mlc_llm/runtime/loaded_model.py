@@ -247,7 +247,8 @@ class LoadedModel:
             if not all(0 <= token < self.vocab_size for token in file.tokens):
                 raise SavedChatError(
                     f"{path} has tokens that are not in the model's vocabulary of "
-                    f"{self.vocab_size}. Delete it, and save the conversation again."
+                    f"{self.vocab_size}. Delete it, and save the conversation again.",
+                    code="cache-damaged",
                 )
             count = len(file.tokens)
             if ids is not None:
@@ -332,7 +333,8 @@ class LoadedModel:
             wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
             raise TokenizerError(
                 f"The token {wrong} is not in the model's vocabulary of {self.vocab_size}. "
-                "The tokenizer files do not belong to this model."
+                "The tokenizer files do not belong to this model.",
+                code="token-unknown",
             )
         if length > self.window.size:
             raise PromptTooLongError(

@@ -131,7 +131,8 @@ def require(need: MemoryEstimate, available: int | None, window: ContextWindow) 
     raise DeviceError(
         f"The model needs about {readable(need.total)} of memory and {readable(available)} are "
         f"available: weights {readable(need.weights)}, KV cache {readable(need.kv_cache)} for "
-        f"{window.size} tokens, workspace {readable(need.workspace)}. {remedy}"
+        f"{window.size} tokens, workspace {readable(need.workspace)}. {remedy}",
+        code="memory-too-small",
     )
 
 
@@ -153,7 +154,8 @@ def require_parameters(folder: ModelFolder, adapter: Adapter) -> None:
     raise DeviceError(
         f"The model's parameter {largest.name} has {readable(largest.nbytes)}, and one tensor may "
         f"have {readable(limit)} on {adapter.name}. Take a model with smaller parameters, such as "
-        "one with a 4-bit quantisation, or another device."
+        "one with a 4-bit quantisation, or another device.",
+        code="tensor-too-large",
     )
 
 
@@ -181,7 +183,8 @@ def require_kv_cache(cache: KVCacheGeometry, window: ContextWindow, adapter: Ada
     )
     raise DeviceError(
         f"Keys and values of one layer need {readable(size)} for a window of {window.size} tokens, "
-        f"and one tensor may have {readable(limit)} on {adapter.name}. {remedy}"
+        f"and one tensor may have {readable(limit)} on {adapter.name}. {remedy}",
+        code="window-too-large",
     )
 
 

@@ -128,7 +128,8 @@ class LibraryMetadata(BaseModel):
             )
             raise LibraryError(
                 f"The metadata of the library {origin} cannot be read: {problems}. Compile the "
-                "library again with this version of mlc_llm."
+                "library again with this version of mlc_llm.",
+                code="library-damaged",
             ) from None
         metadata._check_repack(origin)
         return metadata
@@ -141,5 +142,6 @@ class LibraryMetadata(BaseModel):
             wrong = sorted({n for n in {*used, *stored} if used.count(n) != 1 or n not in stored})
             raise LibraryError(
                 f"The library {origin} is inconsistent: these parameters are not repacked exactly "
-                f"once: {', '.join(wrong[:5])}. Compile the library again."
+                f"once: {', '.join(wrong[:5])}. Compile the library again.",
+                code="library-damaged",
             )

@@ -50,7 +50,8 @@ def check_parameters(
         raise ModelFolderError(
             f"The weights in {folder.path} do not fit {reader}: "
             f"{'; '.join(sorted(problems)[:_SHOWN])}{more}. Convert the model again, or fetch it "
-            "again."
+            "again.",
+            code="weights-mismatch",
         )
     _check_vocabulary(sizes, folder)
     return sizes
@@ -86,7 +87,8 @@ def _check_vocabulary(sizes: Mapping[str, int], folder: ModelFolder) -> None:
         raise ModelFolderError(
             f"The weights in {folder.path} have {rows} rows of vocabulary, and the folder's "
             f"configuration says vocab_size={declared}. Write it again with mlc_llm gen_config, or "
-            "fetch the model again."
+            "fetch the model again.",
+            code="weights-mismatch",
         )
 
 
@@ -143,7 +145,8 @@ def _repacked(
         raise LibraryError(
             f"The library's function {step.function!r} makes {len(shapes)} tensors of "
             f"{', '.join(step.inputs)}, and its metadata lists {len(step.outputs)} of "
-            f"{len(step.dtypes)} dtypes. Compile the library again."
+            f"{len(step.dtypes)} dtypes. Compile the library again.",
+            code="library-damaged",
         )
     made = [memory.empty(shape, dtype) for shape, dtype in zip(shapes, step.dtypes, strict=True)]
     library.function(str(step.function))(*stored, *made)

@@ -139,7 +139,8 @@ class Sampler:
         if not math.isfinite(largest):  # The first NaN counts as the largest of all.
             raise GenerationError(
                 f"The model gave {largest} as its largest logit (token {likeliest}); no token can "
-                "be chosen. Its weights may be damaged, or too large for their dtype."
+                "be chosen. Its weights may be damaged, or too large for their dtype.",
+                code="logits-not-finite",
             )
         token = likeliest if self.settings.greedy else self._draw(adjusted, largest)
         self._seen.add(token)
@@ -150,7 +151,10 @@ class Sampler:
             raise GenerationError(f"Logits of shape {shape} cannot be sampled from.")
         size = shape[0]
         if unknown := [int(token) for token in self._bias_ids if token >= size]:
-            raise ConfigError(f"logit_bias names the tokens {unknown}; the model has {size}.")
+            raise ConfigError(
+                f"logit_bias names the tokens {unknown}; the model has {size}.",
+                code="token-unknown",
+            )
         self._size = size
         self._work = np.empty(size, np.float32)
 

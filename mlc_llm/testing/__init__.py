@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from mlc_llm.testing.model_folder import make_checkpoint, make_model_folder
     from mlc_llm.testing.provider import ProviderConformance
+    from mlc_llm.testing.raising import raises
     from mlc_llm.testing.reference import LlamaReference
     from mlc_llm.testing.registry import registry_of
     from mlc_llm.testing.template import TemplateConformance
@@ -48,6 +49,7 @@ _HOMES = {
     "TemplateConformance": "template",
     "make_checkpoint": "model_folder",
     "make_model_folder": "model_folder",
+    "raises": "raising",
     "registry_of": "registry",
 }
 
@@ -63,6 +65,7 @@ __all__ = [
     "TemplateConformance",
     "make_checkpoint",
     "make_model_folder",
+    "raises",
     "registry_of",
 ]
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mlc_llm.runtime.sequence import Run
 from mlc_llm.testing.attention_kinds import VOCABULARY, WINDOW
 from mlc_llm.testing.attention_models import KindModel
-from mlc_llm.testing.workbench import CHUNK, prompt
+from mlc_llm.testing.workbench import PREFILL_CHUNK, prompt
 
 Array = npt.NDArray[Any]
 Expected = Callable[[Sequence[int]], Array]
@@ -39,16 +39,16 @@ def check_one_pass(model: KindModel, expected: Expected, ids: Sequence[int]) -> 
 def check_chunks(model: KindModel, expected: Expected, ids: Sequence[int]) -> None:
     """A prompt in chunks, and the logits after all of its tokens."""
     wanted, sequence = expected(ids), model.cache(1).add()
-    for begin in range(0, len(ids), CHUNK):
-        part = ids[begin : begin + CHUNK]
+    for begin in range(0, len(ids), PREFILL_CHUNK):
+        part = ids[begin : begin + PREFILL_CHUNK]
         found = model.functions.score([Run(sequence, part)], range(len(part)))
-        _assert_close(found, wanted[begin : begin + CHUNK])
+        _assert_close(found, wanted[begin : begin + PREFILL_CHUNK])
 
 
 def check_prompts(model: KindModel, expected: Expected, ids: Sequence[int]) -> None:
     """Prompts of several lengths in chunks, after each of which some tokens are decoded."""
-    wanted, chat = expected(ids), model.sequential(CHUNK)
-    for length in (1, CHUNK, CHUNK + 1, CHUNK + 2, 100, len(ids) - WINDOW):
+    wanted, chat = expected(ids), model.sequential(PREFILL_CHUNK)
+    for length in (1, PREFILL_CHUNK, PREFILL_CHUNK + 1, PREFILL_CHUNK + 2, 100, len(ids) - WINDOW):
         chat.reset()
         answer = ids[length : length + WINDOW]
         found = [chat.feed(ids[:length]).copy(), *(chat.decode(i).copy() for i in answer)]
@@ -57,7 +57,7 @@ def check_prompts(model: KindModel, expected: Expected, ids: Sequence[int]) -> N
 
 def check_decode(model: KindModel, expected: Expected, ids: Sequence[int]) -> None:
     """Token by token from the first one on."""
-    chat = model.sequential(CHUNK)
+    chat = model.sequential(PREFILL_CHUNK)
     _assert_close([chat.decode(token).copy() for token in ids], expected(ids))
 
 
@@ -80,7 +80,7 @@ def check_batch(model: KindModel, expected: Expected, length: int) -> None:
 
 def check_greedy_text(model: KindModel, expected: Expected, ids: Sequence[int]) -> None:
     """The likeliest token after a prompt longer than a window, thirty times."""
-    text, chat = list(ids[: 2 * WINDOW]), model.sequential(CHUNK)
+    text, chat = list(ids[: 2 * WINDOW]), model.sequential(PREFILL_CHUNK)
     logits = chat.feed(text)
     for _ in range(30):
         text.append(int(logits.argmax()))
@@ -91,7 +91,7 @@ def check_greedy_text(model: KindModel, expected: Expected, ids: Sequence[int]) 
 
 def check_going_back(model: KindModel, expected: Expected, ids: Sequence[int]) -> None:
     """What a window has passed is seen again once the tokens after it are dropped."""
-    chat, back, end = model.sequential(CHUNK), WINDOW + 3, 4 * WINDOW
+    chat, back, end = model.sequential(PREFILL_CHUNK), WINDOW + 3, 4 * WINDOW
     chat.feed(ids[:end])
     chat.decode(ids[end])
     fed = chat.metrics.prefill.tokens

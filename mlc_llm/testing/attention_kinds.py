@@ -151,7 +151,7 @@ def random_weights(kind: AttentionKind, seed: int = 0) -> dict[str, Array]:
 
 
 def _shapes(kind: AttentionKind) -> dict[str, tuple[tuple[int, ...], float]]:
-    """Of each weight its shape, and how far its elements spread."""
+    """The shape of each weight, and how far its elements spread."""
     shapes: dict[str, tuple[tuple[int, ...], float]] = {
         "model.embed_tokens.weight": ((VOCABULARY, HIDDEN), 1.0),
         "model.norm.weight": ((HIDDEN,), 0.1),

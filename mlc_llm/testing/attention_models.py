@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mlc_llm.compile import compile_library
-from mlc_llm.model.layers import Embedding, KVCache
+from mlc_llm.model.layers import AttentionCache, Embedding
 from mlc_llm.model.llama import (
     Llama,
     LlamaAttention,
@@ -51,8 +51,11 @@ class _Attention(LlamaAttention):
         shape = (attention.query_heads,)
         self.sinks = Parameter(shape, "float32") if attention.sink_logits else None
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.o_proj(kv_cache.attend(layer, self.qkv_proj(x), self.sinks))
+    def forward(
+        self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor | None = None
+    ) -> Tensor:
+        attended = kv_cache.attend(layer, self.qkv_proj(x), self.sinks)
+        return self.o_proj(attended, add=residual)
 
 
 class _DecoderLayer(LlamaDecoderLayer):
@@ -71,7 +74,7 @@ class _CausalLM(LlamaForCausalLM):
         self.embed_positions = Embedding(LENGTH, HIDDEN) if kind.learned else None
         self.offset = kind.offset
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         if self.embed_positions is not None:
             positions = kv_cache.positions
             at = positions + self.offset if self.offset else positions

@@ -73,7 +73,10 @@ class FakeDevice(Device):
 
     def open(self, index: int) -> tvm.runtime.Device:
         if not 0 <= index < self._adapters:
-            raise DeviceError(f"The device '{self.name}:{index}' does not exist. {self._reason}")
+            raise DeviceError(
+                f"The device '{self.name}:{index}' does not exist. {self._reason}",
+                code="device-index-unknown",
+            )
         return self._cpu.open(0)
 
     def target(self, index: int = 0) -> dict[str, Any]:

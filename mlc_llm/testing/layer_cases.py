@@ -114,7 +114,7 @@ def without_kernels(case: LayerCase) -> LayerCase:
         layer = case.make()
         kind = type(layer)
         own = {
-            name: lambda self, *inputs, _method=method: _method(self, *inputs)
+            name: lambda self, *inputs, _method=method, **more: _method(self, *inputs, **more)
             for name, method in vars(kind).items()
             if inspect.isfunction(method) and not name.startswith("__")
         }
@@ -136,6 +136,11 @@ def _spread(random: np.random.Generator, shape: tuple[int, ...]) -> Array:
 def linear(p: Values, x: Array) -> Array:
     """``x @ weight.T + bias``."""
     return x @ p["weight"].T + p.get("bias", 0.0)
+
+
+def linear_added(p: Values, x: Array, add: Array) -> Array:
+    """``x @ weight.T + bias + add``."""
+    return linear(p, x) + add
 
 
 def rms_norm(x: Array, weight: Array, eps: float) -> Array:
@@ -226,18 +231,34 @@ def _plain(p: Values, x: Array) -> Array:
 class _OwnLinear(Linear):
     """A layer that only derives from one that devices know: its own forward counts."""
 
+    def forward(self, x: Any, add: Any = None) -> Any:
+        return super().forward(x, add) * 2.0
+
+
+class _NormAdded(Module):
+    """A norm whose result is multiplied, and added as well."""
+
+    def __init__(self) -> None:
+        self.norm, self.linear = RMSNorm(47, EPS), Linear(47, 47)
+
     def forward(self, x: Any) -> Any:
-        return super().forward(x) * 2.0
+        normed = self.norm(x)
+        return self.linear(normed, add=normed)
+
+
+def _norm_added(p: Values, x: Array) -> Array:
+    normed = rms_norm(x, p["norm.weight"], EPS)
+    return normed + normed @ p["linear.weight"].T
 
 
 class _Block(Module):
-    """A norm, a linear layer, an activation and a second linear layer beside a residual."""
+    """A norm, a linear layer, an activation and a second linear layer, which adds the residual."""
 
     def __init__(self, norm: Module, first: Linear, activation: Module, second: Linear) -> None:
         self.norm, self.first, self.activation, self.second = norm, first, activation, second
 
     def forward(self, x: Any) -> Any:
-        return x + self.second(self.activation(self.first(self.norm(x))))
+        return self.second(self.activation(self.first(self.norm(x))), add=x)
 
 
 def _geglu_block(p: Values, x: Array) -> Array:
@@ -261,6 +282,13 @@ def _linear(columns: int, rows: int | tuple[int, ...], **more: Any) -> LayerCase
     return LayerCase(lambda: Linear(columns, rows, **more), {"x": (columns,)}, linear)
 
 
+def _residual(columns: int, rows: int | tuple[int, ...], *axes: int, **more: Any) -> LayerCase:
+    """A linear layer that is given a residual, perhaps of more axes."""
+    width = sum(rows) if isinstance(rows, tuple) else rows
+    inputs = {"x": (*axes, columns), "add": (*axes, width)}
+    return LayerCase(lambda: Linear(columns, rows, **more), inputs, linear_added)
+
+
 CASES: Mapping[str, LayerCase] = {
     "linear": _linear(47, 33),
     "linear, whole blocks": _linear(64, 96),
@@ -270,6 +298,10 @@ CASES: Mapping[str, LayerCase] = {
         lambda: _OwnLinear(47, 33), {"x": (47,)}, lambda p, x: 2 * linear(p, x)
     ),
     "linear of three axes": LayerCase(lambda: Linear(40, 12, bias=True), {"x": (3, 40)}, linear),
+    "linear with residual": _residual(47, 33),
+    "linear of parts with bias and residual": _residual(70, (33, 17, 5), bias=True),
+    "linear of three axes with residual": _residual(40, 12, 3, bias=True),
+    "a norm that is multiplied and added": LayerCase(_NormAdded, {"x": (47,)}, _norm_added),
     "embedding": LayerCase(
         lambda: Embedding(37, 45), {"ids": ()}, lambda p, ids: p["weight"][ids], table=37
     ),

@@ -20,9 +20,9 @@ from mlc_llm.convert.source import SINGLE_FILE
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
     Activation,
+    AttentionCache,
     Embedding,
     GatedActivation,
-    KVCache,
     LayerNorm,
     Linear,
     RMSNorm,
@@ -54,11 +54,13 @@ class _Attention(Module):
         self.q_norm = RMSNorm(SIZE, EPS, unit_offset=True) if normed else None
         self.k_norm = RMSNorm(SIZE, EPS, unit_offset=True) if normed else None
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor | None = None
+    ) -> Tensor:
         qkv = self.qkv_proj(x)
         if self.q_norm is not None and self.k_norm is not None:
             qkv = self.q_norm.of_heads(qkv, self.attention, self.k_norm)
-        return self.o_proj(kv_cache.attend(layer, qkv))
+        return self.o_proj(kv_cache.attend(layer, qkv), add=residual)
 
 
 class _MLP(Module):
@@ -67,8 +69,8 @@ class _MLP(Module):
         self.act = GatedActivation("gelu") if gated else Activation("relu2")
         self.down_proj = Linear(INNER, HIDDEN, bias=gated)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(self.act(self.up_proj(x)))
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        return self.down_proj(self.act(self.up_proj(x)), add=residual)
 
 
 class _SideBySide(Module):
@@ -78,9 +80,10 @@ class _SideBySide(Module):
         self.norm = LayerNorm(HIDDEN, EPS)
         self.attn, self.mlp = _Attention(attention, normed=False), _MLP(gated=True)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         normed = self.norm(x)
-        return x + (self.attn(normed, kv_cache, layer) + self.mlp(normed)) * RESIDUAL_SCALE
+        both = self.attn(normed, kv_cache, layer, residual=self.mlp(normed))
+        return x + both * RESIDUAL_SCALE
 
 
 class _InTurn(Module):
@@ -91,9 +94,9 @@ class _InTurn(Module):
         self.before = LayerNorm(HIDDEN, EPS, bias=False)
         self.after = RMSNorm(HIDDEN, EPS)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         x = x + self.after(self.attn(self.before(x), kv_cache, layer))
-        return x + self.mlp(x)
+        return self.mlp(x, residual=x)
 
 
 class _WholeModel(CausalLM):
@@ -106,7 +109,7 @@ class _WholeModel(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.embed_tokens(token_ids) * EMBEDDING_SCALE
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         hidden = hidden + self.embed_positions(kv_cache.positions)
         for index, block in enumerate(self.blocks):
             hidden = block(hidden, kv_cache, index)

@@ -20,7 +20,7 @@ from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.registry import registry_of
 from mlc_llm.weights.folder import ModelFolder
 
-CHUNK = 13
+PREFILL_CHUNK = 13
 """Tokens of a prefill step: few, so that prompts take several, and no divisor of a cache's page."""
 
 PROMPTS = (1, 15, 16, 17, 50)
@@ -86,7 +86,7 @@ class Workbench:
         """Compile and load a model on a device's first adapter, in this thread."""
         library = self.library(folder, architecture, device)
         opened = ModelFolder.open(folder)
-        window = context_window(opened, architecture, prefill_chunk_size=CHUNK)
+        window = context_window(opened, architecture, prefill_chunk_size=PREFILL_CHUNK)
         return LoadedModel.load(library, opened, device.open(0), window)
 
 

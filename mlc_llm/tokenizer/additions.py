@@ -43,7 +43,8 @@ def complete(tokenizer: tokenizers.Tokenizer, special: SpecialTokens, path: Path
             raise TokenizerError(
                 f"{path} does not fit the files beside it: they give the token {shown(text)} the "
                 f"id {token_id}, and after its own tokens it would have the id {here}. Fetch the "
-                "tokenizer's files again, all of one model."
+                "tokenizer's files again, all of one model.",
+                code="tokenizer-damaged",
             )
 
 

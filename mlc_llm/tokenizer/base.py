@@ -73,7 +73,9 @@ class Tokenizer(ABC):
                 character, or is one that the tokenizer fails on.
         """
         if not isinstance(text, str):
-            raise TokenizerError(f"Only text can be encoded, not {shown(text)}.")
+            raise TokenizerError(
+                f"Only text can be encoded, not {shown(text)}.", code="text-invalid"
+            )
         if not text:
             return []
         _check_characters(text)
@@ -125,7 +127,8 @@ class Tokenizer(ABC):
             ids += piece
         if found := barred.intersection(ids):
             raise TokenizerError(
-                f"This tokenizer makes the special tokens {sorted(found)} from plain text."
+                f"This tokenizer makes the special tokens {sorted(found)} from plain text.",
+                code="tokenizer-unsafe",
             )
         return ids
 
@@ -142,7 +145,8 @@ def check_vocab(tokenizer: Tokenizer, vocab_size: int) -> None:
         raise TokenizerError(
             f"The tokenizer has {tokenizer.vocab_size} tokens, but the model's vocabulary has "
             f"{vocab_size}: it is another model's tokenizer. Put the tokenizer files that belong "
-            "to the model into its folder."
+            "to the model into its folder.",
+            code="tokenizer-mismatch",
         )
 
 
@@ -153,5 +157,6 @@ def _check_characters(text: str) -> None:
         raise TokenizerError(
             f"The text holds U+{ord(text[error.start]):04X} at position {error.start}: half of a "
             "surrogate pair, which is not a character. Decode the text's source with the encoding "
-            "it was written in."
+            "it was written in.",
+            code="text-invalid",
         ) from None

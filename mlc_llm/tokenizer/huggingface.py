@@ -101,7 +101,8 @@ class HuggingFaceTokenizer(Tokenizer):
                 raise
             raise TokenizerError(
                 f"{self._path} cannot {purpose}: {str(error)[:500]}. If other texts go through, "
-                "change or shorten this one; if not, the file is damaged or incomplete."
+                "change or shorten this one; if not, the file is damaged or incomplete.",
+                code="tokenizer-failed",
             ) from None
 
     def _build(self, raw: bytes) -> tokenizers.Tokenizer:
@@ -117,7 +118,8 @@ class HuggingFaceTokenizer(Tokenizer):
                 raise
             raise TokenizerError(
                 f"{self._path} is not a tokenizer that tokenizers {tokenizers.__version__} can "
-                f"read: {str(error)[:500]}. Download the file again, or upgrade tokenizers."
+                f"read: {str(error)[:500]}. Download the file again, or upgrade tokenizers.",
+                code="tokenizer-damaged",
             ) from None
         return tokenizer
 

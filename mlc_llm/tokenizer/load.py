@@ -28,8 +28,11 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 
         return SentencePieceTokenizer(path, read_special_tokens(folder))
     if not folder.is_dir():
-        raise TokenizerError(f"There is no folder {folder} to load a tokenizer from.")
+        raise TokenizerError(
+            f"There is no folder {folder} to load a tokenizer from.", code="tokenizer-missing"
+        )
     raise TokenizerError(
         f"{folder} holds no tokenizer: neither {HUGGING_FACE_FILE} nor {SENTENCE_PIECE_FILE}. "
-        "Copy the tokenizer files of the original model into it."
+        "Copy the tokenizer files of the original model into it.",
+        code="tokenizer-missing",
     )

@@ -94,7 +94,8 @@ class SentencePieceTokenizer(Tokenizer):
         except Exception as error:  # The library raises nothing more specific.
             raise TokenizerError(
                 f"{self._path} cannot encode a text of {len(text)} characters: {error}. If other "
-                "texts go through, change or shorten this one; if not, the file is damaged."
+                "texts go through, change or shorten this one; if not, the file is damaged.",
+                code="tokenizer-failed",
             ) from None
         return ids
 
@@ -114,7 +115,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     def _damaged(self) -> TokenizerError:
         return TokenizerError(
-            f"{self._path} is not a SentencePiece model, or a damaged one. Download it again."
+            f"{self._path} is not a SentencePiece model, or a damaged one. Download it again.",
+            code="tokenizer-damaged",
         )
 
     @cached_property

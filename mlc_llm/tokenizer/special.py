@@ -222,5 +222,6 @@ def _flag(value: Any) -> bool | None:
 
 def _malformed(path: Path, key: str, value: Any) -> TokenizerError:
     return TokenizerError(
-        f"{path} is malformed: {shown(key)} cannot be {shown(value)}. Fetch the file again."
+        f"{path} is malformed: {shown(key)} cannot be {shown(value)}. Fetch the file again.",
+        code="tokenizer-damaged",
     )

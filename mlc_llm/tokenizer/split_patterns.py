@@ -52,12 +52,14 @@ def refuse_slow_patterns(data: dict[str, Any], path: Path) -> None:
         except (OSError, ValueError, PluginError) as error:
             raise TokenizerError(
                 f"{path} splits text by {shown(pattern)}, which may take for ever, and a process "
-                f"to try it in cannot be started: {error}."
+                f"to try it in cannot be started: {error}.",
+                code="tokenizer-endless",
             ) from None
         if outcome.returncode != 0:
             raise TokenizerError(
                 f"{path} splits text by {shown(pattern)}, which backtracks without end: tried on "
-                f"a short text it {outcome.ending()}. Take the tokenizer of the original model."
+                f"a short text it {outcome.ending()}. Take the tokenizer of the original model.",
+                code="tokenizer-endless",
             )
 
 

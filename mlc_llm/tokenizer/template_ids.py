@@ -40,11 +40,15 @@ def prefix_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[int
         if not 0 <= token_id < tokenizer.vocab_size:
             raise TemplateError(
                 f"The template {shown(template.name)} begins with token {token_id}, but the "
-                f"tokenizer has {tokenizer.vocab_size} tokens: the template is for another model."
+                f"tokenizer has {tokenizer.vocab_size} tokens: the template is for another model.",
+                code="template-mismatch",
             )
     bos = tokenizer.bos_id
     if template.add_bos and bos is None and "add_bos" in template.chosen:
-        raise TemplateError("add_bos is set, but the tokenizer has no token that begins a text.")
+        raise TemplateError(
+            "add_bos is set, but the tokenizer has no token that begins a text.",
+            code="template-mismatch",
+        )
     if _foreign(template, tokenizer, "system_prefix_token_ids"):
         ids = [] if bos is None else [bos]
     if template.add_bos and bos is not None and ids[:1] != [bos]:

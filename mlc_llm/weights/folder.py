@@ -11,7 +11,9 @@ import numpy.typing as npt
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
+from mlc_llm.home import expand_home
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
+from mlc_llm.weights.paths import is_file, is_folder, shown
 from mlc_llm.weights.shards import Shards
 
 
@@ -39,14 +41,15 @@ class ModelFolder:
             ModelNotFoundError: there is no such folder.
             ModelFolderError: it is incomplete, malformed or inconsistent.
         """
-        path = Path(path).expanduser()
-        if not path.is_dir():
-            kind = "is a file, not a folder" if path.exists() else "does not exist"
-            raise ModelNotFoundError(f"No model folder: {path} {kind}.")
+        path = expand_home(path, ModelNotFoundError, "The model")
+        if not is_folder(path, ModelNotFoundError):
+            is_there = is_file(path, ModelNotFoundError)
+            kind = "is a file, not a folder" if is_there else "does not exist"
+            raise ModelNotFoundError(f"No model folder: {shown(path)} {kind}.")
         folder = cls(path, _read_config(path), read_manifest(path))
         folder._shards.check()
         for name in folder.config.tokenizer_files:
-            if (path / name).is_file():
+            if is_file(path / name, ModelFolderError):
                 refuse_lfs_pointer(path / name, ModelFolderError)
         return folder
 
@@ -66,7 +69,7 @@ class ModelFolder:
         """
         record = self.manifest.tensors.get(name)
         if record is None:
-            raise ModelFolderError(f"{self.path} has no tensor {name!r}.")
+            raise ModelFolderError(f"{self.path} has no tensor {name!r}.", code="tensor-missing")
         return self._shards.read(record)
 
     def forget(self, name: str) -> None:
@@ -115,25 +118,27 @@ def manifest_path(path: Path) -> Path:
         ModelFolderError: there is none.
     """
     for name in (MANIFEST_FILE, OLDER_MANIFEST_FILE):
-        if (path / name).is_file():
+        if is_file(path / name, ModelFolderError):
             return path / name
     raise ModelFolderError(
         f"{path} has no weights: neither {MANIFEST_FILE} nor {OLDER_MANIFEST_FILE}. "
-        f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}"
+        f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}",
+        code="folder-incomplete",
     )
 
 
 def _read_config(path: Path) -> ModelFile:
     file = path / CHAT_CONFIG_FILE
-    if file.is_file():
-        refuse_lfs_pointer(file, ModelFolderError)
+    if is_file(file, ModelFolderError):
         return ModelFile.load(file)
-    if (path / "config.json").is_file():
+    if is_file(path / "config.json", ModelFolderError):
         raise ModelFolderError(
             f"{path} has no {CHAT_CONFIG_FILE}, but a config.json: it looks like a Hugging Face "
-            "model. Convert it: mlc_llm convert_weight and mlc_llm gen_config."
+            "model. Convert it: mlc_llm convert_weight and mlc_llm gen_config.",
+            code="model-not-converted",
         )
     raise ModelFolderError(
         f"{path} has no {CHAT_CONFIG_FILE}. "
-        f"Make it: mlc_llm gen_config SOURCE --quantization Q --conv-template T -o {path}"
+        f"Make it: mlc_llm gen_config SOURCE --quantization Q --conv-template T -o {path}",
+        code="folder-incomplete",
     )

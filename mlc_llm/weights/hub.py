@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlc_llm.cache_root import cache_root
 from mlc_llm.errors import HubError, ModelFolderError
-from mlc_llm.version import __version__
-from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
-from mlc_llm.weights.shards import Shards
+from mlc_llm.weights.hub_access import HubAccess, reason, require_client
+from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE
+from mlc_llm.weights.paths import shown
+from mlc_llm.weights.verified import verify_once
 
 logger = logging.getLogger("mlc_llm")
 
@@ -29,6 +29,8 @@ _UNWANTED = ("original/*", "onnx/*", "openvino/*", "consolidated*.safetensors", 
 
 _PREFIX = re.compile(r"hf://|https?://(www\.)?(huggingface\.co|hf\.co)/", re.IGNORECASE)
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_LONGEST = 200
+"""Characters of a repository's name, or of a revision's; the hub allows about half of that."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,22 @@ class HubReference:
         if not revision:
             path, _, revision = path.partition("/tree/")
         path = path.removesuffix(".git")
-        if _REPOSITORY.fullmatch(path) is None:
-            raise HubError(f"{text} names no repository; write HF://org/name or HF://org/name@tag.")
+        is_repository = _REPOSITORY.fullmatch(path) is not None and len(path) <= _LONGEST
+        if not is_repository or not _is_revision(revision):
+            raise HubError(
+                f"{shown(text)} names no repository; write HF://org/name or HF://org/name@tag.",
+                code="repository-malformed",
+            )
         return cls(path, revision or None)
 
     def __str__(self) -> str:
         return f"HF://{self.repository}" + (f"@{self.revision}" if self.revision else "")
+
+
+def _is_revision(text: str) -> bool:
+    """Whether a branch, a tag or a commit may be called so; nothing stands for the main branch."""
+    odd = not text.isprintable() or " " in text or ".." in text
+    return len(text) <= _LONGEST and not odd
 
 
 def fetch(reference: HubReference, *, progress: bool = False) -> Path:
@@ -75,21 +87,38 @@ def fetch(reference: HubReference, *, progress: bool = False) -> Path:
     Raises:
         HubError: it could not be fetched; the message says why and what to do.
     """
+    require_client()
+    from huggingface_hub import constants
+
+    access = HubAccess.to(constants.ENDPOINT)
+    asked = not constants.HF_HUB_OFFLINE
+    unanswered = access.ask(reference.repository, reference.revision) if asked else None
+    try:
+        folder = _download(reference, access, local=unanswered is not None, progress=progress)
+    except Exception as error:  # what it raises depends on its version and on its HTTP library
+        raise _failure(reference, access, error, unanswered) from (unanswered or error)
+    if unanswered is not None:
+        logger.warning(
+            "%s was asked for %s in vain (%s): the files in the cache are used, in %s",
+            *(access.endpoint, reference, reason(unanswered), folder),
+        )
+    _verify(reference, folder)
+    return folder
+
+
+def _download(reference: HubReference, access: HubAccess, *, local: bool, progress: bool) -> Path:
+    """Fetch what is missing of a repository; with ``local`` nothing, only what is there counts."""
     import huggingface_hub
 
-    try:
-        folder = huggingface_hub.snapshot_download(
-            reference.repository,
-            revision=reference.revision,
-            allow_patterns=list(_WANTED),
-            ignore_patterns=list(_UNWANTED),
-            tqdm_class=_bars(progress and sys.stderr.isatty()),
-            library_name="mlc_llm",
-            library_version=__version__,
-        )
-    except Exception as error:  # what it raises depends on its version and on its HTTP library
-        raise HubError(_explain(reference, error)) from error
-    _verify_once(reference, Path(folder))
+    folder = huggingface_hub.snapshot_download(
+        reference.repository,
+        revision=reference.revision,
+        allow_patterns=list(_WANTED),
+        ignore_patterns=list(_UNWANTED),
+        local_files_only=local,
+        tqdm_class=_bars(progress and sys.stderr.isatty()),
+        **access.arguments,
+    )
     return Path(folder)
 
 
@@ -108,67 +137,67 @@ def _bars(shown: bool) -> type[Any]:
     return Bars
 
 
-def _explain(reference: HubReference, error: Exception) -> str:
+def _failure(
+    reference: HubReference, access: HubAccess, error: Exception, unanswered: Exception | None
+) -> HubError:
     from huggingface_hub import constants, errors
 
-    endpoint = constants.ENDPOINT
+    endpoint = access.endpoint
+    if isinstance(unanswered, errors.HfHubHTTPError):
+        error = unanswered
     if isinstance(error, errors.GatedRepoError):
-        return (
+        return HubError(
             f"{reference} is gated. Accept its terms at {endpoint}/{reference.repository}, then "
-            "log in with `hf auth login` or set HF_TOKEN."
+            "log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-gated",
         )
     if isinstance(error, errors.RepositoryNotFoundError):
-        return (
+        return HubError(
             f"{endpoint} has no repository {reference.repository}, or it is private. Check the "
-            "name; for a private one, log in with `hf auth login` or set HF_TOKEN."
+            "name; for a private one, log in with `hf auth login` or set HF_TOKEN.",
+            code="repository-not-found",
         )
     if isinstance(error, errors.RevisionNotFoundError):
-        return (
+        return HubError(
             f"{reference.repository} has no revision {reference.revision!r}. "
-            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main"
+            f"Its branches and tags: {endpoint}/{reference.repository}/tree/main",
+            code="revision-unknown",
         )
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return (
+        return HubError(
             f"The disk is full: {reference} does not fit into {constants.HF_HUB_CACHE}. Free some "
-            "space or set HF_HOME to another disk; what was fetched is kept."
+            "space or set HF_HOME to another disk; what was fetched is kept.",
+            code="disk-full",
         )
     if constants.HF_HUB_OFFLINE:
-        return (
+        return HubError(
             f"{reference} is not, or not wholly, in the cache {constants.HF_HUB_CACHE}, and the "
-            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it."
+            "hub's offline mode is on. Unset HF_HUB_OFFLINE to fetch it.",
+            code="model-not-cached",
         )
     if isinstance(error, errors.LocalEntryNotFoundError):
-        cause = error.__cause__ or error
-        return (
+        cause = unanswered or error.__cause__ or error
+        return HubError(
             f"{endpoint} could not be reached, and {reference} is not, or not wholly, in the cache "
             f"{constants.HF_HUB_CACHE}. Check the network connection and try again: what was "
-            f"fetched is kept. ({type(cause).__name__}: {cause})"
+            f"fetched is kept. ({reason(cause)})",
+            code="hub-unreachable",
         )
-    return (
-        f"{reference} could not be fetched from {endpoint}: {type(error).__name__}: {error}. "
-        "Try again: what was fetched is kept."
+    return HubError(
+        f"{reference} could not be fetched from {endpoint}: {reason(error)}. Try again: what was "
+        "fetched is kept."
     )
 
 
-def _verify_once(reference: HubReference, folder: Path) -> None:
-    """Verify the checksums of an MLC folder, and remember that they were right.
-
-    The snapshot's folder is named by its commit, so its content never changes.
-    """
-    names = (MANIFEST_FILE, OLDER_MANIFEST_FILE)
-    manifest_file = next((folder / name for name in names if (folder / name).is_file()), None)
-    stamp = cache_root() / "verified" / f"{reference.repository.replace('/', '--')}--{folder.name}"
-    if manifest_file is None or stamp.exists():
+def _verify(reference: HubReference, folder: Path) -> None:
+    """Verify the checksums of a folder in MLC's layout, which it has unless it is a checkpoint."""
+    if not any((folder / name).is_file() for name in (MANIFEST_FILE, OLDER_MANIFEST_FILE)):
         return
     try:
-        Shards(folder, Manifest.load(manifest_file)).verify()
+        verify_once(f"{reference.repository.replace('/', '--')}--{folder.name}", folder)
     except ModelFolderError as error:
         raise HubError(
             f"{reference} was fetched, but it is damaged: {error} If a file differs from the "
-            "one on the hub, delete it from the cache to fetch it again."
+            "one on the hub, delete it from the cache to fetch it again.",
+            code="download-damaged",
         ) from error
-    try:
-        stamp.parent.mkdir(parents=True, exist_ok=True)
-        stamp.touch()
-    except OSError as error:
-        logger.debug("cannot remember that %s was verified: %s", reference, error)

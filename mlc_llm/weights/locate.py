@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.errors import ModelNotFoundError
+from mlc_llm.home import expand_home
 from mlc_llm.weights.hub import HubReference, fetch
+from mlc_llm.weights.paths import is_file, is_folder, shown
 
 DEMO = "demo"
 """The name of the small model that is part of this package."""
@@ -39,20 +42,18 @@ def resolve_model(model: str | Path, *, progress: bool = False) -> Path:
     reference = HubReference.parse(str(model)) if isinstance(model, str) else None
     if reference is not None:
         return fetch(reference, progress=progress)
-    named = Path(model).expanduser()
-    if named.name == CHAT_CONFIG_FILE and named.is_file():
+    named = expand_home(model, ModelNotFoundError, "The model")
+    if named.name == CHAT_CONFIG_FILE and is_file(named, ModelNotFoundError):
         return named.parent
     places = _places(named)
     if model == DEMO:
         places.append(_PACKAGE / DEMO)
-    folders = [place for place in places if place.is_dir()]
-    for folder in folders:
-        if (folder / CHAT_CONFIG_FILE).is_file():
-            return folder
+    folders, unseen = _folders(places)
     # A folder without a configuration: whoever opens it says what it lacks.
-    if folders:
-        return folders[0]
-    raise ModelNotFoundError(_not_found(str(model), named, places))
+    for folder in (*filter(_has_config, folders), *folders):
+        return folder
+    # A place that could not be looked at may be the one that is meant.
+    raise unseen[0] if unseen else ModelNotFoundError(_not_found(str(model), named, places))
 
 
 def model_name(folder: Path) -> str:
@@ -73,10 +74,29 @@ def _places(named: Path) -> list[Path]:
     return [place for root in roots for place in (root, root / "params")]
 
 
+def _folders(places: Iterable[Path]) -> tuple[list[Path], list[ModelNotFoundError]]:
+    """Which places are folders, and why others could not be looked at."""
+    folders, unseen = [], []
+    for place in places:
+        try:
+            if is_folder(place, ModelNotFoundError):
+                folders.append(place)
+        except ModelNotFoundError as error:
+            unseen.append(error)
+    return folders, unseen
+
+
+def _has_config(folder: Path) -> bool:
+    try:
+        return is_file(folder / CHAT_CONFIG_FILE, ModelNotFoundError)
+    except ModelNotFoundError:
+        return False
+
+
 def _not_found(model: str, named: Path, places: list[Path]) -> str:
     if named.is_file():
         return f"{named} is a file; a model is a folder with {CHAT_CONFIG_FILE} in it."
-    looked = ", ".join(str(place.absolute()) for place in places)
+    looked = ", ".join(shown(place.absolute()) for place in places)
     parts = named.parts
     hint = (
         f" To fetch it from the hub, write HF://{model}."

@@ -121,9 +121,13 @@ class Manifest:
         except ValidationError as error:
             item = error.errors()[0]
             where = ".".join(map(str, item["loc"])) or "the file"
-            raise ModelFolderError(_malformed(origin, f"{where}: {item['msg']}")) from None
+            raise ModelFolderError(
+                _malformed(origin, f"{where}: {item['msg']}"), code="manifest-malformed"
+            ) from None
         except ValueError as problem:
-            raise ModelFolderError(_malformed(origin, str(problem))) from None
+            raise ModelFolderError(
+                _malformed(origin, str(problem)), code="manifest-malformed"
+            ) from None
         return manifest
 
     def dump(self) -> bytes:

@@ -25,6 +25,7 @@ from mlc_llm.errors import (
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.testing import raises
 from mlc_llm.weights.locate import DEMO, resolve_model
 
 PREFIX = {"name": "plain", "roles": {"user": "U", "assistant": "A"}, "seps": ["\n"]}
@@ -109,7 +110,7 @@ def test_weights_of_another_model(folder: Path) -> None:
         data["model_config"]["intermediate_size"] //= 2
 
     edit(folder / "mlc-chat-config.json", smaller)
-    with pytest.raises(ModelFolderError, match=r"down_proj.*has the shape"):
+    with raises("weights-mismatch", "down_proj", "the shape", error=ModelFolderError):
         plan(folder)
 
 
@@ -120,7 +121,7 @@ def test_what_is_planned_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
     assert planned.request.device == "cpu"
     need = planned.model.memory
     monkeypatch.setattr(memory, "available_memory", lambda: need.total - 1)
-    with pytest.raises(DeviceError, match="needs about"):
+    with raises("memory-too-small", error=DeviceError):
         plan(context_window_size=100, prefill_chunk_size=7)
     monkeypatch.setattr(memory, "available_memory", lambda: need.total)
     plan(context_window_size=100, prefill_chunk_size=7)
@@ -131,5 +132,5 @@ def test_a_change_that_needs_another_library_is_refused() -> None:
     same = planned.settings.of(planned.folder.config, ChatConfig(context_window_size=99), registry)
     assert planned.changed(same, registry).model.window.size == 99
     other = planned.settings.of(planned.folder.config, ChatConfig(opt="activations=a8"), registry)
-    with pytest.raises(ConfigError, match="activations=a8"):
+    with raises("setting-settled", "activations=a8", error=ConfigError):
         planned.changed(other, registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from mlc_llm.chat.prompt_budget import PromptBudget, fit
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import PromptTooLongError
 from mlc_llm.plugin import ConversationTemplate
-from mlc_llm.tokenizer import load_tokenizer
+from mlc_llm.testing import raises
+from mlc_llm.tokenizer import PromptTokens, load_tokenizer
 
 TEMPLATE = ConversationTemplate(
     system_template="{system_message}|",
@@ -103,7 +105,7 @@ def test_system_messages_and_whole_turns(conversation: Conversation) -> None:
 
 
 def test_the_last_turn_alone_is_too_long(conversation: Conversation) -> None:
-    with pytest.raises(PromptTooLongError, match="has 107 tokens, and the context window holds 50"):
+    with raises("prompt-too-long", 107, 50, error=PromptTooLongError):
         fit(conversation, turns(10, 100), PromptBudget(50, 0, 0.5))
 
 
@@ -124,3 +126,42 @@ def test_whatever_the_sizes(
     if kept != messages:
         assert length(messages) + reserve > window
         assert len(kept) == 1 or len(prompt.ids) <= share * window
+
+
+class Counting(Conversation):
+    """A conversation that counts the characters of the prompts that it lays out."""
+
+    characters = 0
+
+    def prompt(self, messages: Any = None, *, continues: bool = False) -> PromptTokens:
+        self.characters += sum(len(message.content) for message in messages)
+        return super().prompt(messages, continues=continues)
+
+
+@pytest.mark.parametrize("count", [30, 3000])
+def test_a_long_history_costs_no_more_than_the_window(
+    conversation: Conversation, count: int
+) -> None:
+    counting = Counting(TEMPLATE, conversation._tokenizer)
+    messages = turns(*[100] * count)
+    budget = PromptBudget(window=1000, reserve=100, fill=0.5)
+    kept, prompt = fit(counting, messages, budget)
+    assert kept == messages[-len(kept) :]
+    assert 400 < len(prompt.ids) <= 500
+    assert counting.characters < 12 * budget.window
+
+
+@given(st.lists(st.integers(0, 300), min_size=1, max_size=60), st.floats(0.05, 1.0))
+def test_bisecting_finds_what_dropping_one_by_one_finds(
+    conversation: Conversation, lengths: list[int], share: float
+) -> None:
+    messages, budget = turns(*lengths), PromptBudget(400, 50, share)
+    expected = messages
+    if length(messages) > budget.free:
+        while len(expected) > 1 and length(expected) > share * budget.window:
+            expected = expected[2:]
+    if length(expected) > budget.window:
+        with pytest.raises(PromptTooLongError):
+            fit(conversation, messages, budget)
+    else:
+        assert fit(conversation, messages, budget)[0] == expected

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlc_llm.chat.transcript import Transcript, read_transcript, write_transcript
 from mlc_llm.conversation import Message
 from mlc_llm.errors import SavedChatError
+from mlc_llm.testing import raises
 
 MESSAGES = (
     Message("system", "Be brief."),
@@ -85,6 +86,18 @@ def test_a_model_whose_name_is_no_text(tmp_path: Path) -> None:
     assert read_transcript(tmp_path / "c.json").model == "\udcff"
 
 
+@pytest.mark.parametrize(
+    "text", ["\ud800", "\\\ud800", '\udcff"', "a\udc80\ud83db", "\ud83d\ude00"]
+)
+def test_halves_of_surrogate_pairs_are_saved(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    write_transcript(path, Transcript(text, (Message("user", text), Message(text, ""))))
+    read = read_transcript(path)
+    # Two halves that follow each other become one character.
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    assert (read.model, read.messages[0].content, read.messages[1].role) == (whole,) * 3
+
+
 def test_the_version_before(tmp_path: Path) -> None:
     """It has no tokens; unknown fields are ignored."""
     path = tmp_path / "c.json"
@@ -96,29 +109,29 @@ def test_the_version_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "code", "named"),
     [
-        ("", "is empty"),
-        ("[" * 100_000, "not valid JSON"),
-        ("\udcff", "not valid JSON"),
-        ("[]", "holds a list"),
-        ("{}", "is not a saved conversation"),
-        ('{"version": 1}', "is not a saved conversation"),
-        ('{"version": true, "messages": []}', "is not a saved conversation"),
-        ('{"version": 3, "messages": []}', "has version 3.*reads the versions 1 and 2"),
-        ('{"version": 1, "messages": [1]}', "message 1 is 1, not an object"),
-        ('{"version": 1, "messages": [{"role": "user"}]}', "message 1: content must be text"),
-        ('{"version": 1, "messages": [{"role": 1, "content": ""}]}', "role must be text"),
+        ("", "file-empty", ""),
+        ("[" * 100_000, "json-malformed", ""),
+        ("\udcff", "json-malformed", ""),
+        ("[]", "json-malformed", "list"),
+        ("{}", "saved-chat-invalid", "version"),
+        ('{"version": 1}', "saved-chat-invalid", "version"),
+        ('{"version": true, "messages": []}', "saved-chat-invalid", "version"),
+        ('{"version": 3, "messages": []}', "saved-chat-version", "version 3"),
+        ('{"version": 1, "messages": [1]}', "saved-chat-invalid", "message 1 is 1"),
+        ('{"version": 1, "messages": [{"role": "user"}]}', "saved-chat-invalid", "1: content"),
+        ('{"version": 1, "messages": [{"role": 1, "content": ""}]}', "saved-chat-invalid", "role"),
     ],
 )
-def test_what_is_no_conversation(tmp_path: Path, content: str, message: str) -> None:
+def test_what_is_no_conversation(tmp_path: Path, content: str, code: str, named: str) -> None:
     """It is not read, and not overwritten."""
     path = tmp_path / "c.json"
     path.write_bytes(content.encode("utf-8", "surrogateescape"))
     before = path.read_bytes()
-    with pytest.raises(SavedChatError, match=f"c.json.*{message}"):
+    with raises(code, path, named, error=SavedChatError):
         read_transcript(path)
-    with pytest.raises(SavedChatError, match=f"stays as it is: .*{message}"):
+    with raises("path-taken", path, named, error=SavedChatError):
         write_transcript(path, Transcript("demo", MESSAGES))
     assert path.read_bytes() == before
 
@@ -127,28 +140,28 @@ def test_what_is_no_conversation(tmp_path: Path, content: str, message: str) -> 
 def test_tokens_that_are_none(tmp_path: Path, ids: str) -> None:
     path, message = tmp_path / "c.json", f'{{"role": "", "content": "", "token_ids": {ids}}}'
     path.write_text(f'{{"version": 2, "messages": [{message}]}}')
-    with pytest.raises(SavedChatError, match="message 1: token_ids must be a list of whole"):
+    with raises("saved-chat-invalid", "message 1: token_ids"):
         read_transcript(path)
 
 
 def test_messages_are_not_shown_whole(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text(json.dumps({"version": 2, "messages": [["x" * 10_000]]}))
-    with pytest.raises(SavedChatError) as caught:
+    with raises("saved-chat-invalid", path) as caught:
         read_transcript(path)
     assert len(str(caught.value)) < 300
 
 
 def test_files_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(SavedChatError, match="No such file"):
+    with raises("file-unreadable", tmp_path / "absent.json", error=SavedChatError):
         read_transcript(tmp_path / "absent.json")
-    with pytest.raises(SavedChatError, match="is not a file"):
+    with raises("file-unreadable", tmp_path, error=SavedChatError):
         read_transcript(tmp_path)
-    with pytest.raises(SavedChatError, match="is not a file"):
+    with raises("file-unreadable", os.devnull, error=SavedChatError):
         read_transcript(Path(os.devnull))
-    with pytest.raises(SavedChatError, match="stays as it is"):
+    with raises("path-taken", tmp_path):
         write_transcript(tmp_path, Transcript("demo", MESSAGES))
-    with pytest.raises(SavedChatError, match="cannot be written: No such file"):
+    with raises("file-unwritable", tmp_path / "absent", error=SavedChatError):
         write_transcript(tmp_path / "absent" / "c.json", Transcript("demo", MESSAGES))
 
 

@@ -12,6 +12,7 @@ import pytest
 from mlc_llm import ChatModule, GenerationConfig
 from mlc_llm.chat.streams import StreamChunk
 from mlc_llm.errors import ConfigError, GenerationError, PromptTooLongError
+from mlc_llm.testing import raises
 
 from .conftest import CHAT, Loader
 
@@ -40,7 +41,7 @@ def test_several_answers(load: Loader) -> None:
     chat = load()
     several = GenerationConfig(n=2, temperature=1.0, seed=1)
     assert asyncio.run(chat.agenerate("The", several)) == chat.generate("The", several)
-    with pytest.raises(ConfigError, match="stream gives one answer"):
+    with raises("config-invalid", "generate", "n", error=ConfigError):
         chat.astream("The", several)
 
 
@@ -219,7 +220,7 @@ def test_errors_reach_the_task(told: ChatModule, monkeypatch: pytest.MonkeyPatch
         with pytest.raises(PromptTooLongError):
             await told.agenerate("no " * 600)
         monkeypatch.setattr(told._chat.model, "decode", fail)
-        with pytest.raises(GenerationError, match="the device is lost"):
+        with raises("generation-failed", "the device is lost"):
             await read(told, "And then?")
         monkeypatch.undo()
         assert told.messages == before
@@ -234,9 +235,9 @@ def test_nobody_waits_for_himself(chat: ChatModule) -> None:
     async def main() -> None:
         async with aclosing(chat.astream("Hello")) as stream:
             await anext(stream)
-            with pytest.raises(GenerationError, match="middle of another call"):
+            with raises("chat-busy", error=GenerationError):
                 await chat.agenerate("nested")
-            with pytest.raises(GenerationError, match="use astream and agenerate"):
+            with raises("chat-busy", "astream", "agenerate"):
                 chat.generate("blocking")
         assert chat.generate("Hello")
 

@@ -21,6 +21,7 @@ from mlc_llm.plugin import ModelSpec
 from mlc_llm.quantization import folder_plan
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.threads import thread_count
+from mlc_llm.testing import raises
 
 from .conftest import CHAT, Loader
 
@@ -107,7 +108,7 @@ def test_reset_chat_can_change_the_window(load: Loader) -> None:
     chat.reset_chat(ChatConfig(context_window_size=70, temperature=0.0))
     chat.generate("Once upon a time", GenerationConfig(max_gen_len=200))
     assert len(chat._chat.model.tokens) == 70
-    with pytest.raises(DeviceError, match="needs about"):
+    with raises("memory-too-small", error=DeviceError):
         chat.reset_chat(ChatConfig(context_window_size=1 << 30))
     assert chat.chat_config.context_window_size == 70
     assert chat.generate("Once upon a time")
@@ -131,12 +132,12 @@ def test_a_reset_that_fails_changes_nothing(chat: ChatModule) -> None:
 def test_a_generation_overrides_the_chat(chat: ChatModule) -> None:
     chat.generate("Hello", GenerationConfig(max_gen_len=3))
     assert chat.metrics.decode.tokens == 2
-    with pytest.raises(ConfigError, match="stream gives one answer"):
+    with raises("config-invalid", "generate", "n", error=ConfigError):
         chat.stream("Hello", GenerationConfig(n=2))
 
 
 def test_a_wrong_chat_config(folder: Path, library: str) -> None:
-    with pytest.raises(ConfigError, match="must be a ChatConfig"):
+    with raises("argument-mistyped", "chat_config", "ChatConfig", error=ConfigError):
         ChatModule(str(folder), "cpu", {"temperature": 0}, library)  # type: ignore[arg-type]
 
 
@@ -157,12 +158,12 @@ def test_wrong_settings(chat: ChatModule) -> None:
 def test_things_that_are_not_there(folder: Path, library: str, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         ChatModule(str(tmp_path / "none"))
-    with pytest.raises(LibraryError, match="no such file"):
+    with raises("library-unusable", tmp_path / "none.so", error=LibraryError):
         ChatModule(str(folder), model_lib=str(tmp_path / "none.so"))
-    with pytest.raises(TemplateError, match="LM"):
+    with raises("template-unknown", "'L M'", "LM", error=TemplateError):
         ChatModule(str(folder), "cpu", ChatConfig(conv_template="L M"), library)
 
 
 def test_a_library_for_another_window(folder: Path, library: str) -> None:
-    with pytest.raises(LibraryError, match="sliding_window_size"):
+    with raises("library-unusable", "sliding_window_size", error=LibraryError):
         ChatModule(str(folder), "cpu", ChatConfig(sliding_window_size=64), library)

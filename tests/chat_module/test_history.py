@@ -17,6 +17,7 @@ from mlc_llm.errors import (
     TemplateError,
     TokenizerError,
 )
+from mlc_llm.testing import raises
 
 from .conftest import CHAT, Loader
 
@@ -153,7 +154,7 @@ class TestMessageLists:
 
     def test_half_a_character(self, told: ChatModule) -> None:
         before = told.messages
-        with pytest.raises(TokenizerError, match="surrogate"):
+        with raises("text-invalid", "U+D800", error=TokenizerError):
             told.generate("\ud800")
         assert told.messages == before
 
@@ -203,7 +204,7 @@ class TestSeveralAnswers:
 
     def test_one_is_a_list_as_well(self, chat: ChatModule) -> None:
         assert isinstance(chat.generate("x", GenerationConfig(n=1, max_gen_len=3)), list)
-        with pytest.raises(ConfigError, match=r"GenerationConfig.*n"):
+        with raises("config-invalid", "GenerationConfig.n", 0):
             GenerationConfig(n=0)
 
     def test_one_that_fails_leaves_the_history(
@@ -220,7 +221,7 @@ class TestSeveralAnswers:
             return decode(token)
 
         monkeypatch.setattr(told._chat.model, "decode", fail_in_the_third)
-        with pytest.raises(GenerationError, match="broken"):
+        with raises("generation-failed", "broken", error=GenerationError):
             told.generate("And then?", self.SETTINGS)
         assert told.messages == before
         assert told.results == ()
@@ -271,12 +272,12 @@ class TestSettingTheHistory:
 
     def test_without_memory(self, load: Loader) -> None:
         chat = load()  # LM
-        with pytest.raises(ConfigError, match="'LM' has no memory"):
+        with raises("template-without-memory", "'LM'", error=ConfigError):
             chat.messages = ()
 
     def test_on_a_closed_chat(self, chat: ChatModule) -> None:
         chat.close()
-        with pytest.raises(GenerationError, match="closed"):
+        with raises("chat-closed", error=GenerationError):
             chat.messages = ()
 
 
@@ -336,7 +337,7 @@ class TestWindow:
 
     def test_a_prompt_longer_than_the_window(self, told: ChatModule) -> None:
         before = told.messages
-        with pytest.raises(PromptTooLongError, match=r"has \d{4} tokens.*holds 512"):
+        with raises("prompt-too-long", 512, error=PromptTooLongError):
             told.generate("no " * 600)
         assert told.messages == before
         assert told.generate("And then?")
@@ -347,7 +348,7 @@ class TestWindow:
         assert chat.results[0].prompt_tokens == 64
         assert chat.results[0].finish_reason == "length"
         assert len(chat.results[0].token_ids) == 1  # the last token needs no room
-        with pytest.raises(PromptTooLongError, match="65 tokens"):
+        with raises("prompt-too-long", 65, error=PromptTooLongError):
             chat.generate("x" * 64)
 
 

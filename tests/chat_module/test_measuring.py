@@ -10,6 +10,7 @@ import pytest
 
 from mlc_llm import ChatModule, GenerationConfig
 from mlc_llm.errors import ConfigError, PromptTooLongError
+from mlc_llm.testing import raises
 
 from .conftest import Loader
 
@@ -80,10 +81,10 @@ class TestBenchmark:
         assert " " in text
 
     def test_what_cannot_be_done(self, chat: ChatModule) -> None:
-        with pytest.raises(PromptTooLongError, match="do not fit into the context window of 512"):
+        with raises("prompt-too-long", 600, 512, error=PromptTooLongError):
             chat.benchmark_generate("The girl", 600)
         for length in (0, -1, 1.5, True):
-            with pytest.raises(ConfigError, match="generate_length"):
+            with raises("config-invalid", "generate_length", error=ConfigError):
                 chat.benchmark_generate("Once", length)  # type: ignore[arg-type]
 
 
@@ -105,5 +106,5 @@ class TestEmbeddings:
         assert told.results[0].prefilled_tokens < told.results[0].prompt_tokens
 
     def test_an_empty_text(self, chat: ChatModule) -> None:
-        with pytest.raises(ConfigError, match="empty"):
+        with raises("prompt-empty", error=ConfigError):
             chat.embed_text("")

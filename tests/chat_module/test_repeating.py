@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
+from mlc_llm.testing import raises
 
 NAMES = ("Ann", "Bob", "Cid", "Dora", "Eve")
 PROMPTS = [
@@ -119,5 +120,5 @@ def test_deterministic_is_settled_when_the_model_is_loaded(deterministic: ChatMo
     from mlc_llm.errors import ConfigError
 
     assert deterministic.chat_config.deterministic is True
-    with pytest.raises(ConfigError, match="deterministic is settled"):
+    with raises("setting-settled", "deterministic", error=ConfigError):
         deterministic.reset_chat(ChatConfig(deterministic=False))

@@ -15,6 +15,7 @@ from safetensors import safe_open
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig, RestoredChat, SavedChat
 from mlc_llm.errors import ConfigError, GenerationError, SavedChatError, TemplateError
+from mlc_llm.testing import raises
 from mlc_llm.testing.model_folder import FIRST_BYTE
 
 from .conftest import CHAT, Loader
@@ -158,7 +159,7 @@ def change(path: Path, messages: Any) -> None:
 
 class TestWhatIsSaved:
     def test_nothing_to_save(self, chat: ChatModule, tmp_path: Path) -> None:
-        with pytest.raises(SavedChatError, match="no conversation to save yet"):
+        with raises("chat-empty", error=SavedChatError):
             chat.save(tmp_path / "c.json")
         assert list(tmp_path.iterdir()) == []
 
@@ -184,17 +185,17 @@ class TestWhatIsSaved:
         path, kv = tmp_path / "c.json", tmp_path / "c.json.kv"
         for content in (b"", b"mine" * 99):
             kv.write_bytes(content)
-            with pytest.raises(SavedChatError, match=r"c\.json\.kv, where .*, is something else"):
+            with raises("path-taken", kv, error=SavedChatError):
                 told.save(path)
             assert kv.read_bytes() == content
             assert not path.exists()
         kv.unlink()
         kv.mkdir()
-        with pytest.raises(SavedChatError, match="is something else"):
+        with raises("path-taken", kv):
             told.save(path)
         kv.rmdir()
         path.write_text("mine")
-        with pytest.raises(SavedChatError, match="stays as it is"):
+        with raises("path-taken", path):
             told.save(path)
         assert [*tmp_path.iterdir()] == [path]
 
@@ -214,7 +215,7 @@ class TestWhatIsSaved:
 
         monkeypatch.setattr(told._chat.model, "save", fail)
         path = tmp_path / "c.json"
-        with pytest.raises(SavedChatError, match=r"saved in .*c\.json, and .* not: The disk is fu"):
+        with raises("cache-unsaved", path, "The disk is full", error=SavedChatError):
             told.save(path)
         assert [message["role"] for message in messages_of(path)] == ["system", "user", "assistant"]
         assert list(tmp_path.iterdir()) == [path]
@@ -335,7 +336,7 @@ class TestWhatIsLoaded:
         with pytest.raises(error):
             told.load(path)
         assert (told.messages, told._chat.model.tokens) == (before, held)
-        with pytest.raises(SavedChatError, match="No such file"):
+        with raises("file-unreadable", "absent.json", error=SavedChatError):
             told.load(path.with_name("absent.json"))
         assert told.messages == before
 
@@ -384,16 +385,16 @@ class TestTheChat:
     def test_without_memory(self, load: Loader, tmp_path: Path) -> None:
         chat = load()  # LM
         chat.generate("The cat")
-        with pytest.raises(ConfigError, match=r"'LM' has no memory.* no history to save"):
+        with raises("template-without-memory", "'LM'", "save", error=ConfigError):
             chat.save(tmp_path / "c.json")
-        with pytest.raises(ConfigError, match=r"'LM' has no memory.* no history to set"):
+        with raises("template-without-memory", "'LM'", "set", error=ConfigError):
             chat.load(tmp_path / "c.json")
 
     def test_closed(self, told: ChatModule, tmp_path: Path) -> None:
         told.save(tmp_path / "c.json")
         told.close()
         for method in (told.save, told.load):
-            with pytest.raises(GenerationError, match="closed"):
+            with raises("chat-closed", error=GenerationError):
                 method(tmp_path / "c.json")
 
     def test_beside_an_open_stream(self, told: ChatModule, tmp_path: Path) -> None:
@@ -401,7 +402,7 @@ class TestTheChat:
         stream = told.stream("And then?")
         next(stream)
         for method in (told.save, told.load):
-            with pytest.raises(GenerationError, match="in the middle of another call"):
+            with raises("chat-busy", error=GenerationError):
                 method(tmp_path / "c.json")
         stream.close()
         told.save(tmp_path / "c.json")

@@ -16,6 +16,7 @@ from mlc_llm import ChatModule, GenerationConfig
 from mlc_llm.callback import DeltaCallback, StreamIterator, StreamToStdout
 from mlc_llm.chat.streams import StreamChunk
 from mlc_llm.errors import GenerationError, PromptTooLongError
+from mlc_llm.testing import raises
 
 from .conftest import CHAT, Loader
 
@@ -148,7 +149,7 @@ class TestOneSideFails:
         before = told.messages
         stream = told.stream("And then?")
         next(stream)
-        with pytest.raises(GenerationError, match="stream that is still open"):
+        with raises("chat-busy", error=GenerationError):
             told.generate("Too early")
         stream.close()
         assert told.messages == before
@@ -192,7 +193,7 @@ class TestOneSideFails:
         def callback(message: str, stopped: bool) -> None:
             chat.generate("nested")
 
-        with pytest.raises(GenerationError, match="middle of another call"):
+        with raises("chat-busy", error=GenerationError):
             chat.generate("Hello", progress_callback=callback)
         assert chat.generate("Hello")
 
@@ -218,7 +219,7 @@ class TestOneSideFails:
             lambda: list(told.stream("And then?")),
             lambda: self.read(told, "And then?"),
         ):
-            with pytest.raises(GenerationError, match="the device is lost"):
+            with raises("generation-failed", "the device is lost"):
                 call()
             assert told.messages == before
         monkeypatch.undo()

@@ -90,7 +90,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
 class TestErrors:
     def test_our_own_is_its_message(self, failing: CLI, capsys: pytest.CaptureFixture[str]) -> None:
         assert failing(ModelNotFoundError("No model 'x'.")) == 1
-        assert capsys.readouterr() == ("", "Error: No model 'x'.\n")
+        assert capsys.readouterr() == ("", "Error [model-not-found]: No model 'x'.\n")
 
     def test_the_systems_names_the_file(
         self, failing: CLI, capsys: pytest.CaptureFixture[str]

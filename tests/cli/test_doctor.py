@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import types
@@ -24,6 +23,12 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.runtime.threads import thread_count
 
 CLI = Callable[..., Any]
+
+
+def publish(cache: LibraryCache, library: Path, key: str) -> Path:
+    """Put a copy of a library into a cache."""
+    with cache.locked(key), cache.workspace(key) as folder:
+        return cache.publish(Path(shutil.copy(library, folder)), key)
 
 
 def by_name(findings: Any) -> dict[str, Finding]:
@@ -250,6 +255,18 @@ class TestStorage:
         gone = by_name(storage.check_library_cache(Registry(entry_points=[]), cache))
         assert "'cpu' is not installed" in gone["stale"].detail
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's modes")
+    def test_a_folder_that_others_may_write(self, tmp_path: Path) -> None:
+        cache = LibraryCache(tmp_path / "libraries")
+        cache.folder.mkdir()
+        cache.folder.chmod(0o777)
+        found = by_name(storage.check_library_cache(default_registry(), cache))
+        assert found["owner"].status is Status.BROKEN
+        assert "others may write it (its mode is 777)" in found["owner"].detail
+        assert "chmod 700" in found["owner"].remedy
+        cache.folder.chmod(0o755)
+        assert "owner" not in by_name(storage.check_library_cache(default_registry(), cache))
+
     def test_little_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folders = {"ONE": tmp_path / "absent", "TWO": tmp_path}
         usage = types.SimpleNamespace(free=storage.LITTLE_SPACE)
@@ -363,10 +380,19 @@ class TestModel:
             )
         target = registry.device("cpu").target()
         key = JITProvider().key(LibraryRequest(spec, "cpu", target, folder))
-        cached = LibraryCache().path(key)
-        cached.parent.mkdir(parents=True)
-        os.link(make_library(folder), cached)
+        cached = publish(LibraryCache(), make_library(folder), key)
         after = by_name(model.check_model(str(folder), registry, False))["library"]
         assert (after.status, after.detail) == (Status.OK, str(cached))
         served = by_name(storage.check_library_cache(registry))
         assert "stale" not in served
+        assert cached.name not in served
+        cached.chmod(0o666)
+        served = by_name(storage.check_library_cache(registry))
+        assert served[cached.name].status is Status.WARNING
+        assert "compiled again: others may write it" in served[cached.name].detail
+        cached.chmod(0o600)
+        cached.write_bytes(cached.read_bytes() + b"x")
+        served = by_name(storage.check_library_cache(registry))
+        assert "its digest is another" in served[cached.name].detail
+        after = by_name(model.check_model(str(folder), registry, False))["library"]
+        assert after.status is Status.ABSENT

@@ -111,7 +111,7 @@ class TestPlugins:
     def test_a_malformed_variable(self, mlc_llm: CLI) -> None:
         result = mlc_llm("plugins", variables={"MLC_LLM_PLUGINS": "a:b:c"})
         assert (result.returncode, result.stdout) == (1, "")
-        assert "malformed" in result.stderr
+        assert "[plugin-list-malformed]" in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")

@@ -25,6 +25,7 @@ from mlc_llm.runtime.model_functions import ModelFunctions
 from mlc_llm.runtime.page_pool import OutOfPages
 from mlc_llm.runtime.parameters import load_parameters
 from mlc_llm.runtime.sequence import CachedSequence, Run
+from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
 
 SCHEMES = ["q0f32", "q0f16", "q4f32_1", "q4f16_1"]
@@ -275,7 +276,7 @@ def test_a_full_cache_refuses_and_goes_on(load: Load) -> None:
         model.functions.prefill([Run(one, tokens(31, 1))])
         model.functions.prefill([Run(other, tokens(32, 2))])
         assert small.pool.available == 0
-        with pytest.raises(OutOfPages, match="All 4 pages"):
+        with raises("generation-failed", 4, error=OutOfPages):
             model.functions.decode([Run(other, (5,))])
         assert len(other) == 32
         (first,) = model.decode([(one, tokens(32, 1)[-1])])
@@ -288,7 +289,7 @@ def test_a_full_cache_refuses_and_goes_on(load: Load) -> None:
 def test_a_sequence_longer_than_the_cache_takes_is_refused(load: Load) -> None:
     model = load("q0f32")
     one = model.cache.add()
-    with pytest.raises(GenerationError, match=f"{LENGTH + 1} tokens is longer than .* {LENGTH}"):
+    with raises("generation-failed", LENGTH + 1, LENGTH, error=GenerationError):
         model.functions.prefill([Run(one, tokens(LENGTH + 1, 1))])
     assert (len(one), one.pages) == (0, [])
     model.cache.remove(one)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.compile import compile_library, compile_model, find_compiler
+from mlc_llm.compile import build, compile_library, compile_model, find_compiler
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import CompileError, ConfigError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
 from mlc_llm.quantization import plan
+from mlc_llm.testing import raises
 
 TINY = {
     "hidden_size": 32,
@@ -61,9 +63,28 @@ def test_without_a_c_compiler_the_error_says_how_to_get_one(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(CompileError, match=r"no-such-compiler.*Install one with"):
+    with raises("compiler-missing", "no-such-compiler", error=CompileError):
         compile_library(spec(), LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_tvm_without_compiler_is_named() -> None:
+    program = (
+        "from mlc_llm.errors import CompileError\n"
+        "try: from mlc_llm.compile import compile_library\n"
+        "except CompileError as error: print(error)\n"
+        "import tvm\n"
+        "import os; del os.environ['TVM_USE_RUNTIME_LIB']\n"
+        "try: from mlc_llm.compile import compile_library\n"
+        "except CompileError as error: print(error)\n"
+        "from mlc_llm.compile import compile_model"
+    )
+    environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+    )
+    assert done.stdout.count("TVM_USE_RUNTIME_LIB=1") == 2, done.stderr
+    assert done.stderr == ""
 
 
 def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,9 +94,19 @@ def test_a_failing_linker_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     output = tmp_path / "out"
-    with pytest.raises(CompileError, match="out of luck"):
+    with raises("compilation-failed", "out of luck", error=CompileError) as caught:
         compile_library(spec(), LLAMA, CPU, CPU.target(), output / "tiny.so")
+    assert "objects" not in str(caught.value)  # of the command
     assert not list(output.iterdir())
+
+
+def test_of_a_linkers_complaints_the_end_is_shown() -> None:
+    noise = "\n".join(f"undefined symbol {i}" for i in range(1000))
+    error = RuntimeError(f"Compilation error:\n{noise}\nld: the end\n\nCommand line: cc {'x ' * 9}")
+    shown = build._linkers_words(error)
+    assert shown.startswith("undefined symbol 981\n")
+    assert shown.endswith("\nld: the end")
+    assert len(build._linkers_words(RuntimeError("x" * 10**6))) == 4000
 
 
 @pytest.mark.parametrize("command", ["{}", "{} -flag", "ccache {}", "/usr/bin/ccache {} -m64"])
@@ -88,7 +119,7 @@ def test_the_compiler_named_in_the_environment_is_taken(
 
 def test_an_unknown_option_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     wrong = spec().model_copy(update={"opt": "activation=a8"})
-    with pytest.raises(ConfigError, match="activations"):
+    with raises("option-unknown", "'activation'", "activations", error=ConfigError):
         compile_library(wrong, LLAMA, CPU, CPU.target(), tmp_path / "tiny.so")
     assert not list(tmp_path.iterdir())
 
@@ -125,3 +156,60 @@ def test_compile_model_puts_the_library_into_the_folder(
     library = compile_model(folder, "cpu", tmp_path / "named.so")
     assert library == tmp_path / "named.so"
     assert read_record(library).spec.architecture == "llama"
+
+
+class TestInAChild:
+    """What happens to the compiler does not happen to the program that compiles."""
+
+    @pytest.fixture
+    def model(self, make_checkpoint: Any, make_model: Any) -> Path:
+        folder: Path = make_model(make_checkpoint("llama"), "q0f32")
+        return folder
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's limit of a file's size")
+    def test_no_space_is_an_error_with_its_reason(self, model: Path, tmp_path: Path) -> None:
+        """Under such a limit LLVM ends its process, as it does on a full disk."""
+        output = tmp_path / "out" / "x.so"
+        program = f"""
+import resource
+from mlc_llm import compile_model
+from mlc_llm.errors import CompileError
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+try:
+    compile_model({str(model)!r}, "cpu", {str(output)!r})
+except CompileError as error:
+    print(error)
+"""
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"Compiling the library {output} failed: ")
+        assert "File too large" in done.stdout
+        assert not list(output.parent.iterdir())
+
+    def test_a_place_that_cannot_be_written(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(CompileError, match=r"cannot be written to .*file.x\.so"):
+            compile_model(model, "cpu", tmp_path / "file" / "x.so")
+        (tmp_path / "x.so").mkdir()
+        with pytest.raises(CompileError, match="cannot be written to"):
+            compile_model(model, "cpu", tmp_path / "x.so")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.so"]
+
+    def test_an_unknown_option_is_a_config_error(self, model: Path, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="activations"):
+            compile_model(model, "cpu", tmp_path / "out" / "x.so", opt="activation=a8")
+        assert not list(tmp_path.iterdir())
+
+    def test_neither_tvm_nor_a_runtime_only_tvm_is_needed_here(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        program = (
+            "import sys; from mlc_llm import compile_model;"
+            f"print(compile_model({str(model)!r}, 'cpu', {str(tmp_path / 'x.so')!r}));"
+            "assert 'tvm' not in sys.modules"
+        )
+        environment = {**os.environ, "TVM_USE_RUNTIME_LIB": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, env=environment
+        )
+        assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'x.so'}\n"), done.stderr

@@ -10,9 +10,9 @@ import pytest
 from mlc_llm import ChatConfig
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ModelFile
-from mlc_llm.errors import ModelFolderError
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import default_registry
+from mlc_llm.testing import raises
 
 from .values import FILE, TEMPLATE, model_file, written
 
@@ -23,7 +23,7 @@ class TestModelFile:
         loaded = ModelFile.load(written(tmp_path, **dict.fromkeys(optional)))
         required = {name: value for name, value in FILE.items() if name not in optional}
         assert loaded == ModelFile.model_validate(required)
-        with pytest.raises(ModelFolderError, match="vocab_size is needed and not there"):
+        with raises("model-config-invalid", "vocab_size"):
             ModelFile.load(written(tmp_path, vocab_size=None))
 
     def test_a_window_of_0_means_not_given(self, tmp_path: Path) -> None:

@@ -7,12 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mlc_llm import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ModelFile
-from mlc_llm.errors import ConfigError
 from mlc_llm.registry.registry import default_registry
 
 TEMPLATE = {
@@ -103,6 +100,7 @@ GENERATION: dict[str, Any] = {
     "seed": 7,
     "logit_bias": {5: -100.0},
     "logprobs": 3,
+    "continue_final_message": True,
 }
 OVERLAYS = [(ChatConfig, CHAT), (ConvConfig, CONV), (GenerationConfig, GENERATION)]
 
@@ -122,10 +120,3 @@ def written(folder: Path, **changes: Any) -> Path:
 def settings_of(overlay: ChatConfig | None = None, **changes: Any) -> ChatSettings:
     """What a chat goes by: a model's file with changes, and what is laid over it."""
     return ChatSettings.of(model_file(**changes), overlay, default_registry())
-
-
-def message_of(make: Any) -> str:
-    """What somebody is told who gives something wrong."""
-    with pytest.raises(ConfigError) as error:
-        make()
-    return str(error.value)

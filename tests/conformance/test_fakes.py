@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mlc_llm.errors import DeviceError, PluginError
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.testing import (
     FAKE_TEMPLATE,
@@ -20,6 +19,7 @@ from mlc_llm.testing import (
     FakeProvider,
     make_checkpoint,
     make_model_folder,
+    raises,
     registry_of,
 )
 from mlc_llm.tokenizer import load_tokenizer
@@ -65,16 +65,16 @@ def test_a_fake_stands_in_for_a_built_in_plugin() -> None:
 
 def test_a_wrong_plugin_is_refused() -> None:
     registry = registry_of(devices={"fake": FakeDevice("other")})
-    with pytest.raises(PluginError, match="it has the name 'other', but its entry point is called"):
+    with raises("plugin-broken", "'other'", "'fake'"):
         registry.device("fake")
 
 
 def test_a_device_that_is_not_available() -> None:
     fake = FakeDevice(reason="there is no driver", remedy="Install it.")
     registry = registry_of(devices={"fake": fake})
-    with pytest.raises(DeviceError, match=r"There is no driver\. Install it\."):
+    with raises("device-unavailable", "There is no driver. Install it."):
         choose_device("fake", registry)
-    with pytest.raises(DeviceError, match="there is no driver"):
+    with raises("device-index-unknown", "there is no driver"):
         fake.open(0)
 
 

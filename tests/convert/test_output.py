@@ -15,6 +15,7 @@ import pytest
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.convert.output import WeightOutput, open_output
 from mlc_llm.errors import ConversionError
+from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.shard_writer import ShardWriter
 
@@ -96,7 +97,7 @@ def test_the_source_may_be_the_output(checkpoint, content, make_byte_tokenizer):
 def test_a_failure_keeps_the_old_weights(checkpoint, good, content):
     before = content(good)
     checkpoint.tensors["lm_head.weight"][-1, -1] = np.nan  # the last tensor
-    with pytest.raises(ConversionError, match="NaN"):
+    with raises("weight-not-finite", "lm_head.weight"):
         convert_weight(checkpoint.save(), "q4f16_1", good)
     assert content(good) == before
 
@@ -167,7 +168,7 @@ def test_two_conversions_and_a_killed_one(checkpoint, good, content):
     child = run(HOLD, good)
     try:
         assert child.stdout.readline() == "held\n"
-        with pytest.raises(ConversionError, match=r"Another conversion is writing to .*output"):
+        with raises("output-busy", good, error=ConversionError):
             convert_weight(checkpoint.folder, "q4f16_1", good)
         during = {path.name: path.read_bytes() for path in good.iterdir() if path.is_file()}
         assert {name: during[name] for name in before} == before
@@ -181,7 +182,7 @@ def test_two_conversions_and_a_killed_one(checkpoint, good, content):
 
 def test_two_conversions_in_one_process(checkpoint, tmp_path):
     with open_output(tmp_path / "output") as output:
-        with pytest.raises(ConversionError, match="Another conversion"):
+        with raises("output-busy", tmp_path / "output"):
             convert_weight(checkpoint.folder, "q4f16_1", tmp_path / "output")
         assert output.staging.is_dir()
     assert not (tmp_path / "output").exists()
@@ -285,7 +286,7 @@ def test_a_full_disk(checkpoint, tmp_path):
 
 
 def test_a_disk_without_room(tmp_path):
-    with pytest.raises(ConversionError, match=r"need .* GiB and the disk of .* GiB left"):
+    with raises("disk-full", tmp_path, "4.295e+09 GiB"):
         WeightOutput(tmp_path).require(1 << 62)
 
 
@@ -294,7 +295,7 @@ def test_no_space_is_said_plainly(tmp_path):
     """The error of the operating system, from the device that is always full."""
     full = Path("/dev/full")
     with (
-        pytest.raises(ConversionError, match=r"The disk of .*output is full"),
+        raises("disk-full", tmp_path / "output", error=ConversionError),
         open_output(tmp_path / "output"),
         full.open("wb", buffering=0) as file,
     ):
@@ -305,7 +306,7 @@ def test_no_space_is_said_plainly(tmp_path):
 def test_the_output_is_a_file(checkpoint, tmp_path):
     (tmp_path / "file").write_text("precious")
     for output in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ConversionError, match="file"):
+        with raises("file-unwritable", tmp_path / "file", error=ConversionError):
             convert_weight(checkpoint.folder, "q4f16_1", output)
     assert (tmp_path / "file").read_text() == "precious"
 
@@ -315,5 +316,5 @@ def test_the_output_is_a_file(checkpoint, tmp_path):
 )
 def test_the_output_cannot_be_written(checkpoint, tmp_path):
     (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(ConversionError, match="Permission denied"):
+    with raises("file-unwritable", "Permission denied"):
         convert_weight(checkpoint.folder, "q4f16_1", tmp_path / "locked" / "out")

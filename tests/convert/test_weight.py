@@ -14,6 +14,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.quantization import PLANS, plan
 from mlc_llm.quantization.packing import dequantize
+from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder, read_manifest
 from mlc_llm.weights.shards import Shards
 
@@ -129,7 +130,8 @@ def test_a_head_that_is_not_tied_after_all(refuse, checkpoint, change):
     copy = checkpoint.tensors["model.embed_tokens.weight"].copy()
     copy[-1, -1] += 1
     checkpoint.tensors["lm_head.weight"] = copy if change == "value" else copy[:-1]
-    refuse(r"lm_head\.weight differs from model\.embed_tokens\.weight, though .*tie_word_embed")
+    names = ("lm_head.weight", "model.embed_tokens.weight", "tie_word_embeddings")
+    refuse("head-not-tied", *names)
 
 
 def test_llama_2_7b_has_the_names_and_shapes_of_mlc(test_data):
@@ -203,8 +205,8 @@ def test_a_large_tensor_has_a_shard_of_its_own(checkpoint, tmp_path):
 def refuse(checkpoint, tmp_path):
     """Check that converting the changed checkpoint fails and leaves nothing behind."""
 
-    def check(message, quantization="q4f16_1"):
-        with pytest.raises(ConversionError, match=message):
+    def check(code, *parts, quantization="q4f16_1"):
+        with raises(code, *parts, error=ConversionError):
             convert_weight(checkpoint.save(), quantization, tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
@@ -216,52 +218,50 @@ K_PROJ = "model.layers.0.self_attn.k_proj.weight"
 
 def test_missing_tensors(refuse, checkpoint):
     del checkpoint.tensors[K_PROJ], checkpoint.tensors["lm_head.weight"]
-    refuse(rf"checkpoint: The checkpoint lacks {K_PROJ}, lm_head\.weight, which .*'llama' needs")
+    refuse("tensor-missing", checkpoint.folder, f"{K_PROJ}, lm_head.weight", "'llama'")
 
 
 def test_many_missing_tensors(refuse, checkpoint):
     checkpoint.config["num_hidden_layers"] = 3
-    refuse("lacks model.layers.1.self_attn.q_proj.weight, .* and 13 more")
+    refuse("tensor-missing", "model.layers.1.self_attn.q_proj.weight", 13)
 
 
 def test_tensors_left_over(refuse, checkpoint):
     checkpoint.tensors["model.layers.0.self_attn.q_proj.bias"] = np.zeros(32, np.float32)
-    refuse(r"has model\.layers\.0\.self_attn\.q_proj\.bias, which .*'llama' does not know")
+    refuse("tensor-unknown", "model.layers.0.self_attn.q_proj.bias", "'llama'")
 
 
 def test_wrong_shape(refuse, checkpoint):
     checkpoint.config["intermediate_size"] = 48
-    refuse(
-        r"gate_up_proj\.weight must have the shape \(96, 32\) .*config\.json.* gives \(88, 32\): "
-        r".*gate_proj\.weight \(44, 32\), .*up_proj\.weight \(44, 32\)"
-    )
+    parts = ("gate_proj.weight (44, 32)", "up_proj.weight (44, 32)")
+    refuse("shape-mismatch", "gate_up_proj.weight", "(96, 32)", "(88, 32)", *parts)
 
 
 def test_a_vocabulary_of_another_size(refuse, checkpoint):
     checkpoint.config["vocab_size"] = 512
-    refuse(r"embed_tokens\.weight must have the shape \(512, 32\).*gives \(300, 32\)")
+    refuse("shape-mismatch", "embed_tokens.weight", "(512, 32)", "(300, 32)")
 
 
 @pytest.mark.parametrize("shape", [(16, 31), (512,), ()])
 def test_parts_that_do_not_fit_together(refuse, checkpoint, shape):
     checkpoint.tensors[K_PROJ] = np.zeros(shape, np.float32)
-    refuse(rf"qkv_proj\.weight is made of .*{K_PROJ}.*do not fit together")
+    refuse("shape-mismatch", "qkv_proj.weight", K_PROJ, str(shape))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("quantization", ["q0f16", "q0f32", "q4f16_1", "q4f16_0"])
 def test_not_finite(refuse, checkpoint, bad, quantization):
     checkpoint.tensors[K_PROJ][3, 5] = bad
-    refuse(rf"{K_PROJ} in .*model\.safetensors holds NaN or infinity", quantization)
+    refuse("weight-not-finite", K_PROJ, "model.safetensors", quantization=quantization)
 
 
 def test_too_large_for_float16(refuse, checkpoint, tmp_path):
     checkpoint.tensors[K_PROJ][3, 5] = 1e6
-    refuse(rf"{K_PROJ} cannot be stored in float16: The weight holds 1e\+06, which is too", "q0f16")
-    refuse(rf"{K_PROJ} cannot be stored in 4 bits .*too large for float16; use", "q4f16_1")
+    refuse("weight-too-large", K_PROJ, "float16", "1e+06", quantization="q0f16")
+    refuse("weight-too-large", K_PROJ, "4 bits", "float16", "float32", quantization="q4f16_1")
     convert_weight(checkpoint.folder, "q4f32_1", tmp_path / "out")
 
 
 def test_an_integer_tensor(refuse, checkpoint):
     checkpoint.tensors[K_PROJ] = np.zeros((16, 32), np.int64)
-    refuse(rf"{K_PROJ} in .* has the dtype I64; only")
+    refuse("dtype-unsupported", K_PROJ, "I64")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from .messages import ROOT
+ROOT = Path(__file__).resolve().parents[2]
 
 GUIDES = ROOT / "docs" / "plugins"
 EXAMPLES = ROOT / "examples" / "plugins"

@@ -18,12 +18,12 @@ import pytest
 from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
 from mlc_llm.convert.safetensors_file import read_header
 from mlc_llm.device.cpu import CPU
-from mlc_llm.errors import ConversionError
 from mlc_llm.model.module import named_parameters
 from mlc_llm.model.stored import stored_parameters, stored_weights
 from mlc_llm.quantization import PLANS, folder_plan, plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.testing import raises
 from mlc_llm.testing.model_folder import copy_checkpoint
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.workbench import Workbench, largest_error, prompt
@@ -167,7 +167,7 @@ def test_tensors_of_older_files(workbench: Workbench, checkpoint: Path) -> None:
     assert all(np.array_equal(values[name], same[name]) for name in values)
     other = {**older, "lm_head.weight": older["wte.weight"] + 1}
     copy = copy_checkpoint(checkpoint, workbench.folder / "untied", other)
-    with pytest.raises(ConversionError, match=r"lm_head\.weight"):
+    with raises("head-not-tied", "lm_head.weight"):
         workbench.convert(copy, "q0f32", ARCHITECTURE)
 
 

@@ -24,6 +24,7 @@ from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry
+from mlc_llm.testing import raises
 
 MakeRequest = Callable[..., LibraryRequest]
 MakeProvider = Callable[..., JITProvider]
@@ -250,7 +251,7 @@ class TestFailure:
             ("error", "No C compiler. Install gcc"),
             ("mute", "ended with exit status 1; it said: LLVM ERROR: out of registers"),
             ("killed", "crashed with SIGKILL, perhaps because the memory was full"),
-            ("nothing", "the compiler's result does not serve: it is not there"),
+            ("nothing", "the compiler's result does not serve: there is no such file"),
             ("wrong", "does not serve: it is for the device 'cuda', not 'cpu'"),
         ],
     )
@@ -381,6 +382,142 @@ class TestProcesses:
         assert leftovers(cache) == []
         assert isinstance(provider().mlc_llm_find_library(make_request()), Found)
 
+    def test_a_process_that_builds_nothing_sweeps_too(
+        self, cache: LibraryCache, provider: MakeProvider, make_request: MakeRequest
+    ) -> None:
+        found = provider().mlc_llm_find_library(make_request())
+        (cache.folder / "building" / "dead" / "x").mkdir(parents=True)
+        (cache.folder / "building" / "busy" / "x").mkdir(parents=True)
+        (cache.folder / f"dead{found.path.suffix}.blake2b").write_text("x")
+        (cache.folder / f"busy{found.path.suffix}.blake2b").write_text("x")
+        with cache.locked("busy"):
+            assert provider().mlc_llm_find_library(make_request()) == found
+        assert [path.name for path in (cache.folder / "building").iterdir()] == ["busy"]
+        stems = {path.name.partition(".")[0] for path in cache.folder.glob("*.blake2b")}
+        assert stems == {"busy", found.path.name.partition(".")[0]}
+
+
+class TestTrust:
+    """A library that another user may have put there, or that is damaged, is not opened."""
+
+    @pytest.mark.parametrize("mode", [0o620, 0o602, 0o777])
+    def test_a_file_that_others_may_write_is_compiled_again(
+        self,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+        caplog: pytest.LogCaptureFixture,
+        mode: int,
+    ) -> None:
+        found = provider().mlc_llm_find_library(make_request())
+        found.path.chmod(mode)
+        assert provider().cached(make_request()) is None
+        assert provider().mlc_llm_find_library(make_request()) == found
+        assert log() == ["good", "good"]
+        assert f"others may write it (its mode is {mode:o})" in caplog.text
+        assert provider().cached(make_request()) == found.path
+
+    def test_a_folder_that_others_may_write_is_refused(
+        self,
+        cache: LibraryCache,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+    ) -> None:
+        provider().mlc_llm_find_library(make_request())
+        for mode in (0o777, 0o1777, 0o770):
+            cache.folder.chmod(mode)
+            answer = provider().mlc_llm_find_library(make_request())
+            assert isinstance(answer, NotFound)
+            ((place, reason),) = answer.looked_at
+            assert place == str(cache.folder)
+            assert f"others may write it (its mode is {mode:o})" in reason
+            assert "MLC_LLM_CACHE names another folder" in reason
+            assert provider().cached(make_request()) is None
+        cache.folder.chmod(0o700)
+        assert log() == ["good"]
+
+    def test_what_belongs_to_another_user(
+        self,
+        cache: LibraryCache,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        found = provider().mlc_llm_find_library(make_request())
+        status = Path.stat
+
+        def stat(path: Path, **options: Any) -> os.stat_result:
+            real = status(path, **options)
+            return os.stat_result((*real[:4], 12345, *real[5:])) if path == place else real
+
+        monkeypatch.setattr(Path, "stat", stat)
+        place = found.path
+        assert (
+            cache.problem(place)
+            == f"it belongs to the user 12345, not to you ({os.geteuid()}) or root"
+        )
+        place = cache.folder
+        answer = provider().mlc_llm_find_library(make_request())
+        assert "belongs to the user 12345" in answer.looked_at[0][1]
+        assert log() == ["good"]
+
+    @pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+    def test_what_is_made_is_trusted_whatever_the_umask(
+        self,
+        cache: LibraryCache,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+        umask: int,
+    ) -> None:
+        before = os.umask(umask)
+        try:
+            found = provider().mlc_llm_find_library(make_request())
+            assert provider().mlc_llm_find_library(make_request()) == found
+        finally:
+            os.umask(before)
+        assert log() == ["good"]
+        for folder in (cache.folder, cache.folder.parent):
+            assert folder.stat().st_mode & 0o777 == 0o700
+
+    def test_one_wrong_bit_is_noticed(
+        self,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """The record is sound, and the code is not: it would crash the process."""
+        found = provider().mlc_llm_find_library(make_request())
+        whole = found.path.read_bytes()
+        found.path.write_bytes(whole[:60] + bytes([whole[60] ^ 1]) + whole[61:])
+        assert read_record(found.path).spec == make_request().spec
+        assert provider().cached(make_request()) is None
+        assert provider().mlc_llm_find_library(make_request()) == found
+        assert found.path.read_bytes() == whole
+        assert log() == ["good", "good"]
+        assert "it is damaged: its digest is another" in caplog.text
+
+    @pytest.mark.parametrize("digest", [None, b"", b"0" * 64, b"\xff" * 1000])
+    def test_a_library_of_another_digest_is_compiled_again(
+        self,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        log: Callable[[], list[str]],
+        digest: bytes | None,
+    ) -> None:
+        found = provider().mlc_llm_find_library(make_request())
+        (beside,) = found.path.parent.glob("*.blake2b")
+        if digest is None:
+            beside.unlink()
+        else:
+            beside.write_bytes(digest)
+        assert provider().mlc_llm_find_library(make_request()) == found
+        assert provider().mlc_llm_find_library(make_request()) == found
+        assert log() == ["good", "good"]
+
 
 class TestRealCompiler:
     def test_a_small_model(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,5 +552,5 @@ class TestRealCompiler:
         registry = Registry(allowed=[])
         spec = ModelSpec(architecture="llama", shape={}, plan=plan("q4f32_1"))
         target = registry.device("cpu").target()
-        with pytest.raises(LibraryError, match="C compiler"):
+        with raises("library-not-found", "C compiler", error=LibraryError):
             resolve_library(LibraryRequest(spec, "cpu", target, tmp_path), registry)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from mlc_llm.errors import QuantizationError
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
 from mlc_llm.quantization import PLANS, plan
+from mlc_llm.testing import raises
 
 MLC = {"q0f16", "q0f32", "q3f16_1", "q4f16_0", "q4f16_1", "q4f32_1"}
 
@@ -100,7 +100,7 @@ def test_float_plans_store_weights_as_they_are():
     ("name", "near"), [("q4f16", "q4f16_1"), ("Q4F16_1", "q4f16_1"), ("q0f3", "q0f32")]
 )
 def test_unknown_names_the_nearest(name, near):
-    with pytest.raises(QuantizationError, match=rf"(?s){name!r}.*Did you mean.*{near!r}.*q0f16"):
+    with raises("quantization-unknown", repr(name), repr(near), "q0f16"):
         plan(name)
 
 

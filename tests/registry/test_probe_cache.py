@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.errors import DeviceError
 from mlc_llm.plugin.device import Availability
 from mlc_llm.plugin.fingerprint import describe_files, library_files
 from mlc_llm.registry import probe_cache
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.probing import probe, probe_all
 from mlc_llm.registry.registry import Registry, State
+from mlc_llm.testing import raises
 
 Site = Any
 
@@ -167,7 +167,7 @@ class TestNotBelieved:
         lab.install(REFUSING)
         registry = Registry()
         for _ in range(2):
-            with pytest.raises(DeviceError, match="asleep"):
+            with raises("device-unavailable", "asleep"):
                 choose_device("dev", registry)
         assert lab.probes == 1
 

@@ -24,6 +24,7 @@ from mlc_llm.registry.child import (
 )
 from mlc_llm.registry.probing import probe, probe_all
 from mlc_llm.registry.registry import Registry, State
+from mlc_llm.testing import raises
 
 Site = Any
 
@@ -137,7 +138,7 @@ class TestInAChild:
         assert "cannot be probed" in answer(site, "return None").reason
         monkeypatch.undo()
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-        with pytest.raises(PluginError, match="cannot start one"):
+        with raises("interpreter-missing", repr(sys.executable), error=PluginError):
             python_command("json")
 
 
@@ -189,7 +190,7 @@ class TestAnswers:
         site.install("bad", {"devices": {"bad": "nowhere:X"}})
         registry = Registry()
         assert "nowhere" in probe("bad", registry).reason
-        with pytest.raises(DeviceError, match="Did you mean 'bad'"):
+        with raises("device-unknown", "'baad'", "'bad'"):
             probe("baad", registry)
 
     def test_all_at_once(self, site: Site) -> None:
@@ -207,7 +208,7 @@ class TestAnswers:
     ) -> None:
         monkeypatch.setenv("MLC_LLM_PROBE_TIMEOUT", value)
         site.install_device("dev", in_process=False)
-        with pytest.raises(DeviceError, match="MLC_LLM_PROBE_TIMEOUT"):
+        with raises("config-invalid", "MLC_LLM_PROBE_TIMEOUT", repr(value), error=DeviceError):
             probe("dev", Registry())
 
     def test_the_timeout_of_the_environment(
@@ -227,10 +228,11 @@ class TestChild:
         assert Outcome(1, "", " \nlast\n\n").last_words() == "last"
 
     def test_only_the_end_of_a_long_output_is_kept(self) -> None:
-        code = "print('x' * 100_000); print('end')"
+        code = "print('x' * 3_000_000); print('y' * 100_000); print('end')"
         outcome = run_child([sys.executable, "-c", code], os.environ)
-        assert outcome.stdout.endswith("x\nend\n")
-        assert len(outcome.stdout) < 10_000
+        assert outcome.stdout.endswith("x\n" + "y" * 100_000 + "\nend\n")
+        assert len(outcome.stdout) < 2_000_000
+        assert len(Outcome(1, "", "x" * 9000).last_words()) == 2000
 
     def test_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("GOES", "1")
@@ -239,6 +241,48 @@ class TestChild:
         assert "GOES" not in environment
         assert environment["COMES"] == "2"
         assert environment["PYTHONPATH"] == os.pathsep.join([str(Path.cwd()), "/a"])
+
+    def test_what_python_passes_over_in_its_path_does_no_harm(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        odd: list[Any] = [Path("/p"), b"/b", None, 3, "/n\0l", "/a"]
+        monkeypatch.setattr(sys, "path", odd)
+        assert python_environment({})["PYTHONPATH"] == "/a"
+
+    def test_a_current_folder_that_was_deleted(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        gone = tmp_path / "gone"
+        gone.mkdir()
+        monkeypatch.chdir(gone)
+        gone.rmdir()
+        monkeypatch.setattr(sys, "path", ["", "/a"])
+        assert python_environment({})["PYTHONPATH"] == "/a"
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("PYTHONINSPECT", "1"),
+            ("PYTHONWARNINGS", "error"),
+            ("PYTHONVERBOSE", "1"),
+            ("PYTHONPROFILEIMPORTTIME", "1"),
+            ("PYTHONIOENCODING", "utf-16"),
+            ("PYTHONDEVMODE", "1"),
+        ],
+    )
+    def test_settings_of_pythons_own_do_not_reach_it(
+        self, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+    ) -> None:
+        monkeypatch.setenv(name, value)
+        code = "import sys, warnings; warnings.warn('w', Warning); print('é'); sys.exit(3)"
+        outcome = run_child([sys.executable, "-c", code], python_environment({}))
+        assert (outcome.returncode, outcome.stdout) == (3, "é\n")
+        assert outcome.last_words() == "<string>:1: Warning: w"
+
+    @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="a file in memory is Linux's")
+    def test_what_it_says_needs_no_disk(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+        assert run_child(["echo", "hi"], os.environ).stdout == "hi\n"
 
     @pytest.mark.skipif(sys.platform == "win32", reason="named pipes are POSIX's")
     def test_it_ends_when_its_parent_is_killed(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from mlc_llm.plugin import AttentionSpec
 from mlc_llm.runtime import cgroup, host_memory, memory
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.metadata import KVCacheGeometry
+from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
 
 from . import toy_library
@@ -50,7 +51,7 @@ def test_what_fits_and_what_is_unknown_pass(cache: KVCacheGeometry) -> None:
 def test_the_message_names_a_window_that_fits(cache: KVCacheGeometry) -> None:
     need = memory.estimate(cache, window(131072), 4 * GIB)
     available = 8 * GIB
-    with pytest.raises(DeviceError, match=r"8\.00 GiB are available.* for 131072 tokens") as error:
+    with raises("memory-too-small", "8.00 GiB", 131072, error=DeviceError) as error:
         memory.require(need, available, window(131072))
     fitting = need.fitting_window(available)
     assert f"ChatConfig(context_window_size={fitting})" in str(error.value)
@@ -60,7 +61,7 @@ def test_the_message_names_a_window_that_fits(cache: KVCacheGeometry) -> None:
 
 def test_nothing_fits(cache: KVCacheGeometry) -> None:
     need = memory.estimate(cache, window(4096), 4 * GIB)
-    with pytest.raises(DeviceError, match="take a smaller model"):
+    with raises("memory-too-small", "1.00 GiB", "smaller model", error=DeviceError):
         memory.require(need, GIB, window(4096))
 
 

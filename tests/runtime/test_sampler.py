@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
+from mlc_llm.testing import raises
 
 # Steps of 1/4 make equal logits frequent; -inf is a token that is excluded.
 LOGITS = hnp.arrays(
@@ -237,30 +238,30 @@ def test_broken_logits(bad: float, temperature: float) -> None:
     for position in (0, 500, 999):
         logits = np.zeros(1000, np.float32)
         logits[position] = bad
-        with pytest.raises(GenerationError, match=f"{bad}.*token {position}"):
+        with raises("logits-not-finite", str(bad), f"token {position}", error=GenerationError):
             Sampler(SamplingSettings(temperature=temperature)).sample(logits)
 
 
 def test_logits_that_exclude_every_token() -> None:
-    with pytest.raises(GenerationError, match="no token can be chosen"):
+    with raises("logits-not-finite", "-inf", error=GenerationError):
         Sampler(SamplingSettings()).sample(np.full(4, -np.inf, np.float32))
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (2, 3)])
 def test_shapes_that_are_no_logits(shape: tuple[int, ...]) -> None:
-    with pytest.raises(GenerationError, match="shape"):
+    with raises("generation-failed", str(shape), error=GenerationError):
         Sampler(SamplingSettings()).sample(np.zeros(shape, np.float32))
 
 
 def test_the_vocabulary_may_not_change_in_an_answer() -> None:
     sampler = Sampler(SamplingSettings())
     sampler.sample(np.zeros(4, np.float32))
-    with pytest.raises(GenerationError, match="shape"):
+    with raises("generation-failed", "(5,)", error=GenerationError):
         sampler.sample(np.zeros(5, np.float32))
 
 
 def test_a_bias_for_a_token_that_there_is_not() -> None:
-    with pytest.raises(ConfigError, match=r"\[7\].*has 4"):
+    with raises("token-unknown", "[7]", 4, error=ConfigError):
         Sampler(SamplingSettings(logit_bias={1: 1.0, 7: 1.0})).sample(np.zeros(4, np.float32))
 
 
@@ -282,7 +283,7 @@ def test_a_bias_for_a_token_that_there_is_not() -> None:
     ],
 )
 def test_settings_out_of_range(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(options))):
+    with raises("config-invalid", next(iter(options)), error=ConfigError):
         SamplingSettings(**options)
 
 

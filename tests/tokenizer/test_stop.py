@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hypothesis
-import pytest
 from hypothesis import strategies as st
 
 from mlc_llm.errors import ConfigError
+from mlc_llm.testing import raises
 from mlc_llm.tokenizer import StopText
 
 SHORT = st.text("ab ", min_size=1, max_size=4)
@@ -74,5 +74,5 @@ def test_without_stop_strings_all_passes_at_once() -> None:
 
 
 def test_an_empty_stop_string_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="empty"):
+    with raises("config-invalid", "stop", error=ConfigError):
         StopText(["a", ""])

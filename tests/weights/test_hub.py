@@ -1,5 +1,6 @@
 """Fetching from a hub: a local server that speaks what ``huggingface_hub`` asks for."""
 
+import base64
 import hashlib
 import json
 import os
@@ -8,25 +9,32 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from mlc_llm.errors import HubError
+from mlc_llm.testing import raises
 from mlc_llm.weights.hub import HubReference
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FETCH = """
-import json, sys
+import json, logging, sys, traceback
+if sys.argv.pop(1) == "debug":
+    logging.basicConfig(level=logging.DEBUG)
+else:
+    logging.basicConfig(level=logging.WARNING)
 from mlc_llm.errors import HubError
 from mlc_llm.weights.locate import resolve_model
 for model in sys.argv[1:]:
     try:
         found = {"path": str(resolve_model(model, progress=True))}
     except HubError as error:
-        found = {"error": str(error)}
+        traceback.print_exc()
+        found = {"error": str(error), "code": error.code}
     print(json.dumps(found))
 """
 
@@ -38,6 +46,8 @@ class Hub(ThreadingHTTPServer):
         files: the repository's files.
         requests: what was asked for: method, path and range.
         cut: names of files whose next answer breaks off in the middle.
+        silent: parts of paths that are never answered.
+        authorizations: the headers of that name that came.
     """
 
     daemon_threads = True
@@ -45,6 +55,7 @@ class Hub(ThreadingHTTPServer):
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files, self.requests, self.cut = files, [], set()
+        self.silent, self.authorizations = set(), set()
 
     @property
     def url(self):
@@ -66,6 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, body):
         path = urlsplit(self.path).path
         self.server.requests.append((self.command, path, self.headers.get("Range")))
+        self.server.authorizations.add(self.headers.get("Authorization"))
+        if any(part in path for part in self.server.silent):
+            time.sleep(30)
+            return None
         if "/org/gated" in path:
             return self._refuse(403, "GatedRepo")
         if "/org/model" not in path:
@@ -135,7 +150,7 @@ def hub(model_folder):
 def fetch(tmp_path):
     """Resolve models in a child process, whose hub settings are its own."""
 
-    def run(endpoint, *models, **variables):
+    def run(endpoint, *models, log=None, **variables):
         environment = {
             **os.environ,
             "HF_ENDPOINT": endpoint,
@@ -147,12 +162,16 @@ def fetch(tmp_path):
             "NO_PROXY": "127.0.0.1",
             **variables,
         }
-        command = [sys.executable, "-c", FETCH, *models]
+        command = [sys.executable, "-c", FETCH, "warnings" if log is None else "debug", *models]
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=120, check=False
         )
         assert done.returncode == 0, done.stderr
-        assert "%" not in done.stderr  # no progress where stderr is no terminal
+        if log is None:
+            assert "%|" not in done.stderr  # no progress where stderr is no terminal
+        else:
+            log.append(done.stdout + done.stderr)
+        run.said = done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     return run
@@ -165,10 +184,12 @@ def test_fetch_cache_and_refusals(hub, fetch):
     expected = {name for name in hub.files if name not in ("library.so", "onnx/model.json")}
     assert {path.name for path in folder.iterdir()} == expected
     assert all((folder / name).read_bytes() == hub.files[name] for name in expected)
-    assert "org/model has no revision 'nosuchtag'" in revision["error"]
-    assert "no repository org/none" in missing["error"]
+    told = (revision["code"], missing["code"], gated["code"])
+    assert told == ("revision-unknown", "repository-not-found", "repository-gated")
+    assert "'nosuchtag'" in revision["error"]
+    assert "org/none" in missing["error"]
     assert "HF_TOKEN" in missing["error"]
-    assert f"HF://org/gated is gated. Accept its terms at {hub.url}/org/gated" in gated["error"]
+    assert f"{hub.url}/org/gated" in gated["error"]
 
     before = len(hub.requests)
     again, by_address = fetch(hub.url, "hf://org/model", "https://huggingface.co/org/model")
@@ -178,7 +199,8 @@ def test_fetch_cache_and_refusals(hub, fetch):
     before = len(hub.requests)
     offline, absent = fetch(hub.url, "HF://org/model", "HF://org/other", HF_HUB_OFFLINE="1")
     assert offline == found
-    assert re.search("HF://org/other is not.*offline mode is on.*HF_HUB_OFFLINE", absent["error"])
+    assert absent["code"] == "model-not-cached"
+    assert re.search("HF://org/other .*HF_HUB_OFFLINE", absent["error"])
     assert len(hub.requests) == before
 
 
@@ -198,17 +220,127 @@ def test_no_network(fetch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}"
-        error = fetch(endpoint, "HF://org/model")[0]["error"]
+        found = fetch(endpoint, "HF://org/model")[0]
+    assert found["code"] == "hub-unreachable"
+    assert endpoint in found["error"]
+
+
+SILENT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
+
+
+@pytest.mark.parametrize("part", ["/api/models/org/model", "/tree/"])
+def test_a_hub_that_does_not_answer(hub, fetch, part):
+    hub.silent.add(part)
+    begin = time.monotonic()
+    error = fetch(hub.url, "HF://org/model", **SILENT)[0]["error"]
+    assert f"{hub.url} could not be reached, and HF://org/model is not" in error
+    assert "no answer within 2 seconds" in error or "timed out" in error
+    assert time.monotonic() - begin < 25  # most of it the start of Python
+
+
+def test_a_hub_that_does_not_answer_for_a_model_in_the_cache(hub, fetch):
+    found = fetch(hub.url, "HF://org/model")
+    assert "in vain" not in fetch.said
+    hub.silent.add("/")
+    begin = time.monotonic()
+    assert fetch(hub.url, "HF://org/model", **SILENT) == found
+    assert time.monotonic() - begin < 25
+    said = (
+        rf"{hub.url} was asked for HF://org/model in vain \(.*\): the files in the cache are used"
+    )
+    assert re.search(said, fetch.said)
+
+
+def test_a_socket_that_nobody_reads(fetch):
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(1)
+        endpoint = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        error = fetch(endpoint, "HF://org/model", **SILENT)[0]["error"]
     assert f"{endpoint} could not be reached" in error
-    assert "network" in error
+
+
+@pytest.mark.parametrize("wrong", ["http://a:secret/x@b", "http://[::", "http://b:x", "b", ""])
+def test_an_endpoint_that_is_no_address(fetch, wrong):
+    log = []
+    error = fetch(wrong, "HF://org/model", log=log)[0]["error"]
+    assert "HF_ENDPOINT is not the address of a hub" in error
+    assert "secret" not in log[0]
+
+
+@pytest.mark.parametrize("secret", ["top-secret", "top@secret", "top%40secret:9"])
+def test_credentials_of_the_endpoint_are_sent_and_not_shown(hub, fetch, secret):
+    models, log = ["HF://org/model", "HF://org/none", "HF://org/gated"], []
+    endpoint = hub.url.replace("://", f"://someone:{secret}@")
+    found, missing, gated = fetch(endpoint, *models, log=log)
+    assert "path" in found
+    sent = base64.b64encode(f"someone:{unquote(secret)}".encode()).decode()
+    assert hub.authorizations == {f"Basic {sent}"}
+    assert hub.url in missing["error"]
+    assert hub.url in gated["error"]
+    for wrong in (endpoint + "9999999", endpoint.replace("http", "wrong"), endpoint + " "):
+        assert "error" in fetch(wrong, "HF://org/other", log=log)[0]
+    assert not any("secret" in text or sent in text for text in log)
+
+
+@pytest.mark.parametrize("token", ["hf_top\x1bsecret", "hf_top secret", "hf_topsécret"])
+def test_a_token_that_cannot_be_one_is_not_shown(hub, fetch, token):
+    log = []
+    error = fetch(hub.url, "HF://org/model", log=log, HF_TOKEN=token)[0]["error"]
+    assert "The hub's token (HF_TOKEN, or the one of `hf auth login`) holds a character" in error
+    assert not hub.requests
+    assert not any("secret" in text or "sécret" in text for text in log)
+
+
+def test_a_token_is_not_shown(hub, fetch):
+    log = []
+    fetch(hub.url, "HF://org/model", "HF://org/none", log=log, HF_TOKEN="hf_topsecret")
+    assert hub.authorizations == {"Bearer hf_topsecret"}
+    assert not any("topsecret" in text for text in log)
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    return bytes(data)
+
+
+def test_verified_once_and_again_when_a_file_has_changed(hub, fetch, tmp_path):
+    folder = Path(fetch(hub.url, "HF://org/model")[0]["path"])
+    [stamp] = (tmp_path / "cache" / "verified").iterdir()
+    written = stamp.stat().st_mtime_ns
+    assert "path" in fetch(hub.url, "HF://org/model")[0]
+    assert stamp.stat().st_mtime_ns == written  # it was not verified again
+    # Fetched again, with an error of a bit.
+    blob = (folder / "params_shard_0.bin").resolve()
+    data, times = _flip(blob), (blob.stat().st_atime_ns, blob.stat().st_mtime_ns)
+    blob.unlink()
+    blob.write_bytes(data)
+    os.utime(blob, ns=times)
+    for _ in range(2):
+        error = fetch(hub.url, "HF://org/model")[0]["error"]
+        assert re.search(r"HF://org/model.*damaged.*params_shard_0\.bin.*MD5", error)
+    blob.write_bytes(_flip(blob))
+    assert "path" in fetch(hub.url, "HF://org/model")[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"[]", b"null"])
+def test_a_stamp_of_an_older_version_or_a_damaged_one(hub, fetch, tmp_path, content):
+    fetch(hub.url, "HF://org/model")
+    [stamp] = (tmp_path / "cache" / "verified").iterdir()
+    good = stamp.read_bytes()
+    stamp.write_bytes(content)
+    assert "path" in fetch(hub.url, "HF://org/model")[0]
+    assert stamp.read_bytes() == good
 
 
 def test_damaged_weights_are_found(hub, fetch):
     manifest = json.loads(hub.files["tensor-cache.json"])
     manifest["records"][0]["md5sum"] = "0" * 32
     hub.files["tensor-cache.json"] = json.dumps(manifest).encode()
-    error = fetch(hub.url, "HF://org/model")[0]["error"]
-    assert re.search(r"HF://org/model.*damaged.*params_shard_0\.bin.*MD5", error)
+    found = fetch(hub.url, "HF://org/model")[0]
+    assert found["code"] == "download-damaged"
+    assert re.search(r"HF://org/model.*params_shard_0\.bin.*MD5", found["error"])
 
 
 @pytest.mark.parametrize(
@@ -235,8 +367,15 @@ def test_what_is_no_reference(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["HF://", "HF://name", "HF://a/b/c", "HF://../..", "HF://org/na me", "HF://-x/y"]
+    "text",
+    [
+        *("HF://", "HF://name", "HF://a/b/c", "HF://../..", "HF://org/na me", "HF://-x/y"),
+        *("HF://org/name@a b", "HF://org/name@\0", "HF://org/name@\ud800", "HF://org/name@a/../b"),
+        *("HF://org/" + "a" * 300, "HF://org/name@" + "a" * 300, "HF://org/name@\x1b[31m"),
+    ],
 )
 def test_malformed_references(text):
-    with pytest.raises(HubError, match=r"names no repository; write HF://org/name"):
+    with raises("repository-malformed", "HF://org/name", error=HubError) as caught:
         HubReference.parse(text)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500

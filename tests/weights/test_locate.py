@@ -6,6 +6,7 @@ import pytest
 
 import mlc_llm
 from mlc_llm.errors import ModelNotFoundError
+from mlc_llm.testing import raises
 from mlc_llm.weights.locate import DEMO, model_name, resolve_model
 
 PACKAGE = Path(mlc_llm.__file__).parent
@@ -72,19 +73,19 @@ def test_not_found_lists_every_place(working_folder):
 
 
 def test_not_found_suggests_the_hub(working_folder):
-    with pytest.raises(ModelNotFoundError, match="HF://meta-llama/Llama-2-7b"):
+    with raises("model-not-found", "HF://meta-llama/Llama-2-7b"):
         resolve_model("meta-llama/Llama-2-7b")
 
 
 def test_a_file(working_folder):
     (working_folder / "weights.bin").touch()
-    with pytest.raises(ModelNotFoundError, match=r"weights\.bin is a file; a model is a folder"):
+    with raises("model-not-found", "weights.bin", "mlc-chat-config.json"):
         resolve_model("weights.bin")
 
 
 @pytest.mark.parametrize("model", ["", "  "])
 def test_nothing(working_folder, model):
-    with pytest.raises(ModelNotFoundError, match="No model is named"):
+    with raises("model-not-found", "HF://", "'demo'"):
         resolve_model(model)
 
 

@@ -1,6 +1,8 @@
 """Writing shards, and reading them back without copies."""
 
 import hashlib
+import mmap
+import os
 import threading
 
 import hypothesis.extra.numpy as hnp
@@ -9,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from mlc_llm.errors import ModelFolderError
+from mlc_llm.errors import MLCError
+from mlc_llm.testing import raises
 from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
 from mlc_llm.weights.shard_writer import SHARD_BYTES, ShardWriter
 from mlc_llm.weights.shards import Shards, md5sum, widen_bfloat16
@@ -143,7 +146,7 @@ def test_a_shard_that_shrank_after_opening(tmp_path):
     )
     shards.check()
     (tmp_path / "s.bin").write_bytes(bytes(100))
-    with pytest.raises(ModelFolderError, match=r"has 100 bytes, not 400.*cut short"):
+    with raises("weights-damaged", 100, 400):
         shards.read(record)
 
 
@@ -168,3 +171,70 @@ def test_md5sum_reports_what_it_read(tmp_path):
     assert md5sum(tmp_path / "f", read.append) == hashlib.md5(content).hexdigest()
     assert sum(read) == len(content)
     assert len(read) > 1
+
+
+@pytest.fixture
+def few_open_files():
+    """A process that may have 30 files more than it has."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + 30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def _many(folder, count):
+    with ShardWriter(folder, limit=1) as writer:
+        for index in range(count):
+            writer.add(f"t{index}", (5,), "float32", [np.full(5, index, np.float32)])
+        return writer.finish({})
+
+
+def test_more_shards_than_files_may_be_open(tmp_path, few_open_files):
+    manifest = _many(tmp_path, 200)
+    shards = Shards(tmp_path, manifest)
+    shards.check()
+    shards.verify()
+    for index in [*range(200), *reversed(range(200))]:
+        record = manifest.tensors[f"t{index}"]
+        assert (shards.read(record) == index).all()
+        shards.forget(record)
+
+
+def test_a_view_outlives_the_maps_of_other_shards(tmp_path):
+    manifest = _many(tmp_path, 9)
+    shards = Shards(tmp_path, manifest)
+    views = [shards.read(record) for record in manifest.tensors.values()]
+    shards.close()
+    for record in manifest.tensors.values():
+        shards.forget(record)
+    assert [view[0] for view in views] == list(range(9))
+
+
+@pytest.mark.parametrize("left", [0, 1, 19])
+def test_a_shard_that_is_cut_short_after_it_was_read(tmp_path, left):
+    manifest = _many(tmp_path, 1)
+    shards, record = Shards(tmp_path, manifest), manifest.tensors["t0"]
+    shards.read(record)
+    os.truncate(tmp_path / record.shard, left)
+    with raises("weights-damaged", left, 20):
+        shards.read(record)
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+def test_a_shard_that_is_cut_short_while_it_is_mapped(tmp_path, monkeypatch, cut):
+    manifest = _many(tmp_path, 1)
+    record, map_file = manifest.tensors["t0"], mmap.mmap
+
+    def cutting(*arguments, **named):
+        if cut == "before":
+            os.truncate(tmp_path / record.shard, 7)
+        mapped = map_file(*arguments, **named)
+        os.truncate(tmp_path / record.shard, 7)
+        return mapped
+
+    monkeypatch.setattr(mmap, "mmap", cutting)
+    with pytest.raises(MLCError, match=str(record.shard)):
+        Shards(tmp_path, manifest).read(record)

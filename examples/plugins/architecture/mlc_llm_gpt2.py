@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import PositiveInt, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
-from mlc_llm.model.layers import Activation, Embedding, KVCache, LayerNorm, Linear, activation_name
+from mlc_llm.model.layers import Activation, Embedding, LayerNorm, Linear, activation_name
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.weights import transposed
 from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Weight
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
+
+    from mlc_llm.model.layers import AttentionCache
 
 CONV1D = ("c_attn.weight", "c_fc.weight", "c_proj.weight")
 
@@ -59,8 +61,8 @@ class GPT2Attention(Module):
         self.c_attn = Linear(config.hidden_size, attention.qkv_width, bias=True)
         self.c_proj = Linear(attention.out_width, config.hidden_size, bias=True)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        return self.c_proj(kv_cache.attend(layer, self.c_attn(x)))
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int, residual: Tensor) -> Tensor:
+        return self.c_proj(kv_cache.attend(layer, self.c_attn(x)), add=residual)
 
 
 class GPT2MLP(Module):
@@ -70,8 +72,8 @@ class GPT2MLP(Module):
         self.act = Activation(activation_name(config.activation_function))
         self.c_proj = Linear(inner, config.hidden_size, bias=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.c_proj(self.act(self.c_fc(x)))
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self.c_proj(self.act(self.c_fc(x)), add=residual)
 
 
 class GPT2Block(Module):
@@ -81,9 +83,9 @@ class GPT2Block(Module):
         self.ln_2 = LayerNorm(config.hidden_size, config.layer_norm_epsilon)
         self.mlp = GPT2MLP(config)
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
-        x = x + self.attn(self.ln_1(x), kv_cache, layer)
-        return x + self.mlp(self.ln_2(x))
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
+        x = self.attn(self.ln_1(x), kv_cache, layer, residual=x)
+        return self.mlp(self.ln_2(x), residual=x)
 
 
 class GPT2Model(Module):
@@ -101,7 +103,7 @@ class GPT2LMHeadModel(CausalLM):
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.transformer.wte(token_ids)
 
-    def layers(self, hidden: Tensor, kv_cache: KVCache) -> Tensor:
+    def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         hidden = hidden + self.transformer.wpe(kv_cache.positions)
         for index, block in enumerate(self.transformer.h):
             hidden = block(hidden, kv_cache, index)

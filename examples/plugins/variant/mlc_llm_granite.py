@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveFloat
 
-from mlc_llm.model.layers import KVCache
+from mlc_llm.model.layers import AttentionCache
 from mlc_llm.model.llama import Llama, LlamaConfig, LlamaDecoderLayer, LlamaForCausalLM
 from mlc_llm.plugin import AttentionSpec
 
@@ -38,7 +38,7 @@ class GraniteDecoderLayer(LlamaDecoderLayer):
         super().__init__(config, attention)
         self.factor = config.residual_multiplier
 
-    def forward(self, x: Tensor, kv_cache: KVCache, layer: int) -> Tensor:
+    def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), kv_cache, layer) * self.factor
         return x + self.mlp(self.post_attention_layernorm(x)) * self.factor
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlc_llm.cli.output import say
+
 if TYPE_CHECKING:
     from mlc_llm.chat.loading import LoadedChat
     from mlc_llm.cli.bench.peaks import Peaks
@@ -136,8 +138,8 @@ def command(
     settings = BenchSettings(**sizes)
     folder = str(resolve_model(model or DEMO, progress=True))
     prepare_to_run(allow_prebuilt)
-    library = str(Path(model_lib).expanduser()) if model_lib else None
-    with open_chat(folder, device, _chat_config(threads, opt, deterministic), library) as chat:
+    config = _chat_config(threads, opt, deterministic)
+    with open_chat(folder, device, config, model_lib or None) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)
 
 
@@ -166,9 +168,9 @@ def _report(
     measurement = measure(chat, settings)
     found = profile(chat, settings, _peaks(chat)) if profiled else None
     if as_json:
-        click.echo(json.dumps(document(chat, measurement, found), indent=2))
+        say(json.dumps(document(chat, measurement, found), indent=2))
     else:
-        click.echo(headline(model_settings(chat), settings))
+        say(headline(model_settings(chat), settings))
         show_measurement(measurement)
         if found is not None:
             show_profile(found)

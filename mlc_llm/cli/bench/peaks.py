@@ -92,10 +92,12 @@ def compiled_kernels(target: object, cache: LibraryCache | None = None) -> Path:
     text = json.dumps(known, sort_keys=True)
     key = f"peaks-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
     path = cache.path(key)
-    if path.is_file():
+    if reason := cache.folder_problem():
+        raise CompileError(f"{cache.folder} cannot be used: {reason}")
+    if cache.problem(path) is None:
         return path
     with cache.locked(key):
-        if not path.is_file():
+        if cache.problem(path) is not None:
             with cache.workspace(key) as folder:
                 cache.publish(_compile(folder / f"library{LIBRARY_SUFFIX}"), key)
     return path

@@ -55,7 +55,8 @@ def require_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise MLCError(
             "Pictures are drawn with matplotlib, which is not installed. Install it with: "
-            'pip install "mlc-llm[bench]"'
+            'pip install "mlc-llm[bench]"',
+            code="matplotlib-missing",
         )
 
 

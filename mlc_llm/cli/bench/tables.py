@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
 from mlc_llm.cli.bench.measurement import Measurement, Spread
 from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
 from mlc_llm.cli.bench.settings import BenchSettings
 from mlc_llm.cli.bench.work import Arithmetic
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.runtime.memory import readable
 
@@ -66,11 +65,11 @@ def show_measurement(measurement: Measurement) -> None:
 def show_profile(profile: Profile) -> None:
     """Print a table for each phase, and the peaks that they are compared with."""
     for phase in profile.phases:
-        click.echo(f"\n{phase_title(phase)}")
+        say(f"\n{phase_title(phase)}")
         rows = [_kernel(row, phase, profile.peaks) for row in phase.kernels]
         _show([_COLUMNS, *rows, *_sums(phase)])
     if profile.peaks is not None:
-        click.echo(f"\nPeaks of this machine: {', '.join(peak_texts(profile.peaks))}.")
+        say(f"\nPeaks of this machine: {', '.join(peak_texts(profile.peaks))}.")
 
 
 def phase_title(phase: PhaseProfile) -> str:

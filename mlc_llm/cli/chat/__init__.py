@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlc_llm.cli.app import hide_what_is_used
+from mlc_llm.cli.output import say
 from mlc_llm.errors import MLCError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def command(
 
     if model is None:
         model = DEMO
-        click.echo(
+        say(
             "No model is named, so this is demo, a tiny one that shows how things work. "
             f"For a real one: mlc_llm chat {A_REAL_MODEL}",
             err=True,
@@ -84,12 +85,12 @@ def command(
     # A download shows its progress here, which it does not in a program that uses ChatModule.
     folder = str(resolve_model(model, progress=True))
     prepare_to_run(allow_prebuilt)
+    hide_what_is_used()
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
-    library = str(Path(model_lib).expanduser()) if model_lib else None
     config = _chat_config(conv_template, system, threads, opt, deterministic)
-    with ChatModule(folder, device, config, library) as chat:
-        session = ChatSession(OpenChat(chat, model, config), generation)
+    with ChatModule(folder, device, config, model_lib or None) as chat:
+        session = ChatSession(OpenChat(chat, model, config, generation))
         if prompt is not None:
             code = session.answer_once(prompt)
         elif sys.stdin.isatty():
@@ -112,9 +113,13 @@ def _read_prompt() -> str:
     try:
         text = sys.stdin.buffer.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise MLCError(f"The input is not valid UTF-8: {error}.") from None
+        raise MLCError(
+            f"The input is not valid UTF-8: {error}.", code="input-undecodable"
+        ) from None
     if not text.strip():
-        raise MLCError("--prompt - takes the prompt from the input, and that is empty.")
+        raise MLCError(
+            "--prompt - takes the prompt from the input, and that is empty.", code="prompt-empty"
+        )
     return text.removesuffix("\n").removesuffix("\r")
 
 

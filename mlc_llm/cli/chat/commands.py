@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import shutil
+import textwrap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
-
+from mlc_llm.cli.chat.answering import write_answer
 from mlc_llm.cli.chat.entry import Entry
-from mlc_llm.errors import MLCError, unknown
+from mlc_llm.cli.chat.sampling import set_sampling
+from mlc_llm.cli.output import say
+from mlc_llm.errors import MLCError, SavedChatError, unknown
 
 if TYPE_CHECKING:
+    from mlc_llm.chat.dialogue import Prompt
     from mlc_llm.chat.saving import RestoredChat
     from mlc_llm.chat_module import ChatModule
-    from mlc_llm.config import ChatConfig
+    from mlc_llm.config import ChatConfig, GenerationConfig
+
+
+_NARROWEST = 24
+"""Columns that the summaries of ``/help`` have at least."""
 
 
 class Leave(Exception):
@@ -31,11 +40,18 @@ class OpenChat:
         chat: the loaded model with its conversation.
         model: what the user named as the model.
         config: what the user set for the chat, which a reset keeps.
+        generation: how answers are generated.
     """
 
     chat: ChatModule
     model: str
     config: ChatConfig
+    generation: GenerationConfig
+
+    def ask(self, prompt: Prompt, **changes: Any) -> None:
+        """Write the answer to a prompt, with changes of the settings for this one."""
+        generation = self.generation.model_copy(update=changes)
+        write_answer(self.chat.stream(prompt, generation))
 
     def with_system_message(self, text: str) -> ChatConfig:
         """What the user set, with another system message."""
@@ -84,68 +100,126 @@ def run_command(open_chat: OpenChat, entry: Entry) -> None:
     if command is None:
         names = [command.name for command in COMMANDS]
         hint = "A space before the slash makes it a message."
-        raise MLCError(f"{unknown('command', str(entry.command), names)} {hint}")
+        raise MLCError(
+            f"{unknown('command', str(entry.command), names)} {hint}", code="command-unknown"
+        )
     if entry.text and not command.argument:
-        raise MLCError(f"Nothing follows {command.name}; a space before it makes it a message.")
+        raise MLCError(
+            f"Nothing follows {command.name}; a space before it makes it a message.",
+            code="command-misused",
+        )
     if not entry.text and command.argument and not command.argument.startswith("["):
-        raise MLCError(f"Something is missing: {command.usage}")
+        raise MLCError(f"Something is missing: {command.usage}", code="command-misused")
     command.run(open_chat, entry.text)
 
 
 def _help(open_chat: OpenChat, argument: str) -> None:
     rows = [(command.usage, command.summary) for command in COMMANDS] + list(KEYS)
-    width = max(len(usage) for usage, _ in rows)
+    indent = 2 + max(len(usage) for usage, _ in rows)
+    room = max(_NARROWEST, shutil.get_terminal_size().columns - indent - 1)
     for usage, summary in rows:
-        click.echo(f"{usage:<{width}}  {summary}")
+        lines = textwrap.wrap(summary, room)
+        say(f"{usage:<{indent}}" + f"\n{'':{indent}}".join(lines))
 
 
 def _system(open_chat: OpenChat, text: str) -> None:
     chat = open_chat.chat
     if chat.system_message is None:
-        raise MLCError("This model's conversation template has no place for a system message.")
-    if not text:
-        click.echo(
-            chat.system_message or "There is no system message.", err=not chat.system_message
+        raise MLCError(
+            "This model's conversation template has no place for a system message.",
+            code="template-without-system",
         )
+    if not text:
+        say(chat.system_message or "There is no system message.", err=not chat.system_message)
         return
     config = open_chat.with_system_message(text)
     chat.reset_chat(config)
     open_chat.config = config
-    click.echo("The system message is set, and a new conversation begins.", err=True)
+    say("The system message is set, and a new conversation begins.", err=True)
 
 
 def _reset(open_chat: OpenChat, argument: str) -> None:
     open_chat.chat.reset_chat(open_chat.config)
-    click.echo("The conversation is forgotten.", err=True)
+    say("The conversation is forgotten.", err=True)
 
 
 def _stats(open_chat: OpenChat, argument: str) -> None:
     if argument not in ("", "-v"):
-        raise MLCError(f"/stats takes -v or nothing, not {argument}")
-    click.echo(open_chat.chat.stats(verbose=argument == "-v"))
+        raise MLCError(f"/stats takes -v or nothing, not {argument}", code="command-misused")
+    say(open_chat.chat.stats(verbose=argument == "-v"))
+
+
+def _set(open_chat: OpenChat, text: str) -> None:
+    for line in set_sampling(open_chat.generation, open_chat.chat.chat_config, text):
+        say(line)
+
+
+def _retry(open_chat: OpenChat, argument: str) -> None:
+    """Answer the last message once more, in place of the answer that it has."""
+    seed, messages = open_chat.generation.seed, _to_last_question(open_chat)
+    if seed is None:
+        open_chat.ask(messages)
+        return
+    # With the same one the answer would be the same.
+    open_chat.generation.seed = seed + 1
+    open_chat.ask(messages)
+
+
+def _continue(open_chat: OpenChat, argument: str) -> None:
+    open_chat.ask("", continue_final_message=True)
+
+
+def _prompt(open_chat: OpenChat, text: str) -> None:
+    shown = open_chat.chat.render(text or _to_last_question(open_chat))
+    say(shown.text)
+    say(f"({len(shown.token_ids)} tokens)", err=True)
+
+
+def _to_last_question(open_chat: OpenChat) -> list[Any]:
+    """The conversation up to the user's last message."""
+    messages = list(open_chat.chat.messages)
+    while messages and messages[-1].role != "user":
+        messages.pop()
+    if not messages:
+        raise MLCError("There is no message of yours yet.", code="chat-empty")
+    return messages
 
 
 def _save(open_chat: OpenChat, name: str) -> None:
     path = _path(name)
-    saved = open_chat.chat.save(path)
+    with _file_errors(path):
+        saved = open_chat.chat.save(path)
     beside = ""
     if saved.cache_file is not None:
         beside = f", and their keys and values ({_size(saved.nbytes)}) to {saved.cache_file}"
-    click.echo(f"Saved {_count(saved.messages)} to {path}{beside}.", err=True)
+    say(f"Saved {_count(saved.messages)} to {path}{beside}.", err=True)
 
 
 def _load(open_chat: OpenChat, name: str) -> None:
-    chat = open_chat.chat
-    restored = chat.load(_path(name))
+    chat, path = open_chat.chat, _path(name)
+    with _file_errors(path):
+        restored = chat.load(path)
     texts = [message.content for message in chat.messages if message.role == "system"]
     system = "\n\n".join(texts)
     if texts:
         open_chat.config = open_chat.with_system_message(system)
-    click.echo(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
+    say(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
     if system and chat.system_message is None:
-        click.echo("Its system message is left out: this model has no place for one.", err=True)
+        say("Its system message is left out: this model has no place for one.", err=True)
     if restored.other_model:
-        click.echo(f"It was with {restored.other_model}; this is {open_chat.model}.", err=True)
+        say(f"It was with {restored.other_model}; this is {open_chat.model}.", err=True)
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    """Whatever is wrong with a file that was named, the chat goes on."""
+    try:
+        yield
+    except MLCError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a name that no system takes
+        reason = getattr(error, "strerror", None) or error
+        raise SavedChatError(f"{path} cannot be used: {reason}.", code="path-invalid") from error
 
 
 def _what_is_left(restored: RestoredChat) -> str:
@@ -182,6 +256,20 @@ COMMANDS = (
     Command("/help", "show this", _help, aliases=("/?",)),
     Command(
         "/system", "begin afresh with this system message; without it, show it", _system, "[TEXT]"
+    ),
+    Command("/retry", "answer your last message again, in place of the last answer", _retry),
+    Command("/continue", "go on with the last answer, as when it was cut", _continue),
+    Command(
+        "/set",
+        "set how answers are generated, as in /set temperature 0; without a value, show it",
+        _set,
+        "[NAME [VALUE]]",
+    ),
+    Command(
+        "/prompt",
+        "show what the model is given for a text, or was given last",
+        _prompt,
+        "[TEXT]",
     ),
     Command("/reset", "forget the conversation", _reset, aliases=("/clear",)),
     Command("/save", "write the conversation to a file", _save, "FILE", takes_file=True),

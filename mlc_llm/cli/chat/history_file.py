@@ -26,14 +26,19 @@ LARGEST = 1 << 20
 def history_path() -> Path | None:
     """Where the history is kept: ``$MLC_LLM_HISTORY``, or in the user's state folder.
 
-    None when the variable is set to nothing.
+    None when the variable is set to nothing, or there is no home folder. One that is named and not
+    known stays as it is.
     """
     named = os.environ.get(VARIABLE)
     if named is not None:
-        return Path(named.strip()).expanduser() if named.strip() else None
+        # As the shell does it; pathlib raises where there is no such home folder.
+        return Path(os.path.expanduser(named.strip())) if named.strip() else None  # noqa: PTH111
     import platformdirs
 
-    return platformdirs.user_state_path("mlc_llm") / "chat_history.jsonl"
+    try:
+        return platformdirs.user_state_path("mlc_llm") / "chat_history.jsonl"
+    except RuntimeError:
+        return None
 
 
 class HistoryFile:
@@ -47,6 +52,8 @@ class HistoryFile:
     """
 
     def __init__(self, path: Path) -> None:
+        if str(path).startswith("~"):
+            raise OSError(None, "its home folder is not known", str(path))
         self._path = Path(os.path.realpath(path))
         if self._path.exists() and not self._path.is_file():
             raise OSError(None, "it is not a file", str(path))

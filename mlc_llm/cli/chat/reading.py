@@ -78,7 +78,7 @@ def _read_line(prompt: str) -> str:
         click.echo(prompt, nl=False, err=True)
         return input()
     except UnicodeDecodeError as error:
-        raise MLCError(f"That is not valid UTF-8: {error}.") from None
+        raise MLCError(f"That is not valid UTF-8: {error}.", code="input-undecodable") from None
     except EOFError:
         click.echo(err=True)
         raise

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
@@ -13,14 +12,8 @@ from mlc_llm.cli.chat.commands import Leave, OpenChat, run_command
 from mlc_llm.cli.chat.entry import Entry
 from mlc_llm.cli.chat.interrupts import Interrupts
 from mlc_llm.cli.chat.reading import Reader
+from mlc_llm.cli.output import visible
 from mlc_llm.errors import MLCError
-from mlc_llm.version import __version__
-
-if TYPE_CHECKING:
-    from mlc_llm.config import GenerationConfig
-
-_CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
-"""Characters that would be commands for the terminal; a model has none to give."""
 
 
 class ChatSession:
@@ -28,16 +21,14 @@ class ChatSession:
 
     Args:
         open_chat: the chat.
-        generation: how answers are generated.
     """
 
-    def __init__(self, open_chat: OpenChat, generation: GenerationConfig) -> None:
+    def __init__(self, open_chat: OpenChat) -> None:
         self._open_chat = open_chat
-        self._generation = generation
 
     def answer_once(self, prompt: str) -> int:
         """Answer one prompt, in which nothing is a command; returns the exit code."""
-        self._answer(prompt)
+        self._open_chat.ask(prompt)
         return 0
 
     def read_turns(self, lines: Iterable[bytes]) -> int:
@@ -94,52 +85,29 @@ class ChatSession:
                     click.echo(err=True)
 
     def _greet(self) -> None:
-        chat = self._open_chat.chat
-        template = chat.chat_config.conv_template
-        if isinstance(template, dict):
-            template = template.get("name") or "of its own"
-        name = remark(self._open_chat.model, bold=True)
-        click.echo(
-            f"\nmlc_llm {__version__} · {name} on {chat.device} · template {template}\n"
-            "/help shows the commands, Ctrl-C stops an answer, Ctrl-D leaves.\n",
-            err=True,
-        )
+        model = self._open_chat.model
+        # Of a path the last part: the line is to stay one.
+        name = remark(visible(model if "://" in model else Path(model).name or model), bold=True)
+        device = self._open_chat.chat.device
+        click.echo(f"{name} on {device} · /help shows the commands, Ctrl-D leaves", err=True)
 
     def _take(self, text: str) -> None:
         """Answer an entry or do what it says; an empty one is nothing."""
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise MLCError(f"That is not valid UTF-8: {error}.") from None
+            raise MLCError(f"That is not valid UTF-8: {error}.", code="input-undecodable") from None
         entry = Entry.of(text)
         if entry.command is not None:
             run_command(self._open_chat, entry)
         elif entry.text:
-            self._answer(entry.text)
-
-    def _answer(self, prompt: str) -> None:
-        """Stream an answer to stdout; an interrupted one is closed, so that the chat goes on."""
-        on_terminal = sys.stdout.isatty()
-        last = ""
-        stream = self._open_chat.chat.stream(prompt, self._generation)
-        try:
-            for chunk in stream:
-                text = chunk.translate(_CONTROLS) if on_terminal else chunk
-                last = text or last
-                sys.stdout.write(text)
-                sys.stdout.flush()
-        except KeyboardInterrupt:
-            if last or on_terminal:
-                click.echo()
-            raise
-        finally:
-            stream.close()
-        if not last.endswith("\n"):
-            click.echo()
+            self._open_chat.ask(entry.text)
 
 
 def _decode(line: bytes, number: int) -> str:
     try:
         return line.decode("utf-8").rstrip()
     except UnicodeDecodeError as error:
-        raise MLCError(f"Line {number} of the input is not valid UTF-8: {error}.") from None
+        raise MLCError(
+            f"Line {number} of the input is not valid UTF-8: {error}.", code="input-undecodable"
+        ) from None

@@ -14,6 +14,7 @@ import click
 
 from mlc_llm.cache_root import CACHE_VARIABLE, cache_root
 from mlc_llm.cli.doctor.finding import Check, Finding, Status, run_checks
+from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
 from mlc_llm.registry.registry import default_registry
 
@@ -38,11 +39,11 @@ def command(ctx: click.Context, model: str | None, as_json: bool, online: bool) 
     broken = sum(finding.status is Status.BROKEN for finding in findings)
     if as_json:
         listed = [asdict(finding) for finding in findings]
-        click.echo(json.dumps({"ok": not broken, "findings": listed}, indent=2))
+        say(json.dumps({"ok": not broken, "findings": listed}, indent=2))
     else:
         show_table(["what", "which", "status", "found, and what to do"], map(_row, findings))
-        click.echo()
-        click.echo(f"Broken: {broken}." if broken else "Nothing is broken.")
+        say()
+        say(f"Broken: {broken}." if broken else "Nothing is broken.")
     ctx.exit(1 if broken else 0)
 
 

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.cli.doctor.storage import writable_finding
-from mlc_llm.registry.entry import describe
+from mlc_llm.weights.hub_access import (
+    HubAccess,
+    reason,
+    require_client,
+    within_deadline,
+    without_credentials,
+)
 
 
 def check_hub(online: bool) -> Iterator[Finding]:
@@ -41,16 +48,20 @@ def hub_folder() -> Path:
     """Where the hub's client keeps what it fetched."""
     from huggingface_hub import constants
 
-    return Path(constants.HF_HUB_CACHE).expanduser().absolute()
+    return Path(os.path.expanduser(constants.HF_HUB_CACHE)).absolute()  # noqa: PTH111 (as it does)
 
 
 def network_finding(endpoint: str) -> Finding:
     """Whether the hub answers, asked in the way in which models are fetched."""
-    from huggingface_hub import HfApi
 
-    try:
-        next(iter(HfApi(endpoint).list_models(limit=1)), None)
-    except Exception as error:  # what it raises depends on its version and on its HTTP library
+    def ask() -> None:
+        require_client()
+        from huggingface_hub import HfApi
+
+        next(iter(HfApi(**HubAccess.to(endpoint).arguments).list_models(limit=1)), None)
+
+    error, shown = within_deadline(ask), without_credentials(endpoint)
+    if error is not None:
         remedy = "Check the network, the proxy (HTTPS_PROXY) and HF_ENDPOINT."
-        return Finding("hub", "network", Status.BROKEN, f"{endpoint}: {describe(error)}", remedy)
-    return Finding("hub", "network", Status.OK, f"{endpoint} answers")
+        return Finding("hub", "network", Status.BROKEN, f"{shown}: {reason(error)}", remedy)
+    return Finding("hub", "network", Status.OK, f"{shown} answers")

@@ -66,7 +66,9 @@ def local_folder(model: str, online: bool) -> Path:
         name, revision = reference.repository, reference.revision
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except Exception as error:  # what it raises depends on its version
-        raise HubError(f"{reference} is not in the hub's cache.") from error
+        raise HubError(
+            f"{reference} is not in the hub's cache.", code="model-not-cached"
+        ) from error
 
 
 def _checksums(folder: ModelFolder) -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import re
 import sys
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.errors import PluginError
 from mlc_llm.registry.child import python_command
-from mlc_llm.runtime.threads import VARIABLES, ThreadCount, physical_cores, thread_count
+from mlc_llm.runtime.threads import ThreadCount, physical_cores, thread_count
 from mlc_llm.version import __version__
 
 OLDEST_PYTHON = (3, 11)
@@ -84,11 +83,11 @@ def threads_finding(area: str, name: str, threads: ThreadCount) -> Finding:
     if not origin:
         detail = f"{cores}, one for each physical core that this process may use"
         return Finding(area, name, Status.OK, detail)
-    text = os.environ[origin] if origin in VARIABLES else str(threads.count)
-    if not text.isdecimal() or not int(text):
+    text, number = threads.asked, threads.asked_number
+    if number is None:
         detail = f"{origin} is {text!r}, not a number of threads"
         return Finding(area, name, Status.BROKEN, detail, f"Unset {origin}.")
-    if threads.count > cores:
+    if number > cores:
         detail = f"{origin}={text}, and there are {cores} physical cores to use"
         remedy = f"Unset {origin}, or set it to {cores}: more threads than cores are slower."
         return Finding(area, name, Status.WARNING, detail, remedy)

@@ -27,13 +27,19 @@ def check_library_cache(registry: Registry, cache: LibraryCache | None = None) -
     yield writable_finding("libraries", cache.folder, CACHE_VARIABLE)
     if not cache.folder.is_dir():
         return
+    if why := cache.folder_problem():
+        detail = f"{cache.folder} is not used: {why}"
+        remedy = f"Make it yours alone (chmod 700), or name another folder in {CACHE_VARIABLE}."
+        yield Finding("cache", "owner", Status.BROKEN, detail, remedy)
     files = sorted(path for path in cache.folder.iterdir() if path.suffix == LIBRARY_SUFFIX)
     stale, unreadable = [], []
     for path in files:
         try:
             if why := _stale(read_record(path), path, cache, registry):
                 stale.append((path, why))
-        except LibraryError as error:
+            elif why := cache.problem(path):
+                unreadable.append((path, f"it will be compiled again: {why}"))
+        except (LibraryError, OSError) as error:
             unreadable.append((path, str(error)))
     yield Finding("cache", "contents", Status.OK, f"libraries: {len(files)}, {_size(files)}")
     for path, why in unreadable:

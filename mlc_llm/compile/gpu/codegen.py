@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import tvm
 from tvm.s_tir import dlight
 
+from mlc_llm.compile.attention_kernels import attention_kernels
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.lowering import lower
 from mlc_llm.compile.gpu.makers import GPU, KernelMakers
@@ -38,18 +38,13 @@ class GPUCodegen:
         return lower(model, plan, GPU(self.kernels, self.capabilities))
 
     def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
-        # What a kernel does not depend on is the same for all layers.
-        own = spec.keys_of is None
-        spec = replace(spec, keys_of=None if own else 0)  # of whichever layer the keys are
-        stored = replace(spec, scale=1.0, window=None, sink=0, sink_logits=False, soft_cap=None)
-        attended = replace(spec, rope=None)
         kernels, more = self.kernels, (dtype, activation_dtype, self.capabilities)
-        rotates = not own and spec.rope is not None
-        return AttentionKernels(
-            append=kernels.append(stored, *more) if own else None,
-            rotate=kernels.rotate(stored, *more) if rotates else None,
-            prefill=kernels.prefill(attended, *more),
-            decode=kernels.decode(attended, *more),
+        return attention_kernels(
+            spec,
+            append=lambda one: kernels.append(one, *more),
+            rotate=lambda one: kernels.rotate(one, *more),
+            prefill=lambda one: kernels.prefill(one, *more),
+            decode=lambda one: kernels.decode(one, *more),
         )
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:

@@ -69,9 +69,10 @@ class GPULinear(Module):
     def __init__(self, layer: Linear, parts: list[StoredMatrix]) -> None:
         self.parts, self.bias, self.out_dtype = parts, layer.bias, layer.out_dtype
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        """(..., in_features) to (..., out_features)."""
-        return over_rows(x, self._product)
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        """(..., in_features) to (..., out_features), and a residual of that shape added."""
+        y = over_rows(x, self._product)
+        return y if add is None else add + y
 
     def _product(self, x: nn.Tensor) -> nn.Tensor:
         out_dtype = self.out_dtype or x.dtype

@@ -38,7 +38,7 @@ def lower(model: Module, plan: Plan, gpu: GPU) -> tuple[Module, list[Repack]]:
         plan: how its weights are stored.
         gpu: what it is lowered for.
     """
-    lowering = _Lowering(plan, gpu)
+    lowering = GPULowering(plan, gpu)
     lowered = replace_modules(model, lowering.replacement)
     steps = []
     for place in parameter_places(lowered):
@@ -49,7 +49,7 @@ def lower(model: Module, plan: Plan, gpu: GPU) -> tuple[Module, list[Repack]]:
     return lowered, steps
 
 
-class _Lowering:
+class GPULowering:
     """Chooses the layers of a lowered model.
 
     Args:

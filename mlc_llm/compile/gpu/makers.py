@@ -13,7 +13,7 @@ from mlc_llm.compile.gpu.kernels.activation import activation, gated
 from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
 from mlc_llm.compile.gpu.kernels.norm import head_norm, layer_norm, rms_norm
-from mlc_llm.compile.gpu.kernels.weight import Weight
+from mlc_llm.compile.gpu.kernels.weight import KernelWeight
 from mlc_llm.model.layers import ActivationName
 from mlc_llm.plugin import AttentionSpec
 
@@ -31,7 +31,9 @@ class MakeProduct(Protocol):
 class MakeEmbedding(Protocol):
     """Makes a kernel of ids (m,) int32, the tensors of the table, and rows (m, columns)."""
 
-    def __call__(self, table: Weight, dtype: str, capabilities: GPUCapabilities, /) -> PrimFunc: ...
+    def __call__(
+        self, table: KernelWeight, dtype: str, capabilities: GPUCapabilities, /
+    ) -> PrimFunc: ...
 
 
 class MakeRMSNorm(Protocol):

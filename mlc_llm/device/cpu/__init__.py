@@ -39,7 +39,10 @@ class CPUDevice(Device):
 
     def open(self, index: int) -> tvm.runtime.Device:
         if index != 0:
-            raise DeviceError(f"There is one CPU device, cpu:0; cpu:{index} does not exist.")
+            raise DeviceError(
+                f"There is one CPU device, cpu:0; cpu:{index} does not exist.",
+                code="device-index-unknown",
+            )
         import tvm
 
         return tvm.cpu()

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from mlc_llm.compile.attention_kernels import attention_kernels
 from mlc_llm.device.cpu.kernels import append, attention
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.plugin import AttentionKernels, AttentionSpec
 
 
-def attention_kernels(
+def cpu_attention_kernels(
     spec: AttentionSpec, dtype: str, activation_dtype: str, isa: Isa
 ) -> AttentionKernels:
     """The kernels of one description, with keys and values in ``dtype``."""
-    owns, rotates = spec.keys_of is None, spec.rope is not None
-    # How keys were rotated, and whose they are if not the layer's own, is nothing to these.
-    attends = replace(spec, keys_of=None if owns else 0, rope=None)
-    return AttentionKernels(
-        append=append.append(spec, dtype, activation_dtype) if owns else None,
-        rotate=append.rotate(spec, activation_dtype) if rotates and not owns else None,
-        prefill=attention.prefill(attends, dtype, activation_dtype, isa),
-        decode=attention.decode(attends, dtype, activation_dtype, isa),
+    return attention_kernels(
+        spec,
+        append=lambda one: append.append(one, dtype, activation_dtype),
+        rotate=lambda one: append.rotate(one, activation_dtype),
+        prefill=lambda one: attention.prefill(one, dtype, activation_dtype, isa),
+        decode=lambda one: attention.decode(one, dtype, activation_dtype, isa),
     )

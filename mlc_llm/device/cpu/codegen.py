@@ -12,9 +12,9 @@ from typing import Any
 
 import tvm
 
-from mlc_llm.device.cpu.attention import attention_kernels
+from mlc_llm.device.cpu.attention import cpu_attention_kernels
 from mlc_llm.device.cpu.kernels.isa import Isa
-from mlc_llm.device.cpu.lowering import Lowering
+from mlc_llm.device.cpu.lowering import CPULowering
 from mlc_llm.device.cpu.schedule import ScheduleRest
 from mlc_llm.model.module import Module
 from mlc_llm.plugin import AttentionKernels, AttentionSpec, Phase, Plan, Repack
@@ -35,11 +35,11 @@ class CPUCodegen:
     def lower(self, model: Module, plan: Plan, phase: Phase) -> tuple[Module, list[Repack]]:
         mixed = {"prefill": "a8", "decode": "a16"}[phase]
         activations = mixed if self.activations == "mixed" else self.activations
-        lowering = Lowering(plan, self.isa, activations)
+        lowering = CPULowering(plan, self.isa, activations)
         return lowering.lower(model), lowering.steps
 
     def attention(self, spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
-        return attention_kernels(spec, dtype, activation_dtype, self.isa)
+        return cpu_attention_kernels(spec, dtype, activation_dtype, self.isa)
 
     def passes(self) -> Sequence[tvm.ir.transform.Pass]:
         return [ScheduleRest(self.isa.lanes)]

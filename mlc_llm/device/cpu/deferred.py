@@ -1,49 +1,19 @@
-"""Tensors that are computed when they are used, so that a linear layer can take their place.
+"""Rows that are computed when they are used, so that a linear layer can compute them itself.
 
 A norm and an activation only say what they would compute. When what takes the result is a linear
 layer of the CPU, its kernel computes the rows as it reads them (`kernels/rows.py`); anything else
-asks for the tensor, and then the kernel that computes it alone is called. A linear layer's result
-is deferred too, until it is known whether it is added to a residual.
+asks for the tensor, and then the kernel that computes it alone is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import tvm_ffi
 from tvm.relax.frontend import nn
 
-from mlc_llm.device.cpu.kernels.rows import PLAIN, RowsOf
-
-
-class Deferred(nn.Tensor):
-    """A tensor that is computed when its expression is asked for.
-
-    Args:
-        shape: its shape.
-        dtype: its dtype.
-        compute: emits what computes it.
-    """
-
-    def __init__(self, shape: Sequence[Any], dtype: str, compute: Callable[[], nn.Tensor]) -> None:
-        self._shape, self._dtype, self._compute = list(shape), dtype, compute
-        self._tensor: nn.Tensor | None = None
-
-    @property
-    def _expr(self) -> Any:
-        if self._tensor is None:
-            self._tensor = self._compute()
-        return self._tensor._expr
-
-    @property
-    def shape(self) -> list[Any]:
-        return self._shape
-
-    @property
-    def dtype(self) -> str:
-        return self._dtype
+from mlc_llm.device.cpu.kernels.rows import PLAIN, RowKind
 
 
 @dataclass(frozen=True)
@@ -55,7 +25,7 @@ class LinearInput:
         arguments: of what: x, and the norm's weight.
     """
 
-    rows: RowsOf
+    rows: RowKind
     arguments: tuple[nn.Tensor, ...]
 
     @staticmethod
@@ -65,57 +35,38 @@ class LinearInput:
 
     @property
     def tokens(self) -> Any:
-        """How many rows there are."""
+        """Number of rows."""
         return self.arguments[0].shape[0]
 
     @property
     def dtype(self) -> str:
-        """Of x."""
+        """dtype of x."""
         return str(self.arguments[0].dtype)
 
 
-class DeferredRows(Deferred):
-    """Rows that a linear kernel can compute itself."""
-
-    def __init__(
-        self,
-        input: LinearInput,
-        columns: int,
-        compute: Callable[[], nn.Tensor],
-    ) -> None:
-        super().__init__((input.tokens, columns), input.dtype, compute)
-        self.input = input
-
-
-class Product(Deferred):
-    """A linear layer's result, to which its kernel can add a residual.
+class DeferredRows(nn.Tensor):
+    """Rows that a linear kernel can compute itself; computed when their expression is asked for.
 
     Args:
-        compute: emits the kernel; takes the residual or None.
+        input: what a linear kernel takes in their place.
+        columns: elements of a row.
+        compute: emits the kernel that computes them alone.
     """
 
-    def __init__(
-        self,
-        shape: Sequence[Any],
-        dtype: str,
-        compute: Callable[[nn.Tensor | None], nn.Tensor],
-    ) -> None:
-        super().__init__(shape, dtype, lambda: compute(None))
-        self._add = compute
+    def __init__(self, input: LinearInput, columns: int, compute: Callable[[], nn.Tensor]) -> None:
+        self.input, self._columns, self._compute = input, columns, compute
+        self._tensor: nn.Tensor | None = None
 
-    def __add__(self, other: Any) -> nn.Tensor:
-        if self._takes(other):
-            return self._add(other)
-        return super().__add__(other)
+    @property
+    def _expr(self) -> Any:
+        if self._tensor is None:
+            self._tensor = self._compute()
+        return self._tensor._expr
 
-    # Python asks the right operand first when its class is derived from that of the left one.
-    __radd__ = __add__
+    @property
+    def shape(self) -> list[Any]:
+        return [self.input.tokens, self._columns]
 
-    def _takes(self, other: Any) -> bool:
-        return (
-            self._tensor is None
-            and isinstance(other, nn.Tensor)
-            and other.dtype == self.dtype
-            and len(other.shape) == len(self.shape)
-            and all(map(tvm_ffi.structural_equal, other.shape, self.shape))
-        )
+    @property
+    def dtype(self) -> str:
+        return self.input.dtype

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import tvm_ffi
 from tvm.relax.frontend import nn
 
 from mlc_llm.compile.kernel_call import call_kernel, change_in_place, over_rows
@@ -15,7 +16,7 @@ from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.head_norm import head_norm
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
-from mlc_llm.device.cpu.kernels.rows import RowsOf, rows_kernel
+from mlc_llm.device.cpu.kernels.rows import RowKind, rows_kernel
 from mlc_llm.device.cpu.kernels.widen import widen
 from mlc_llm.device.cpu.packed import ACTIVATION, Packed, PackedPieces, pack
 from mlc_llm.model.layers import (
@@ -28,8 +29,8 @@ from mlc_llm.model.layers import (
 )
 from mlc_llm.model.module import (
     Module,
+    ModulePlace,
     Parameter,
-    Place,
     computes_as,
     parameter_places,
     replace_modules,
@@ -44,10 +45,26 @@ class CPULinear(Module):
     def __init__(self, layer: Linear, packed: Packed | PackedPieces, dtype: str) -> None:
         self.packed = packed
         self.bias = None if layer.bias is None else Parameter(layer.bias.shape, dtype)
-        self.out_dtype = layer.out_dtype or ACTIVATION
+        self.out_features, self.out_dtype = layer.out_features, layer.out_dtype or ACTIVATION
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return over_rows(x, lambda rows: self.packed.linear(rows, self.bias, self.out_dtype))
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.Linear.forward`; the kernel adds the residual."""
+        if add is not None and self._takes(add, x):
+            return over_rows(x, self._linear, add)
+        y = over_rows(x, self._linear)
+        return y if add is None else add + y
+
+    def _linear(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
+        return self.packed.linear(x, self.bias, self.out_dtype, residual)
+
+    def _takes(self, residual: nn.Tensor, x: nn.Tensor) -> bool:
+        """Whether a residual is what kernels add; TVM's operator broadcasts or refuses others."""
+        shape = (*x.shape[:-1], self.out_features)
+        return (
+            residual.dtype == self.out_dtype
+            and len(residual.shape) == len(shape)
+            and all(map(tvm_ffi.structural_equal, residual.shape, shape))
+        )
 
 
 class CPUEmbedding(Module):
@@ -74,7 +91,11 @@ class CPURows(Module):
     """
 
     def __init__(
-        self, rows: RowsOf, isa: Isa, weight: Parameter | None = None, bias: Parameter | None = None
+        self,
+        rows: RowKind,
+        isa: Isa,
+        weight: Parameter | None = None,
+        bias: Parameter | None = None,
     ) -> None:
         self.rows, self.isa = rows, isa
         self.weight, self.bias = weight, bias
@@ -115,7 +136,7 @@ class CPURMSNorm(CPURows):
         return normed
 
 
-class Lowering:
+class CPULowering:
     """Replaces the layers of a model, and collects how its parameters are made.
 
     Args:
@@ -166,7 +187,7 @@ class Lowering:
         self.steps += steps
         return packed
 
-    def _pass_through(self, place: Place) -> None:
+    def _pass_through(self, place: ModulePlace) -> None:
         """A parameter that no kernel reads: operations compute in float32, and so it is given."""
         parameter: Parameter = place.get()
         dtype = parameter.dtype or self.plan.dtype

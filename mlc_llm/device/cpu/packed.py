@@ -16,8 +16,8 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from mlc_llm.compile.kernel_call import call_kernel
-from mlc_llm.device.cpu.deferred import LinearInput, Product
-from mlc_llm.device.cpu.kernels.blocks import ROWS, packed_blocks
+from mlc_llm.device.cpu.deferred import LinearInput
+from mlc_llm.device.cpu.kernels.blocks import BLOCK_ROWS, packed_blocks
 from mlc_llm.device.cpu.kernels.embedding import float_embedding, group_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_linear, repack_float
 from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
@@ -44,11 +44,13 @@ class Packed(Module, ABC):
         rows: rows of the weight, or None for the vocabulary.
         columns: columns of the weight.
         tensors: the packed tensors.
+        product: what the kernel that multiplies is called.
     """
 
     rows: int | None
     columns: int
     tensors: list[Any]
+    product: str
 
     @abstractmethod
     def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
@@ -59,9 +61,25 @@ class Packed(Module, ABC):
             name: the name of this module in the lowered model.
         """
 
-    @abstractmethod
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T + bias of (tokens, columns); what is deferred of x is computed, too."""
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """x @ weight.T + bias + residual of (tokens, columns), in one kernel.
+
+        What is deferred of x is computed, too. The residual has the result's shape and dtype.
+        """
+        source = LinearInput.of(x)
+        # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
+        name = self.product if source.rows.width(1) == 1 else f"gated_{self.product}"
+        width = self.tensors[0].shape[0] * BLOCK_ROWS if self.rows is None else self.rows
+        kernel = self._kernel(source, bias, out_dtype, residual is not None)
+        added = [tensor for tensor in (bias, residual) if tensor is not None]
+        args = [*source.arguments, *self.tensors, *added]
+        return call_kernel(kernel, name, args, (source.tokens, width), out_dtype)
 
     @abstractmethod
     def embedding(self, ids: nn.Tensor) -> nn.Tensor:
@@ -69,25 +87,6 @@ class Packed(Module, ABC):
 
     def _names(self, name: str) -> list[str]:
         return [f"{name}.tensors.{index}" for index in range(len(self.tensors))]
-
-    def _product(
-        self, name: str, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str
-    ) -> nn.Tensor:
-        """A linear layer's result, computed when it is known whether it is added to a residual."""
-        source = LinearInput.of(x)
-        # `mlc_llm bench --profile` cannot tell by the shapes that x is twice as wide.
-        name = name if source.rows.width(1) == 1 else f"gated_{name}"
-        width = self.tensors[0].shape[0] * ROWS if self.rows is None else self.rows
-        shape = (source.tokens, width)
-        biases = [] if bias is None else [bias]
-
-        def compute(residual: nn.Tensor | None) -> nn.Tensor:
-            added = [] if residual is None else [residual]
-            kernel = self._kernel(source, bias, out_dtype, residual is not None)
-            args = [*source.arguments, *self.tensors, *biases, *added]
-            return call_kernel(kernel, name, args, shape, out_dtype)
-
-        return Product(shape, out_dtype, compute)
 
     @abstractmethod
     def _kernel(
@@ -106,6 +105,8 @@ class PackedGroups(Packed):
         activations: how the kernels round activations: "a8" or "a16".
     """
 
+    product = "group_linear"
+
     def __init__(self, parts: Sequence[Part], columns: int, isa: Isa, activations: str) -> None:
         self.parts, self.columns = tuple(parts), columns
         self.rows = _total([part.rows for part in parts])
@@ -120,9 +121,6 @@ class PackedGroups(Packed):
             steps.append(Repack(tuple(given[:count]), tuple(made[:count]), kernel))
             given, made = given[count:], made[count:]
         return steps
-
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        return self._product("group_linear", x, bias, out_dtype)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -157,17 +155,16 @@ class PackedFloat(Packed):
         isa: what the CPU offers.
     """
 
+    product = "float_linear"
+
     def __init__(self, rows: int | None, columns: int, dtype: str, isa: Isa) -> None:
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
-        self.tensors = [Parameter((packed_blocks(rows), columns, ROWS), dtype)]
+        self.tensors = [Parameter((packed_blocks(rows), columns, BLOCK_ROWS), dtype)]
 
     def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
         kernel = repack_float(self.rows, self.columns, self.dtype)
         given = tuple(tensor.name for tensor in stored)
         return [Repack(given, tuple(self._names(name)), kernel)]
-
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        return self._product("float_linear", x, bias, out_dtype)
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -202,10 +199,17 @@ class PackedPieces(Module):
         self.pieces = list(pieces)
         self.columns = pieces[0].columns
 
-    def linear(self, x: nn.Tensor, bias: nn.Tensor | None, out_dtype: str) -> nn.Tensor:
-        """x @ weight.T + bias."""
-        joined = op.concat([piece.linear(x, None, out_dtype) for piece in self.pieces], dim=1)
-        return joined if bias is None else joined + op.astype(bias, out_dtype)
+    def linear(
+        self,
+        x: nn.Tensor,
+        bias: nn.Tensor | None,
+        out_dtype: str,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """x @ weight.T + bias + residual; the outputs of the kernels are joined, then added to."""
+        y = op.concat([piece.linear(x, None, out_dtype) for piece in self.pieces], dim=1)
+        y = y if bias is None else y + op.astype(bias, out_dtype)
+        return y if residual is None else residual + y
 
 
 def pack(

@@ -13,6 +13,7 @@ from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Device
 from mlc_llm.registry.probing import probe, probe_here
 from mlc_llm.registry.registry import Registry
+from mlc_llm.testing import raises
 
 
 def test_it_is_a_device() -> None:
@@ -36,9 +37,8 @@ def test_using_it_raises_the_same_reason() -> None:
         mlc_llm_metal.DEVICE.target,
         lambda: mlc_llm_metal.DEVICE.codegen({}, {}),
     ):
-        with pytest.raises(DeviceError) as caught:
+        with raises("device-unavailable", reason[1:], error=DeviceError):
             use()
-        assert reason[1:] in str(caught.value)
 
 
 @pytest.mark.parametrize("system", ["Linux", "Windows"])

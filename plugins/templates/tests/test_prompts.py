@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from mlc_llm import ConvConfig
 from mlc_llm.conversation import Conversation
-from mlc_llm.errors import TemplateError
 from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.testing import raises
 from mlc_llm.tokenizer import Tokenizer, load_tokenizer
 
 SYSTEM = "Be brief."
@@ -480,7 +480,7 @@ class TestTools:
     )
     def test_the_others_have_none(self, name: str, tokenizer_of: Any) -> None:
         conversation = Conversation(_template(name), tokenizer_of(name))
-        with pytest.raises(TemplateError, match="Unknown role 'tool'"):
+        with raises("role-unknown", "'tool'"):
             conversation.append("tool", "22")
 
     @pytest.mark.parametrize("name", sorted(FAMILY))

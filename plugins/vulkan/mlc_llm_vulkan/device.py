@@ -89,7 +89,10 @@ class VulkanDevice(Device):
             raise unavailable(self.name, error.availability) from None
         if not 0 <= index < len(adapters):
             there = ", ".join(f"vulkan:{i} ({a.name})" for i, a in enumerate(adapters))
-            raise DeviceError(f"There is no device 'vulkan:{index}'. There is: {there}.")
+            raise DeviceError(
+                f"There is no device 'vulkan:{index}'. There is: {there}.",
+                code="device-index-unknown",
+            )
         return adapters[index]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def driver_files() -> Iterator[Path]:
     yield from Path("/dev/dri").glob("*")
     yield from (Path("/dev/dxg"), Path("/proc/driver/nvidia/version"))
     for folder in MANIFEST_FOLDERS:
-        yield from Path(folder).expanduser().glob("vulkan/icd.d/*.json")
+        with contextlib.suppress(RuntimeError):  # There may be no home folder.
+            yield from Path(folder).expanduser().glob("vulkan/icd.d/*.json")
     yield from library_files("libvulkan.so.1")
 
 

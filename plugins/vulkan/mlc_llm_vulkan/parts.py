@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from mlc_llm.plugin import Unavailable
@@ -66,10 +67,6 @@ def native_adapters() -> list[NativeAdapter]:
     import tvm  # noqa: F401
     from tvm_ffi import get_global_func
 
-    if not os.environ.get("XDG_RUNTIME_DIR"):
-        # Mesa's layer that asks the desktop for its GPU says on stderr that there is no desktop.
-        os.environ.setdefault("NODEVICE_SELECT", "1")
-
     find = get_global_func("mlc_llm_vulkan.adapters", allow_missing=True)
     if find is None and os.environ.get(AUTOLOAD_VARIABLE) == "0":
         raise Unavailable(
@@ -81,6 +78,28 @@ def native_adapters() -> list[NativeAdapter]:
             f"TVM could not load its library ({backend.problem or 'no reason given'})", REINSTALL
         )
     try:
-        return parse_adapters(find())
+        with _without_desktop():
+            found = find()
+    except Exception as error:  # It says what to do.
+        raise Unavailable(f"wgpu-native cannot be used ({error})") from error
+    try:
+        return parse_adapters(found)
     except Exception as error:
         raise Unavailable(f"wgpu-native cannot be used ({error})", REINSTALL) from error
+
+
+@contextmanager
+def _without_desktop() -> Iterator[None]:
+    """Keep Mesa's layer that asks the desktop for its GPU from complaining that there is none.
+
+    It reads the variable while adapters are looked for; afterwards the environment is as it was.
+    """
+    name = "NODEVICE_SELECT"
+    if os.environ.get("XDG_RUNTIME_DIR") or name in os.environ:
+        yield
+        return
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)

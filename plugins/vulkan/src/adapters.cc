@@ -6,6 +6,7 @@
 #include <mutex>
 
 #include "errors.h"
+#include "fork_guard.h"
 #include "json.h"
 #include "panic_guard.h"
 
@@ -93,6 +94,7 @@ std::vector<Adapter> FindAdapters() {
     path = wgpu_path;
   }
   OpenWgpu(path);
+  WatchForForks();
   return Guarded("looking for Vulkan devices", [] {
     std::vector<Adapter> adapters;
     const WGPUInstance instance = CreateInstance();
@@ -155,6 +157,8 @@ void SetWgpuPath(const std::string& path) {
 }
 
 const std::vector<Adapter>& Adapters() {
+  // Before the lock of a static object, too: another thread of the parent may hold it for good.
+  RequireNotForked();
   // Kept for good: tensors may be freed after static objects.
   static const std::vector<Adapter>* const adapters = new std::vector<Adapter>(FindAdapters());
   return *adapters;

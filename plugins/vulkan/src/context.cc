@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "fork_guard.h"
 #include "json.h"
 #include "panic_guard.h"
 
@@ -40,6 +41,8 @@ void RefuseAliases(const Launch& launch) {
 }  // namespace
 
 Context* Context::Find(int index) {
+  // What a forked child frees is its copy of a handle, and the parent's to free.
+  if (IsForkedChild()) return nullptr;
   OpenContexts& opened = Opened();
   std::lock_guard<std::mutex> lock(opened.mutex);
   const bool there = index >= 0 && static_cast<size_t>(index) < opened.by_index.size();
@@ -47,6 +50,7 @@ Context* Context::Find(int index) {
 }
 
 Context& Context::Get(int index) {
+  RequireNotForked();
   // Once opened, a context stays where it is.
   thread_local int last_index = -1;
   thread_local Context* last = nullptr;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "errors.h"
+#include "text.h"
 
 namespace mlc_llm_vulkan {
 namespace {
@@ -32,7 +33,14 @@ class ByteReader {
     return count;
   }
 
-  std::string String() { return std::string(Take(Count(1))); }
+  std::string Text() {
+    const std::string_view bytes = Take(Count(1));
+    if (IsText(bytes)) return std::string(bytes);
+    throw Error(ErrorKind::kRuntime,
+                Concat("The library's Vulkan kernels are damaged: the text that ends at byte ",
+                       position(), " of ", total_,
+                       " is not UTF-8, or has control characters. Compile it again."));
+  }
 
   size_t position() const { return total_ - rest_.size(); }
   bool at_end() const { return rest_.empty(); }
@@ -71,13 +79,13 @@ ParameterType ReadType(ByteReader* reader) {
 
 FunctionRecord ReadRecord(ByteReader* reader, const std::string& key) {
   FunctionRecord record;
-  record.entry = reader->String();
+  record.entry = reader->Text();
   std::vector<ParameterType> parameters;
   for (uint64_t count = reader->Count(4); count > 0; --count) {
     parameters.push_back(ReadType(reader));
   }
   std::vector<std::string> tags;
-  for (uint64_t count = reader->Count(8); count > 0; --count) tags.push_back(reader->String());
+  for (uint64_t count = reader->Count(8); count > 0; --count) tags.push_back(reader->Text());
   // Extra arguments that only other backends use.
   for (uint64_t count = reader->Count(4); count > 0; --count) reader->Number(4);
   record.spec = ParseLaunchSpec(key, parameters, tags);
@@ -95,14 +103,14 @@ std::vector<KernelSource> ParsePayload(std::string_view bytes) {
   ByteReader reader(bytes);
   std::map<std::string, FunctionRecord> records;
   for (uint64_t count = reader.Count(8); count > 0; --count) {
-    std::string key = reader.String();
+    std::string key = reader.Text();
     FunctionRecord record = ReadRecord(&reader, key);
     if (!records.emplace(key, std::move(record)).second) Refuse(key + " is there twice.");
   }
   std::vector<KernelSource> kernels;
   for (uint64_t count = reader.Count(16); count > 0; --count) {
-    std::string key = reader.String();
-    std::string wgsl = reader.String();
+    std::string key = reader.Text();
+    std::string wgsl = reader.Text();
     const auto found = records.find(key);
     if (found == records.end()) Refuse(key + " has code, but no parameters.");
     kernels.push_back(KernelSource{key, std::move(found->second.entry), std::move(wgsl),

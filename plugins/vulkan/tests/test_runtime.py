@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -408,6 +409,14 @@ def test_module_is_saved_and_loaded() -> None:
     assert not module.implements_function("absent")
 
 
+@pytest.mark.parametrize("text", [b"fn broken() {} // \x1b[0m", b"\x00", b"// \xff", b"// \xc3"])
+def test_kernel_text_that_is_none_never_reaches_the_compiler(text: bytes) -> None:
+    """It would end the process over some of them."""
+    good = payload("X" * len(text), ["blockIdx.x"])
+    with pytest.raises(RuntimeError, match="is not UTF-8, or has control characters"):
+        load(good.replace(b"X" * len(text), text))
+
+
 # What needs a process of its own.
 
 
@@ -446,6 +455,62 @@ print("end")
     )
     first = "True" if in_submission else "no error"
     assert output.splitlines() == [first, *["True"] * 5, "end"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_a_forked_child_is_told_so_and_hangs_nowhere(device: Any) -> None:
+    output = run_child(
+        """
+import os, signal, threading, numpy as np, tvm
+device = tvm.device("vulkan")
+tensor = tvm.runtime.tensor(np.arange(8, dtype="float32"), device)
+adapters = tvm.get_global_func("mlc_llm_vulkan.adapters")
+# Threads of the parent that hold the device's locks now and then.
+stop = threading.Event()
+def work():
+    while not stop.is_set():
+        tensor.numpy()
+workers = [threading.Thread(target=work) for _ in range(3)]
+for worker in workers:
+    worker.start()
+for _ in range(5):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(30)
+        good = True
+        for call in (tensor.numpy, device.sync, adapters, lambda: device.exist,
+                     lambda: tvm.runtime.empty((4,), "float32", device)):
+            try:
+                call()
+                good = False
+            except RuntimeError as error:
+                good = good and "before this process was forked" in str(error)
+        del tensor
+        os._exit(0 if good else 1)
+    print(os.waitpid(child, 0)[1])
+stop.set()
+for worker in workers:
+    worker.join()
+print(tensor.numpy().sum())
+"""
+    )
+    assert output.split() == ["0"] * 5 + ["28.0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="Windows has no forks")
+def test_a_child_forked_before_vulkan_is_opened_may_open_it(device: Any) -> None:
+    output = run_child(
+        """
+import os, numpy as np, tvm
+child = os.fork()
+tensor = tvm.runtime.tensor(np.arange(8, dtype="float32"), tvm.device("vulkan"))
+good = tensor.numpy().sum() == 28
+if child == 0:
+    os._exit(0 if good else 1)
+print(os.waitpid(child, 0)[1], good)
+"""
+    )
+    assert output.split() == ["0", "True"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's memory so")

@@ -13,9 +13,9 @@ import pytest
 from mlc_llm_vulkan.target import target_of
 
 from mlc_llm import ChatConfig, ChatModule
-from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability
 from mlc_llm.registry.choice import choose_device
+from mlc_llm.testing import raises
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,7 +105,7 @@ def test_a_window_beyond_the_largest_tensor_is_refused(vulkan: Availability) -> 
     limit = vulkan.adapters[0].largest_tensor
     assert limit is not None
     window = limit  # at a byte a token, and tokens have more
-    with pytest.raises(DeviceError, match=rf"Keys and values of one layer .* {window} tokens"):
+    with raises("window-too-large", window):
         ChatModule("demo", "vulkan", ChatConfig(context_window_size=window))
 
 
@@ -115,15 +115,15 @@ def test_float16_is_refused_before_anything_is_compiled(
     """An adapter without float16, stood in for by this one's answer."""
     from dataclasses import replace
 
-    from mlc_llm.chat import loading
+    from mlc_llm.chat import loading, plan
 
     def without(*arguments: Any) -> Any:
         choice = choose_device("vulkan")
         return replace(choice, adapter=replace(choice.adapter, float16=False))
 
-    monkeypatch.setattr(loading, "choose_device", without)
-    monkeypatch.setattr(loading, "_resolve", lambda *arguments: pytest.fail("it looked for code"))
-    with pytest.raises(DeviceError, match=r"q4f16_1 computes in float16.*q0f32 or q4f32_1"):
+    monkeypatch.setattr(plan, "choose_device", without)
+    monkeypatch.setattr(loading, "load_chat", lambda *arguments: pytest.fail("it went on"))
+    with raises("float16-unsupported", "q4f16_1", "q0f32 or q4f32_1"):
         ChatModule("demo", "vulkan")
 
 
@@ -132,3 +132,29 @@ def test_its_own_target_is_one_of_the_classes(vulkan: Availability) -> None:
 
     for index, adapter in enumerate(native_adapters()):
         assert choose_device(f"vulkan:{index}").device.target(index) == target_of(adapter)
+
+
+LOST = """
+import tvm
+from mlc_llm import ChatConfig, ChatModule
+from mlc_llm.errors import DeviceError
+
+give_up = tvm.get_global_func("mlc_llm_vulkan.give_up")
+
+def said(call):
+    try:
+        call()
+    except DeviceError as error:
+        print(all(words in str(error) for words in ("vulkan:0 failed while", "is lost", "MiB")))
+
+chat = ChatModule("demo", device="vulkan:0")
+chat._chat.engine.call(lambda stop: give_up(0, False))
+said(lambda: chat.reset_chat(ChatConfig(context_window_size=256)))
+chat.close()
+said(lambda: ChatModule("demo", device="vulkan:0"))
+"""
+
+
+def test_a_device_that_is_lost_while_a_model_is_resized_or_loaded(run: Run) -> None:
+    result = run("-c", LOST)
+    assert result.stdout.split() == ["True", "True"], result.stderr

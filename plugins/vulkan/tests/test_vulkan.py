@@ -15,10 +15,10 @@ import pytest
 from mlc_llm_vulkan import loader, parts
 from mlc_llm_vulkan.loader import PhysicalDevice
 
-from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Availability, Device, Unavailable
 from mlc_llm.registry.probing import probe, probe_here
 from mlc_llm.registry.registry import Registry
+from mlc_llm.testing import raises
 
 LOADER = """
 #include <stdint.h>
@@ -238,9 +238,9 @@ def test_importing_tvm_imports_nothing_of_mlc_llm() -> None:
 
 def test_an_index_that_does_not_exist(vulkan: Availability) -> None:
     count = len(vulkan.adapters)
-    with pytest.raises(DeviceError, match=rf"no device 'vulkan:{count}'\. There is: vulkan:0 \("):
+    with raises("device-index-unknown", f"'vulkan:{count}'", "vulkan:0 ("):
         mlc_llm_vulkan.DEVICE.target(count)
-    with pytest.raises(DeviceError, match="There is: vulkan:0"):
+    with raises("device-index-unknown", "vulkan:0"):
         mlc_llm_vulkan.DEVICE.open(-1)
 
 

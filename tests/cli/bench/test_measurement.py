@@ -11,9 +11,9 @@ from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.cli.bench.measurement import WARM_UP_STEPS, Spread, measure
 from mlc_llm.cli.bench.process_memory import peak_bytes, resident_bytes
 from mlc_llm.cli.bench.settings import BenchSettings
-from mlc_llm.errors import ConfigError, PromptTooLongError
 from mlc_llm.runtime.memory import estimate
 from mlc_llm.runtime.profile import record_kernels
+from mlc_llm.testing import raises
 
 from .conftest import CHUNK
 
@@ -53,7 +53,7 @@ def test_the_window_can_be_filled_and_no_more(chat: LoadedChat) -> None:
     assert passes(chat, settings)[-1] == (1, size - 1)
     for fields in ({"context": size}, {"context": size - 1, "prompt_length": 2}):
         too_much = BenchSettings(**{"prompt_length": 1, "generate_length": 1, **fields})
-        with pytest.raises(PromptTooLongError, match=f"context of {too_much.context} .* {size}"):
+        with raises("prompt-too-long", too_much.context, size):
             measure(chat, too_much)
 
 
@@ -100,12 +100,12 @@ def test_a_spread() -> None:
 @pytest.mark.parametrize("value", [-1, 1.5, "8", True, None])
 @pytest.mark.parametrize("name", ["prompt_length", "generate_length", "context", "repeat"])
 def test_numbers_that_are_none(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name} must be a whole number from"):
+    with raises("config-invalid", name):
         BenchSettings(**{name: value})
 
 
 def test_zero_is_a_context_alone() -> None:
     assert BenchSettings(context=0).context == 0
     for name in ("prompt_length", "generate_length", "repeat"):
-        with pytest.raises(ConfigError, match=name):
+        with raises("config-invalid", name):
             BenchSettings(**{name: 0})

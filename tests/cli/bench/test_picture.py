@@ -15,7 +15,7 @@ from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.picture import apart, draw, least_seconds, require_matplotlib
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
 from mlc_llm.cli.bench.work import Arithmetic
-from mlc_llm.errors import MLCError
+from mlc_llm.testing import raises
 
 PEAKS = Peaks(3e10, {Arithmetic.FLOAT: 3e11, Arithmetic.INTEGER: 1.4e12})
 
@@ -90,7 +90,7 @@ def test_labels_keep_their_distance(heights: list[float]) -> None:
 
 def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(MLCError, match=r'pip install "mlc-llm\[bench\]"'):
+    with raises("matplotlib-missing", 'pip install "mlc-llm[bench]"'):
         require_matplotlib()
-    with pytest.raises(MLCError, match="matplotlib"):
+    with raises("matplotlib-missing"):
         draw(profile(), "title", tmp_path / "profile.svg")

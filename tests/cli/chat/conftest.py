@@ -20,20 +20,21 @@ from mlc_llm.cli.chat.history_file import history_path
 from mlc_llm.cli.chat.reading import open_reader
 from mlc_llm.cli.chat.session import ChatSession
 from mlc_llm.cli.app import log_to_stderr
-from mlc_llm.config import ChatConfig
+from mlc_llm.chat.streams import StreamChunk
+from mlc_llm.config import ChatConfig, GenerationConfig
 
 class Chat:
     device, chat_config, system_message, messages = "cpu:0", ChatConfig(), None, ()
     def stream(self, prompt, config):
-        yield "<"
+        yield StreamChunk("<")
         if prompt == "endless":
             threading.Event().wait()
-        yield f"{prompt.replace(chr(10), '|')}>"
+        yield StreamChunk(f"{prompt.replace(chr(10), '|')}>")
     def load(self, path):
         read_transcript(path)
 
 log_to_stderr()
-session = ChatSession(OpenChat(Chat(), "fake", ChatConfig()), None)
+session = ChatSession(OpenChat(Chat(), "fake", ChatConfig(), GenerationConfig()))
 raise SystemExit(session.talk(open_reader(history_path())))
 """
 """A chat that answers with the prompt on one line."""

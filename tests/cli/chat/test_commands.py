@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.cli.chat.commands import OpenChat
+from mlc_llm.cli.chat.sampling import SETTINGS
 from mlc_llm.cli.chat.session import ChatSession
 
 from .conftest import CHAT
@@ -23,7 +25,7 @@ class Typist:
         self.chat = chat
         self._capsys = capsys
         generation = GenerationConfig(temperature=0, max_gen_len=8)
-        self._session = ChatSession(OpenChat(chat, Path(chat.model_path).name, config), generation)
+        self._session = ChatSession(OpenChat(chat, Path(chat.model_path).name, config, generation))
 
     def type(self, *lines: str) -> tuple[int, str, str]:
         """The exit code that the lines give, and what they wrote on stdout and stderr."""
@@ -123,6 +125,32 @@ class TestSaveAndLoad:
         assert typist.chat.messages == ()
         assert typist.type("/system")[1] == "Be sad.\n"
 
+    @pytest.mark.parametrize("command", ["/save", "/load"])
+    @pytest.mark.parametrize(
+        "name", ["x" * 5000, "nul\0nul", "x/" * 3000, "/proc/x", "~nobody/x", "/dev/null", "."]
+    )
+    def test_an_impossible_path_does_not_end_the_chat(
+        self, typist: Typist, command: str, name: str
+    ) -> None:
+        before = typist.chat.messages
+        code, _, err = typist.type(f"{command} {name}", "Bye")
+        assert code == 1
+        assert err.startswith("Error [")
+        assert "not expected" not in err
+        assert len(typist.chat.messages) == len(before) + 2
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's modes")
+    def test_what_is_saved_is_for_its_user_alone(self, typist: Typist, tmp_path: Path) -> None:
+        path = tmp_path / "mine.json"
+        typist.type("Hello", f"/save {path}")
+        files = sorted(tmp_path.glob("mine.json*"))
+        assert [file.name for file in files] == ["mine.json", "mine.json.kv"]
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+        for file in files:
+            file.chmod(0o644)
+        typist.type("And?", f"/save {path}")
+        assert [file.stat().st_mode & 0o777 for file in files] == [0o600, 0o600]
+
     def test_it_is_saved_again_as_it_was(self, open_chat: Open, saved: Path) -> None:
         content = saved.read_bytes()
         assert open_chat().type(f"/load {saved}", f"/save {saved}")[0] == 0
@@ -137,10 +165,10 @@ class TestSaveAndLoad:
     @pytest.mark.parametrize(
         ("messages", "said"),
         [
-            (None, "is not a saved conversation"),
-            ([{"role": "user", "content": 1}], "message 1: content must be text"),
-            ([{"role": "usr", "content": "x"}], "Unknown role 'usr'. Did you mean 'user'"),
-            ([{"role": "user", "content": "\ud800"}], "Error: "),
+            (None, "[saved-chat-invalid]"),
+            ([{"role": "user", "content": 1}], "[saved-chat-invalid]"),
+            ([{"role": "usr", "content": "x"}], "[role-unknown]"),
+            ([{"role": "user", "content": "\ud800"}], "[text-invalid]"),
         ],
     )
     def test_what_does_not_fit_changes_nothing(
@@ -174,8 +202,7 @@ class TestSaveAndLoad:
         typist = open_chat(conv_template="LM")
         code, _, err = typist.type("Hello", f"/load {saved}", f"/save {saved}")
         assert code == 1
-        assert "'LM' has no memory: every call begins afresh, so there is no history to set" in err
-        assert "so there is no history to save" in err
+        assert err.count("Error [template-without-memory]: The template 'LM'") == 2
 
     def test_before_the_first_turn(self, typist: Typist, tmp_path: Path) -> None:
         code, _, err = typist.type(f"/save {tmp_path / 'c.json'}")
@@ -200,3 +227,64 @@ def test_help_names_every_command(typist: Typist) -> None:
 
     shown = typist.type("/help")[1]
     assert all(f"{command.usage} " in shown for command in COMMANDS)
+
+
+class TestSet:
+    def test_a_setting_counts_from_the_next_answer_on(self, typist: Typist) -> None:
+        assert typist.type("/set max_gen_len 3") == (0, "max_gen_len 3\n", "")
+        typist.type("Hello")
+        assert len(typist.chat.results[0].token_ids) == 3
+        assert typist.type("/set max_gen_len=5", "/set max_gen_len")[1] == "max_gen_len 5\n" * 2
+        assert typist.type("/set max_gen_len default")[1] != "max_gen_len 5\n"
+
+    def test_all_of_them(self, typist: Typist) -> None:
+        _, out, _ = typist.type("/set")
+        assert "temperature 0\n" in out
+        assert "seed off\n" in out
+        assert out.count("\n") == len(SETTINGS)
+
+    @pytest.mark.parametrize(
+        ("line", "code"),
+        [
+            ("/set temprature 1", "field-unknown"),
+            ("/set top_p much", "config-invalid"),
+            ("/set top_p 2", "config-invalid"),
+            ("/set seed 1.5", "config-invalid"),
+        ],
+    )
+    def test_what_is_not_a_setting(self, typist: Typist, line: str, code: str) -> None:
+        before = typist.type("/set")
+        failed, _, err = typist.type(line)
+        assert failed == 1
+        assert f"[{code}]" in err
+        assert typist.type("/set") == before
+
+
+class TestAnswersAgain:
+    def test_retry_takes_the_place_of_the_last_answer(self, typist: Typist) -> None:
+        typist.type("/set temperature 1", "/set seed 1", "Hello", "And then?")
+        before = typist.chat.messages
+        code, out, _ = typist.type("/retry")
+        after = typist.chat.messages
+        assert code == 0
+        assert after[:-1] == before[:-1]
+        assert after[-1].content != before[-1].content
+        assert out.strip() == after[-1].content.strip()
+
+    def test_continue_goes_on(self, typist: Typist) -> None:
+        _, out, err = typist.type("Hello")
+        assert "cut after 8 tokens, its max_gen_len" in err
+        _, more, _ = typist.type("/continue")
+        assert typist.chat.messages[-1].content == (out[:-1] + more[:-1])
+
+    def test_prompt_shows_what_the_model_is_given(self, typist: Typist) -> None:
+        _, out, err = typist.type("/prompt Hello\x1b[2J")
+        assert out.endswith("Tom: Hello\\x1b[2J\nLily: \n")
+        assert "Tell a story." in out
+        assert err == f"({len(typist.chat.render('Hello' + chr(27) + '[2J').token_ids)} tokens)\n"
+        typist.type("Hello", "And then?")
+        assert "Tom: And then?\nLily: \n" in typist.type("/prompt")[1]
+
+    @pytest.mark.parametrize("command", ["/retry", "/prompt", "/continue"])
+    def test_before_the_first_message(self, typist: Typist, command: str) -> None:
+        assert typist.type(command)[0] == 1

@@ -31,7 +31,7 @@ def test_a_turn_that_fails(mlc_llm: CLI, options: Any) -> None:
     result = mlc_llm(*options, *SHORT, input=b"\xff\nHello\n")
     assert result.returncode == 1
     assert result.stdout.strip().isalpha()
-    assert "Error: Line 1 of the input is not valid UTF-8" in result.stderr
+    assert "Error [input-undecodable]: Line 1 " in result.stderr
 
 
 def test_one_prompt_from_the_input(mlc_llm: CLI, options: Any) -> None:
@@ -44,7 +44,7 @@ def test_one_prompt_from_the_input(mlc_llm: CLI, options: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "said"), [(b" \n", "that is empty"), (b"\xff", "not valid UTF-8")]
+    ("data", "said"), [(b" \n", "[prompt-empty]"), (b"\xff", "[input-undecodable]")]
 )
 def test_no_prompt_from_the_input(mlc_llm: CLI, data: bytes, said: str) -> None:
     result = mlc_llm("chat", "nowhere", "--prompt", "-", input=data)
@@ -66,7 +66,7 @@ def test_threads(mlc_llm: CLI, options: Any) -> None:
     assert answers["1"].returncode == 0, answers["1"].stderr
     assert answers["1"].stdout == answers["2"].stdout
     assert answers["0"].returncode == 1
-    assert "num_threads must be a whole number of at least 1" in answers["0"].stderr
+    assert "[config-invalid]: ChatConfig.num_threads " in answers["0"].stderr
 
 
 def test_deterministic_asks_for_another_library(mlc_llm: CLI, options: Any) -> None:

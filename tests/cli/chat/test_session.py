@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mlc_llm.chat.streams import StreamChunk
 from mlc_llm.cli.chat.commands import OpenChat
 from mlc_llm.cli.chat.reading import Reader, read_plainly
 from mlc_llm.cli.chat.session import ChatSession
@@ -28,7 +29,7 @@ class EchoChat:
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def stream(self, prompt: str, generation_config: object) -> Generator[str, None, None]:
+    def stream(self, prompt: str, generation_config: object) -> Generator[StreamChunk, None, None]:
         if prompt == "too long":
             raise PromptTooLongError("The prompt has 9 tokens; 8 fit.")
         if prompt == "broken":
@@ -38,7 +39,7 @@ class EchoChat:
             for word in prompt.split(" "):
                 if word == "^C":
                     raise KeyboardInterrupt
-                yield f"{word} "
+                yield StreamChunk(f"{word} ")
         finally:
             self.events.append("close")
 
@@ -57,7 +58,7 @@ def chat() -> EchoChat:
 @pytest.fixture
 def session(chat: EchoChat) -> ChatSession:
     fake: Any = chat
-    return ChatSession(OpenChat(fake, "echo", ChatConfig()), GenerationConfig())
+    return ChatSession(OpenChat(fake, "echo", ChatConfig(), GenerationConfig()))
 
 
 Typed = Callable[..., Reader]
@@ -105,12 +106,12 @@ class TestPipes:
     @pytest.mark.parametrize(
         ("line", "message"),
         [
-            (b"/rest", "Unknown command '/rest'. Did you mean '/reset'"),
-            (b"/what is this", "A space before the slash makes it a message."),
-            (b"/reset now", "Nothing follows /reset"),
-            (b"/save", "Something is missing: /save FILE"),
-            (b"/stats -w", "/stats takes -v or nothing"),
-            (b"/system Be brief.", "no place for a system message"),
+            (b"/rest", "[command-unknown]"),
+            (b"/what is this", "[command-unknown]"),
+            (b"/reset now", "[command-misused]: "),
+            (b"/save", "[command-misused]"),
+            (b"/stats -w", "[command-misused]: /stats"),
+            (b"/system Be brief.", "[template-without-system]"),
         ],
     )
     def test_a_wrong_command_fails(
@@ -133,12 +134,12 @@ class TestPipes:
         assert session.read_turns(io.BytesIO(b"too long\n\xff\xfe\nbroken\nfine\n")) == 1
         out, err = capsys.readouterr()
         assert out == "fine \n"
-        assert "Error: The prompt has 9 tokens; 8 fit." in err
-        assert "Error: Line 2 of the input is not valid UTF-8" in err
+        assert "Error [prompt-too-long]: The prompt has 9 tokens; 8 fit." in err
+        assert "Error [input-undecodable]: Line 2 " in err
         assert "Error: ZeroDivisionError: broken" in err
 
     def test_a_reader_that_left_ends_the_chat(self, session: ChatSession, chat: EchoChat) -> None:
-        def stream(prompt: str, config: object) -> Generator[str, None, None]:
+        def stream(prompt: str, config: object) -> Generator[StreamChunk, None, None]:
             yield from ()
             raise BrokenPipeError
 
@@ -158,8 +159,8 @@ class TestPipes:
     def test_an_answer_that_ends_its_line_gets_no_other_end(
         self, session: ChatSession, chat: EchoChat, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def stream(prompt: str, config: object) -> Generator[str, None, None]:
-            yield from ("line\n", "")
+        def stream(prompt: str, config: object) -> Generator[StreamChunk, None, None]:
+            yield from (StreamChunk("line\n"), StreamChunk(""))
 
         chat.stream = stream  # type: ignore[method-assign]
         session.answer_once("x")
@@ -197,10 +198,10 @@ class TestTerminal:
     ) -> None:
         """The first one stops the answer; those that follow hit what it left to be done."""
 
-        def stream(prompt: str, config: object) -> Generator[str, None, None]:
+        def stream(prompt: str, config: object) -> Generator[StreamChunk, None, None]:
             try:
                 signal.raise_signal(signal.SIGINT)
-                yield "never"
+                yield StreamChunk("never")
             finally:
                 for _ in range(3):
                     signal.raise_signal(signal.SIGINT)
@@ -228,7 +229,7 @@ class TestTerminal:
         session.talk(typed("hello"))
         out, err = capsys.readouterr()
         assert out == "hello \n"
-        assert "echo on cpu:0 · template echo\n" in err
+        assert "echo on cpu:0 · /help shows the commands" in err
         assert ">>> " in err
 
     def test_several_lines(self, session: ChatSession, chat: EchoChat, typed: Typed) -> None:

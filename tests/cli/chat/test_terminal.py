@@ -212,8 +212,8 @@ class TestWithAModel:
         self, start: Start, options: Any, tmp_path: Path
     ) -> None:
         chat = start(*options, *self.LONG, "--no-history", rows=24)
-        screen = chat.expect("Ctrl-D leaves.").replace("\n", "")  # Long lines are broken anywhere.
-        assert f"{options[1]} on cpu:0 · template tom-and-lily" in screen
+        screen = chat.expect("Ctrl-D leaves")
+        assert f"{Path(options[1]).name} on cpu:0" in screen
         chat.expect_prompt()
         chat.enter("Hello")
         # It would take a minute to its end: what is there now was streamed.

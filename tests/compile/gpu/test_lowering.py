@@ -15,11 +15,12 @@ from mlc_llm.compile.gpu.codegen import GPUCodegen
 from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.compile.gpu.makers import KernelMakers, MakeProduct
+from mlc_llm.config import check_options
 from mlc_llm.errors import ConfigError
 from mlc_llm.model.layers import Activation, Embedding, LayerNorm, Linear, RMSNorm
 from mlc_llm.model.module import Module, Parameter, named_parameters
 from mlc_llm.model.stored import stored_parameters
-from mlc_llm.plugin import AttentionSpec, Plan, Scheme
+from mlc_llm.plugin import AttentionSpec, Device, Plan, Scheme
 from mlc_llm.quantization import PLANS
 from mlc_llm.testing.paged_attention import describe
 
@@ -99,6 +100,26 @@ def test_every_layer_takes_its_kernel() -> None:
     assert kernel_names(traced(GPUCodegen(WEAKEST, {}), "n")) == {*shared, "matmul"}
 
 
+class Residual(Module):
+    """A linear layer that is given the residual."""
+
+    def __init__(self) -> None:
+        self.linear = Linear(32, 32, bias=True)
+
+    def forward(self, x: Any) -> Any:
+        return self.linear(x, add=x)
+
+
+@pytest.mark.parametrize(("rows", "kernel"), [(1, "gemv"), ("n", "matmul")])
+def test_a_residual_is_added_after_the_product(rows: int | str, kernel: str) -> None:
+    model, _ = GPUCodegen(WEAKEST, {}).lower(Residual(), MIXED, "decode")
+    builder = relax.BlockBuilder()
+    TracedModel(model).function(builder, "run", {"x": ([rows, 32], "float16")}, model)
+    module = builder.finalize()
+    assert kernel_names(module) == {kernel}
+    assert "R.add(x, " in module["run"].script()
+
+
 @cache
 def gemv_of_bytes(product: Product, capabilities: GPUCapabilities) -> tirx.PrimFunc:
     """A backend's own kernel: for weights of 8 bits, and the shared one for others."""
@@ -141,6 +162,7 @@ def test_equal_kernels_are_made_once(make: MakeProduct) -> None:
     assert make(first, WEAKEST) is make(second, GPUCapabilities())
 
 
-def test_unknown_options_are_refused() -> None:
+def test_a_gpu_has_no_options() -> None:
+    """`check_options` refuses what a device does not name; a codegen does not look at it."""
     with pytest.raises(ConfigError, match="activations"):
-        GPUCodegen(WEAKEST, {"activations": "a8"})
+        check_options({"activations": "a8"}, Device.options)

@@ -13,6 +13,7 @@ from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.errors import CompileError
 from mlc_llm.plugin import Scheme
 from mlc_llm.quantization import PLANS
+from mlc_llm.testing import raises
 
 Q4 = Scheme(4, "float16", group=32, zero=7)
 
@@ -30,7 +31,7 @@ def test_any_zero_and_any_group_are_taken() -> None:
 def test_single_bits_are_refused() -> None:
     scheme = Scheme(1, "float16", group=32)
     assert not has_scheme(scheme)
-    with pytest.raises(CompileError, match="no kernels"):
+    with raises("quantization-unsupported", "1 bit", error=CompileError):
         weight_of(scheme, 64)
 
 

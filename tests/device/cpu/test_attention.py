@@ -7,14 +7,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlc_llm.device.cpu.attention import attention_kernels
-from mlc_llm.device.cpu.kernels.attention_decode import PIECE
+from mlc_llm.device.cpu.attention import cpu_attention_kernels
+from mlc_llm.device.cpu.kernels.attention_decode import PIECE_KEYS
 from mlc_llm.plugin import PAGE_SIZE, Rope
 from mlc_llm.testing import paged_attention as paged
 from mlc_llm.testing.paged_attention import Sequences, describe
 
 AROUND_A_PAGE = [1, 15, 16, 17, 31, 32, 33]
-AROUND_PIECES = [PIECE - 1, PIECE, PIECE + 1, 2 * PIECE - 1, 2 * PIECE, 2 * PIECE + 1]
+AROUND_PIECES = [pieces * PIECE_KEYS + more for pieces in (1, 2) for more in (-1, 0, 1)]
 HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (10, 2), (6, 1), (7, 1), (8, 1), (9, 1), (4, 4)]
 KINDS = {
     "all": {},
@@ -38,7 +38,7 @@ KINDS = {
 
 def maker(machine):
     def make(spec, dtype, x_dtype):
-        return attention_kernels(spec, dtype, x_dtype, machine.isa)
+        return cpu_attention_kernels(spec, dtype, x_dtype, machine.isa)
 
     return make
 
@@ -60,7 +60,7 @@ def test_decode_around_a_page_and_around_pieces(machine, rng, dtype):
 def test_decode_joins_the_pieces_of_each_row(machine, rng):
     """Rows of one piece and of several, in one call, and more than are taken at a time."""
     spec = describe((8, 2), 16)
-    check_decode(machine, rng, spec, [5 * PIECE + 3, 1, PIECE, 2 * PIECE + 1, 7])
+    check_decode(machine, rng, spec, [5 * PIECE_KEYS + 3, 1, PIECE_KEYS, 2 * PIECE_KEYS + 1, 7])
     rows = [(i % 3, p) for i, p in enumerate(range(0, 600, 4))]
     check_decode(machine, rng, spec, [600, 600, 600], rows=rows)
 
@@ -72,7 +72,7 @@ def test_decode_several_rows_of_one_sequence(best, rng):
 
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_groups_of_heads(best, rng, heads):
-    check_decode(best, rng, describe(heads, 16), [70, PIECE + 5])
+    check_decode(best, rng, describe(heads, 16), [70, PIECE_KEYS + 5])
     check_prefill(best, rng, describe(heads, 16), [(0, 70), (33, 5)])
 
 
@@ -89,11 +89,11 @@ def test_kinds_of_attention(machine, rng, kind):
     check_prefill(machine, rng, spec, [(0, 5), (40, 17), (16, 1), (100, 70)])
 
 
-@pytest.mark.parametrize("window", [1, 17, 64, 65, PIECE, PIECE + 100])
-@pytest.mark.parametrize("sink", [0, 4, PIECE, PIECE + 1])
+@pytest.mark.parametrize("window", [1, 17, 64, 65, PIECE_KEYS, PIECE_KEYS + 100])
+@pytest.mark.parametrize("sink", [0, 4, PIECE_KEYS, PIECE_KEYS + 1])
 def test_decode_windows(best, rng, window, sink):
     spec = describe((4, 2), 16, window=window, sink=sink)
-    check_decode(best, rng, spec, [*AROUND_PIECES, 4 * PIECE + 9, 7])
+    check_decode(best, rng, spec, [*AROUND_PIECES, 4 * PIECE_KEYS + 9, 7])
 
 
 @pytest.mark.parametrize("window", [1, 50, 63, 64, 200])
@@ -118,7 +118,7 @@ def test_large_scores_do_not_overflow(machine, rng):
         key[...], value[...] = 1e15, 1.0
     q = np.full((3, 24), 1e15, "float32")
     positions, sequences = np.arange(3, dtype="int32"), np.zeros(3, "int32")
-    kernels = attention_kernels(spec, "float32", "float32", machine.isa)
+    kernels = cpu_attention_kernels(spec, "float32", "float32", machine.isa)
     for sign in (1, -1):
         out = np.full((3, 8), np.nan, "float32")
         tables = (positions, sequences, held.page_table, held.pages)
@@ -133,7 +133,7 @@ def test_large_scores_do_not_overflow(machine, rng):
 def attended(machine, spec, held, q, rows, parts=None):
     """What some rows (sequence, position) of q attend to, by decode, or by a prefill of parts."""
     sequences, positions = (np.array(x, "int32") for x in zip(*rows, strict=True))
-    kernels = attention_kernels(spec, held.pages.dtype.name, "float32", machine.isa)
+    kernels = cpu_attention_kernels(spec, held.pages.dtype.name, "float32", machine.isa)
     out = np.full((len(rows), spec.out_width), np.nan, "float32")
     given = np.full((len(rows), spec.qkv_width), np.nan, "float32")
     given[:, : spec.query_heads * spec.key_size] = [q[row] for row in rows]
@@ -189,7 +189,7 @@ def test_any_batch(best, parts, window, sink, seed):
 
 def test_too_many_heads_for_a_key_head_are_refused(best):
     with pytest.raises(ValueError, match="at most 64 query heads"):
-        attention_kernels(describe((65, 1), 8), "float32", "float32", best.isa)
+        cpu_attention_kernels(describe((65, 1), 8), "float32", "float32", best.isa)
 
 
 def rope(pairs, **options):
@@ -232,7 +232,7 @@ def test_keys_in_float16_of_activations_in_float32(best, rng):
     spec = describe((2, 1), 16)
     held = Sequences.of(rng, spec, [1], "float16")
     qkv, zero = rng.standard_normal((1, 64)).astype("float32"), np.zeros(1, "int32")
-    kernels = attention_kernels(spec, "float16", "float32", best.isa)
+    kernels = cpu_attention_kernels(spec, "float16", "float32", best.isa)
     best(kernels.append, qkv, zero, zero, held.page_table, held.pages)
     key, value = held.slot(0, 0)
     np.testing.assert_array_equal(key[0], qkv[0, 32:48].astype("float16"))
@@ -241,7 +241,9 @@ def test_keys_in_float16_of_activations_in_float32(best, rng):
 
 def test_what_a_layer_does_not_need_is_not_made(best):
     def kernels(**options):
-        return attention_kernels(describe((2, 1), 16, **options), "float32", "float32", best.isa)
+        return cpu_attention_kernels(
+            describe((2, 1), 16, **options), "float32", "float32", best.isa
+        )
 
     mine, theirs, others = kernels(), kernels(keys_of=0), kernels(keys_of=3)
     assert mine.rotate is theirs.rotate is theirs.append is None

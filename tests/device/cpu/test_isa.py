@@ -11,7 +11,7 @@ from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
 from mlc_llm.device.cpu.kernels.group_layout import Part
-from mlc_llm.device.cpu.kernels.group_linear import CHUNK, group_linear
+from mlc_llm.device.cpu.kernels.group_linear import ROUNDED_TOKENS, group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing.paged_attention import describe
@@ -49,7 +49,7 @@ def test_tiles_fill_chunks():
     rows = [entry for entry in vars(isa).values() if isinstance(entry, Isa)]
     assert len(rows) >= 8
     for row in rows:
-        assert CHUNK % row.tile == 0
+        assert ROUNDED_TOKENS % row.tile == 0
         assert row.dot.lanes == row.lanes
 
 

@@ -47,8 +47,8 @@ from .launch import (
     launch,
     load_f32,
     size,
-    store,
     when,
+    write,
 )
 
 ERFC = (
@@ -113,7 +113,7 @@ FUNCTIONS: Mapping[ActivationName, Callable[[Expr], Expr]] = {
     "relu": relu,
     "relu2": relu2,
 }
-"""Of a bound float32 value each; see `ActivationName`."""
+"""Each takes a bound float32 value; see `ActivationName`."""
 
 
 @cache
@@ -149,5 +149,5 @@ def _elementwise(
                 value = FUNCTIONS[name](bind(load_f32(x, (row, j))))
                 if gated:
                     value = value * load_f32(x, (row, j + i32(columns)))
-                store(y, (row, j), value)
+                write(y, (row, j), value)
     return built.get()

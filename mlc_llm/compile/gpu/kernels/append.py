@@ -13,6 +13,7 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from mlc_llm.compile.attention_terms import pair_elements, rotated_elements
 from mlc_llm.plugin import AttentionSpec
 
 from .launch import (
@@ -26,11 +27,11 @@ from .launch import (
     launch,
     load_f32,
     size,
-    store,
     when,
+    write,
 )
-from .pages import Pages, Place
-from .rope import pair_elements, rotate_pair
+from .pages import Pages, PageSlot
+from .rope import rotate_pair
 
 
 @cache
@@ -87,12 +88,12 @@ def rotate(spec: AttentionSpec, activation_dtype: str, threads: int) -> PrimFunc
 
 def _pairs(spec: AttentionSpec) -> int:
     """Pairs of a head that are rotated."""
-    return 0 if spec.rope is None else len(spec.rope.frequencies)
+    return rotated_elements(spec.rope) // 2
 
 
 def _unturned(spec: AttentionSpec) -> int:
     """Elements of a key that are not rotated, its last."""
-    return spec.key_size - 2 * _pairs(spec)
+    return spec.key_size - rotated_elements(spec.rope)
 
 
 def _rotate(
@@ -101,30 +102,32 @@ def _rotate(
     row: Expr,
     position: Expr,
     task: Expr,
-    own: tuple[Pages, Place] | None = None,
+    own: tuple[Pages, PageSlot] | None = None,
 ) -> None:
     """One pair of a row's queries, or of its keys where the layer has pages of its own."""
     if spec.rope is None:
         return
     heads = spec.query_heads + (0 if own is None else spec.kv_heads)
     with _task(task, heads, _pairs(spec)) as (head, pair):
-        elements = pair_elements(spec.rope, pair)
+        first, second = pair_elements(spec.rope, pair)
+        # A pair's first element may be the pair's own number, which is bound.
+        elements = (bind(first) if spec.rope.interleaved else first, bind(second))
         columns = [bind(head * i32(spec.key_size) + i) for i in elements]
         a, b = (load_f32(qkv, (row, column)) for column in columns)
         turned = rotate_pair(spec.rope, pair, a, b, position)
         key_head = head - i32(spec.query_heads)
         with when(key_head < i32(0)):
             for column, value in zip(columns, turned, strict=True):
-                store(qkv, (row, column), value)
+                write(qkv, (row, column), value)
         if own is not None:
             pages, place = own
             with when(key_head >= i32(0)):
                 for i, value in zip(elements, turned, strict=True):
-                    store(pages.tensor, pages.key(place, key_head, i), value)
+                    write(pages.tensor, pages.key(place, key_head, i), value)
 
 
 def _copy(
-    spec: AttentionSpec, qkv: Buffer, row: Expr, task: Expr, own: tuple[Pages, Place]
+    spec: AttentionSpec, qkv: Buffer, row: Expr, task: Expr, own: tuple[Pages, PageSlot]
 ) -> None:
     """One element of a row's keys that is not rotated, or of its values."""
     (pages, place), unturned = own, _unturned(spec)
@@ -134,11 +137,11 @@ def _copy(
         with _task(task, spec.kv_heads, unturned) as (head, i):
             element = bind(i + i32(spec.key_size - unturned))
             column = i32(keys) + head * i32(spec.key_size) + element
-            store(pages.tensor, pages.key(place, head, element), qkv[row, column])
+            write(pages.tensor, pages.key(place, head, element), qkv[row, column])
     task = bind(task - i32(spec.kv_heads * unturned))
     with _task(task, spec.kv_heads, spec.value_size) as (head, i):
         column = i32(values) + head * i32(spec.value_size) + i
-        store(pages.tensor, pages.value(place, head, i), qkv[row, column])
+        write(pages.tensor, pages.value(place, head, i), qkv[row, column])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_tile import MOST_ROWS, Rows, Tile, attend
+from .attention_tile import MOST_ROWS, Tile, TileRows, attend
 from .launch import Buffer, Expr, argument, bind, ceil_div, i32, kernel, launch, size
 from .pages import Pages
 
@@ -115,8 +115,8 @@ class _Arguments:
 
     def rows(
         self, tile: Tile, first: Expr, count: Expr, head: Expr, place: Expr, single: bool
-    ) -> Rows:
+    ) -> TileRows:
         """The rows of a workgroup; see there."""
         sequence = bind(self.sequences[T.min(first, self.tokens - i32(1))])
         tensors = (self.qkv, self.positions, self.out)
-        return Rows(*tensors, first, count, sequence, head, place, tile.rows, self.spec, single)
+        return TileRows(*tensors, first, count, sequence, head, place, tile.rows, self.spec, single)

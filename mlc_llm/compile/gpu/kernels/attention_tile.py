@@ -23,14 +23,14 @@ chunk in step 4, and their outputs are added up in the end.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import HIDDEN, LOG2E, LOWEST, query_scale
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_mask import Chunks, Mask
+from .attention_mask import GPUMask
 from .launch import (
     Buffer,
     Expr,
@@ -45,16 +45,13 @@ from .launch import (
     serial,
     shared,
     size,
-    store,
     strided,
     unrolled,
     when,
+    write,
 )
 from .pages import Pages
 
-LOWEST = -1e38  # the maximum before any key; no score is as low
-HIDDEN = -3.4e38  # the score of a key that is not seen
-LOG2E = math.log2(math.e)
 MOST_ROWS = 8
 
 
@@ -98,7 +95,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TileRows:
     """The rows of a tile: queries of one sequence, and the heads that share a key head.
 
     Args:
@@ -163,7 +160,7 @@ class Running:
     out: Buffer
 
     @staticmethod
-    def start(tile: Tile, rows: Rows, sinks: Buffer | None, thread: Expr) -> Running:
+    def start(tile: Tile, rows: TileRows, sinks: Buffer | None, thread: Expr) -> Running:
         """Before any key. A sink is a key with weight 1 and no value, which one thread counts."""
         running = Running(
             *(registers((n,)) for n in (tile.rows, tile.rows, tile.rows * tile.elements))
@@ -174,12 +171,12 @@ class Running:
             fill(running.norm, 0.0)
         else:
             with unrolled(tile.rows) as r:
-                store(running.top, (r,), sinks[rows.head(r)] * f32(LOG2E))
-                store(running.norm, (r,), T.Select(thread == i32(0), f32(1.0), f32(0.0)))
+                write(running.top, (r,), sinks[rows.head(r)] * f32(LOG2E))
+                write(running.norm, (r,), T.Select(thread == i32(0), f32(1.0), f32(0.0)))
         return running
 
 
-def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: Expr) -> None:
+def attend(tile: Tile, rows: TileRows, pages: Pages, sinks: Buffer | None, thread: Expr) -> None:
     """Attend to all visible keys, and write `out`; see the top of this module.
 
     Args:
@@ -196,9 +193,9 @@ def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: E
     _copy_queries(rows, q, tile, thread)
     barrier()
     with unrolled(tile.rows) as r:
-        store(positions, (r,), rows.position(r))
+        write(positions, (r,), rows.position(r))
     first, last = (bind(rows.position(i32(r))) for r in (0, tile.rows - 1))
-    chunks = Chunks.seen(Mask.of(spec), first, last, threads)
+    chunks = GPUMask.of(spec).spans(first, last, threads)
     with serial(T.Select(rows.exists(i32(0)), chunks.count, i32(0))) as step:
         chunk = chunks.first(step)
         _scores(rows, pages, q, score, positions, bind(chunk + thread), last)
@@ -209,15 +206,15 @@ def attend(tile: Tile, rows: Rows, pages: Pages, sinks: Buffer | None, thread: E
     _finish(running, rows, weights, tile, thread)
 
 
-def _copy_queries(rows: Rows, q: Buffer, tile: Tile, thread: Expr) -> None:
+def _copy_queries(rows: TileRows, q: Buffer, tile: Tile, thread: Expr) -> None:
     """The rows' queries, scaled for `_capped`, into the workgroup's memory."""
     spec = rows.spec
-    factor = f32(spec.scale * LOG2E if spec.soft_cap is None else spec.scale / spec.soft_cap)
+    factor = f32(query_scale(spec))
     with strided(thread, size(tile.rows * spec.key_size), tile.threads) as at:
         r = bind(T.truncdiv(at, i32(spec.key_size)))
         i = bind(T.truncmod(at, i32(spec.key_size)))
         column = rows.head(r) * i32(spec.key_size) + i
-        store(q, (r, i), load_f32(rows.qkv, (rows.token(r), column)) * factor)
+        write(q, (r, i), load_f32(rows.qkv, (rows.token(r), column)) * factor)
 
 
 def _capped(spec: AttentionSpec, product: Expr) -> Expr:
@@ -235,7 +232,7 @@ def _capped(spec: AttentionSpec, product: Expr) -> Expr:
 
 
 def _scores(
-    rows: Rows,
+    rows: TileRows,
     pages: Pages,
     q: Buffer,
     score: Buffer,
@@ -244,17 +241,17 @@ def _scores(
     last: Expr,
 ) -> None:
     """The scores of one key with all rows, at their positions."""
-    spec, mask = rows.spec, Mask.of(rows.spec)
+    spec, mask = rows.spec, GPUMask.of(rows.spec)
     # Past the end the last key is read again; no query sees it there.
     place = pages.find(rows.sequence, bind(T.min(key, last)))
     fill(score, 0.0)
     with serial(spec.key_size) as i:
         k = bind(load_f32(pages.tensor, pages.key(place, rows.kv_head, i)))
         with unrolled(rows.number) as r:
-            store(score, (r,), score[r] + q[r, i] * k)
+            write(score, (r,), score[r] + q[r, i] * k)
     with unrolled(rows.number) as r:
         seen = mask.sees(positions[r], key)
-        store(score, (r,), T.Select(seen, _capped(spec, score[r]), f32(HIDDEN)))
+        write(score, (r,), T.Select(seen, _capped(spec, score[r]), f32(HIDDEN)))
 
 
 def _softmax(running: Running, score: Buffer, weights: Buffer, tile: Tile, thread: Expr) -> None:
@@ -262,23 +259,23 @@ def _softmax(running: Running, score: Buffer, weights: Buffer, tile: Tile, threa
     top, norm, out = running.top, running.norm, running.out
     new = registers((tile.rows,))
     with unrolled(tile.rows) as r:
-        store(new, (r,), T.max(score[r], top[r]))
+        write(new, (r,), T.max(score[r], top[r]))
     reduce(new, weights, thread, T.max)
     with unrolled(tile.rows) as r:
         weight = bind(T.exp2(score[r] - new[r]))
         correction = bind(T.exp2(top[r] - new[r]))
-        store(top, (r,), new[r])
-        store(norm, (r,), norm[r] * correction + weight)
-        store(weights, (r, thread), weight)
+        write(top, (r,), new[r])
+        write(norm, (r,), norm[r] * correction + weight)
+        write(weights, (r, thread), weight)
         for e in range(tile.elements):
             at = r * i32(tile.elements) + i32(e)
-            store(out, (at,), out[at] * correction)
+            write(out, (at,), out[at] * correction)
     barrier()
 
 
 def _accumulate(
     running: Running,
-    rows: Rows,
+    rows: TileRows,
     pages: Pages,
     weights: Buffer,
     tile: Tile,
@@ -297,10 +294,10 @@ def _accumulate(
                 v = bind(load_f32(pages.tensor, pages.value(place, rows.kv_head, element)))
                 with unrolled(tile.rows) as r:
                     at = r * i32(tile.elements) + i32(e)
-                    store(out, (at,), out[at] + _weighted(rows, bind(weights[r, j]), v))
+                    write(out, (at,), out[at] + _weighted(rows, bind(weights[r, j]), v))
 
 
-def _weighted(rows: Rows, weight: Expr, v: Expr) -> Expr:
+def _weighted(rows: TileRows, weight: Expr, v: Expr) -> Expr:
     """weight * v. A value that a row does not see may be NaN: it must not meet its weight of 0."""
     if rows.single and rows.spec.window is None:
         return weight * v  # All rows see all keys.
@@ -313,16 +310,16 @@ def _part(tile: Tile, thread: Expr) -> tuple[Expr, Expr]:
     return bind(T.truncdiv(thread, width)), bind(T.truncmod(thread, width))
 
 
-def _finish(running: Running, rows: Rows, scratch: Buffer, tile: Tile, thread: Expr) -> None:
+def _finish(running: Running, rows: TileRows, scratch: Buffer, tile: Tile, thread: Expr) -> None:
     """Add up the parts, divide, and write."""
     out = running.out
     if tile.parts > 1:
         with unrolled(tile.rows) as r:
-            store(scratch, (r, thread), out[r])
+            write(scratch, (r, thread), out[r])
         barrier()
         for part in range(1, tile.parts):
             with when(thread < i32(tile.width)), unrolled(tile.rows) as r:
-                store(out, (r,), out[r] + scratch[r, thread + i32(part * tile.width)])
+                write(out, (r,), out[r] + scratch[r, thread + i32(part * tile.width)])
     with unrolled(tile.rows) as r, when(rows.exists(r)):
         token, head = bind(rows.token(r)), bind(rows.head(r))
         share = bind(f32(1.0) / running.norm[r])
@@ -330,4 +327,4 @@ def _finish(running: Running, rows: Rows, scratch: Buffer, tile: Tile, thread: E
             element = bind(thread + i32(e * tile.width))
             with when(T.And(thread < i32(tile.width), element < i32(tile.value_size))):
                 column = head * i32(tile.value_size) + element
-                store(rows.out, (token, column), out[r * i32(tile.elements) + i32(e)] * share)
+                write(rows.out, (token, column), out[r * i32(tile.elements) + i32(e)] * share)

@@ -12,12 +12,12 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 
-from .launch import argument, bind, ceil_div, i32, kernel, launch, size, store, when
-from .weight import Weight
+from .launch import argument, bind, ceil_div, i32, kernel, launch, size, when, write
+from .weight import KernelWeight
 
 
 @cache
-def embedding(table: Weight, dtype: str, capabilities: GPUCapabilities) -> PrimFunc:
+def embedding(table: KernelWeight, dtype: str, capabilities: GPUCapabilities) -> PrimFunc:
     """Arguments of the kernel: ids (m,) int32, the table's tensors, out (m, columns) `dtype`.
 
     Args:
@@ -39,7 +39,7 @@ def embedding(table: Weight, dtype: str, capabilities: GPUCapabilities) -> PrimF
                     column = unit * i32(table.unit) + i32(i)
                     if table.ragged:
                         with when(column < i32(table.columns)):
-                            store(out, (token, column), value)
+                            write(out, (token, column), value)
                     else:
-                        store(out, (token, column), value)
+                        write(out, (token, column), value)
     return built.get()

@@ -7,6 +7,8 @@ bound (`bind`), else its whole expression is emitted twice.
 
 Three memories: tensors, which all threads see; `shared`, which the threads of a workgroup see,
 after a `barrier`; `registers`, which are a thread's own.
+
+`compile/kernel.py` has the words that CPUs have too.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 
 from mlc_llm.compile.kernel import Buffer, Expr, Frame, bind, i32
-from mlc_llm.compile.kernel import kernel as kernel  # a word of this vocabulary, too
+from mlc_llm.compile.kernel import kernel as kernel  # words of this vocabulary, too
+from mlc_llm.compile.kernel import when as when
+
+size, argument, serial, ceil_div = i32.size, i32.argument, i32.serial, i32.ceil_div
 
 
 def f32(value: Expr) -> Expr:
@@ -34,21 +39,6 @@ def f32(value: Expr) -> Expr:
     if np.float32(f"{constant:.6e}") == constant:
         return T.float32(float(constant))
     return T.reinterpret("float32", T.uint32(int(constant.view(np.uint32))))
-
-
-def size(known: int | None = None) -> Expr:
-    """A dimension: the constant when it is known, else a new int32 variable."""
-    return i32(known) if known is not None else T.int32()
-
-
-def argument(
-    name: str, shape: Sequence[Expr], dtype: str = "float32", view: bool = False
-) -> Buffer:
-    """A tensor argument. `view` admits a tensor that starts inside its storage."""
-    handle = T.arg(name, T.handle())
-    offset = T.int32() if view else None
-    sizes = tuple(i32(s) if isinstance(s, int) else s for s in shape)
-    return T.match_buffer(handle, sizes, dtype, elem_offset=offset)
 
 
 @contextmanager
@@ -81,8 +71,8 @@ def barrier() -> None:
     T.evaluate(T.tvm_storage_sync("shared"))
 
 
-def store(buffer: Buffer, index: Sequence[Expr], value: Expr) -> None:
-    """Write a value, converted to the buffer's dtype."""
+def write(buffer: Buffer, index: Sequence[Expr], value: Expr) -> None:
+    """Write a value, converted to the buffer's dtype. (The CPU's `store` does not convert.)"""
     if str(value.ty) != str(buffer.dtype):
         value = T.Cast(buffer.dtype, value)
     T.buffer_store(buffer, value, list(index))
@@ -97,12 +87,7 @@ def load_f32(buffer: Buffer, index: Sequence[Expr]) -> Expr:
 def fill(buffer: Buffer, value: float) -> None:
     """Set all elements of a thread's own vector."""
     with unrolled(int(buffer.shape[0])) as i:
-        store(buffer, (i,), f32(value))
-
-
-def serial(extent: Expr) -> Frame:
-    """A loop over 0 .. extent - 1."""
-    return T.serial(i32(0), i32(extent) if isinstance(extent, int) else extent)
+        write(buffer, (i,), f32(value))
 
 
 def unrolled(extent: int) -> Frame:
@@ -115,18 +100,6 @@ def strided(begin: Expr, end: Expr, step: int) -> Iterator[Expr]:
     """A loop over begin, begin + step, ... below `end`: a thread's share of a range."""
     with T.serial(i32(0), ceil_div(T.max(end - begin, i32(0)), step)) as turn:
         yield bind(begin + turn * i32(step))
-
-
-@contextmanager
-def when(condition: Expr) -> Iterator[None]:
-    """A block that runs only if `condition` holds. It must not write to shared memory."""
-    with T.If(condition), T.Then():
-        yield
-
-
-def ceil_div(a: Expr, b: int) -> Expr:
-    """a / b rounded up, for a >= 0."""
-    return T.truncdiv(a + i32(b - 1), i32(b))
 
 
 def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[..., Expr]) -> None:
@@ -148,10 +121,10 @@ def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[...,
     while stride < threads:
         ways = min(4, threads // stride)
         for i in rows:
-            store(scratch, (i, thread), values[i])
+            write(scratch, (i, thread), values[i])
         barrier()
         for i in rows:
             others = [scratch[i, T.bitwise_xor(thread, i32(w * stride))] for w in range(1, ways)]
-            store(values, (i,), functools.reduce(combine, others, values[i]))
+            write(values, (i,), functools.reduce(combine, others, values[i]))
         barrier()
         stride *= ways

@@ -5,8 +5,9 @@ sums and the bias are float32 whatever the dtypes are, so that an output differs
 of the stored weights by k units of roundoff of the sum of |x w| at most, for k columns, and by its
 own rounding to `out_dtype`. (A weight with a minimum has two products, and k + 2.)
 
-`gemv`, one row: a workgroup makes ROWS outputs. Its threads take the units of the rows in turn, so
-that the weight is read once and in whole cache lines, and x once for the ROWS; then they add up.
+`gemv`, one row: a workgroup makes GEMV_OUTPUTS outputs. Its threads take the units of the rows in
+turn, so that the weight is read once and in whole cache lines, and x once for all these outputs;
+then they add up.
 
 `matmul`, many rows: a workgroup makes a tile of TILE x TILE outputs, each thread SIDE x SIDE of
 them. Some columns of both matrices at a time are copied into the workgroup's memory: whole units,
@@ -43,18 +44,18 @@ from .launch import (
     serial,
     shared,
     size,
-    store,
     strided,
     when,
+    write,
 )
-from .weight import Tensors, Weight
+from .weight import KernelWeight, WeightTensors
 
-ROWS = 4
+GEMV_OUTPUTS = 4
 """Outputs of a workgroup of `gemv`."""
 
 TILE, SIDE = 32, 4
 TILE_THREADS = (TILE // SIDE) ** 2
-ROW = TILE + 1
+TILE_PITCH = TILE + 1
 """A row of a tile in memory: one more, so that a column does not lie in one bank."""
 
 LEAST_DEPTH = 32
@@ -73,22 +74,22 @@ class Product:
         bias: dtype of b; None for no bias.
     """
 
-    weight: Weight
+    weight: KernelWeight
     outputs: int | None
     dtype: str
     out_dtype: str
     bias: str | None = None
 
 
-def depth(weight: Weight) -> int:
+def depth(weight: KernelWeight) -> int:
     """Columns of a tile of `matmul`: whole units, and as many of them for each thread."""
     pair = 2 * weight.unit
     return -(-LEAST_DEPTH // pair) * pair
 
 
-def tile_bytes(weight: Weight) -> int:
+def tile_bytes(weight: KernelWeight) -> int:
     """Workgroup memory of `matmul`."""
-    return 2 * depth(weight) * ROW * 4
+    return 2 * depth(weight) * TILE_PITCH * 4
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class _Arguments:
     """The arguments of a kernel; `bias` is None where it has none."""
 
     x: Buffer
-    weight: Tensors
+    weight: WeightTensors
     bias: Buffer | None
     y: Buffer
 
@@ -114,7 +115,7 @@ class _Arguments:
         """Write an output, given the sum of its products."""
         if self.bias is not None:
             total = total + load_f32(self.bias, (column,))
-        store(self.y, (row, column), total)
+        write(self.y, (row, column), total)
 
 
 @cache
@@ -129,26 +130,26 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
     with kernel("gemv") as built:
         n = size(product.outputs)
         given = _Arguments.declare(product, i32(1), n)
-        with launch([ceil_div(n, ROWS)], threads) as ((block,), thread):
-            scratch, sums = shared((ROWS, threads)), registers((ROWS,))
-            first = bind(block * i32(ROWS))
+        with launch([ceil_div(n, GEMV_OUTPUTS)], threads) as ((block,), thread):
+            scratch, sums = shared((GEMV_OUTPUTS, threads)), registers((GEMV_OUTPUTS,))
+            first = bind(block * i32(GEMV_OUTPUTS))
             fill(sums, 0.0)
             with strided(thread, size(weight.units), threads) as unit:
                 inputs = [bind(v) for v in _inputs(given.x, i32(0), weight, unit)]
                 total = bind(_sum(inputs)) if weight.scheme.has_minimum else None
-                for r in range(ROWS):
+                for r in range(GEMV_OUTPUTS):
                     # Rows past the end are computed as the last one, and not stored.
                     row = bind(T.min(first + i32(r), n - i32(1)))
                     dot = given.weight.read(row, unit).dot(inputs, total)
-                    store(sums, (i32(r),), sums[i32(r)] + dot)
+                    write(sums, (i32(r),), sums[i32(r)] + dot)
             reduce(sums, scratch, thread, lambda a, b: a + b)
-            for r in range(ROWS):
+            for r in range(GEMV_OUTPUTS):
                 with when(T.And(thread == i32(r), first + i32(r) < n)):
                     given.write(i32(0), first + i32(r), sums[i32(r)])
     return built.get()
 
 
-def _inputs(x: Buffer, row: Expr, weight: Weight, unit: Expr) -> list[Expr]:
+def _inputs(x: Buffer, row: Expr, weight: KernelWeight, unit: Expr) -> list[Expr]:
     """The elements of x that a unit is multiplied with, 0 past the row's end."""
     columns = [unit * i32(weight.unit) + i32(i) for i in range(weight.unit)]
     if not weight.ragged:
@@ -176,7 +177,7 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
         given = _Arguments.declare(product, m, n)
         grid = [ceil_div(n, TILE), ceil_div(m, TILE)]
         with launch(grid, TILE_THREADS) as ((right, down), thread):
-            x_tile, w_tile = (shared((depth(weight), ROW)) for _ in range(2))
+            x_tile, w_tile = (shared((depth(weight), TILE_PITCH)) for _ in range(2))
             sums = registers((SIDE * SIDE,))
             row, column = bind(down * i32(TILE)), bind(right * i32(TILE))
             fill(sums, 0.0)
@@ -201,12 +202,12 @@ def _copy_inputs(
         i, k = T.truncdiv(place, i32(width)), T.truncmod(place, i32(width))
         inside = T.And(row + i < rows, begin + k < i32(columns))
         at = (T.min(row + i, rows - i32(1)), T.min(begin + k, i32(columns - 1)))
-        store(tile, (k, i), T.if_then_else(inside, load_f32(x, at), f32(0.0)))
+        write(tile, (k, i), T.if_then_else(inside, load_f32(x, at), f32(0.0)))
 
 
 def _copy_weights(
-    tensors: Tensors,
-    weight: Weight,
+    tensors: WeightTensors,
+    weight: KernelWeight,
     tile: Buffer,
     row: Expr,
     rows: Expr,
@@ -221,7 +222,7 @@ def _copy_weights(
         unit = T.min(T.truncdiv(begin, i32(weight.unit)) + u, i32(weight.units - 1))
         read = tensors.read(bind(T.min(row + i, rows - i32(1))), bind(unit))
         for j, value in enumerate(read.weights()):
-            store(tile, (u * i32(weight.unit) + i32(j), i), value)
+            write(tile, (u * i32(weight.unit) + i32(j), i), value)
 
 
 def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> None:
@@ -233,7 +234,7 @@ def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> Non
         for i in range(SIDE):
             for j in range(SIDE):
                 at = i32(i * SIDE + j)
-                store(sums, (at,), sums[at] + xs[i] * ws[j])
+                write(sums, (at,), sums[at] + xs[i] * ws[j])
 
 
 def _write(

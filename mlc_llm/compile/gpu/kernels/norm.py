@@ -35,9 +35,9 @@ from .launch import (
     registers,
     shared,
     size,
-    store,
     strided,
     when,
+    write,
 )
 
 
@@ -71,7 +71,7 @@ def rms_norm(
             factor = total.factor(lambda j: load_f32(x, (row, j)), columns, eps)
             with strided(thread, size(columns), threads) as j:
                 scaled = load_f32(x, (row, j)) * factor
-                store(y, (row, j), scaled * _weight(w, j, unit_offset))
+                write(y, (row, j), scaled * _weight(w, j, unit_offset))
     return built.get()
 
 
@@ -119,9 +119,9 @@ def head_norm(
                 ):
                     with when(T.And(head >= i32(first), head < i32(end))):
                         scaled = value * factor
-                        store(y, (row, begin + j), scaled * _weight(weight, j, unit_offset))
+                        write(y, (row, begin + j), scaled * _weight(weight, j, unit_offset))
                 with when(head >= i32(normed)):
-                    store(y, (row, begin + j), value)
+                    write(y, (row, begin + j), value)
     return built.get()
 
 
@@ -157,7 +157,7 @@ def layer_norm(
             factor = total.factor(lambda j: load_f32(x, (row, j)) - mean, columns, eps)
             with strided(thread, size(columns), threads) as j:
                 scaled = (load_f32(x, (row, j)) - mean) * factor * load_f32(w, (j,))
-                store(y, (row, j), scaled if b is None else scaled + load_f32(b, (j,)))
+                write(y, (row, j), scaled if b is None else scaled + load_f32(b, (j,)))
     return built.get()
 
 
@@ -178,7 +178,7 @@ class _Total:
         """The sum of a term of each element, which counts until the next sum."""
         fill(self._sums, 0.0)
         with strided(self._thread, self._count, self._threads) as j:
-            store(self._sums, (0,), self._sums[0] + term(j))
+            write(self._sums, (0,), self._sums[0] + term(j))
         reduce(self._sums, self._scratch, self._thread, lambda a, b: a + b)
         return self._sums[0]
 

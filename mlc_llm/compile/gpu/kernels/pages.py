@@ -11,7 +11,7 @@ from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 
 from .launch import Buffer, Expr, argument, bind, i32, size
 
-Place: TypeAlias = tuple[Expr, Expr]
+PageSlot: TypeAlias = tuple[Expr, Expr]
 """A page, and a slot of it."""
 
 
@@ -34,17 +34,17 @@ class Pages:
         table = argument("page_table", (size(), size()), "int32", view=True)
         return Pages(spec, table, argument("pages", (size(), *spec.page_shape), dtype))
 
-    def find(self, sequence: Expr, position: Expr) -> Place:
+    def find(self, sequence: Expr, position: Expr) -> PageSlot:
         """Where a token is; emits the look-up in the table, once."""
         page = bind(self.table[sequence, T.truncdiv(position, i32(PAGE_SIZE))])
         return page, bind(T.truncmod(position, i32(PAGE_SIZE)))
 
-    def key(self, place: Place, head: Expr, element: Expr) -> tuple[Expr, ...]:
+    def key(self, place: PageSlot, head: Expr, element: Expr) -> tuple[Expr, ...]:
         """The index of an element of a head's key."""
         page, slot = place
         return page, head, slot * i32(self.spec.key_size) + element
 
-    def value(self, place: Place, head: Expr, element: Expr) -> tuple[Expr, ...]:
+    def value(self, place: PageSlot, head: Expr, element: Expr) -> tuple[Expr, ...]:
         """The index of an element of a head's value."""
         page, slot = place
         keys = i32(PAGE_SIZE * self.spec.key_size)

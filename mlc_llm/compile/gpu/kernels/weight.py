@@ -24,8 +24,8 @@ from .launch import Buffer, Expr, argument, bind, f32, i32, load_f32
 
 
 @dataclass(frozen=True)
-class Weight(ABC):
-    """A kind of storage.
+class KernelWeight(ABC):
+    """How a weight is stored, and how a kernel reads it.
 
     Args:
         columns: weights of a row.
@@ -51,7 +51,7 @@ class Weight(ABC):
         return self.columns % self.unit != 0
 
     @abstractmethod
-    def arguments(self, rows: Expr) -> Tensors:
+    def arguments(self, rows: Expr) -> WeightTensors:
         """Declare the kernel's arguments that hold a weight of some rows."""
 
 
@@ -91,7 +91,7 @@ class Unit:
         return scaled if self.offset is None else scaled + self.offset
 
 
-class Tensors(ABC):
+class WeightTensors(ABC):
     """A stored weight's tensors inside a kernel."""
 
     @abstractmethod
@@ -99,38 +99,40 @@ class Tensors(ABC):
         """The weights of a unit."""
 
 
-def weight_of(scheme: Scheme, columns: int) -> Weight:
+def weight_of(scheme: Scheme, columns: int) -> KernelWeight:
     """A weight that is stored in a scheme.
 
     Raises:
         CompileError: there are no kernels for it.
     """
     if not has_scheme(scheme):
-        raise CompileError(f"GPUs have no kernels for weights stored in {scheme}.")
+        raise CompileError(
+            f"GPUs have no kernels for weights stored in {scheme}.", code="quantization-unsupported"
+        )
     return FloatWeight(columns, scheme) if scheme.is_float else CodedWeight(columns, scheme)
 
 
 @dataclass(frozen=True)
-class FloatWeight(Weight):
+class FloatWeight(KernelWeight):
     """Weights as they are; a unit is one weight."""
 
     @property
     def unit(self) -> int:
         return 1
 
-    def arguments(self, rows: Expr) -> Tensors:
+    def arguments(self, rows: Expr) -> WeightTensors:
         return _FloatTensors(argument("weight", (rows, self.columns), self.scheme.dtype))
 
 
 @dataclass(frozen=True)
-class CodedWeight(Weight):
+class CodedWeight(KernelWeight):
     """Codes in words, with a scale and perhaps a minimum for each group; a unit is a word."""
 
     @property
     def unit(self) -> int:
         return self.scheme.codes_per_word
 
-    def arguments(self, rows: Expr) -> Tensors:
+    def arguments(self, rows: Expr) -> WeightTensors:
         scheme = self.scheme
 
         def tensor(name: str, width: int, dtype: str) -> Buffer:
@@ -147,7 +149,7 @@ class CodedWeight(Weight):
 
 
 @dataclass(frozen=True)
-class _FloatTensors(Tensors):
+class _FloatTensors(WeightTensors):
     weight: Buffer
 
     def read(self, row: Expr, unit: Expr) -> Unit:
@@ -155,7 +157,7 @@ class _FloatTensors(Tensors):
 
 
 @dataclass(frozen=True)
-class _CodedTensors(Tensors):
+class _CodedTensors(WeightTensors):
     """The minimums are None for a scheme without."""
 
     scheme: Scheme

@@ -33,12 +33,12 @@ from tvm.script.ir_builder import tirx as T
 
 from mlc_llm.model.layers import ActivationName
 
-from .rows import Read, Rows, RowsOf
+from .rows import InputRows, Read, RowKind
 from .vector import Expr, bind, exp2_nonpositive, splat
 
 
 @dataclass(frozen=True)
-class Activated(RowsOf):
+class Activated(RowKind):
     """A function of each element. Arguments: x (m, k).
 
     Args:
@@ -51,13 +51,13 @@ class Activated(RowsOf):
     def name(self) -> str:
         return self.activation
 
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         x, function = rows.elements(row), _FUNCTIONS[self.activation]
         return lambda at, n: function(bind(x(at, n)), n)
 
 
 @dataclass(frozen=True)
-class Gated(RowsOf):
+class Gated(RowKind):
     """A function of the left half, times the right half. Arguments: x (m, 2 k).
 
     Args:
@@ -73,7 +73,7 @@ class Gated(RowsOf):
     def width(self, k: int) -> int:
         return 2 * k
 
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         x, function = rows.elements(row), _FUNCTIONS[self.activation]
         return lambda at, n: function(bind(x(at, n)), n) * x(at + rows.k, n)
 

@@ -1,12 +1,8 @@
 """What comes before attention: queries and keys are rotated, keys and values put into their page.
 
-For pair (a, b) of a head at position p, with the angle p f of `mlc_llm.plugin.Rope`:
-
-    a' = a cos(p f) - b sin(p f)
-    b' = b cos(p f) + a sin(p f)
-
-The angle is the float32 product of p and f, and the rotation float32, as transformers does it; cos
-and sin (`sincos.py`) are computed once for a token and serve all its heads.
+The rotation is that of `mlc_llm.plugin.Rope`. The angle is the float32 product of the position and
+the frequency, and the rotation float32, as transformers does it; cos and sin (`sincos.py`) are
+computed once for a token and serve all its heads.
 """
 
 from __future__ import annotations
@@ -19,9 +15,10 @@ from math import gcd
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from mlc_llm.compile.attention_terms import pair_elements, rotated_elements, turned
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec, Rope
 
-from .attention_source import KEY, VALUE, Pages, Tables
+from .attention_source import KEY, VALUE, PageTensor, Tables
 from .sincos import sin_cos
 from .vector import (
     Buffer,
@@ -44,7 +41,7 @@ from .vector import (
 
 _MAX_LANES = 16  # LLVM splits vectors that are wider than the CPU's
 
-Place = Callable[[Expr], tuple[Expr, ...]]
+ElementIndex = Callable[[Expr], tuple[Expr, ...]]
 """Element of a head -> its index in a tensor."""
 
 
@@ -63,7 +60,7 @@ def append(spec: AttentionSpec, dtype: str, x_dtype: str) -> PrimFunc:
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows)
-        pages = Pages.argument(spec, dtype)
+        pages = PageTensor.argument(spec, dtype)
 
         def append_row(row: Expr) -> None:
             position = bind(tables.position(row))
@@ -115,7 +112,13 @@ def _rotate_queries(turn: _Turn | None, qkv: Buffer, row: Expr, spec: AttentionS
 
 
 def _append_head(
-    turn: _Turn | None, qkv: Buffer, row: Expr, pages: Pages, head: Expr, page: Expr, slot: Expr
+    turn: _Turn | None,
+    qkv: Buffer,
+    row: Expr,
+    pages: PageTensor,
+    head: Expr,
+    page: Expr,
+    slot: Expr,
 ) -> None:
     """The key and the value of one head."""
     spec = pages.spec
@@ -123,18 +126,17 @@ def _append_head(
     key = bind(keys + head * spec.key_size)
     value = bind(keys + spec.kv_heads * spec.key_size + head * spec.value_size)
 
-    def column(first: Expr) -> Place:
+    def column(first: Expr) -> ElementIndex:
         return lambda element: (row, first + element)
 
-    def paged(which: int) -> Place:
+    def paged(which: int) -> ElementIndex:
         return lambda element: (page, head, pages.element(which, slot, element))
 
-    rotated = 0
     if turn is not None:
-        turn.rotate(qkv, column(key), pages.pages, paged(KEY))
-        rotated = 2 * len(turn.rope.frequencies)
-    _copy(qkv, column(key), pages.pages, paged(KEY), rotated, spec.key_size)
-    _copy(qkv, column(value), pages.pages, paged(VALUE), 0, spec.value_size)
+        turn.rotate(qkv, column(key), pages.tensor, paged(KEY))
+    rotated = rotated_elements(spec.rope)
+    _copy(qkv, column(key), pages.tensor, paged(KEY), rotated, spec.key_size)
+    _copy(qkv, column(value), pages.tensor, paged(VALUE), 0, spec.value_size)
 
 
 @dataclass(frozen=True)
@@ -164,21 +166,23 @@ class _Turn:
             store(sin, (i,), sine * splat(f32(rope.factor), lanes), lanes)
         return _Turn(rope, cos, sin)
 
-    def rotate(self, source: Buffer, at: Place, out: Buffer, out_at: Place) -> None:
+    def rotate(self, source: Buffer, at: ElementIndex, out: Buffer, out_at: ElementIndex) -> None:
         """Rotate the pairs of one head."""
-        pairs, interleaved = len(self.rope.frequencies), self.rope.interleaved
-        lanes = 1 if interleaved else gcd(pairs, _MAX_LANES)
+        pairs = len(self.rope.frequencies)
+        lanes = 1 if self.rope.interleaved else gcd(pairs, _MAX_LANES)
         with serial(pairs // lanes) as j:
             i = bind(j * lanes)
-            first, second = (i * 2, i * 2 + 1) if interleaved else (i, i + pairs)
+            first, second = pair_elements(self.rope, i)
             c, s = bind(load(self.cos, (i,), lanes)), bind(load(self.sin, (i,), lanes))
             a = bind(load_f32(source, at(first), lanes))
             b = bind(load_f32(source, at(second), lanes))
-            store_f32(out, out_at(first), a * c - b * s, lanes)
-            store_f32(out, out_at(second), b * c + a * s, lanes)
+            for at_out, value in zip((first, second), turned(a, b, c, s), strict=True):
+                store_f32(out, out_at(at_out), value, lanes)
 
 
-def _copy(source: Buffer, at: Place, out: Buffer, out_at: Place, begin: int, end: int) -> None:
+def _copy(
+    source: Buffer, at: ElementIndex, out: Buffer, out_at: ElementIndex, begin: int, end: int
+) -> None:
     """Elements begin .. end - 1 of one head."""
     if begin == end:
         return

@@ -19,12 +19,13 @@ from functools import cache
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
+from mlc_llm.compile.attention_terms import KeySpans
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_decode import PIECE, Row, attend_piece, write_piece
+from .attention_decode import PIECE_KEYS, Row, attend_piece, write_piece
 from .attention_pieces import Pieces, join_pieces
 from .attention_prefill import attend_many
-from .attention_source import Mask, Pages, Source, Spans, Tables
+from .attention_source import CPUMask, PageTensor, Source, Tables
 from .isa import Isa
 from .vector import (
     Buffer,
@@ -62,12 +63,12 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows)
-        pages = Pages.argument(spec, dtype)
+        pages = PageTensor.argument(spec, dtype)
         sinks = _sinks(spec)
         out = argument("out", (rows, spec.out_width), x_dtype)
-        mask = Mask(spec.window, spec.sink)
+        mask = CPUMask.of(spec)
         # Memory is allocated before anything is bound, so that these are expressions of sizes.
-        most = ceil_div(tables.most_keys, PIECE)  # pieces of a row
+        most = ceil_div(tables.most_keys, PIECE_KEYS)  # pieces of a row
         most_rows = T.min(T.max(T.truncdiv(i64(_PARTS), most), i64(1)), rows)
         parts = scratch((most_rows * most, spec.query_heads, spec.value_size))
         parts_lse = scratch((most_rows * most, spec.query_heads))
@@ -76,10 +77,10 @@ def decode(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc:
             begin = bind(step * together)
             some = bind(T.min(rows - begin, together))
 
-            def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, Spans]:
+            def spans(row: Expr, begin: Expr = begin) -> tuple[Expr, KeySpans]:
                 position = bind(tables.position(begin + row))
                 first = mask.first(position)
-                return first, mask.spans(first, position + 1, PIECE)
+                return first, mask.spans(first, position + 1, PIECE_KEYS)
 
             pieces = Pieces.count(some, most_rows, lambda row: spans(row)[1].count)
             with parallel(pieces.total * spec.kv_heads) as task:
@@ -118,7 +119,7 @@ def prefill(spec: AttentionSpec, dtype: str, x_dtype: str, isa: Isa) -> PrimFunc
         rows = size()
         qkv = argument("qkv", (rows, spec.qkv_width), x_dtype)
         tables = Tables.arguments(rows, prefill=True)
-        pages = Pages.argument(spec, dtype)
+        pages = PageTensor.argument(spec, dtype)
         sinks = _sinks(spec)
         out = argument("out", (rows, spec.out_width), x_dtype)
         with serial(tables.starts.shape[0] - 1) as part:

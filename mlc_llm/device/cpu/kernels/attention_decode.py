@@ -20,11 +20,12 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import HIDDEN, LOWEST, query_scale
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 
 from .attention_pieces import share_of
-from .attention_scores import capped, query_scale
-from .attention_source import HIDDEN, KEY, LOWEST, VALUE, Mask, Source
+from .attention_scores import capped
+from .attention_source import KEY, VALUE, CPUMask, Source
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -48,7 +49,7 @@ from .vector import (
     store_f32,
 )
 
-PIECE = 256  # keys of a piece
+PIECE_KEYS = 256  # keys of a piece
 _AHEAD = 2  # pages between what is read and what is prefetched
 
 
@@ -78,7 +79,7 @@ class Piece:
     spec: AttentionSpec
     isa: Isa
     query: Buffer  # (heads, key size), scaled
-    scores: Buffer  # (heads, PIECE), then weights
+    scores: Buffer  # (heads, PIECE_KEYS), then weights
     out: Buffer  # (heads, value size)
     total: Buffer  # (heads,) sum of the weights
     lse: Buffer  # (heads,)
@@ -87,7 +88,7 @@ class Piece:
     def allocate(spec: AttentionSpec, isa: Isa) -> Piece:
         """Working memory for one piece."""
         heads = spec.group
-        shapes = ((heads, spec.key_size), (heads, PIECE), (heads, spec.value_size))
+        shapes = ((heads, spec.key_size), (heads, PIECE_KEYS), (heads, spec.value_size))
         return Piece(spec, isa, *map(scratch, (*shapes, (heads,), (heads,))))
 
     @property
@@ -119,12 +120,12 @@ class Piece:
             T.buffer_store(parts_lse, self.lse[j], [item, first_head + j])
 
 
-def attend_piece(row: Row, source: Source, mask: Mask, begin: Expr, isa: Isa) -> Piece:
-    """Emit the attention of a row over the keys from `begin` on, a multiple of PIECE."""
+def attend_piece(row: Row, source: Source, mask: CPUMask, begin: Expr, isa: Isa) -> Piece:
+    """Emit the attention of a row over the keys from `begin` on, a multiple of PIECE_KEYS."""
     piece = Piece.allocate(source.pages.spec, isa)
     _load_query(piece, row)
-    end = bind(T.min(begin + PIECE, row.position + 1))
-    if mask.window is not None and not mask.has_sink:
+    end = bind(T.min(begin + PIECE_KEYS, row.position + 1))
+    if mask.window is not None and not mask.sink:
         # Pages before the window are left out; what is left of its first page is masked.
         first_page = T.truncdiv(row.seen_from, i64(PAGE_SIZE))
         begin = bind(T.max(begin, first_page * PAGE_SIZE))
@@ -168,12 +169,12 @@ def _scores(piece: Piece, source: Source, first_page: Expr, count: Expr) -> None
     together = min(PAGE_SIZE, tile // min(4, _power_of_two(piece.heads)))
     pages = bind(ceil_div(count, PAGE_SIZE))
     with serial(pages) as p:
-        page = source.find(bind(first_page + p))
+        page = source.look_up(bind(first_page + p))
         # Past the keys of the piece come its values.
         ahead = bind(p + _AHEAD)
         ahead_which = bind(T.Select(ahead < pages, i64(KEY), i64(VALUE)))
         ahead_page = bind(T.Select(ahead < pages, ahead, T.min(ahead - pages, pages - 1)))
-        ahead_page = source.find(bind(first_page + ahead_page))
+        ahead_page = source.look_up(bind(first_page + ahead_page))
         with serial(PAGE_SIZE // together) as block:
             slot = bind(block * together)
             for t in range(together):
@@ -217,7 +218,9 @@ def _score_tile(
             store(piece.scores, where, one if len(part) > 1 else sums, width)
 
 
-def _softmax(piece: Piece, j: Expr, mask: Mask, seen_from: Expr, begin: Expr, count: Expr) -> None:
+def _softmax(
+    piece: Piece, j: Expr, mask: CPUMask, seen_from: Expr, begin: Expr, count: Expr
+) -> None:
     """Turn the scores of head j into weights."""
     lanes = piece.isa.lanes
     top, total = Accumulator(lanes, LOWEST), Accumulator(lanes)
@@ -227,7 +230,7 @@ def _softmax(piece: Piece, j: Expr, mask: Mask, seen_from: Expr, begin: Expr, co
         seen = index < splat(T.Cast("int32", count), lanes)
         if mask.window is not None:
             key = bind(index + splat(T.Cast("int32", begin), lanes))
-            seen = T.And(seen, mask.sees(key, splat(T.Cast("int32", seen_from), lanes), lanes))
+            seen = T.And(seen, mask.in_window(key, splat(T.Cast("int32", seen_from), lanes), lanes))
         score = capped(piece.spec, load(piece.scores, (j, i * lanes), lanes), lanes)
         score = bind(T.Select(seen, score, splat(HIDDEN, lanes)))
         store(piece.scores, (j, i * lanes), score, lanes)
@@ -271,8 +274,8 @@ def _add_values(
     """sums[j][i] += weight[head + j, t] * value t[elements[i] ...]."""
     lanes, pages = piece.lanes(VALUE), bind(ceil_div(count, PAGE_SIZE))
     with serial(pages) as p:
-        page = source.find(bind(first_page + p))
-        ahead = source.find(bind(first_page + T.min(p + _AHEAD, pages - 1)))
+        page = source.look_up(bind(first_page + p))
+        ahead = source.look_up(bind(first_page + T.min(p + _AHEAD, pages - 1)))
         with serial(T.min(count - p * PAGE_SIZE, i64(PAGE_SIZE))) as slot:
             for element in elements:
                 source.fetch(VALUE, ahead, slot, element)
@@ -285,7 +288,7 @@ def _add_values(
 
 def _fetch(piece: Piece, source: Source, which: Expr, page: Expr, slot: Expr) -> None:
     """Ask for all lines of a key or value."""
-    line = 64 // (2 if source.pages.pages.dtype == "float16" else 4)
+    line = 64 // (2 if source.pages.tensor.dtype == "float16" else 4)
     for i in range(-(-max(piece.spec.key_size, piece.spec.value_size) // line)):
         source.fetch(which, page, slot, i64(i * line))
 

@@ -11,7 +11,8 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
-from .attention_source import LOG2E
+from mlc_llm.compile.attention_terms import LOG2E
+
 from .isa import Isa
 from .vector import (
     Accumulator,

@@ -25,11 +25,12 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import HIDDEN, LOG2E, LOWEST
 from mlc_llm.plugin import AttentionSpec
 
 from .attention_rows import TileRows, load_rows, write_rows
 from .attention_scores import capped
-from .attention_source import HIDDEN, KEY, LOG2E, LOWEST, VALUE, Mask, Pages, Source, Tables
+from .attention_source import KEY, VALUE, CPUMask, PageTensor, Source, Tables
 from .isa import Isa
 from .vector import (
     Accumulator,
@@ -50,39 +51,39 @@ from .vector import (
 )
 
 TILE_ROWS = 64  # of a tile
-CHUNK = 64  # keys between two steps of the softmax
+KEY_CHUNK = 64  # keys between two steps of the softmax
 
 
 @dataclass(frozen=True)
-class _Tile:
+class _TileMemory:
     """Working memory of one tile, float32 but for the limits."""
 
     spec: AttentionSpec
     isa: Isa
     q: Buffer  # (key size, TILE_ROWS), scaled
     out: Buffer  # (value size, TILE_ROWS)
-    scores: Buffer  # (CHUNK, rows of a strip), then weights
-    keys: Buffer  # (CHUNK, key size)
-    values: Buffer  # (CHUNK, value size)
+    scores: Buffer  # (KEY_CHUNK, rows of a strip), then weights
+    keys: Buffer  # (KEY_CHUNK, key size)
+    values: Buffer  # (KEY_CHUNK, value size)
     top: Buffer  # (TILE_ROWS,) running maximum
     total: Buffer  # (TILE_ROWS,) running sum
     first: Buffer  # (TILE_ROWS,) int32: first key that the row sees, sink apart
     last: Buffer  # (TILE_ROWS,) int32: one past the last
 
     @staticmethod
-    def allocate(spec: AttentionSpec, isa: Isa) -> _Tile:
+    def allocate(spec: AttentionSpec, isa: Isa) -> _TileMemory:
         strip, rows = _across(isa) * isa.lanes, TILE_ROWS
         shapes = (
-            *((spec.key_size, rows), (spec.value_size, rows), (CHUNK, strip)),
-            *((CHUNK, spec.key_size), (CHUNK, spec.value_size), (rows,), (rows,)),
+            *((spec.key_size, rows), (spec.value_size, rows), (KEY_CHUNK, strip)),
+            *((KEY_CHUNK, spec.key_size), (KEY_CHUNK, spec.value_size), (rows,), (rows,)),
         )
         limits = (scratch((rows,), "int32") for _ in range(2))
-        return _Tile(spec, isa, *(scratch(shape) for shape in shapes), *limits)
+        return _TileMemory(spec, isa, *(scratch(shape) for shape in shapes), *limits)
 
     @property
-    def mask(self) -> Mask:
+    def mask(self) -> CPUMask:
         """Which keys a row sees."""
-        return Mask(self.spec.window, self.spec.sink)
+        return CPUMask.of(self.spec)
 
     @property
     def strip(self) -> int:
@@ -93,7 +94,7 @@ class _Tile:
 def attend_many(
     qkv: Buffer,
     tables: Tables,
-    pages: Pages,
+    pages: PageTensor,
     sinks: Buffer | None,
     out: Buffer,
     part: Expr,
@@ -119,13 +120,13 @@ def attend_many(
         half = bind(T.truncdiv(t, i64(2)))
         t = bind(T.Select(T.truncmod(t, i64(2)) == i64(0), half, tiles - 1 - half))
         rows = TileRows(begin, queries, bind(t * per_tile), per_tile, spec.group, h)
-        source, tile = Source(pages, tables, sequence, h), _Tile.allocate(spec, isa)
+        source, tile = Source(pages, tables, sequence, h), _TileMemory.allocate(spec, isa)
         load_rows(qkv, rows, spec, tile.q, isa)
         first, end = _begin(tile, rows, tables, sinks)
-        spans = tile.mask.spans(first, end, CHUNK)
+        spans = tile.mask.spans(first, end, KEY_CHUNK)
         with serial(spans.count) as c:
             chunk = bind(spans.first(c))
-            count = bind(T.min(end - chunk, i64(CHUNK)))
+            count = bind(T.min(end - chunk, i64(KEY_CHUNK)))
             source.copy(KEY, chunk, count, tile.keys, gcd(spec.key_size, isa.lanes))
             source.copy(VALUE, chunk, count, tile.values, gcd(spec.value_size, isa.lanes))
             with serial(TILE_ROWS // tile.strip) as strip:
@@ -133,7 +134,9 @@ def attend_many(
         write_rows(rows, tile.out, tile.total, out, isa)
 
 
-def _begin(tile: _Tile, rows: TileRows, tables: Tables, sinks: Buffer | None) -> tuple[Expr, Expr]:
+def _begin(
+    tile: _TileMemory, rows: TileRows, tables: Tables, sinks: Buffer | None
+) -> tuple[Expr, Expr]:
     """Empty sums and each row's limits; the first key in any row's window, and the last one's end.
 
     Limits grow from row to row. A sink's logit is what the softmax begins with.
@@ -152,11 +155,11 @@ def _begin(tile: _Tile, rows: TileRows, tables: Tables, sinks: Buffer | None) ->
     return bind(T.Cast("int64", first)), bind(T.Cast("int64", last))
 
 
-def _attend_chunk(tile: _Tile, chunk: Expr, row: Expr) -> None:
+def _attend_chunk(tile: _TileMemory, chunk: Expr, row: Expr) -> None:
     """The strip from `row` on against the chunk of keys from `chunk` on."""
     last_row = bind(row + (tile.strip - 1))
     end = T.Cast("int64", tile.last[last_row])
-    count = bind(T.min(end - chunk, i64(CHUNK)))
+    count = bind(T.min(end - chunk, i64(KEY_CHUNK)))
     with when(count > 0):
         _scores(tile, row, count)
         hides = T.Cast("int64", tile.last[row]) < chunk + count
@@ -193,7 +196,7 @@ def _product(
                 total.add(vector * factor)
 
 
-def _scores(tile: _Tile, row: Expr, count: Expr) -> None:
+def _scores(tile: _TileMemory, row: Expr, count: Expr) -> None:
     """scores = keys q for the strip; past `count` there may be anything."""
     lanes, across, down = tile.isa.lanes, _across(tile.isa), _down(tile.isa)
     with serial(ceil_div(count, down)) as block:
@@ -211,7 +214,7 @@ def _scores(tile: _Tile, row: Expr, count: Expr) -> None:
                 store(tile.scores, (t + i, i64(v * lanes)), score, lanes)
 
 
-def _hide(tile: _Tile, chunk: Expr, row: Expr, count: Expr) -> None:
+def _hide(tile: _TileMemory, chunk: Expr, row: Expr, count: Expr) -> None:
     """Lower the scores of keys that a row does not see."""
     lanes = tile.isa.lanes
     with serial(_across(tile.isa)) as v:
@@ -221,12 +224,12 @@ def _hide(tile: _Tile, chunk: Expr, row: Expr, count: Expr) -> None:
             key = bind(splat(T.Cast("int32", chunk + t), lanes))
             seen = key < last
             if tile.spec.window is not None:
-                seen = T.And(seen, tile.mask.sees(key, first, lanes))
+                seen = T.And(seen, tile.mask.in_window(key, first, lanes))
             score = load(tile.scores, (t, v * lanes), lanes)
             store(tile.scores, (t, v * lanes), T.Select(seen, score, splat(HIDDEN, lanes)), lanes)
 
 
-def _softmax_step(tile: _Tile, row: Expr, count: Expr) -> list[Expr]:
+def _softmax_step(tile: _TileMemory, row: Expr, count: Expr) -> list[Expr]:
     """Turn the scores of the strip into weights; by what to multiply what was summed before."""
     lanes, vectors = tile.isa.lanes, range(_across(tile.isa))
     at = [bind(row + v * lanes) for v in vectors]
@@ -250,7 +253,7 @@ def _softmax_step(tile: _Tile, row: Expr, count: Expr) -> list[Expr]:
     return decays
 
 
-def _add_values(tile: _Tile, row: Expr, count: Expr, decays: list[Expr]) -> None:
+def _add_values(tile: _TileMemory, row: Expr, count: Expr, decays: list[Expr]) -> None:
     """out = out decay + values^T scores for the strip."""
     lanes, across, down = (
         tile.isa.lanes,

@@ -11,9 +11,9 @@ from math import gcd
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import query_scale
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_scores import query_scale
 from .isa import Isa
 from .vector import (
     Buffer,

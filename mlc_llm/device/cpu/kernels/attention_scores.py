@@ -1,6 +1,6 @@
-"""Scores in base 2: by what queries are multiplied, and the soft cap.
+"""Scores in base 2, of the products of scaled queries (`query_scale`) with keys.
 
-score = scale log2(e) q . k                          as products of scaled queries
+score = scale log2(e) q . k
 score = cap log2(e) tanh(scale / cap q . k)          with a soft cap
 """
 
@@ -8,15 +8,10 @@ from __future__ import annotations
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import LOG2E
 from mlc_llm.plugin import AttentionSpec
 
-from .attention_source import LOG2E
 from .vector import Expr, bind, exp2_nonpositive, splat
-
-
-def query_scale(spec: AttentionSpec) -> float:
-    """By what queries are multiplied before they meet the keys."""
-    return spec.scale * LOG2E if spec.soft_cap is None else spec.scale / spec.soft_cap
 
 
 def capped(spec: AttentionSpec, products: Expr, lanes: int) -> Expr:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
+from mlc_llm.compile.attention_terms import KeyMask, KeySpans
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 
 from .vector import (
@@ -26,9 +25,6 @@ from .vector import (
 )
 
 KEY, VALUE = 0, 1
-LOWEST = -1e38  # the maximum before any key; no score is as low
-HIDDEN = -3.4e38  # the score of a key that is not seen
-LOG2E = math.log2(math.e)
 
 
 @dataclass(frozen=True)
@@ -66,16 +62,16 @@ class Tables:
 
 
 @dataclass(frozen=True)
-class Pages:
+class PageTensor:
     """The keys and values of a layer: pages (m, kv heads, PAGE_SIZE * (key size + value size))."""
 
-    pages: Buffer
+    tensor: Buffer
     spec: AttentionSpec
 
     @staticmethod
-    def argument(spec: AttentionSpec, dtype: str) -> Pages:
+    def argument(spec: AttentionSpec, dtype: str) -> PageTensor:
         """Declare the tensor."""
-        return Pages(argument("pages", (size(), *spec.page_shape), dtype), spec)
+        return PageTensor(argument("pages", (size(), *spec.page_shape), dtype), spec)
 
     def element(self, which: Expr, slot: Expr, element: Expr) -> Expr:
         """Where an element of a key or a value is within a head's part of a page."""
@@ -87,58 +83,36 @@ class Pages:
 class Source:
     """The keys and values of one sequence and one head, a page of them at a time."""
 
-    pages: Pages
+    pages: PageTensor
     tables: Tables
     sequence: Expr
     head: Expr
 
-    def find(self, page: Expr) -> Expr:
+    def look_up(self, page: Expr) -> Expr:
         """A page of the sequence, by its number there; emits the look-up in the table, once."""
         return bind(T.Cast("int64", self.tables.page_table[self.sequence, page]))
 
     def load(self, which: int, page: Expr, slot: Expr, element: Expr, lanes: int) -> Expr:
-        """Elements of a key or a value as float32; `page` is what `find` gave."""
+        """Elements of a key or a value as float32; `page` is what `look_up` gave."""
         at = (page, self.head, self.pages.element(which, slot, element))
-        return load_f32(self.pages.pages, at, lanes)
+        return load_f32(self.pages.tensor, at, lanes)
 
     def fetch(self, which: Expr, page: Expr, slot: Expr, element: Expr) -> None:
         """Ask for an element to be brought into the CPU's cache."""
-        prefetch(self.pages.pages, (page, self.head, self.pages.element(which, slot, element)))
+        prefetch(self.pages.tensor, (page, self.head, self.pages.element(which, slot, element)))
 
     def copy(self, which: int, first: Expr, count: Expr, out: Buffer, lanes: int) -> None:
         """Keys or values from `first`, where a page begins, as float32 (count, size)."""
         with serial(ceil_div(count, PAGE_SIZE)) as p:
-            page = self.find(bind(T.truncdiv(first, i64(PAGE_SIZE)) + p))
+            page = self.look_up(bind(T.truncdiv(first, i64(PAGE_SIZE)) + p))
             slots = bind(T.min(count - p * PAGE_SIZE, i64(PAGE_SIZE)))
             with serial(slots) as slot, serial(int(out.shape[1]) // lanes) as i:
                 value = self.load(which, page, slot, i * lanes, lanes)
                 store(out, (p * PAGE_SIZE + slot, i * lanes), value, lanes)
 
 
-@dataclass(frozen=True)
-class Spans:
-    """The spans of equally many keys that have a visible one.
-
-    Args:
-        count: how many (int64).
-        first: number of a span -> its first key (int64).
-    """
-
-    count: Expr
-    first: Callable[[Expr], Expr]
-
-
-@dataclass(frozen=True)
-class Mask:
-    """Which keys a query sees: those up to its position, and within the window or of the sink.
-
-    Args:
-        window: positions that a query sees, its own the last; None for all.
-        sink: first positions that are seen whatever the window.
-    """
-
-    window: int | None
-    sink: int
+class CPUMask(KeyMask):
+    """The mask in limits of keys, which whole vectors of keys are compared with."""
 
     def first(self, position: Expr) -> Expr:
         """The first key, sink apart, that a query at an int64 position sees (int64)."""
@@ -146,28 +120,23 @@ class Mask:
             return i64(0)
         return bind(T.max(position - (self.window - 1), i64(0)))
 
-    def spans(self, first: Expr, end: Expr, keys: int) -> Spans:
+    def spans(self, first: Expr, end: Expr, keys: int) -> KeySpans:
         """Those of the sink, and those from key `first` up to `end` (int64)."""
         count = bind(ceil_div(end, keys))
         if self.window is None:
-            return Spans(count, lambda i: i * keys)
-        sink = bind(T.min(i64(-(-self.sink // keys)), count)) if self.has_sink else i64(0)
+            return KeySpans(count, lambda i: i * keys)
+        sink = bind(T.min(i64(-(-self.sink // keys)), count)) if self.sink else i64(0)
         window = T.truncdiv(first, i64(keys))
         skipped = bind(T.max(T.min(window, count) - sink, i64(0)))
-        return Spans(
+        return KeySpans(
             bind(count - skipped),
             lambda i: (i + T.Select(i < sink, i64(0), skipped)) * keys,
         )
 
-    def sees(self, key: Expr, first: Expr, lanes: int = 1) -> Expr:
+    def in_window(self, key: Expr, first: Expr, lanes: int = 1) -> Expr:
         """Whether an int32 key, or a vector of them, is in the window from `first` on or a sink."""
         seen = key >= first
-        if self.has_sink:
+        if self.sink:
             sink = i32(self.sink)
             seen = T.Or(seen, key < (sink if lanes == 1 else T.Broadcast(sink, lanes)))
         return seen
-
-    @property
-    def has_sink(self) -> bool:
-        """Whether keys before the window may be seen."""
-        return self.window is not None and self.sink > 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from .vector import Expr, ceil_div, i64
 
-ROWS = 16  # rows of the weight in a packed block: outputs computed together
+BLOCK_ROWS = 16  # rows of the weight in a packed block: outputs computed together
 VOCABULARY_BLOCKS = "vocab_blocks"  # the number of blocks that only the packed tensors know
 
 
 def block_count(n: int) -> int:
     """Blocks of the packed layout of n rows: an even number, as kernels take two at a time."""
-    return 2 * -(-n // (2 * ROWS))
+    return 2 * -(-n // (2 * BLOCK_ROWS))
 
 
 def packed_blocks(n: int | None) -> int | str:
@@ -20,4 +20,4 @@ def packed_blocks(n: int | None) -> int | str:
 
 def blocks_of(n: int | None, rows: Expr) -> Expr:
     """`block_count` in a kernel, where n may be known only as the size `rows` of a tensor."""
-    return i64(block_count(n)) if n is not None else ceil_div(rows, 2 * ROWS) * 2
+    return i64(block_count(n)) if n is not None else ceil_div(rows, 2 * BLOCK_ROWS) * 2

@@ -15,7 +15,7 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.plugin.scheme import Scheme
 
-from .blocks import ROWS
+from .blocks import BLOCK_ROWS
 from .group_layout import PackedTensors, Part
 from .vector import (
     Buffer,
@@ -70,7 +70,7 @@ def float_embedding(k: int, weight_dtype: str, out_dtype: str) -> PrimFunc:
     with kernel("float_embedding") as built:
         tokens, blocks = size(), size()
         ids = argument("ids", (tokens,), "int32")
-        packed = argument("packed", (blocks, k, ROWS), weight_dtype)
+        packed = argument("packed", (blocks, k, BLOCK_ROWS), weight_dtype)
         out = argument("out", (tokens, k), out_dtype)
 
         def row(m: Expr) -> None:
@@ -84,7 +84,7 @@ def float_embedding(k: int, weight_dtype: str, out_dtype: str) -> PrimFunc:
 
 def _place(ids: Buffer, m: Expr) -> tuple[Expr, Expr]:
     token = bind(T.Cast("int64", ids[m]))
-    return bind(T.truncdiv(token, i64(ROWS))), bind(T.truncmod(token, i64(ROWS)))
+    return bind(T.truncdiv(token, i64(BLOCK_ROWS))), bind(T.truncmod(token, i64(BLOCK_ROWS)))
 
 
 def _group(table: PackedTensors, block: Expr, g: Expr, lane: Expr) -> Iterator[tuple[int, Expr]]:

@@ -17,11 +17,11 @@ import numpy as np
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, block_count, blocks_of
+from .blocks import BLOCK_ROWS, block_count, blocks_of
 from .isa import Isa
 from .output import Output
-from .panel import CHUNK, multiply, multiply_panel, panel_blocks
-from .rows import PLAIN, RowsOf
+from .panel import PANEL_TOKENS, multiply, multiply_panel, panel_blocks
+from .rows import PLAIN, RowKind
 from .vector import (
     Accumulator,
     Buffer,
@@ -61,10 +61,10 @@ def repack_float(n: int | None, k: int, dtype: str) -> PrimFunc:
         rows = size(n)
         blocks = blocks_of(n, rows)
         weight = argument("weight", (rows, k), dtype)
-        packed = argument("packed", (blocks, k, ROWS), dtype)
+        packed = argument("packed", (blocks, k, BLOCK_ROWS), dtype)
         zero = T.Cast(dtype, T.float32(0))
-        with parallel(blocks) as b, serial(k) as j, serial(ROWS) as i:
-            row = bind(b * ROWS + i)
+        with parallel(blocks) as b, serial(k) as j, serial(BLOCK_ROWS) as i:
+            row = bind(b * BLOCK_ROWS + i)
             value = T.Select(row < rows, weight[T.min(row, rows - 1), j], zero)
             T.buffer_store(packed, value, [b, j, i])
     return built.get()
@@ -79,7 +79,7 @@ def float_linear(
     x_dtype: str,
     out_dtype: str,
     isa: Isa,
-    rows: RowsOf = PLAIN,
+    rows: RowKind = PLAIN,
     residual: bool = False,
     bias: str | None = None,
 ) -> PrimFunc:
@@ -111,17 +111,17 @@ def float_linear(
         tokens = size(m)
         blocks = size(None if n is None else float_blocks(n))
         x = rows.arguments(tokens, k, x_dtype)
-        w = argument("w", (blocks, k, ROWS), weight_dtype)
+        w = argument("w", (blocks, k, BLOCK_ROWS), weight_dtype)
         y = Output.arguments(tokens, blocks, n, out_dtype, bias, residual)
         if m == 1:
             row = scratch((1, k))
             x.copy(i64(0), row, i64(0), isa.lanes)
             _one_token(row, w, y, isa)
         else:
-            wide, copied = panel_blocks(isa), scratch((CHUNK, k))
-            with serial(ceil_div(tokens, CHUNK)) as chunk:
-                first = bind(chunk * CHUNK)
-                here = bind(T.min(tokens - first, i64(CHUNK)))
+            wide, copied = panel_blocks(isa), scratch((PANEL_TOKENS, k))
+            with serial(ceil_div(tokens, PANEL_TOKENS)) as chunk:
+                first = bind(chunk * PANEL_TOKENS)
+                here = bind(T.min(tokens - first, i64(PANEL_TOKENS)))
                 with parallel(here) as i:
                     x.copy(bind(first + i), copied, i, isa.lanes)
                 with parallel(T.truncdiv(blocks, i64(wide))) as p:
@@ -137,7 +137,7 @@ def _weights(w: Buffer, block: Expr, k: Expr, v: int, isa: Isa) -> Expr:
 
 def _one_token(x: Buffer, w: Buffer, y: Output, isa: Isa) -> None:
     """All outputs, some blocks of rows at a time; what is left over goes in pairs of blocks."""
-    together, blocks = max(2, _SUMS * isa.lanes // ROWS), w.shape[0]
+    together, blocks = max(2, _SUMS * isa.lanes // BLOCK_ROWS), w.shape[0]
     with parallel(ceil_div(blocks, together)) as task:
         first = bind(task * together)
         with when(first + together <= blocks):
@@ -151,7 +151,7 @@ def _blocks_of_one_token(
     x: Buffer, w: Buffer, y: Output, first: Expr, count: int, isa: Isa
 ) -> None:
     """The outputs of `count` blocks from `first` on."""
-    per_block, k = ROWS // isa.lanes, int(w.shape[1])
+    per_block, k = BLOCK_ROWS // isa.lanes, int(w.shape[1])
     blocks = [bind(first + b) for b in range(count)]
     sums = [[Accumulator(isa.lanes) for _ in range(per_block)] for _ in blocks]
 
@@ -175,7 +175,7 @@ def _blocks_of_one_token(
 def _prefetch(w: Buffer, block: Expr, k: Expr) -> None:
     """Ask for what an iteration takes, some iterations ahead."""
     width = np.dtype(w.dtype).itemsize
-    for byte in range(0, _STEP * ROWS * width, _LINE):
+    for byte in range(0, _STEP * BLOCK_ROWS * width, _LINE):
         prefetch(w, (block, k, i64((_AHEAD + byte) // width)))
 
 
@@ -187,10 +187,10 @@ def _many_tokens(
         def panel_row(k: Expr, v: int) -> Expr:
             return _weights(w, block + v // per_block, k, v % per_block, isa)
 
-        per_block = ROWS // isa.lanes
+        per_block = BLOCK_ROWS // isa.lanes
         multiply(panel_row, w.shape[1], x, tokens, y, first, block, isa)
         return
-    panel = scratch((w.shape[1], panel_blocks(isa) * ROWS))
+    panel = scratch((w.shape[1], panel_blocks(isa) * BLOCK_ROWS))
     _widen(w, block, panel, isa)
     multiply_panel(panel, x, tokens, y, first, block, isa)
 
@@ -198,7 +198,7 @@ def _many_tokens(
 def _widen(w: Buffer, first: Expr, panel: Buffer, isa: Isa) -> None:
     """Convert the blocks of a panel to float32, once for all tokens."""
     with serial(panel.shape[0]) as k:
-        for b in range(int(panel.shape[1]) // ROWS):
-            for v in range(ROWS // isa.lanes):
-                at = (k, i64(b * ROWS + v * isa.lanes))
+        for b in range(int(panel.shape[1]) // BLOCK_ROWS):
+            for v in range(BLOCK_ROWS // isa.lanes):
+                at = (k, i64(b * BLOCK_ROWS + v * isa.lanes))
                 store_f32(panel, at, _weights(w, first + b, k, v, isa), isa.lanes)

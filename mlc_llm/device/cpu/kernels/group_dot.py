@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .blocks import ROWS
+from .blocks import BLOCK_ROWS
 from .group_weight import GroupWeight
 from .output import Output
 from .rounding import Rounded
@@ -37,7 +37,7 @@ def multiply(
     first: Expr,
 ) -> None:
     """Write tile t of the tokens from `first` on: the rows of `together` blocks from `block` on."""
-    lanes, per_block = weight.isa.lanes, ROWS // weight.isa.lanes
+    lanes, per_block = weight.isa.lanes, BLOCK_ROWS // weight.isa.lanes
     blocks = [bind(block + b) for b in range(together)]
     rows = [(b, v) for b in blocks for v in range(per_block)]
     sums = [[Accumulator(lanes) for _ in rows] for _ in range(rounded.tile)]

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from mlc_llm.plugin.scheme import Scheme
 
-from .blocks import ROWS, packed_blocks
+from .blocks import BLOCK_ROWS, packed_blocks
 from .vector import Buffer, Expr, argument
 
 
@@ -69,8 +69,8 @@ def packed_shapes(part: Part, columns: int) -> list[tuple[tuple[int | str, ...],
     blocks, groups = packed_blocks(part.rows), part.scheme.groups(columns)
     dtype, factors = part.scheme.dtype, 1 + part.scheme.has_minimum
     return [
-        ((blocks, groups, part.chunks, 4 * ROWS), "uint8"),
-        *[((blocks, groups, ROWS), dtype)] * factors,
+        ((blocks, groups, part.chunks, 4 * BLOCK_ROWS), "uint8"),
+        *[((blocks, groups, BLOCK_ROWS), dtype)] * factors,
     ]
 
 

@@ -28,17 +28,18 @@ from itertools import accumulate
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import ROWS, block_count
+from .blocks import BLOCK_ROWS, block_count
 from .group_dot import multiply
 from .group_layout import PackedTensors, Part
 from .group_weight import GroupWeight
 from .isa import Isa
 from .output import Output
 from .rounding import TERMS, Rounded
-from .rows import PLAIN, Rows, RowsOf
+from .rows import PLAIN, InputRows, RowKind
 from .vector import bind, ceil_div, i64, kernel, parallel, serial, size
 
-CHUNK = 128  # tokens rounded at a time: their bytes stay in the cache while the weights pass by
+# Tokens rounded at a time: their bytes stay in the cache while the weights pass by.
+ROUNDED_TOKENS = 128
 
 
 @cache
@@ -50,7 +51,7 @@ def group_linear(
     out_dtype: str,
     isa: Isa,
     activations: str = "a16",
-    rows: RowsOf = PLAIN,
+    rows: RowKind = PLAIN,
     residual: bool = False,
     bias: str | None = None,
 ) -> PrimFunc:
@@ -105,7 +106,7 @@ def _weight(part: Part, k: int, isa: Isa, number: int) -> GroupWeight:
     return GroupWeight(PackedTensors.arguments(part, k, blocks, f"_{number}"), isa)
 
 
-def _multiply_one(x: Rows, parts: _Parts, terms: int) -> None:
+def _multiply_one(x: InputRows, parts: _Parts, terms: int) -> None:
     """One token; two blocks at a time, for two streams of weights."""
     rounded = _rounded(parts, 1, 1, terms)
     for some in rounded.values():
@@ -115,14 +116,14 @@ def _multiply_one(x: Rows, parts: _Parts, terms: int) -> None:
             multiply(rounded[weight.part.scheme.group], weight, y, i * 2, 2, i64(0), i64(0))
 
 
-def _multiply_many(x: Rows, parts: _Parts, terms: int) -> None:
+def _multiply_many(x: InputRows, parts: _Parts, terms: int) -> None:
     """Any number of tokens, in chunks; at least two vectors of rows at a time."""
     isa, tokens = parts[0][0].isa, parts[0][1].tokens
-    together = max(1, 2 * isa.lanes // ROWS)
-    rounded = _rounded(parts, CHUNK, isa.tile, terms)
-    with serial(ceil_div(tokens, CHUNK)) as chunk:
-        first = bind(chunk * CHUNK)
-        here = bind(T.min(tokens - first, i64(CHUNK)))
+    together = max(1, 2 * isa.lanes // BLOCK_ROWS)
+    rounded = _rounded(parts, ROUNDED_TOKENS, isa.tile, terms)
+    with serial(ceil_div(tokens, ROUNDED_TOKENS)) as chunk:
+        first = bind(chunk * ROUNDED_TOKENS)
+        here = bind(T.min(tokens - first, i64(ROUNDED_TOKENS)))
         with parallel(here) as row:
             for some in rounded.values():
                 some.round_row(x, bind(first + row), row)

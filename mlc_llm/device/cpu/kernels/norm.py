@@ -18,14 +18,14 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .rows import Read, Rows, RowsOf, left_over
+from .rows import InputRows, Read, RowKind, left_over
 from .vector import Accumulator, Buffer, Expr, bind, f32, fold_sum, i64, load_f32, serial, splat
 
 _WEIGHT, _BIAS = "norm_weight", "norm_bias"
 
 
 @dataclass(frozen=True)
-class RmsNormed(RowsOf):
+class RmsNormed(RowKind):
     """x / sqrt(mean(x^2) + epsilon) * weight. Arguments: x (m, k), weight (k,).
 
     Args:
@@ -45,13 +45,13 @@ class RmsNormed(RowsOf):
     def weights(self) -> Mapping[str, str]:
         return {_WEIGHT: self.weight_dtype}
 
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         weight = rows.weights[_WEIGHT]
         return rms_normed(rows.elements(row), rows.k, weight, self.epsilon, self.unit_offset, lanes)
 
 
 @dataclass(frozen=True)
-class LayerNormed(RowsOf):
+class LayerNormed(RowKind):
     """(x - mean) / sqrt(variance + epsilon) * weight + bias.
 
     Arguments: x (m, k), weight (k,), bias (k,) where there is one.
@@ -73,7 +73,7 @@ class LayerNormed(RowsOf):
     def weights(self) -> Mapping[str, str]:
         return dict.fromkeys((_WEIGHT, _BIAS) if self.bias else (_WEIGHT,), self.weight_dtype)
 
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         x, k, weights = rows.elements(row), rows.k, rows.weights
         mean = bind(_sum(x, k, lanes) * f32(1.0 / k))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from tvm.script.ir_builder import tirx as T
 
-from .blocks import ROWS
+from .blocks import BLOCK_ROWS
 from .vector import (
     Buffer,
     Expr,
@@ -58,7 +58,7 @@ class Output:
             bias: dtype of the bias; None for no bias.
             residual: whether there is a residual.
         """
-        shape = (tokens, blocks * ROWS if n is None else n)
+        shape = (tokens, blocks * BLOCK_ROWS if n is None else n)
         each = None if bias is None else argument("bias", (size(n),), bias)
         added = argument("residual", shape, dtype) if residual else None
         return Output(argument("y", shape, dtype), each, added, n)
@@ -74,8 +74,8 @@ class Output:
 
     def store(self, m: Expr, block: Expr, values: Sequence[Expr]) -> None:
         """Write row m of the columns of a block, 16 of them, but nothing past the last."""
-        lanes = ROWS // len(values)
-        column = bind(block * ROWS)
+        lanes = BLOCK_ROWS // len(values)
+        column = bind(block * BLOCK_ROWS)
 
         def whole() -> None:
             for v, value in enumerate(values):
@@ -87,19 +87,19 @@ class Output:
                 store_f32(self.y, (m, at), value, lanes)
 
         if self.n is not None:
-            end = None if self.n % (2 * ROWS) == 0 else self.n
+            end = None if self.n % (2 * BLOCK_ROWS) == 0 else self.n
         else:
             end = None if self.bias is None else self.bias.shape[0]
         if end is None:
             whole()
             return
-        with when(column + ROWS <= end):
+        with when(column + BLOCK_ROWS <= end):
             whole()
-        with when(column + ROWS > end):
-            edge = scratch((ROWS,))
+        with when(column + BLOCK_ROWS > end):
+            edge = scratch((BLOCK_ROWS,))
             for v, value in enumerate(values):
                 store(edge, (i64(v * lanes),), value, lanes)
-            count = ROWS if self.n is None else T.max(self.n - column, i64(0))
+            count = BLOCK_ROWS if self.n is None else T.max(self.n - column, i64(0))
             with serial(count) as i:
                 self._store_one(m, bind(column + (self.first + i)), edge[i])
 

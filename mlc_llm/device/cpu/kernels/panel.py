@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .blocks import ROWS
+from .blocks import BLOCK_ROWS
 from .isa import Isa
 from .output import Output
 from .vector import Accumulator, Buffer, Expr, bind, ceil_div, i64, load_f32, serial, splat, when
 
-CHUNK = 128  # tokens taken at a time, so that their activations stay in the cache
+PANEL_TOKENS = 128  # tokens taken at a time, so that their activations stay in the cache
 
 
 def panel_blocks(isa: Isa) -> int:
@@ -24,7 +24,7 @@ def panel_blocks(isa: Isa) -> int:
 
 def tile_tokens(isa: Isa) -> int:
     """Tokens in a tile: what the registers hold beside a row of the panel and an activation."""
-    wide = panel_blocks(isa) * ROWS // isa.lanes
+    wide = panel_blocks(isa) * BLOCK_ROWS // isa.lanes
     return min(8, (isa.registers - wide - 1) // wide)
 
 
@@ -39,7 +39,7 @@ def multiply_panel(
 ) -> None:
     """y[first + i, 16 * block ...] = x[i] @ panel for i < tokens.
 
-    x (CHUNK, k) float32: rows from `tokens` on are read, their results dropped.
+    x (PANEL_TOKENS, k) float32: rows from `tokens` on are read, their results dropped.
     """
 
     def panel_row(k: Expr, v: int) -> Expr:
@@ -59,7 +59,7 @@ def multiply(
     isa: Isa,
 ) -> None:
     """`multiply_panel` with vector v of row k of the panel given by a function."""
-    tile, per_block = tile_tokens(isa), ROWS // isa.lanes
+    tile, per_block = tile_tokens(isa), BLOCK_ROWS // isa.lanes
     wide = panel_blocks(isa) * per_block
     with serial(ceil_div(tokens, tile)) as t:
         sums = [[Accumulator(isa.lanes) for _ in range(wide)] for _ in range(tile)]

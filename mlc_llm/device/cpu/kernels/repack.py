@@ -14,7 +14,7 @@ from tvm.tirx import PrimFunc
 
 from mlc_llm.plugin.scheme import Scheme
 
-from .blocks import ROWS, blocks_of
+from .blocks import BLOCK_ROWS, blocks_of
 from .group_layout import PackedTensors, Part
 from .vector import Buffer, Expr, argument, bind, i64, kernel, parallel, serial, size, store
 
@@ -36,8 +36,8 @@ def repack(part: Part, k: int) -> PrimFunc:
         stored = [_stored(name, scheme, rows, groups, scheme.dtype) for name in names]
         packed = PackedTensors.arguments(part, k, blocks)
         zero = T.Cast(scheme.dtype, T.float32(0))
-        with parallel(blocks) as b, serial(groups) as g, serial(ROWS) as i:
-            row = bind(b * ROWS + i)
+        with parallel(blocks) as b, serial(groups) as g, serial(BLOCK_ROWS) as i:
+            row = bind(b * BLOCK_ROWS + i)
             source = bind(T.min(row, rows - 1))  # what a padded row's codes are copied from
             for given, taken in zip(stored, packed.factors, strict=True):
                 value = T.Select(row < rows, _element(given, scheme, source, g), zero)

@@ -19,7 +19,7 @@ from math import gcd
 from tvm.script.ir_builder import tirx as T
 
 from .isa import Isa
-from .rows import Rows
+from .rows import InputRows
 from .vector import (
     Buffer,
     Expr,
@@ -93,13 +93,13 @@ class Rounded:
     def _lanes(self) -> int:
         return gcd(self.isa.lanes, self.group)
 
-    def round_row(self, x: Rows, token: Expr, row: Expr) -> None:
+    def round_row(self, x: InputRows, token: Expr, row: Expr) -> None:
         """Round x[token] as row `row`; what its last group lacks counts as 0."""
         groups, lanes = int(self.values.shape[1]), self._lanes
         if x.k % self.group:
             padded = scratch((1, groups * self.group))
             x.copy(token, padded, i64(0), self.isa.lanes)
-            x, token = Rows.plain(padded), i64(0)
+            x, token = InputRows.plain(padded), i64(0)
         read = x.reader(token, self.isa.lanes)
         t, m = bind(T.truncdiv(row, i64(self.tile))), bind(T.truncmod(row, i64(self.tile)))
         with serial(groups) as g:

@@ -38,13 +38,13 @@ Read = Callable[[Expr, int], Expr]
 """(element, lanes) -> `lanes` consecutive elements of one row as float32."""
 
 
-class RowsOf(ABC):
+class RowKind(ABC):
     """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Of the kernel that only computes such rows."""
+        """Name of the kernel that only computes such rows."""
 
     def width(self, k: int) -> int:
         """Columns of x, for rows of k elements."""
@@ -55,33 +55,33 @@ class RowsOf(ABC):
         return {}
 
     @abstractmethod
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         """Emit what a row needs before it can be read, and return how to read it."""
 
-    def arguments(self, tokens: Expr, k: int, dtype: str) -> Rows:
+    def arguments(self, tokens: Expr, k: int, dtype: str) -> InputRows:
         """Declare the kernel's first arguments: x `dtype`, and the weights."""
         x = argument("x", (tokens, self.width(k)), dtype)
         weights = {name: argument(name, (k,), of) for name, of in self.weights().items()}
-        return Rows(self, k, x, weights)
+        return InputRows(self, k, x, weights)
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of `k` elements, in a kernel."""
+class InputRows:
+    """Rows of `k` elements in a kernel, which reads them."""
 
-    of: RowsOf
+    kind: RowKind
     k: int
     x: Buffer
     weights: Mapping[str, Buffer] = field(default_factory=dict)
 
     @staticmethod
-    def plain(x: Buffer) -> Rows:
+    def plain(x: Buffer) -> InputRows:
         """The rows of a matrix (m, k) as they are."""
-        return Rows(PLAIN, int(x.shape[1]), x)
+        return InputRows(PLAIN, int(x.shape[1]), x)
 
     def reader(self, row: Expr, lanes: int) -> Read:
         """Emit what a row needs before it can be read, and return how to read it."""
-        return self.of.reader(self, row, lanes)
+        return self.kind.reader(self, row, lanes)
 
     def elements(self, row: Expr) -> Read:
         """How to read a row of x itself."""
@@ -121,14 +121,14 @@ def left_over(k: int, lanes: int) -> Iterator[tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class _Plain(RowsOf):
+class _Plain(RowKind):
     """The rows of x as they are."""
 
     @property
     def name(self) -> str:
         return "copy_rows"
 
-    def reader(self, rows: Rows, row: Expr, lanes: int) -> Read:
+    def reader(self, rows: InputRows, row: Expr, lanes: int) -> Read:
         return rows.elements(row)
 
 
@@ -136,7 +136,7 @@ PLAIN = _Plain()
 
 
 @cache
-def rows_kernel(rows: RowsOf, k: int, dtype: str, isa: Isa) -> PrimFunc:
+def rows_kernel(rows: RowKind, k: int, dtype: str, isa: Isa) -> PrimFunc:
     """The rows by themselves, for when no linear kernel takes them.
 
     Arguments of the kernel: those of `rows`, with x `dtype`, and y (m, k) `dtype`.

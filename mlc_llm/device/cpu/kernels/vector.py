@@ -1,25 +1,23 @@
-"""The vocabulary that the kernels are written in: vectors, loops and arguments of a PrimFunc.
+"""The vocabulary that the CPU's kernels are written in: vectors, loops and arguments of a PrimFunc.
 
 Everything here is called while a `kernel(...)` block is open and emits TIR into it. Loop variables
 and sizes are int64, so that no index overflows. A value that is used twice must be bound (`bind`),
 else its whole expression is emitted twice. `lanes == 1` stands for a scalar everywhere.
+
+`compile/kernel.py` has the words that GPUs have too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 from tvm.script.ir_builder import tirx as T
-from tvm.tirx import IntImm
 
-from mlc_llm.compile.kernel import Buffer, Expr, Frame, bind, i32
-from mlc_llm.compile.kernel import kernel as kernel  # a word of this vocabulary, too
+from mlc_llm.compile.kernel import Buffer, Expr, Frame, IndexType, bind, i32, when
+from mlc_llm.compile.kernel import kernel as kernel  # words of this vocabulary, too
 
-
-def i64(value: Expr) -> Expr:
-    """`value` as an int64 expression."""
-    return IntImm("int64", value) if isinstance(value, int) else T.Cast("int64", value)
+i64 = IndexType("int64")
+size, argument, serial, ceil_div = i64.size, i64.argument, i64.serial, i64.ceil_div
 
 
 def f32(value: float) -> Expr:
@@ -27,29 +25,9 @@ def f32(value: float) -> Expr:
     return T.float32(value)
 
 
-def size(known: int | None = None) -> Expr:
-    """A dimension: the constant when it is known, else a new int64 variable."""
-    return i64(known) if known is not None else T.int64()
-
-
-def argument(
-    name: str, shape: Sequence[Expr], dtype: str = "float32", view: bool = False
-) -> Buffer:
-    """A tensor argument. `view` admits a tensor that starts inside its storage."""
-    handle = T.arg(name, T.handle())
-    offset = T.int64() if view else None
-    return T.match_buffer(handle, tuple(shape), dtype, elem_offset=offset)
-
-
 def scratch(shape: Sequence[Expr], dtype: str = "float32") -> Buffer:
     """Working memory: on the stack below 1 KB, else from TVM's workspace pool of the thread."""
     return T.alloc_buffer(tuple(i64(s) if isinstance(s, int) else s for s in shape), dtype)
-
-
-def serial(extent: Expr) -> Frame:
-    """A loop over 0 .. extent - 1."""
-    extent = i64(extent) if isinstance(extent, int) else extent
-    return T.serial(i64(0), extent)
 
 
 def parallel(extent: Expr) -> Frame:
@@ -69,18 +47,6 @@ def each_token(tokens: Expr, body: Callable[[Expr], None]) -> None:
     ):
         with when(condition), loop(tokens) as s:
             body(s)
-
-
-@contextmanager
-def when(condition: Expr) -> Iterator[None]:
-    """A block that runs only if `condition` holds."""
-    with T.If(condition), T.Then():
-        yield
-
-
-def ceil_div(a: Expr, b: int) -> Expr:
-    """a / b rounded up, for a >= 0."""
-    return T.truncdiv(a + i64(b - 1), i64(b))
 
 
 # --- vectors ---------------------------------------------------------------------------------

@@ -78,6 +78,16 @@ TEST(huge_counts_are_refused) {
   CHECK_ERROR(ParsePayload(many_types), "damaged");
 }
 
+TEST(texts_that_are_none_are_refused) {
+  for (const char* text : {"wgsl \x1B[0m", "wgsl \xFF", "\xC3"}) {
+    const std::string code =
+        Writer().Number(1).Record("add", "add").Number(1).String("add").String(text).bytes();
+    CHECK_ERROR(ParsePayload(code), "is not UTF-8, or has control characters");
+    CHECK_ERROR(ParsePayload(Writer().Number(1).Record(text, "add").bytes()), "is not UTF-8");
+    CHECK_ERROR(ParsePayload(Writer().Number(1).Record("add", text).bytes()), "is not UTF-8");
+  }
+}
+
 TEST(tables_that_do_not_match_are_refused) {
   const std::string no_record = Writer().Number(0).Number(1).String("add").String("code").bytes();
   CHECK_ERROR(ParsePayload(no_record), "add has code, but no parameters");
