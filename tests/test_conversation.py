@@ -256,9 +256,11 @@ class TestBos:
         expected: list[int],
         llama_2: Tokenizer,
     ) -> None:
+        config = ConvConfig(add_bos=add_bos, system_prefix_token_ids=prefix)
         template = _template("LM").model_copy(
-            update={"add_bos": add_bos, "system_prefix_token_ids": prefix}
+            update={"add_bos": None, "system_prefix_token_ids": None}
         )
+        template = template.overlaid(config)
         ids = Conversation(template, llama_2).prompt_ids([{"role": "user", "content": "Hi"}])
         assert ids == [*expected, *llama_2.encode("Hi")]
 

@@ -6,7 +6,7 @@ GenerationConfig); None means "not set". :class:`ModelFile` is ``mlc-chat-config
 """
 
 from mlc_llm.config.explain import explain
-from mlc_llm.config.model_file import CHAT_CONFIG_FILE, ModelFile
+from mlc_llm.config.model_file import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
 from mlc_llm.config.options import check_options, parse_options
 from mlc_llm.config.overlays import (
     ChatConfig,
@@ -20,6 +20,7 @@ from mlc_llm.config.overlays import (
 
 __all__ = [
     "CHAT_CONFIG_FILE",
+    "UNSAID_SAMPLING",
     "ChatConfig",
     "ConvConfig",
     "GenerationConfig",

@@ -31,6 +31,10 @@ logger = logging.getLogger("mlc_llm")
 
 CHAT_CONFIG_FILE = "mlc-chat-config.json"
 
+UNSAID_SAMPLING = {"temperature": 0.7, "top_p": 0.95}
+"""How a model is sampled whose files say neither of these, as in MLC LLM: small models answer far
+better so than from all of their distribution. Where a file says one of them, the other is 1."""
+
 
 class ModelFile(BaseModel):
     """``mlc-chat-config.json``: what a model folder says of the model and of how to chat with it.
@@ -84,11 +88,12 @@ class ModelFile(BaseModel):
         if not isinstance(data, Mapping):
             return data
         windows = ("context_window_size", "sliding_window_size", "prefill_chunk_size")
-        return {
+        given = {
             name: value
             for name, value in data.items()
             if value is not None and not (name in windows and value == 0)
         }
+        return given if UNSAID_SAMPLING.keys() & given.keys() else {**UNSAID_SAMPLING, **given}
 
     @property
     def eos_token_ids(self) -> tuple[int, ...]:

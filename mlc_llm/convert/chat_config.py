@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
+from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
@@ -130,10 +130,14 @@ def _generation(model: SourceModel) -> dict[str, Any]:
     """Sampling settings and special tokens, from ``generation_config.json`` or ``config.json``."""
     path = model.folder / GENERATION_FILE
     data = read_json_object(path, ConversionError) if is_file(path, ConversionError) else {}
+    said = any(data.get(name) is not None for name in UNSAID_SAMPLING)
+    defaults = _SAMPLING if said else {**_SAMPLING, **UNSAID_SAMPLING}
     found: dict[str, Any] = {}
-    for name, default in _SAMPLING.items():
+    for name, default in defaults.items():
         value = data.get(name)
         found[name] = default if value is None else value
+    if data.get("do_sample") is False:
+        found["temperature"] = 0.0  # The likeliest token, whatever else the file says.
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         value = data.get(name)
         found[name] = model.data.get(name) if value is None else value

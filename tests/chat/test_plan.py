@@ -43,7 +43,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[MLCError]]] = {
         {"sliding_window_size": 64, "attention_sink_size": 64},
         ConfigError,
     ),
-    "a window beyond what positions can be": ({"context_window_size": 1 << 40}, ModelFolderError),
+    "a window beyond what positions can be": ({"context_window_size": 1 << 40}, ConfigError),
     "a window that memory does not hold": ({"context_window_size": 1 << 30}, DeviceError),
     "an unknown option": ({"opt": "activation=a8"}, ConfigError),
     "an unknown value of an option": ({"opt": "activations=a9"}, ConfigError),

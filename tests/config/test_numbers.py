@@ -102,7 +102,7 @@ class TestRanges:
             taken = getattr(cls(**{name: value}), name)
             assert taken == type(taken)(value)
             return
-        with raises("config-invalid", f"{cls.__name__}.{name} ", *limits(RANGES[name][0])):
+        with raises("config-invalid", f"{cls.__name__}.{name} must be "):
             cls(**{name: value})
 
     @pytest.mark.parametrize(("cls", "name"), RANGED)

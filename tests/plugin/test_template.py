@@ -162,6 +162,8 @@ class TestOverlay:
         template, config = _template(), ConvConfig(**copy.deepcopy(values))
         before = config.model_copy(deep=True)
         changed = {**template.model_dump(), **{name: OVERRIDES[name] for name in chosen}}
+        if "system_prefix_token_ids" in chosen and "add_bos" not in chosen:
+            changed["add_bos"] = None  # They take the place of all that began the prompt.
         assert template.overlaid(config).model_dump() == changed
         assert template == _template()
         assert config == before

@@ -432,11 +432,12 @@ class TestStops:
         known = set(tokenizer.special_ids.values())
         # Phi-3 stops at </s>, too, which its tokenizer does not have as a special token.
         assert set(template.stop_token_ids) - known <= ({2} if name == "phi-3" else set())
-        assert Conversation(template, tokenizer).stop_ids >= set(template.stop_token_ids)
+        # A number that is an ordinary token here, or none that files mark, ends no answer.
+        assert Conversation(template, tokenizer).stop_ids >= set(template.stop_token_ids) & known
 
     def test_chatml_stops_at_the_tokenizers_own_end_of_turn(self, tokenizer_of: Any) -> None:
-        """Though the template's own stop token is that of other models."""
-        assert Conversation(_template("chatml"), tokenizer_of("qwen2")).stop_ids == {2, 151645}
+        """The template's own stop token is that of other models, and a mark like any other here."""
+        assert Conversation(_template("chatml"), tokenizer_of("qwen2")).stop_ids == {151645}
 
     def test_an_answer_ends_its_turn_with_the_stop_token(self, tokenizer_of: Any) -> None:
         """So the next prompt goes on where the answer ended: its tokens stay in the cache."""
