@@ -104,10 +104,8 @@ def test_nothing_of_the_command_line_writes_otherwise() -> None:
         for path in folder.rglob("*.py")
         if any(word in path.read_text() for word in ("click.echo", "print(", "stdout.write"))
     }
-    assert found - allowed <= {
-        "chat/answering.py",
-        "table.py",
-    }  # rich's, of texts that are made visible
+    # A model's text, without control characters; rich's, of texts that are made visible.
+    assert found - allowed <= {"chat/answering.py", "table.py"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are POSIX's")
