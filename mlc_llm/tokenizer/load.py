@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mlc_llm.errors import TokenizerError
 from mlc_llm.tokenizer.base import Tokenizer
+from mlc_llm.tokenizer.foreign import what_it_has_instead
 from mlc_llm.tokenizer.special import read_special_tokens
 
 HUGGING_FACE_FILE = "tokenizer.json"
@@ -31,8 +32,9 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
         raise TokenizerError(
             f"There is no folder {folder} to load a tokenizer from.", code="tokenizer-missing"
         )
+    instead = what_it_has_instead(folder)
     raise TokenizerError(
-        f"{folder} holds no tokenizer: neither {HUGGING_FACE_FILE} nor {SENTENCE_PIECE_FILE}. "
-        "Copy the tokenizer files of the original model into it.",
-        code="tokenizer-missing",
+        f"{folder} holds no tokenizer: neither {HUGGING_FACE_FILE} nor {SENTENCE_PIECE_FILE}."
+        + (instead or " Copy the tokenizer files of the original model into it."),
+        code="tokenizer-unsupported" if instead else "tokenizer-missing",
     )

@@ -13,6 +13,7 @@ from mlc_llm.files import read_file
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.control import control_texts, end_ids, looks_like_control
 from mlc_llm.tokenizer.detokenizer import ByteDetokenizer, Detokenizer
+from mlc_llm.tokenizer.foreign import refuse_tiktoken
 from mlc_llm.tokenizer.pieces import SPACE_SYMBOL, fallback_bytes, strip_one_space
 from mlc_llm.tokenizer.special import SpecialTokens
 
@@ -40,6 +41,7 @@ class SentencePieceTokenizer(Tokenizer):
     def __init__(self, path: Path, special: SpecialTokens) -> None:
         self._path = path
         self._proto = read_file(path, TokenizerError)
+        refuse_tiktoken(path, self._proto)
         self._model = self._load(self._proto)
         pieces = self._read_pieces()
         # Files list the model's own control symbols among the added tokens, too.

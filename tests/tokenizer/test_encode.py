@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 from collections.abc import Callable
@@ -258,6 +259,19 @@ class TestBadFolders:
     def test_no_tokenizer(self, tmp_path: Path) -> None:
         with raises("tokenizer-missing", tmp_path, "tokenizer.json", "tokenizer.model"):
             load_tokenizer(tmp_path)
+
+    @pytest.mark.parametrize("name", ["tekken.json", "vocab.json", "qwen.tiktoken"])
+    def test_a_tokenizer_of_another_format(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("{}")
+        with raises("tokenizer-unsupported", name, "save_pretrained"):
+            load_tokenizer(tmp_path)
+
+    def test_tiktokens_file_is_not_called_damaged(self, tmp_path: Path) -> None:
+        lines = (base64.b64encode(bytes([byte])) + b" %d\n" % byte for byte in range(256))
+        (tmp_path / "tokenizer.model").write_bytes(b"".join(lines))
+        with raises("tokenizer-unsupported", "tokenizer.model", "tiktoken") as caught:
+            load_tokenizer(tmp_path)
+        assert "damaged" not in str(caught.value)
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer.model"])
     def test_git_lfs_pointer(self, name: str, tmp_path: Path) -> None:
