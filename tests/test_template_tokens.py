@@ -102,6 +102,7 @@ def phi_3(llama_2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data["post_processor"] = None
     folder = tmp_path_factory.mktemp("phi-3")
     (folder / "tokenizer.json").write_text(json.dumps(data), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text('{"bos_token": "<s>"}', encoding="utf-8")
     return folder
 
 
@@ -142,7 +143,7 @@ class TestTokenIds:
         template = _template(name, ConvConfig(system_message=system))
         conversation = Conversation(template, _loaded(llama_2))
         ids = conversation.prompt_ids(TURNS[:count])
-        bos = "<s>" if template.system_prefix_token_ids else ""
+        bos = "<s>" if template.add_bos else ""
         text = bos + conversation.prompt_text(TURNS[:count])
         assert ids == _as_meta_does(llama_2, text)
         assert ids.count(1) == len(bos) // 3

@@ -23,6 +23,7 @@ from mlc_llm.conversation import Conversation
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.testing import raises
 from mlc_llm.tokenizer import Tokenizer, load_tokenizer
+from mlc_llm.tokenizer.template_ids import prefix_ids
 
 SYSTEM = "Be brief."
 USER, ANSWER, AGAIN = "Hello", "Hi there", "Who are you?\n🦙"
@@ -56,6 +57,15 @@ SPECIALS: dict[str, dict[str, int]] = {
     "gpt-neox": {"<|endoftext|>": 0},
 }
 """The special tokens of the families' tokenizers, with their ids."""
+
+BOS = {
+    "llama-3": "<|begin_of_text|>",
+    "gemma": "<bos>",
+    "phi-3": "<s>",
+    "llama-2": "<s>",
+    "gpt-neox": "<|endoftext|>",
+}
+"""What the families' ``tokenizer_config.json`` calls ``bos_token``; chatml's and qwen2's: none."""
 
 TAKES_WHITE_SPACE = {"<|assistant|>", "<|system|>", "<|end|>", "<|user|>"}
 """Phi-3's tokens that are added with ``rstrip``."""
@@ -301,6 +311,9 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[family] = tmp_path_factory.mktemp(family)
         data = json.dumps(_tokenizer_json(specials))
         (made[family] / "tokenizer.json").write_text(data, encoding="utf-8")
+        if family in BOS:
+            config = json.dumps({"bos_token": BOS[family]})
+            (made[family] / "tokenizer_config.json").write_text(config, encoding="utf-8")
     return made
 
 
@@ -354,7 +367,7 @@ def _tokenizer_json(specials: dict[str, int]) -> dict[str, Any]:
 def _bos(template: ConversationTemplate, tokenizer: Tokenizer) -> str:
     """The text of the tokens that begin a template's prompts."""
     texts = {token_id: text for text, token_id in tokenizer.special_ids.items()}
-    return "".join(texts[token_id] for token_id in template.system_prefix_token_ids or ())
+    return "".join(texts[token_id] for token_id in prefix_ids(template, tokenizer))
 
 
 @pytest.mark.parametrize("prompt", PROMPTS, ids=lambda p: f"{p.template}-{p.system}-{p.turns}")
@@ -375,11 +388,10 @@ class TestPrompts:
         text = prompt.official if prompt.ours is None else prompt.ours
         assert text is not None
         template = _with_system(prompt.template, prompt.system)
-        ids = Conversation(template, tokenizer_of(prompt.template)).prompt_ids(
-            TURNS[: prompt.turns]
-        )
+        tokenizer = tokenizer_of(prompt.template)
+        ids = Conversation(template, tokenizer).prompt_ids(TURNS[: prompt.turns])
         assert ids == library.encode(text, add_special_tokens=False).ids
-        prefix = template.system_prefix_token_ids or []
+        prefix = prefix_ids(template, tokenizer)
         assert ids[: len(prefix)] == prefix
         assert all(ids.count(token_id) == 1 for token_id in prefix)
 

@@ -69,7 +69,7 @@ def test_lm_has_no_memory_and_no_system_message() -> None:
     template = _template("LM")
     assert not template.has_memory
     assert template.system_template == template.system_message == ""
-    assert template.system_prefix_token_ids == [1]
+    assert template.add_bos
     assert template.stop_token_ids == [2]
 
 
