@@ -6,7 +6,7 @@ how codes and scales come about; all of it in float32, with scales and minimums 
 ============= ===================================== =========================================
 scheme        of a group                            code of a weight w
 ============= ===================================== =========================================
-with a zero   scale = max|w| / zero                 clip(rint(w / scale) + zero, 0, 2 * zero)
+with a zero   scale = max|w| / zero                 clip(rint(w / scale + zero), 0, 2 * zero)
 with minimums minimum = min(w), scale =             clip(rint((w - minimum) / scale), 0, most)
               max(max(w) - minimum, 0) / most
 ============= ===================================== =========================================
@@ -16,9 +16,12 @@ symmetric. Weights that others have quantised may have any zero. A scale that ro
 dtype's smallest normal number instead, so that it can be divided by. The codes past the end of a
 row are 0, and the last group takes no notice of them.
 
+Two levels of scales and minimums are found by least squares; see :mod:`.fitting`.
+
 A value differs from its weight by no more than half a scale, and by what was lost where scale and
 minimum were rounded to their dtype: with u its unit roundoff (2 ** -11 for float16), ``2 ** (bits -
-1) * u * scale`` with a zero and ``2 ** bits * u * scale + u * |minimum|`` with a minimum.
+1) * u * scale`` with a zero and ``2 ** bits * u * scale + u * |minimum|`` with a minimum. In MLC's
+schemes the steps in between lose as much again, and ``u * |weight|``.
 
 For MLC's schemes, layout and codes are those of MLC's published weights.
 """
@@ -34,6 +37,7 @@ import numpy.typing as npt
 
 from mlc_llm.errors import QuantizationError
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
+from mlc_llm.quantization.fitting import fit, nearest, two_levels
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
@@ -54,14 +58,15 @@ def require_quantizable(scheme: Scheme) -> None:
     """Refuse a scheme that weights cannot be quantised to, only read in.
 
     Raises:
-        QuantizationError: its zero is not the one of symmetric codes, or it has two levels.
+        QuantizationError: its zero is not the one of symmetric codes, or it has a zero and two
+            levels.
     """
     if scheme.is_float:
         return
-    if scheme.has_two_levels:
+    if scheme.has_two_levels and not scheme.has_minimum:
         raise QuantizationError(
             f"Weights cannot be quantised to {scheme}: only weights that are stored so already can "
-            "be read. Use a scheme of one level."
+            "be read. Use a scheme of one level, or one with minimums."
         )
     symmetric = _symmetric_zero(scheme)
     if scheme.zero not in (None, symmetric):
@@ -246,7 +251,9 @@ def _quantize_block(w: Floats, scheme: Scheme) -> list[Array]:
     # The last weight again: it changes neither the largest nor the smallest of its group.
     padded[:, columns:] = w[:, -1:]
     grouped = padded.reshape(rows, -1, scheme.group)
-    if scheme.zero is None:
+    if scheme.has_two_levels:
+        codes, *others = _with_two_levels(grouped, scheme)
+    elif scheme.zero is None:
         codes, *others = _with_minimum(grouped, scheme)
     else:
         codes, *others = _with_zero(grouped, scheme, scheme.zero)
@@ -257,12 +264,18 @@ def _quantize_block(w: Floats, scheme: Scheme) -> list[Array]:
 
 def _with_zero(grouped: Floats, scheme: Scheme, zero: int) -> tuple[Codes, Array]:
     """The codes (n, groups, group) of weights of that shape, and their scales (n, groups)."""
-    largest = np.abs(grouped).max(axis=2)
-    _require_finite(largest)
-    scale = _scales(largest / np.float32(zero), scheme)
+    # MLC's schemes: in its own order, so that the codes are bit for bit those that it publishes.
+    dtype = scheme.dtype if scheme.bits in (3, 4) else "float32"
+
+    def rounded(values: Floats) -> Floats:
+        return values.astype(dtype).astype(np.float32)
+
+    weights = _rounded(grouped, dtype, "holds").astype(np.float32)
+    scale = _scales(np.abs(weights).max(axis=2) / np.float32(zero), scheme)
+    steps = rounded(weights / scale.astype(np.float32)[:, :, None])
+    codes = np.rint(rounded(steps + np.float32(zero)))
     # A scale that was rounded down to a subnormal may be far below max|w| / zero, hence the clip.
-    codes = np.rint(grouped / scale.astype(np.float32)[:, :, None])
-    return np.clip(codes + zero, 0, 2 * zero).astype(np.uint8), scale
+    return np.clip(codes, 0, 2 * zero).astype(np.uint8), scale
 
 
 def _with_minimum(grouped: Floats, scheme: Scheme) -> tuple[Codes, Array, Array]:
@@ -280,6 +293,27 @@ def _with_minimum(grouped: Floats, scheme: Scheme) -> tuple[Codes, Array, Array]
     scale = _scales(span / np.float32(most), scheme)
     codes = np.rint((grouped - lowest[:, :, None]) / scale.astype(np.float32)[:, :, None])
     return np.clip(codes, 0, most).astype(np.uint8), scale, minimum
+
+
+def _with_two_levels(grouped: Floats, scheme: Scheme) -> list[Array]:
+    """The codes (n, groups, group), and both levels of their scales and of their minimums."""
+    rows, count, group = grouped.shape
+    _require_finite(grouped)
+    weights = grouped.reshape(-1, group)
+    stored: list[Array] = []
+    factors = []
+    for exact, positive in zip(fit(weights, scheme.bits), (True, False), strict=True):
+        per_super = (scheme.super_group or group) // group
+        # The last factor again: it changes nothing in its super group.
+        padding = ((0, 0), (0, -count % per_super))
+        padded = np.pad(exact.reshape(rows, count), padding, mode="edge")
+        levels, upper = two_levels(
+            padded.reshape(-1, per_super), scheme.dtype, positive=positive
+        )
+        factors.append((levels * upper[:, None]).reshape(rows, -1)[:, :count].reshape(-1))
+        stored += [levels.reshape(rows, -1)[:, :count], upper.reshape(rows, -1).astype(scheme.dtype)]
+    codes = nearest(weights, *factors, scheme.bits)
+    return [codes.reshape(grouped.shape), *stored]
 
 
 def _scales(exact: Floats, scheme: Scheme) -> Array:

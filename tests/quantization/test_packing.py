@@ -77,10 +77,13 @@ def group_codes(values, scheme):
         scale = dtype(span / np.float32(most)) or np.finfo(dtype).smallest_normal
         steps = [(v - np.float32(minimum)) / np.float32(scale) for v in values]
         return [min(max(round(float(s)), 0), most) for s in steps], scale, minimum
-    largest = max(abs(v) for v in values)
-    scale = dtype(largest / np.float32(scheme.zero)) or np.finfo(dtype).smallest_normal
-    steps = [v / np.float32(scale) for v in values]
-    codes = [min(max(round(float(s)) + scheme.zero, 0), 2 * scheme.zero) for s in steps]
+    # MLC computes in the dtype of its weights; NumPy's scalars are rounded after every step.
+    kind = dtype if scheme.bits in (3, 4) else np.float32
+    weights = [kind(v) for v in values]
+    largest = max(abs(v) for v in weights)
+    scale = dtype(largest / kind(scheme.zero)) or np.finfo(dtype).smallest_normal
+    steps = [v / kind(scale) + kind(scheme.zero) for v in weights]
+    codes = [min(max(round(float(s)), 0), 2 * scheme.zero) for s in steps]
     return codes, scale, dtype(0)
 
 
@@ -158,7 +161,8 @@ def test_values_and_error_bound(scheme, w):
     high = scheme.zero * scale if not minimum else low + (2**scheme.bits - 1) * scale
     beyond = np.maximum(np.maximum(low - w, w - high), 0)
     error = np.abs(values.astype(np.float64) - w)
-    assert (error <= scale / 2 + beyond + 2.0**-22 * size).all()
+    lost = documented_loss(scheme, w, scale, minimum) if scheme.bits in (3, 4) else 0
+    assert (error <= scale / 2 + beyond + lost + 2.0**-22 * size).all()
     assert (beyond <= documented_loss(scheme, w, scale, minimum) + 2.0**-22 * size).all()
 
 
@@ -168,6 +172,8 @@ def documented_loss(scheme, w, scale, minimum):
     u, subnormal = 2.0 ** -(kind.nmant + 1), float(kind.smallest_subnormal) / 2
     steps = 2 ** (scheme.bits if minimum else scheme.bits - 1)
     loss = steps * (u * scale + subnormal)
+    if not minimum and scheme.bits in (3, 4):
+        loss = 2 * loss + u * np.abs(w)
     return loss + u * np.abs(minimum[0]) + subnormal if minimum else loss
 
 
@@ -300,10 +306,43 @@ def test_two_levels(scheme, columns):
         np.testing.assert_allclose(values, expected, rtol=2.0**-22)
 
 
-@pytest.mark.parametrize("scheme", TWO_LEVELS, ids=str)
-def test_two_levels_cannot_be_quantised_to(scheme):
+@pytest.mark.parametrize("scheme", TWO_LEVELS[2:], ids=str)
+def test_two_levels_with_a_zero_cannot_be_quantised_to(scheme):
     with raises("quantization-invalid", str(scheme), error=QuantizationError):
         quantize(np.zeros((2, 2), np.float32), scheme)
+
+
+@pytest.mark.parametrize("scheme", TWO_LEVELS[:2], ids=str)
+@given(w=matrices)
+def test_quantised_to_two_levels(scheme, w):
+    """Every code is the nearest, and no value is further off than the span of its super group."""
+    values = dequantize(quantize(w, scheme), w.shape[1], scheme)
+    planes, (scales, uppers, minimums, upper_minimums) = divided(quantize(w, scheme), scheme)
+    columns = w.shape[1]
+
+    def factor(lower, upper):
+        upper = np.repeat(upper.astype(np.float32), scheme.super_group // scheme.group, axis=1)
+        groups = lower.astype(np.float32) * upper[:, : lower.shape[1]]
+        return np.repeat(groups, scheme.group, axis=1)[:, :columns]
+
+    scale, minimum = factor(scales, uppers), factor(minimums, upper_minimums)
+    assert (scale > 0).all()
+    codes = np.clip(np.rint((w - minimum) / scale), 0, 2**scheme.bits - 1)
+    np.testing.assert_array_equal(unpacked(planes, range(columns), scheme), codes)
+    padded = np.pad(w, ((0, 0), (0, -columns % scheme.super_group)), mode="edge")
+    supers = padded.reshape(len(w), -1, scheme.super_group)
+    reach = np.abs(supers).max(axis=2) + np.ptp(supers, axis=2)
+    reach = np.repeat(reach, scheme.super_group, axis=1)[:, :columns]
+    assert (np.abs(values - w) <= reach / 8 + 2.0**-20).all()
+
+
+@pytest.mark.parametrize(("bits", "most"), [(4, 0.0735), (5, 0.0365)])
+def test_least_squares_lose_less_than_the_span(bits, most):
+    """On normal weights; in 4 bits the span with float16 factors loses 7.8 %."""
+    w = np.random.default_rng(0).standard_normal((64, 2048)).astype(np.float32)
+    scheme = Scheme(bits, "float16", group=32, super_group=256)
+    values = dequantize(quantize(w, scheme), 2048, scheme)
+    assert np.sqrt(np.square(values - w).sum() / np.square(w).sum()) < most
 
 
 @EVERY_SCHEME
@@ -350,7 +389,7 @@ def test_not_finite(scheme, bad):
 @pytest.mark.parametrize(
     ("scheme", "value"),
     [
-        (Q4, "142857"),
+        (Q4, "1e+06"),
         (Q4_MINIMUM, "1e+06"),
         (Scheme(16, "float16"), "1e+06"),
     ],
