@@ -23,6 +23,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.plugin.scheme import stored_tensors
 from mlc_llm.quantization import PLANS, plan
+from mlc_llm.testing.random_weight import random_tensors
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
 
@@ -83,16 +84,6 @@ def norms(shape: LlamaShape) -> Iterator[str]:
     yield "model.norm.weight"
 
 
-def random_words(rng: np.random.Generator, scheme: Scheme, count: int) -> np.ndarray:
-    """Words of random codes, spread evenly around the code that stands for 0."""
-    most = 2 * scheme.zero if scheme.zero is not None else 2**scheme.bits - 1
-    words = np.zeros(count, np.uint32)
-    for place in range(scheme.codes_per_word):
-        codes = rng.integers(0, most, count, np.uint32, endpoint=True)
-        words |= codes << np.uint32(place * scheme.bits)
-    return words
-
-
 def write_matrix(
     writer: ShardWriter,
     rng: np.random.Generator,
@@ -102,20 +93,10 @@ def write_matrix(
     columns: int,
 ) -> None:
     """Write a random matrix as a scheme stores it."""
-    most = 2**scheme.bits - 1
-    step = WEIGHT_STD * 12**0.5 / most  # the standard deviation of even codes is most / sqrt(12)
-    for tensor in stored_tensors(f"{name}.weight", ((rows, scheme),), columns):
-        height, width = map(int, tensor.shape)
-        if tensor.name.endswith(".q_weight"):
-            values = random_words(rng, scheme, height * width).reshape(height, width)
-        elif tensor.name.endswith(".q_scale"):
-            values = rng.uniform(0.5, 1.5, (height, width)) * step
-        elif tensor.name.endswith(".q_min"):
-            values = rng.uniform(0.5, 1.5, (height, width)) * (-step * most / 2)
-        else:
-            values = rng.standard_normal((height, width), np.float32) * np.float32(WEIGHT_STD)
-        values = values.astype(tensor.dtype, copy=False)
-        writer.add(tensor.name, values.shape, tensor.dtype, [values])
+    declared = stored_tensors(f"{name}.weight", ((rows, scheme),), columns)
+    values = random_tensors(rng, rows, columns, scheme, WEIGHT_STD)
+    for tensor, array in zip(declared, values, strict=True):
+        writer.add(tensor.name, array.shape, tensor.dtype, [array])
 
 
 def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int) -> None:

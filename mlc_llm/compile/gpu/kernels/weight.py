@@ -1,9 +1,9 @@
 """How a weight (rows, columns) is stored, as the matmuls and the embedding read it.
 
 What is stored is described by `mlc_llm.plugin.scheme.Scheme`. It is read in units of consecutive
-weights of one row: a float, or the codes of a word of `q_weight`. Neighbouring threads take neighbouring units,
-which in the layout `rows` lie in neighbouring memory; in the layout `columns` they lie as far apart
-as the weight has rows.
+weights of one row: a float, or the codes of a word of `q_weight`. Neighbouring threads take
+neighbouring units, which in the layout `rows` lie in neighbouring memory; in the layout `columns`
+they lie as far apart as the weight has rows.
 
 A unit is read as float32: `code - zero` or `code` is exact, and a weight is then
 `value * factor + offset`, rounded as float32 rounds.
