@@ -22,7 +22,7 @@ from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.plugin.scheme import stored_tensors
-from mlc_llm.quantization import PLANS, plan
+from mlc_llm.quantization import PLANS, folder_fields, plan
 from mlc_llm.testing.random_weight import random_tensors
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
@@ -30,11 +30,11 @@ from mlc_llm.weights.shard_writer import ShardWriter
 WEIGHT_STD = 0.02
 
 
-def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
+def chat_config(shape: LlamaShape, quantization: str | Plan) -> dict[str, Any]:
     """The content of ``mlc-chat-config.json``."""
     config: dict[str, Any] = {
         "model_type": shape.model_type,
-        "quantization": quantization,
+        **folder_fields(_plan(quantization)),
         "model_config": {
             "hidden_size": shape.hidden,
             "intermediate_size": shape.ffn,
@@ -60,6 +60,10 @@ def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
             part["sliding_window_size"] = shape.sliding_window
             part["attention_sink_size"] = 0
     return config
+
+
+def _plan(quantization: str | Plan) -> Plan:
+    return plan(quantization) if isinstance(quantization, str) else quantization
 
 
 def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
@@ -111,17 +115,17 @@ def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int)
 
 
 def write_random_model(
-    shape: LlamaShape, output: Path, quantization: str = "q4f16_1", seed: int = 0
+    shape: LlamaShape, output: Path, quantization: str | Plan = "q4f16_1", seed: int = 0
 ) -> Path:
     """Write the folder and return its path; it appears only when it is complete.
 
     Args:
         shape: the model's shape.
         output: the folder, which must not exist.
-        quantization: the quantisation's name.
+        quantization: the quantisation's name, or a plan without exceptions for parts of weights.
         seed: of the random weights.
     """
-    stored = plan(quantization)
+    stored = _plan(quantization)
     with new_folder(output) as partial:
         with ShardWriter(partial) as writer:
             write_tensors(writer, shape, stored, seed)
