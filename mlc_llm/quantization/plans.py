@@ -9,13 +9,16 @@ q3f16_1  3 bits, groups of 40, ten codes in a word                 float16 MLC's
 q4f16_0  4 bits, groups of 32, transposed; embeddings as q4f16_1   float16 MLC's
 q4f16_1  4 bits, groups of 32                                      float16 MLC's
 q4f32_1  4 bits, groups of 32                                      float32 MLC's
+q4f16_k  4 bits, groups of 32, each with a minimum, in two levels  float16 this project's
 q4f16_m  4 bits, groups of 32, each with a minimum                 float16 this project's
 q8f16_16 8 bits, groups of 16                                      float16 this project's
 q8f16_32 8 bits, groups of 32                                      float16 this project's
 ======== ========================================================= ======= ==================
 
-Embeddings are stored as linear layers are, but for ``q4f16_0``: a row of a table is looked up, so
-that it must not be scattered.
+Embeddings are stored as linear layers are, but for ``q4f16_0``, since a row of a table is looked up
+and must not be scattered, and for ``q4f16_k``, the default for checkpoints in floats, which stores
+them in 8 bits. Which other weights of a model that one stores finer is said by
+:mod:`mlc_llm.model.finer_weights`.
 """
 
 from __future__ import annotations
@@ -37,6 +40,9 @@ def _uniform(name: str, dtype: FloatType, scheme: Scheme) -> Plan:
     return Plan(name=name, dtype=dtype, linear=scheme, embedding=table)
 
 
+_TWO_LEVELS = Scheme(4, "float16", group=32, super_group=256)
+_EIGHT_BITS = Scheme(8, "float16", group=32, zero=127)
+
 PLANS: dict[str, Plan] = {
     plan.name: plan
     for plan in (
@@ -46,9 +52,10 @@ PLANS: dict[str, Plan] = {
         _uniform("q4f16_0", "float16", Scheme(4, "float16", group=32, zero=7, layout="columns")),
         _uniform("q4f16_1", "float16", Scheme(4, "float16", group=32, zero=7)),
         _uniform("q4f32_1", "float32", Scheme(4, "float32", group=32, zero=7)),
+        Plan(name="q4f16_k", dtype="float16", linear=_TWO_LEVELS, embedding=_EIGHT_BITS),
         _uniform("q4f16_m", "float16", Scheme(4, "float16", group=32)),
         _uniform("q8f16_16", "float16", Scheme(8, "float16", group=16, zero=127)),
-        _uniform("q8f16_32", "float16", Scheme(8, "float16", group=32, zero=127)),
+        _uniform("q8f16_32", "float16", _EIGHT_BITS),
     )
 }
 """Every plan that has a name, by that name."""

@@ -1,0 +1,44 @@
+"""The weights that a plan stores finer than the others of a model, since errors in them cost most.
+
+``q4f16_k`` has 4 bits for most matrices, 5 for what makes values and for what leads out of the
+feed-forward blocks, and 8 for embeddings and the head, whose rows are looked up or decide alone.
+That value and down projections matter most is what GGUF's mixed types go by, too. Here they have 5
+bits in all layers, which loses less than 6 or 8 bits in half of them at the same size
+(``benchmarks/RESULTS.md`` has the figures).
+"""
+
+from __future__ import annotations
+
+from mlc_llm.model.layers import Linear
+from mlc_llm.model.module import Module, computes_as, named_modules
+from mlc_llm.plugin.scheme import Plan, Scheme
+
+FINER = "q4f16_k"
+"""The name of the plan that stores some weights finer."""
+
+_VALUES = "qkv_proj"
+_OUT_OF_FEED_FORWARD = "down_proj"
+
+
+def with_finer_weights(plan: Plan, module: Module) -> Plan:
+    """A plan with what it stores finer of a model; another plan, or one with exceptions, as it is.
+
+    Args:
+        plan: how the weights are stored.
+        module: the model.
+    """
+    if plan.name != FINER or plan.exceptions:
+        return plan
+    finer = Scheme(5, plan.dtype, group=32, super_group=plan.linear.super_group)
+    exceptions: dict[str, tuple[Scheme, ...]] = {}
+    for name, layer in named_modules(module):
+        if not computes_as(layer, Linear):
+            continue
+        last = name.rpartition(".")[2]
+        if last == _VALUES and len(layer.parts) == 3:
+            exceptions[f"{name}.weight"] = (plan.linear, plan.linear, finer)
+        elif last == _OUT_OF_FEED_FORWARD:
+            exceptions[f"{name}.weight"] = (finer,)
+        elif layer.out_features == "vocab_size":
+            exceptions[f"{name}.weight"] = (plan.embedding,)
+    return plan.model_copy(update={"exceptions": exceptions})
