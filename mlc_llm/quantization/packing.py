@@ -26,6 +26,8 @@ For MLC's schemes, layout and codes are those of MLC's published weights.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ from mlc_llm.plugin.scheme import Scheme, stored_tensors
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.uint32]
+Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 BLOCK_WEIGHTS = 1 << 16
 """Weights that are worked on at a time: few enough for their intermediates to stay in the cache."""
@@ -52,10 +54,15 @@ def require_quantizable(scheme: Scheme) -> None:
     """Refuse a scheme that weights cannot be quantised to, only read in.
 
     Raises:
-        QuantizationError: its zero is not the one of symmetric codes.
+        QuantizationError: its zero is not the one of symmetric codes, or it has two levels.
     """
     if scheme.is_float:
         return
+    if scheme.has_two_levels:
+        raise QuantizationError(
+            f"Weights cannot be quantised to {scheme}: only weights that are stored so already can "
+            "be read. Use a scheme of one level."
+        )
     symmetric = _symmetric_zero(scheme)
     if scheme.zero not in (None, symmetric):
         raise QuantizationError(
@@ -105,6 +112,42 @@ def quantize_rows(w: Array, scheme: Scheme) -> list[Array]:
         for tensor, part in zip(tensors, _quantize_block(_float32(w[block]), scheme), strict=True):
             tensor[block] = part
     return tensors
+
+
+def pack_codes(codes: Array, scheme: Scheme) -> list[Array]:
+    """Pack integer codes without rounding anything.
+
+    Args:
+        codes: the codes (rows, columns), of an integer dtype; those of whole groups past the end
+            of a row are 0.
+        scheme: how to store them.
+
+    Returns:
+        ``q_weight`` and, where codes have two planes, ``q_high``, with rows on the first axis
+        whatever the scheme's layout.
+
+    Raises:
+        QuantizationError: they are not a matrix, or one is not a code of the scheme.
+    """
+    if codes.ndim != 2 or codes.dtype.kind not in "iu":
+        raise QuantizationError(
+            f"Codes must be a matrix of integers, not of {codes.dtype} with the shape "
+            f"{codes.shape}."
+        )
+    if codes.size and (codes.min() < 0 or codes.max() >= 1 << scheme.bits):
+        raise QuantizationError(
+            f"Codes of {scheme.bits} bits must be from 0 to {(1 << scheme.bits) - 1}, not from "
+            f"{codes.min()} to {codes.max()}."
+        )
+    rows, columns = codes.shape
+    padded = np.zeros((rows, scheme.groups(columns) * scheme.group), np.uint8)
+    padded[:, :columns] = codes
+    return _planes(padded, scheme)
+
+
+def unpack_codes(planes: Sequence[Array], columns: int, scheme: Scheme) -> Codes:
+    """The codes (rows, columns), uint8, that :func:`pack_codes` packed."""
+    return _codes(planes, scheme)[:, :columns]
 
 
 def dequantize(tensors: Sequence[Array], columns: int, scheme: Scheme) -> Floats:
@@ -169,9 +212,8 @@ def _symmetric_zero(scheme: Scheme) -> int:
 
 def _widths(scheme: Scheme, columns: int) -> list[tuple[int, str]]:
     """How many elements of which dtype each tensor has for a row."""
-    groups = scheme.groups(columns)
-    codes, *others = stored_tensors("x.weight", ((1, scheme),), columns)
-    return [(scheme.words(columns), codes.dtype), *((groups, other.dtype) for other in others)]
+    tensors = stored_tensors("x.weight", ((1, replace(scheme, layout="rows")),), columns)
+    return [(int(tensor.shape[1]), tensor.dtype) for tensor in tensors]
 
 
 def _check_shapes(tensors: Sequence[Array], columns: int, scheme: Scheme) -> None:
@@ -210,7 +252,7 @@ def _quantize_block(w: Floats, scheme: Scheme) -> list[Array]:
         codes, *others = _with_zero(grouped, scheme, scheme.zero)
     codes = codes.reshape(rows, -1)
     codes[:, columns:] = 0
-    return [_pack(codes, scheme), *others]
+    return [*_planes(codes, scheme), *others]
 
 
 def _with_zero(grouped: Floats, scheme: Scheme, zero: int) -> tuple[Codes, Array]:
@@ -220,7 +262,7 @@ def _with_zero(grouped: Floats, scheme: Scheme, zero: int) -> tuple[Codes, Array
     scale = _scales(largest / np.float32(zero), scheme)
     # A scale that was rounded down to a subnormal may be far below max|w| / zero, hence the clip.
     codes = np.rint(grouped / scale.astype(np.float32)[:, :, None])
-    return np.clip(codes + zero, 0, 2 * zero).astype(np.uint32), scale
+    return np.clip(codes + zero, 0, 2 * zero).astype(np.uint8), scale
 
 
 def _with_minimum(grouped: Floats, scheme: Scheme) -> tuple[Codes, Array, Array]:
@@ -237,7 +279,7 @@ def _with_minimum(grouped: Floats, scheme: Scheme) -> tuple[Codes, Array, Array]
         raise _too_large("spans", (largest.astype(np.float64) - lowest).max(), "float32")
     scale = _scales(span / np.float32(most), scheme)
     codes = np.rint((grouped - lowest[:, :, None]) / scale.astype(np.float32)[:, :, None])
-    return np.clip(codes, 0, most).astype(np.uint32), scale, minimum
+    return np.clip(codes, 0, most).astype(np.uint8), scale, minimum
 
 
 def _scales(exact: Floats, scheme: Scheme) -> Array:
@@ -247,21 +289,73 @@ def _scales(exact: Floats, scheme: Scheme) -> Array:
     return scale
 
 
-def _pack(codes: Codes, scheme: Scheme) -> Array:
-    """Codes (n, m) to words (n, m / codes per word), the first code in the lowest bits."""
-    per_word = scheme.codes_per_word
-    words = codes[:, 0::per_word].astype(scheme.storage)
-    for position in range(1, per_word):
-        words |= codes[:, position::per_word] << np.uint32(position * scheme.bits)
-    return words
+def _planes(codes: Codes, scheme: Scheme) -> list[Array]:
+    """Codes (n, whole groups) to the words of each of their planes, the lowest first."""
+    planes, shift = [], 0
+    for bits in scheme.planes:
+        plane = (codes >> np.uint8(shift)) & np.uint8((1 << bits) - 1)
+        planes.append(_pack(plane, bits).astype(scheme.storage, copy=False))
+        shift += bits
+    return planes
+
+
+def _pack(codes: Codes, bits: int) -> Array:
+    """Codes (n, m) of some bits to uint32 words, the first code in the lowest bits."""
+    if 8 % bits == 0:
+        return _fill(codes, bits, 8 // bits, np.uint8).view("<u4")
+    return _fill(codes, bits, 32 // bits, np.uint32)
+
+
+def _fill(codes: Codes, bits: int, count: int, dtype: type[np.unsignedinteger[Any]]) -> Array:
+    """``count`` codes to an integer of a dtype, the first in the lowest bits."""
+    filled = codes[:, 0::count].astype(dtype)
+    for place in range(1, count):
+        filled |= codes[:, place::count].astype(dtype) << dtype(place * bits)
+    return filled
+
+
+def _unpack(words: Array, bits: int) -> Codes:
+    """What :func:`_pack` packed, as uint8."""
+    if 8 % bits == 0:
+        units: Codes = np.ascontiguousarray(words, "<u4").view(np.uint8)
+    else:
+        units = words.astype(np.uint32)
+    kind = units.dtype.type
+    shifts = np.arange(8 * units.itemsize // bits, dtype=kind) * kind(bits)
+    codes = (units[:, :, None] >> shifts) & kind((1 << bits) - 1)
+    return codes.astype(np.uint8, copy=False).reshape(len(words), -1)
 
 
 def _dequantize_block(tensors: Sequence[Array], columns: int, scheme: Scheme) -> Floats:
-    words, *others = tensors
-    rows = len(words)
-    shifts = np.arange(scheme.codes_per_word, dtype=np.uint32) * np.uint32(scheme.bits)
-    codes = (words.astype(np.uint32)[:, :, None] >> shifts) & np.uint32((1 << scheme.bits) - 1)
-    values = codes.astype(np.float32).reshape(rows, scheme.groups(columns), scheme.group)
-    scale, *minimum = (other.astype(np.float32)[:, :, None] for other in others)
+    planes, factors = tensors[: len(scheme.planes)], tensors[len(scheme.planes) :]
+    codes = _codes(planes, scheme)
+    values = codes.astype(np.float32).reshape(len(codes), scheme.groups(columns), scheme.group)
+    scale, *minimum = (factor[:, :, None] for factor in _factors(factors, columns, scheme))
     values = values * scale + minimum[0] if minimum else (values - np.float32(scheme.zero)) * scale
-    return values.reshape(rows, -1)[:, :columns]
+    return values.reshape(len(codes), -1)[:, :columns]
+
+
+def _codes(planes: Sequence[Array], scheme: Scheme) -> Codes:
+    """The codes (n, whole groups) of words."""
+    codes, shift = _unpack(planes[0], scheme.planes[0]), scheme.planes[0]
+    for words, bits in zip(planes[1:], scheme.planes[1:], strict=True):
+        codes = codes | _unpack(words, bits) << np.uint8(shift)
+        shift += bits
+    return codes
+
+
+def _factors(stored: Sequence[Array], columns: int, scheme: Scheme) -> list[Floats]:
+    """Scales and perhaps minimums (n, groups) in float32, of the tensors that hold them."""
+    floats = [tensor.astype(np.float32) for tensor in stored]
+    if scheme.super_group is None:
+        return floats
+    return [
+        lower * _of_groups(upper, columns, scheme)
+        for lower, upper in zip(floats[0::2], floats[1::2], strict=True)
+    ]
+
+
+def _of_groups(upper: Floats, columns: int, scheme: Scheme) -> Floats:
+    """What each super group has, for each group."""
+    count = (scheme.super_group or 1) // scheme.group
+    return np.repeat(upper, count, axis=1)[:, : scheme.groups(columns)]

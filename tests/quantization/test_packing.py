@@ -12,7 +12,14 @@ from hypothesis import example, given
 from mlc_llm.errors import QuantizationError
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
 from mlc_llm.quantization import plan
-from mlc_llm.quantization.packing import dequantize, quantize, quantize_rows, row_blocks
+from mlc_llm.quantization.packing import (
+    dequantize,
+    pack_codes,
+    quantize,
+    quantize_rows,
+    row_blocks,
+    unpack_codes,
+)
 from mlc_llm.testing import raises
 
 Q4 = plan("q4f16_1").linear
@@ -28,7 +35,8 @@ SCHEMES = [
     plan("q8f16_16").linear,
     plan("q8f16_32").linear,
     Scheme(8, "float32", group=4, zero=127),
-    Scheme(5, "float16", group=12, zero=15),
+    Scheme(5, "float16", group=32, zero=15),
+    Scheme(6, "float32", group=16, layout="columns"),
     Scheme(2, "float32", group=16),
 ]
 EVERY_SCHEME = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
@@ -42,8 +50,8 @@ def definition(w, scheme):
     dtype = np.dtype(scheme.dtype)
     rows, columns = w.shape
     groups = -(-columns // scheme.group)
-    per_word = 32 // scheme.bits
-    words = np.zeros((rows, groups * scheme.group // per_word), np.uint32)
+    planes = {5: (4, 1), 6: (4, 2)}.get(scheme.bits, (scheme.bits,))
+    packed = [np.zeros((rows, groups * scheme.group // (32 // b)), np.uint32) for b in planes]
     scales, minimums = np.zeros((rows, groups), dtype), np.zeros((rows, groups), dtype)
     for row in range(rows):
         for group in range(groups):
@@ -51,9 +59,11 @@ def definition(w, scheme):
             values = [np.float32(v) for v in w[row, first : first + scheme.group]]
             codes, scales[row, group], minimums[row, group] = group_codes(values, scheme)
             for column, code in enumerate(codes, first):
-                word, place = divmod(column, per_word)
-                words[row, word] |= np.uint32(code << (scheme.bits * place))
-    tensors = [words, scales] if scheme.zero is not None else [words, scales, minimums]
+                for words, bits in zip(packed, planes, strict=True):
+                    word, place = divmod(column, 32 // bits)
+                    words[row, word] |= np.uint32(code % 2**bits << (bits * place))
+                    code >>= bits
+    tensors = [*packed, scales] if scheme.zero is not None else [*packed, scales, minimums]
     return [t.T for t in tensors] if scheme.layout == "columns" else tensors
 
 
@@ -74,15 +84,23 @@ def group_codes(values, scheme):
     return codes, scale, dtype(0)
 
 
-def unpacked(words, columns, bits):
-    """The codes (n, k) of words (n, m), read code by code."""
-    per_word = 32 // bits
-    return np.array(
-        [
-            [int(r[c // per_word]) >> (bits * (c % per_word)) & (2**bits - 1) for c in columns]
-            for r in words
-        ]
-    ).reshape(len(words), len(columns))
+def unpacked(planes, columns, scheme):
+    """The codes (n, k) of words (n, m) of each plane, read code by code."""
+    widths = {5: (4, 1), 6: (4, 2)}.get(scheme.bits, (scheme.bits,))
+    codes = np.zeros((len(planes[0]), len(columns)), int)
+    for words, bits, shift in zip(planes, widths, (0, 4), strict=False):
+        for row, place in np.ndindex(codes.shape):
+            word, position = divmod(columns[place], 32 // bits)
+            code = int(words[row, word]) >> (bits * position) & (2**bits - 1)
+            codes[row, place] |= code << shift
+    return codes
+
+
+def divided(tensors, scheme):
+    """The planes of the codes, and the other tensors, with rows on the first axis."""
+    count = 2 if scheme.bits in (5, 6) else 1
+    tensors = by_rows(tensors, scheme)
+    return tensors[:count], tensors[count:]
 
 
 def by_rows(tensors, scheme):
@@ -125,8 +143,8 @@ def test_equals_the_definition(scheme, w):
 def test_values_and_error_bound(scheme, w):
     tensors = quantize(w, scheme)
     columns = w.shape[1]
-    words, *others = by_rows(tensors, scheme)
-    codes = unpacked(words, range(columns), scheme.bits)
+    planes, others = divided(tensors, scheme)
+    codes = unpacked(planes, range(columns), scheme)
     scale, *minimum = (
         np.repeat(other.astype(np.float64), scheme.group, axis=1)[:, :columns] for other in others
     )
@@ -170,11 +188,12 @@ def test_constant_groups(scheme, value, columns):
 @EVERY_SCHEME
 def test_codes_past_the_row_are_zero_and_change_nothing(scheme):
     w = np.random.default_rng(2).standard_normal((3, scheme.group + 3), np.float32) + 5
-    words, *others = by_rows(quantize(w, scheme), scheme)
-    codes = unpacked(words, range(scheme.words(w.shape[1]) * scheme.codes_per_word), scheme.bits)
+    planes, others = divided(quantize(w, scheme), scheme)
+    codes = unpacked(planes, range(2 * scheme.group), scheme)
     assert (codes[:, w.shape[1] :] == 0).all()
-    last_words, *last_others = by_rows(quantize(w[:, scheme.group :], scheme), scheme)
-    np.testing.assert_array_equal(words[:, scheme.words(1) :], last_words)
+    last_planes, last_others = divided(quantize(w[:, scheme.group :], scheme), scheme)
+    for words, last_words in zip(planes, last_planes, strict=True):
+        np.testing.assert_array_equal(words[:, words.shape[1] // 2 :], last_words)
     for other, last in zip(others, last_others, strict=True):
         np.testing.assert_array_equal(other[:, 1:], last)
 
@@ -222,11 +241,12 @@ def test_any_zero_can_be_read(scheme, layout, data):
     zero = data.draw(st.integers(0, 2**scheme.bits - 1))
     columns = data.draw(st.integers(1, 3)) * scheme.group - data.draw(st.integers(0, 3))
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
-    words = random.integers(0, 2**32, (2, scheme.words(columns)), np.uint32)
+    widths = [scheme.words(columns, plane) for plane in range(len(scheme.planes))]
+    planes = [random.integers(0, 2**32, (2, width), np.uint32) for width in widths]
     scales = random.standard_normal((2, scheme.groups(columns))).astype(scheme.dtype)
     stored = replace(scheme, zero=zero, layout=layout)
-    values = dequantize(by_rows([words, scales], stored), columns, stored)
-    codes = unpacked(words, range(columns), scheme.bits)
+    values = dequantize(by_rows([*planes, scales], stored), columns, stored)
+    codes = unpacked(planes, range(columns), scheme)
     repeated = np.repeat(scales.astype(np.float32), scheme.group, axis=1)[:, :columns]
     np.testing.assert_array_equal(values, (codes - zero).astype(np.float32) * repeated)
 
@@ -235,6 +255,74 @@ def test_any_zero_can_be_read(scheme, layout, data):
 def test_other_zeros_cannot_be_quantised_to(zero):
     with raises("quantization-invalid", f"zero {zero}", 7, error=QuantizationError):
         quantize(np.zeros((2, 2), np.float32), replace(Q4, zero=zero))
+
+
+TWO_LEVELS = [
+    Scheme(4, "float16", group=32, super_group=256),
+    Scheme(5, "float16", group=32, super_group=64, layout="columns"),
+    Scheme(6, "float16", group=16, zero=32, super_group=256),
+    Scheme(8, "float32", group=32, zero=100, super_group=32),
+]
+
+
+@pytest.mark.parametrize("scheme", TWO_LEVELS, ids=str)
+@pytest.mark.parametrize("columns", [1, 300, 512])
+def test_two_levels(scheme, columns):
+    """A weight is made of its code and what its group and its super group have."""
+    random, stored = np.random.default_rng(columns), {}
+    for tensor in stored_tensors("x.weight", ((3, scheme),), columns):
+        if tensor.dtype == "uint32":
+            values = random.integers(0, 2**32, tensor.shape, np.uint32)
+        elif tensor.dtype == "int8":
+            values = random.integers(-128, 128, tensor.shape, np.int8)
+        else:
+            values = random.standard_normal(tensor.shape).astype(tensor.dtype)
+        stored[tensor.name.removeprefix("x.")] = values
+    rows = {name: t.T if scheme.layout == "columns" else t for name, t in stored.items()}
+    planes = [rows[name] for name in ("q_weight", "q_high") if name in rows]
+    codes = unpacked(planes, range(columns), scheme)
+    expected = np.zeros((3, columns))
+    for row, column in np.ndindex(expected.shape):
+        group, over = (row, column // scheme.group), (row, column // scheme.super_group)
+        scale = np.float64(rows["q_super"][over]) * rows["q_scale"][group]
+        if scheme.zero is None:
+            minimum = np.float64(rows["q_super_min"][over]) * rows["q_min"][group]
+            expected[row, column] = codes[row, column] * scale + minimum
+        else:
+            expected[row, column] = (codes[row, column] - scheme.zero) * scale
+    values = dequantize(list(stored.values()), columns, scheme)
+    size = np.abs(expected).max()
+    if scheme.zero is None:  # the only rounding is that of the sum
+        np.testing.assert_allclose(values, expected, rtol=0, atol=2.0**-23 * size)
+    elif scheme.dtype == "float16":
+        np.testing.assert_array_equal(values, expected)
+    else:
+        np.testing.assert_allclose(values, expected, rtol=2.0**-22)
+
+
+@pytest.mark.parametrize("scheme", TWO_LEVELS, ids=str)
+def test_two_levels_cannot_be_quantised_to(scheme):
+    with raises("quantization-invalid", str(scheme), error=QuantizationError):
+        quantize(np.zeros((2, 2), np.float32), scheme)
+
+
+@EVERY_SCHEME
+def test_codes_are_packed_as_they_are(scheme):
+    random = np.random.default_rng(0)
+    codes = random.integers(0, 2**scheme.bits, (3, scheme.group + 3))
+    planes = pack_codes(codes, scheme)
+    declared = stored_tensors("x.weight", ((3, replace(scheme, layout="rows")),), codes.shape[1])
+    for words, tensor in zip(planes, declared, strict=False):
+        assert (words.shape, words.dtype) == (tensor.shape, tensor.dtype)
+    padded = np.pad(codes, ((0, 0), (0, scheme.group - 3)))
+    np.testing.assert_array_equal(unpacked(planes, range(2 * scheme.group), scheme), padded)
+    np.testing.assert_array_equal(unpack_codes(planes, codes.shape[1], scheme), codes)
+
+
+@pytest.mark.parametrize("wrong", [[[16]], [[-1]], [[1.0]], [1]])
+def test_what_is_no_matrix_of_codes(wrong):
+    with raises("quantization-invalid", error=QuantizationError):
+        pack_codes(np.array(wrong), Q4)
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(1, 100))

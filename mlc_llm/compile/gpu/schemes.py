@@ -14,4 +14,6 @@ def has_scheme(scheme: Scheme) -> bool:
     Args:
         scheme: any zero or a minimum will do, any group, and either layout.
     """
-    return scheme.is_float or scheme.bits in CODE_BITS
+    if scheme.is_float:
+        return True
+    return scheme.bits in CODE_BITS and len(scheme.planes) == 1 and not scheme.has_two_levels

@@ -42,8 +42,7 @@ SCHEMES = [
     Scheme(8, "float16", group=32, zero=128),
     Scheme(3, "float16", group=40, zero=3),
     Scheme(2, "float16", group=16, zero=0),
-    Scheme(5, "float32", group=12, layout="columns"),
-    Scheme(6, "float16", group=10, zero=40),
+    Scheme(7, "float32", group=12, layout="columns"),
 ]
 
 

@@ -25,7 +25,7 @@ def test_every_named_plan_is_taken(plan: str) -> None:
 
 def test_any_zero_and_any_group_are_taken() -> None:
     assert has_scheme(replace(Q4, zero=8))
-    assert has_scheme(Scheme(5, "float32", group=12, layout="columns"))
+    assert has_scheme(Scheme(7, "float32", group=12, layout="columns"))
 
 
 def test_single_bits_are_refused() -> None:

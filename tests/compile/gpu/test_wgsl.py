@@ -109,7 +109,7 @@ SCHEMES = {
     "minimum": {},
     "8 bits": {"bits": 8, "zero": 127, "group": 16},
     "3 bits": {"bits": 3, "zero": 3, "group": 40},
-    "5 bits with a minimum": {"bits": 5, "group": 6},
+    "5 bits with a minimum": {"bits": 5, "group": 32},
 }
 """Weights, each of 4 bits in groups of 32 unless it says otherwise."""
 

@@ -47,7 +47,7 @@ SCHEMES = {
     "8 bits, groups of 16": Scheme(8, "float16", 16, 128),
     "8 bits, minimums": Scheme(8, "float32", 32, None, layout="columns"),
     "3 bits": Scheme(3, "float16", 40, 3),
-    "6 bits": Scheme(6, "float16", 40, 31),
+    "7 bits": Scheme(7, "float16", 40, 63),
 }
 
 

@@ -127,7 +127,7 @@ class SignedDot(PlainDot):
 
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize(
-    "scheme", ["4 bits", "6 bits", "8 bits, groups of 16", "8 bits, minimums"], indirect=True
+    "scheme", ["4 bits", "7 bits", "8 bits, groups of 16", "8 bits, minimums"], indirect=True
 )
 def test_linear_with_signed_bytes_and_words_by_lane(best, rng, random_weight, scheme, m):
     isa = replace(GENERIC, tile=2, dot=SignedDot(4, signed=True), by_lane=True)
