@@ -28,7 +28,7 @@ IQ4_XS  d; upper 2 bits of 8 scales, their lower 4 bits; codes as of Q4_K, in ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -43,9 +43,7 @@ FP4 = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int
 FP4_ZERO = 12
 """What is added to make them codes."""
 
-IQ4 = np.array(
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8
-)
+IQ4 = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8)
 """The values of IQ4_NL and IQ4_XS."""
 
 
@@ -76,17 +74,17 @@ def q4_k(blocks: Bytes) -> Parts:
 
 def q5_k(blocks: Bytes) -> Parts:
     groups = np.arange(8, dtype=np.uint8)[:, None]
-    fifth = (blocks[:, None, 16:48] >> groups) & 1
+    fifth: Bytes = (blocks[:, None, 16:48] >> groups) & np.uint8(1)
     lower = _halves_in_turn(blocks[:, 48:], 32)
-    return lower | (fifth << 4).reshape(lower.shape), _two_levels(blocks)
+    return lower | (fifth << np.uint8(4)).reshape(lower.shape), _two_levels(blocks)
 
 
 def q6_k(blocks: Bytes) -> Parts:
     lower = _halves_in_turn(blocks[:, :128], 64)
     shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
-    upper = (blocks[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & 3
+    upper: Bytes = (blocks[:, 128:192].reshape(-1, 2, 1, 32) >> shifts) & np.uint8(3)
     scales = blocks[:, 192:208].view(np.int8)
-    return lower | (upper << 4).reshape(lower.shape), [scales, _half_float(blocks, 208)]
+    return lower | (upper << np.uint8(4)).reshape(lower.shape), [scales, _half_float(blocks, 208)]
 
 
 def mxfp4(blocks: Bytes) -> Parts:
@@ -126,7 +124,7 @@ def _halves_in_turn(packed: Bytes, each: int) -> Bytes:
 
 def _fifth_bits(packed: Bytes) -> Bytes:
     """Bits (n, 4 bytes), one for each of 32 codes, in the place of a code's fifth."""
-    return np.unpackbits(packed, axis=1, bitorder="little") << 4
+    return np.unpackbits(packed, axis=1, bitorder="little") << np.uint8(4)
 
 
 def _two_levels(blocks: Bytes) -> list[Array]:
@@ -152,8 +150,3 @@ def _looked_up(values: npt.NDArray[np.int8], zero: int, codes: Bytes) -> Bytes:
     table = (values.astype(np.int16) + zero).astype(np.uint8)
     raised: Bytes = table[codes]
     return raised
-
-
-def joined(parts: Sequence[Array], rows: int) -> list[Array]:
-    """What blocks gave, one row of a matrix after the other."""
-    return [part.reshape(rows, -1) for part in parts]

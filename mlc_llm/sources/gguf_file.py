@@ -12,6 +12,7 @@ made for it, and against limits well above those of published files.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import struct
@@ -124,7 +125,7 @@ class _Cursor:
     """Reads values one after the other, the file some megabytes at a time."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path, self._file = path, file
+        self.path, self._file = path, file
         self.size = os.fstat(file.fileno()).st_size
         self.at = 0
         self._buffer = bytearray()
@@ -132,7 +133,7 @@ class _Cursor:
     def refuse(self, what: str) -> ConversionError:
         """The error for a header that is malformed."""
         return ConversionError(
-            f"{self._path} is not a valid GGUF file: {what}.", code="checkpoint-damaged"
+            f"{self.path} is not a valid GGUF file: {what}.", code="checkpoint-damaged"
         )
 
     def need(self, count: int) -> None:
@@ -142,7 +143,7 @@ class _Cursor:
             return
         if end > self.size:
             raise ConversionError(
-                f"{self._path} is cut short: its header goes beyond its {self.size} bytes. Fetch "
+                f"{self.path} is cut short: its header goes beyond its {self.size} bytes. Fetch "
                 "it again.",
                 code="checkpoint-damaged",
             )
@@ -170,7 +171,7 @@ class _Cursor:
             raise self.refuse(f"it has {count} {what}, where {most} are the most")
         if count * each > self.size - self.at:
             raise ConversionError(
-                f"{self._path} is cut short: {count} {what} do not fit into its {self.size} "
+                f"{self.path} is cut short: {count} {what} do not fit into its {self.size} "
                 "bytes. Fetch it again.",
                 code="checkpoint-damaged",
             )
@@ -201,10 +202,8 @@ class _Cursor:
 
 
 def _read(path: Path, cursor: _Cursor) -> GGUFHeader:
-    cursor.need(len(MAGIC))
-    if bytes(cursor._buffer[: len(MAGIC)]) != MAGIC:
+    if cursor.numbers("S4", 1) != [MAGIC]:
         raise cursor.refuse("it does not begin with GGUF")
-    cursor.at = len(MAGIC)
     _check_version(path, cursor.number("<u4"))
     tensors = cursor.size_of("tensors", MOST_TENSORS, 24)
     settings = cursor.size_of("settings", MOST_SETTINGS, 13)
@@ -286,7 +285,7 @@ def _placed(
     known = TYPES.get(TYPE_NAMES.get(number, ""))
     if known is None:
         raise ConversionError(
-            f"{shown(name)} in {cursor._path} is of the type {number}, which is not a known type "
+            f"{shown(name)} in {cursor.path} is of the type {number}, which is not a known type "
             "of GGUF. Update mlc-llm, or take another file of the model.",
             code="dtype-unsupported",
         )
@@ -301,7 +300,7 @@ def _placed(
     end = data + offset + nbytes
     if end > cursor.size:
         raise ConversionError(
-            f"{cursor._path} is cut short: {shown(name)} ends at byte {end} and the file at "
+            f"{cursor.path} is cut short: {shown(name)} ends at byte {end} and the file at "
             f"{cursor.size}. Fetch it again.",
             code="checkpoint-damaged",
         )
@@ -316,6 +315,6 @@ def _check_places(cursor: _Cursor, placed: list[GGUFEntry]) -> None:
             raise cursor.refuse(f"it has the tensor {shown(entry.name)} twice")
         names.add(entry.name)
     ordered = sorted(placed, key=lambda entry: (entry.begin, entry.end))
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in itertools.pairwise(ordered):
         if other.begin < one.end:
             raise cursor.refuse(f"{shown(one.name)} and {shown(other.name)} share bytes")

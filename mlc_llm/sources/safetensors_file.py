@@ -11,7 +11,6 @@ read bfloat16 without torch, which is what most checkpoints are in: the values a
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.plugin import Scheme, SourceTensor
 from mlc_llm.plugin.source import Rows
+from mlc_llm.sources.rows import read_rows
 from mlc_llm.weights.paths import shown
 from mlc_llm.weights.shards import widen_bfloat16
 
@@ -68,7 +68,7 @@ class FileTensor(SourceTensor):
 
     @property
     def scheme(self) -> Scheme | None:
-        """Its own floats; of bfloat16 those of float16, which has more digits and a smaller range."""
+        """Its own floats; of bfloat16 those of float16, which has more digits and less range."""
         return _KEPT.get(self.dtype)
 
     def require_readable(self) -> None:
@@ -81,45 +81,12 @@ class FileTensor(SourceTensor):
 
     def read(self, rows: Rows = ...) -> npt.NDArray[np.float32]:
         self.require_readable()
-        stored = read_rows(self, np.dtype(_FLOATS[self.dtype]), self.shape, rows)
+        dtype = _FLOATS[self.dtype]
+        stored = read_rows(self.name, self.file, self.begin, dtype, self.shape, rows)
         if self.dtype == _BFLOAT16:
             return widen_bfloat16(stored)
         with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
             return stored.astype(np.float32, copy=False)
-
-
-def read_rows(
-    tensor: FileTensor, dtype: np.dtype[Any], shape: tuple[int, ...], rows: Rows
-) -> npt.NDArray[Any]:
-    """Some rows of a tensor as they are stored, as an array of that dtype and shape.
-
-    They are read and not mapped: a file that is cut short while it is mapped would end the process.
-
-    Args:
-        tensor: the tensor.
-        dtype: of the numbers that its bytes are.
-        shape: of those.
-        rows: which rows.
-
-    Raises:
-        ConversionError: the file cannot be read, or has changed since it was opened.
-    """
-    begin = tensor.begin
-    if isinstance(rows, slice):
-        first, last, _ = rows.indices(shape[0])
-        shape = (max(0, last - first), *shape[1:])
-        begin += first * math.prod(shape[1:]) * dtype.itemsize
-    count = math.prod(shape)
-    try:
-        values = np.fromfile(tensor.file, dtype, count, offset=begin) if count else np.empty(0, dtype)
-        if len(values) < count:
-            raise ValueError("the file was cut short")
-    except (OSError, ValueError) as error:
-        raise ConversionError(
-            f"{shown(tensor.name)} cannot be read from {tensor.file}: {error}.",
-            code="checkpoint-damaged",
-        ) from None
-    return values.reshape(shape)
 
 
 def read_header(path: Path) -> dict[str, FileTensor]:
@@ -162,9 +129,7 @@ def _header_text(path: Path) -> tuple[bytes, int]:
 def _tensor(name: str, entry: Mapping[str, Any], path: Path, data: int) -> FileTensor:
     """An entry of a header that was checked, in a file whose tensors begin at ``data``."""
     begin, end = entry["data_offsets"]
-    return FileTensor(
-        name, tuple(entry["shape"]), entry["dtype"], path, data + begin, data + end
-    )
+    return FileTensor(name, tuple(entry["shape"]), entry["dtype"], path, data + begin, data + end)
 
 
 def _refused(path: Path, text: bytes, size: int, error: Exception) -> ConversionError:
