@@ -1,0 +1,1 @@
+"""Checkpoints of every format that a model is made from."""
