@@ -59,8 +59,6 @@ class CPUDevice(Device):
         return CPUCodegen(target, opt)
 
     def has_scheme(self, scheme: Scheme) -> bool:
-        if len(scheme.planes) > 1 or scheme.has_two_levels:
-            return False
         # What kernels/group_linear.py says of the sums of a group.
         return scheme.is_float or (scheme.bits <= 8 and scheme.group in range(8, 65, 8))
 

@@ -53,11 +53,11 @@ class Packed(Module, ABC):
     product: str
 
     @abstractmethod
-    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
+    def steps(self, stored: Sequence[Sequence[StoredTensor]], name: str) -> list[Repack]:
         """How the packed tensors are made.
 
         Args:
-            stored: the tensors of the model folder.
+            stored: the tensors of the model folder, by part.
             name: the name of this module in the lowered model.
         """
 
@@ -113,13 +113,13 @@ class PackedGroups(Packed):
         self.isa, self.activations = isa, activations
         self.tensors = [Parameter(*kind) for part in parts for kind in packed_shapes(part, columns)]
 
-    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
-        steps, given, made = [], [tensor.name for tensor in stored], self._names(name)
-        for part in self.parts:
+    def steps(self, stored: Sequence[Sequence[StoredTensor]], name: str) -> list[Repack]:
+        steps, made = [], self._names(name)
+        for part, given in zip(self.parts, stored, strict=True):
             count = len(packed_shapes(part, self.columns))
-            kernel = repack(part, self.columns)
-            steps.append(Repack(tuple(given[:count]), tuple(made[:count]), kernel))
-            given, made = given[count:], made[count:]
+            names = tuple(tensor.name for tensor in given)
+            steps.append(Repack(names, tuple(made[:count]), repack(part, self.columns)))
+            made = made[count:]
         return steps
 
     def _kernel(
@@ -161,10 +161,10 @@ class PackedFloat(Packed):
         self.rows, self.columns, self.dtype, self.isa = rows, columns, dtype, isa
         self.tensors = [Parameter((packed_blocks(rows), columns, BLOCK_ROWS), dtype)]
 
-    def steps(self, stored: Sequence[StoredTensor], name: str) -> list[Repack]:
+    def steps(self, stored: Sequence[Sequence[StoredTensor]], name: str) -> list[Repack]:
         kernel = repack_float(self.rows, self.columns, self.dtype)
-        given = tuple(tensor.name for tensor in stored)
-        return [Repack(given, tuple(self._names(name)), kernel)]
+        [[given]] = stored
+        return [Repack((given.name,), tuple(self._names(name)), kernel)]
 
     def _kernel(
         self, source: LinearInput, bias: nn.Tensor | None, out_dtype: str, residual: bool
@@ -223,22 +223,25 @@ def pack(
         isa: what the CPU offers.
         activations: how kernels round activations: "a8" or "a16".
     """
-    pieces: list[Packed] = []
-    for is_float, run in groupby(stored.parts, lambda part: part[1].is_float):
-        parts = [(rows if isinstance(rows, int) else None, scheme) for rows, scheme in run]
-        pieces += (
-            [PackedFloat(rows, stored.columns, scheme.dtype, isa) for rows, scheme in parts]
-            if is_float
-            else [_groups(parts, stored.columns, isa, activations)]
-        )
+    pieces: list[tuple[Packed, list[list[StoredTensor]]]] = []
+    named = zip(stored.parts, stored.part_tensors, strict=True)
+    for is_float, run in groupby(named, lambda part: part[0][1].is_float):
+        described, tensors = zip(*run, strict=True)
+        parts = [(rows if isinstance(rows, int) else None, scheme) for rows, scheme in described]
+        if is_float:
+            pieces += [
+                (PackedFloat(rows, stored.columns, scheme.dtype, isa), [own])
+                for (rows, scheme), own in zip(parts, tensors, strict=True)
+            ]
+        else:
+            pieces.append((_groups(parts, stored.columns, isa, activations), list(tensors)))
     if len(pieces) == 1:
-        return pieces[0], pieces[0].steps(stored.tensors, name)
-    steps, tensors = [], stored.tensors
-    for index, piece in enumerate(pieces):
-        count = len(piece.tensors)
-        steps += piece.steps(tensors[:count], f"{name}.pieces.{index}")
-        tensors = tensors[count:]
-    return PackedPieces(pieces), steps
+        [(piece, given)] = pieces
+        return piece, piece.steps(given, name)
+    steps = []
+    for index, (piece, given) in enumerate(pieces):
+        steps += piece.steps(given, f"{name}.pieces.{index}")
+    return PackedPieces([piece for piece, _ in pieces]), steps
 
 
 def _groups(

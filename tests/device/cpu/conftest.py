@@ -48,6 +48,11 @@ SCHEMES = {
     "8 bits, minimums": Scheme(8, "float32", 32, None, layout="columns"),
     "3 bits": Scheme(3, "float16", 40, 3),
     "7 bits": Scheme(7, "float16", 40, 63),
+    "5 bits": Scheme(5, "float16", 32, 16),
+    "5 bits, two levels": Scheme(5, "float16", 32, None, super_group=64),
+    "6 bits, groups of 48": Scheme(6, "float32", 48, None, layout="columns"),
+    "6 bits, two levels": Scheme(6, "float16", 16, 32, super_group=96),
+    "4 bits, two levels": Scheme(4, "float16", 32, None, super_group=64, layout="columns"),
 }
 
 
@@ -59,15 +64,14 @@ class Weight:
         scheme: how it is stored.
         tensors: the stored tensors.
         codes: (n, k).
-        scales: (n, groups), and the minimums below.
-        minimums: (n, groups), zeros where the scheme has none.
+        factors: the scales, the minimums if there are some, with rows on the first axis; where
+            those have two levels, each is followed by its upper level.
     """
 
     scheme: Scheme
     tensors: list[np.ndarray]
     codes: np.ndarray
-    scales: np.ndarray
-    minimums: np.ndarray
+    factors: list[np.ndarray]
 
     @staticmethod
     def random(rng: np.random.Generator, n: int, k: int, scheme: Scheme) -> Weight:
@@ -81,20 +85,38 @@ class Weight:
     def of(
         codes: np.ndarray, k: int, scheme: Scheme, scales: np.ndarray, minimums: np.ndarray
     ) -> Weight:
-        """The weight of codes (n, groups * group)."""
-        words = codes.reshape(len(codes), -1, scheme.codes_per_word).astype(np.uint32)
-        shifts = np.arange(scheme.codes_per_word, dtype=np.uint32) * np.uint32(scheme.bits)
-        factors = [scales.astype(scheme.dtype)]
-        if scheme.has_minimum:
-            factors.append(minimums.astype(scheme.dtype))
-        tensors = [np.bitwise_or.reduce(words << shifts, axis=-1), *factors]
-        tensors = [tensor if scheme.layout == "rows" else tensor.T for tensor in tensors]
-        lowest = factors[1] if scheme.has_minimum else np.zeros_like(factors[0])
-        return Weight(scheme, tensors, codes[:, :k], factors[0], lowest)
+        """The weight of codes (n, groups * group); of two levels, scales are rounded to them."""
+        factors = []
+        for exact in (scales, minimums)[: 1 + scheme.has_minimum]:
+            factors += _two_levels(exact, k, scheme) if scheme.has_two_levels else [exact]
+        factors = [f if f.dtype == "int8" else f.astype(scheme.dtype) for f in factors]
+        if scheme.bits in (5, 6):
+            planes = [_words(codes % 16, 4), _words(codes // 16, scheme.bits - 4)]
+        else:
+            planes = [_words(codes, scheme.bits)]
+        tensors = [t if scheme.layout == "rows" else t.T for t in (*planes, *factors)]
+        return Weight(scheme, tensors, codes[:, :k], factors)
+
+    @property
+    def scales(self) -> np.ndarray:
+        """The scales (n, groups), in float32."""
+        return self._of_groups(0)
+
+    @property
+    def minimums(self) -> np.ndarray:
+        """The minimums (n, groups), in float32; zeros where there are none."""
+        return self._of_groups(1) if self.scheme.has_minimum else np.zeros_like(self.scales)
+
+    def _of_groups(self, number: int) -> np.ndarray:
+        if not self.scheme.has_two_levels:
+            return self.factors[number].astype("float32")
+        lower, upper = (f.astype("float32") for f in self.factors[2 * number : 2 * number + 2])
+        repeated = np.repeat(upper, self.scheme.super_group // self.scheme.group, axis=1)
+        return lower * repeated[:, : lower.shape[1]]
 
     def each(self, factors: np.ndarray) -> np.ndarray:
-        """Scales or minimums, one for each code, in float32."""
-        repeated = np.repeat(factors.astype("float32"), self.scheme.group, axis=1)
+        """Scales or minimums, one for each code."""
+        repeated = np.repeat(factors, self.scheme.group, axis=1)
         return repeated[:, : self.codes.shape[1]]
 
     @property
@@ -108,7 +130,7 @@ class Weight:
         n, k = self.codes.shape
         blocks = -(-n // 32) * 2
         tensors = [
-            np.full((blocks, *shape[1:]), 0xA5 if dtype == "uint8" else np.nan, dtype)
+            np.full((blocks, *shape[1:]), 85 if dtype in ("uint8", "int8") else np.nan, dtype)
             for shape, dtype in packed_shapes(Part(n, self.scheme), k)
         ]
         machine(repack(Part(None if symbolic else n, self.scheme), k), *self.tensors, *tensors)
@@ -129,6 +151,22 @@ class Weight:
         minimums = self.each(self.minimums)
         terms = np.abs(self.values - minimums) + np.abs(minimums)
         return rounding + 1e-6 * (x @ terms.T.astype("float64"))
+
+
+def _words(codes: np.ndarray, bits: int) -> np.ndarray:
+    """Codes of some bits in words, the first in the lowest bits."""
+    words = codes.reshape(len(codes), -1, 32 // bits).astype(np.uint32)
+    return np.bitwise_or.reduce(words << np.arange(32 // bits, dtype=np.uint32) * bits, axis=-1)
+
+
+def _two_levels(exact: np.ndarray, k: int, scheme: Scheme) -> list[np.ndarray]:
+    """Factors (n, groups) as int8 times one factor for each super group."""
+    span, supers = scheme.super_group // scheme.group, scheme.super_groups(k)
+    padded = np.zeros((len(exact), supers * span))
+    padded[:, : exact.shape[1]] = exact
+    upper = np.abs(padded.reshape(len(exact), supers, span)).max(2) / 127
+    lower = np.rint(padded / np.maximum(np.repeat(upper, span, axis=1), 1e-9))
+    return [lower[:, : exact.shape[1]].astype("int8"), upper]
 
 
 @pytest.fixture(scope="session", params=list(SCHEMES))

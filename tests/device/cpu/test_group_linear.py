@@ -189,16 +189,21 @@ def test_packed_layout(best, random_weight, scheme, symbolic):
     shapes = packed_shapes(Part(n, scheme), k)
     assert [(t.shape, str(t.dtype)) for t in packed] == shapes
     assert packed_shapes(Part(None, scheme), k)[0][0] == ("vocab_blocks", *shapes[0][0][1:])
+    nibbles = scheme.bits <= 6
     for column in range(k):
         g, place = divmod(column, group)
-        half, place = divmod(place, group // 2) if scheme.bits <= 4 else (0, place)
+        half, place = divmod(place, group // 2) if nibbles else (0, place)
+        c, j = divmod(place, 4)
         for row in (0, 15, 16, 39):
-            byte = packed[0][row // 16, g, place // 4, 4 * (row % 16) + place % 4]
-            code = (byte >> (4 * half)) & 15 if scheme.bits <= 4 else byte
+            chunks = packed[0][row // 16, g, :, 4 * (row % 16) + j]
+            code = chunks[c] >> 4 * half & 15 if nibbles else chunks[c]
+            if scheme.bits in (5, 6):
+                high = scheme.bits - 4
+                chunk, number = divmod(2 * c + half, 8 // high)
+                code |= (chunks[group // 8 + chunk] >> high * number & (2**high - 1)) << 4
             assert code == weight.codes[row, column]
-    stored = [weight.scales, weight.minimums] if scheme.has_minimum else [weight.scales]
-    for factors, expected in zip(packed[1:], stored, strict=True):
-        rows = factors.transpose(0, 2, 1).reshape(-1, scheme.groups(k))
+    for factors, expected in zip(packed[1:], weight.factors, strict=True):
+        rows = factors.transpose(0, 2, 1).reshape(-1, expected.shape[1])
         np.testing.assert_array_equal(rows[:n], expected)
         assert not rows[n:].any()
 

@@ -7,7 +7,7 @@ there are minimums, a sum per element.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -16,7 +16,7 @@ from tvm.tirx import PrimFunc
 from mlc_llm.plugin.scheme import Scheme
 
 from .blocks import BLOCK_ROWS
-from .group_layout import PackedTensors, Part
+from .group_layout import Factors, PackedTensors, Part
 from .vector import (
     Buffer,
     Expr,
@@ -91,11 +91,13 @@ def _group(table: PackedTensors, block: Expr, g: Expr, lane: Expr) -> Iterator[t
     """Four weights of a row's group after the other, and the place of the first."""
     part, zero = table.part, table.part.scheme.zero
     scale, *minimums = (
-        bind(splat(T.Cast("float32", factors[block, g, lane]), 4)) for factors in table.factors
+        bind(splat(_factor(factors, block, g, lane), 4)) for factors in table.factors
     )
+    bytes_of = [
+        bind(load(table.codes, (block, g, i64(c), lane * 4), 4)) for c in range(part.all_chunks)
+    ]
     for c in range(part.chunks):
-        packed = bind(load(table.codes, (block, g, i64(c), lane * 4), 4))
-        for column, codes in _codes(part, packed, c):
+        for column, codes in _codes(part, bytes_of, c):
             values = T.Cast("float32x4", codes)
             if zero is None:
                 yield column, bind(values * scale + minimums[0])
@@ -103,13 +105,30 @@ def _group(table: PackedTensors, block: Expr, g: Expr, lane: Expr) -> Iterator[t
                 yield column, bind((values - splat(float(zero), 4)) * scale)
 
 
-def _codes(part: Part, packed: Expr, c: int) -> list[tuple[int, Expr]]:
+def _factor(factors: Factors, block: Expr, g: Expr, lane: Expr) -> Expr:
+    lower = T.Cast("float32", factors.lower[block, g, lane])
+    if factors.upper is None:
+        return lower
+    return lower * T.Cast("float32", factors.upper[block, factors.over(g), lane])
+
+
+def _codes(part: Part, packed: Sequence[Expr], c: int) -> list[tuple[int, Expr]]:
     """The codes in bytes c, and their places in the group."""
     if not part.nibbles:
-        return [(4 * c, packed)]
-    low = packed & splat(T.uint8(15), 4)
-    high = T.shift_right(packed, splat(T.uint8(4), 4))
+        return [(4 * c, packed[c])]
+    low = packed[c] & splat(T.uint8(15), 4)
+    high = T.shift_right(packed[c], splat(T.uint8(4), 4))
+    if part.high_bits:
+        low, high = low | _upper(part, packed, c, 0), high | _upper(part, packed, c, 1)
     return [(4 * c, low), (4 * c + part.scheme.group // 2, high)]
+
+
+def _upper(part: Part, packed: Sequence[Expr], c: int, nibble: int) -> Expr:
+    """The upper bits of codes, above those of a nibble."""
+    chunk, first = part.high(c, nibble)
+    bits = T.shift_right(packed[chunk], splat(T.uint8(first), 4))
+    bits = bits & splat(T.uint8((1 << part.high_bits) - 1), 4)
+    return T.shift_left(bits, splat(T.uint8(4), 4))
 
 
 def _store_some(out: Buffer, m: Expr, column: int, values: Expr) -> None:

@@ -132,9 +132,8 @@ class _Group:
         weight, dot = self.weight, self.weight.isa.dot
         sums = [[dot.sum(total) for total in token] for token in totals]
         for c in chunks:
-            packed = [weight.packed(block, self.g, c, v) for block, v in self.rows]
             for nibble, column in weight.operands(digit, c):
-                codes = [weight.unpack(some, nibble) for some in packed]
+                codes = [weight.codes(block, self.g, c, v, nibble) for block, v in self.rows]
                 for m in range(self.rounded.tile):
                     word = bind(self.rounded.word(self.t, self.g, m, term, column))
                     for total, code in zip(sums[m], codes, strict=True):

@@ -1,7 +1,8 @@
 """Packed weights in groups, read in vectors of rows. Layout: see `group_layout.py`.
 
 A dot product takes bytes of codes. Where its instruction takes only nibbles (`dot.py`), a code of
-a whole byte is two digits, 16 * high + low, and has two dot products.
+a whole byte is two digits, 16 * high + low, and has two dot products. A code of 5 or 6 bits is put
+together of its nibble and its upper bits, and fits into a sum of 16 bits: 2 * 63 * 128 < 2^15.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 
 from tvm.script.ir_builder import tirx as T
 
-from .group_layout import PackedTensors, Part
+from .group_layout import Factors, PackedTensors, Part
 from .isa import Isa
 from .vector import (
     Buffer,
@@ -22,6 +23,7 @@ from .vector import (
     load_half,
     prefetch,
     splat,
+    vtype,
 )
 
 _AHEAD = 2048  # bytes of a block's codes from a load to its prefetch
@@ -86,14 +88,28 @@ class GroupWeight:
         at = (block, g, i64(c), i64(4 * self.isa.lanes * v))
         return bind(load(self.tensors.codes, at, 4 * self.isa.lanes))
 
-    def unpack(self, packed: Expr, nibble: int | None) -> Expr:
-        """A code a byte: the lower nibbles, the upper ones, or all of it."""
-        lanes = 4 * self.isa.lanes
+    def codes(self, block: Expr, g: Expr, c: int, v: int, nibble: int | None) -> Expr:
+        """Those of bytes c that `operands` names, of vector v of a block, a code a byte."""
+        packed, lanes = self.packed(block, g, c, v), 4 * self.isa.lanes
+        if nibble is None:
+            return bind(packed ^ splat(T.uint8(128), lanes)) if self.isa.dot.signed else packed
+        low = packed & splat(T.uint8(15), lanes)
         if nibble == 1:
-            return bind(T.shift_right(packed, splat(T.uint8(4), lanes)))
-        if nibble == 0:
-            return bind(packed & splat(T.uint8(15), lanes))
-        return bind(packed ^ splat(T.uint8(128), lanes)) if self.isa.dot.signed else packed
+            low = T.shift_right(packed, splat(T.uint8(4), lanes))
+        if not self.part.high_bits:
+            return bind(low)
+        return bind(low | self._high(block, g, c, v, nibble))
+
+    def _high(self, block: Expr, g: Expr, c: int, v: int, nibble: int) -> Expr:
+        """The upper bits of codes, above those of a nibble."""
+        chunk, first = self.part.high(c, nibble)
+        lanes = self.isa.lanes
+        # In words, as there are no shifts of bytes; what comes from the next byte is masked.
+        words = T.reinterpret(vtype("uint32", lanes), self.packed(block, g, chunk, v))
+        shift = T.shift_left if first < 4 else T.shift_right
+        moved = words if first == 4 else shift(words, splat(T.uint32(abs(first - 4)), lanes))
+        mask = ((1 << self.part.high_bits) - 1) * 0x10101010
+        return T.reinterpret(vtype("uint8", 4 * lanes), moved & splat(T.uint32(mask), lanes))
 
     def scale(self, block: Expr, g: Expr, v: int) -> Expr:
         """The scales of vector v of a block, in float32."""
@@ -103,15 +119,21 @@ class GroupWeight:
         """The minimums of vector v of a block, in float32."""
         return self._factors(self.tensors.minimums, block, g, v)
 
-    def _factors(self, factors: Buffer, block: Expr, g: Expr, v: int) -> Expr:
-        at = (block, g, i64(self.isa.lanes * v))
-        widen = load_f32 if self.isa.half or factors.dtype == "float32" else load_half
-        return bind(widen(factors, at, self.isa.lanes))
+    def _factors(self, factors: Factors, block: Expr, g: Expr, v: int) -> Expr:
+        lower = self._floats(factors.lower, block, g, v)
+        if factors.upper is None:
+            return lower
+        return bind(lower * self._floats(factors.upper, block, factors.over(g), v))
+
+    def _floats(self, tensor: Buffer, block: Expr, place: Expr, v: int) -> Expr:
+        at = (block, place, i64(self.isa.lanes * v))
+        widen = load_half if tensor.dtype == "float16" and not self.isa.half else load_f32
+        return bind(widen(tensor, at, self.isa.lanes))
 
     def prefetch(self, block: Expr, g: Expr) -> None:
         """Ask for what is read soon."""
-        ahead = g + max(1, _AHEAD // (_LINE * self.part.chunks))
-        for c in range(self.part.chunks):
+        ahead = g + max(1, _AHEAD // (_LINE * self.part.all_chunks))
+        for c in range(self.part.all_chunks):
             prefetch(self.tensors.codes, (block, ahead, i64(c), i64(0)))
         for factors in self.tensors.factors:
-            prefetch(factors, (block, ahead, i64(0)))
+            prefetch(factors.lower, (block, ahead, i64(0)))
