@@ -24,9 +24,9 @@ from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE
+from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer import check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_folder
 from mlc_llm.weights.scratch import scratch_folder
@@ -138,7 +138,6 @@ def write_config(
         attention_sink_size=sizes.attention_sink_size,
     )
     files = dict(model.source.tokenizer_files())
-    tokenizer, info = _load_tokenizer(files, model)
     batch = 1 if sizes.max_batch_size is None else sizes.max_batch_size
     data = {
         "version": "0.1.0",
@@ -146,15 +145,14 @@ def write_config(
         **folder_fields(chosen),
         "model_config": _model_config(model, windows, batch),
         "vocab_size": model.config.vocab_size,
-        "active_vocab_size": tokenizer.vocab_size,
+        "active_vocab_size": None,  # its place in the file; the tokenizer says it
         **windows.fields(),
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "max_batch_size": batch,
         **_generation(model),
         "tokenizer_files": list(files),
-        "tokenizer_info": info,
-        "conv_template": None if template is None else _template(fitted(template, tokenizer)),
+        **_of_tokenizer(model, files, template),
     }
     _validate(data, model)
     if model.source.chat_template is not None:
@@ -190,18 +188,27 @@ def _generation(model: SourceModel) -> dict[str, Any]:
     return found
 
 
-def _load_tokenizer(
-    files: Mapping[str, bytes], model: SourceModel
-) -> tuple[Tokenizer, dict[str, Any] | None]:
-    """The tokenizer that files give, and how it treats bytes and spaces."""
+def _of_tokenizer(
+    model: SourceModel, files: Mapping[str, bytes], template: ConversationTemplate | None
+) -> dict[str, Any]:
+    """What the file says of the tokenizer, and the template with that tokenizer's ids."""
     with tempfile.TemporaryDirectory(prefix="mlc-llm-tokenizer-") as name:
         folder = Path(name)
-        for file, content in files.items():
+        # These name special tokens, where the tokenizer's own files do not.
+        beside = {
+            CONFIG_FILE: json.dumps(dict(model.source.config)).encode(),
+            GENERATION_FILE: json.dumps(dict(model.source.generation_config)).encode(),
+        }
+        for file, content in {**beside, **files}.items():
             (folder / file).write_bytes(content)
         try:
             tokenizer = load_tokenizer(folder)
             check_vocab(tokenizer, model.config.vocab_size)
-            return tokenizer, tokenizer_info(folder)
+            return {
+                "active_vocab_size": tokenizer.vocab_size,
+                "tokenizer_info": tokenizer_info(folder),
+                "conv_template": template and _template(fitted(template, tokenizer)),
+            }
         except (ConversionError, TokenizerError) as error:
             # What is wrong with the files is wrong with those that they were made of.
             message = str(error).replace(name, str(model.source.path))

@@ -56,9 +56,7 @@ _CASED_LETTERS = """
 
 def _ranges(text: str) -> str:
     """Ranges of code points as a character class has them."""
-    return "".join(
-        "-".join(rf"\x{{{end}}}" for end in one.split("-")) for one in text.split()
-    )
+    return "".join("-".join(rf"\x{{{end}}}" for end in one.split("-")) for one in text.split())
 
 
 def _words(numbers: str, *, marks: str = "", contractions: str = f"{_CONTRACTIONS}|") -> str:
@@ -90,9 +88,7 @@ _DIGIT_BY_DIGIT = PreTokenizer((r"\p{N}", _GPT_2))
 _CL100K_LIKE = PreTokenizer((_words(r"\p{N}{1,3}"),))
 _QWEN_2_LIKE = PreTokenizer((_words(r"\p{N}"),), composes=True)
 _LLAMA_3_LIKE = replace(_CL100K_LIKE, ignores_merges=True, adds_bos=True)
-_O200K_LIKE = PreTokenizer(
-    (_cased_words(r"\p{N}{1,3}", f"{_CONTRACTIONS}?"),), ignores_merges=True
-)
+_O200K_LIKE = PreTokenizer((_cased_words(r"\p{N}{1,3}", f"{_CONTRACTIONS}?"),), ignores_merges=True)
 _DEEPSEEK_3_LIKE = PreTokenizer(
     (
         r"\p{N}{1,3}",
@@ -185,9 +181,7 @@ PRE_TOKENIZERS = MappingProxyType(
         "solar-open": PreTokenizer((_words(r"\p{N}"),)),
         "stablelm2": PreTokenizer((_words(r"\p{N}"),)),
         "starcoder": _DIGIT_BY_DIGIT,
-        "tekken": PreTokenizer(
-            (_cased_words(r"\p{N}", ""),), ignores_merges=True, adds_bos=True
-        ),
+        "tekken": PreTokenizer((_cased_words(r"\p{N}", ""),), ignores_merges=True, adds_bos=True),
         "trillion": _GPT_2_LIKE,
         "viking": PreTokenizer((_BLOOM, r"\p{N}")),
     }

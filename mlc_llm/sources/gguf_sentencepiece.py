@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlc_llm.errors import TokenizerError
 from mlc_llm.shown import shown
 from mlc_llm.sources.gguf_vocabulary import KEYS, TokenType, Vocabulary, damaged, number_array
 

@@ -20,7 +20,6 @@ from mlc_llm.sources.gguf_vocabulary import (
     KEYS,
     TokenType,
     Vocabulary,
-    damaged,
     flag,
     read_vocabulary,
     string,
@@ -142,7 +141,9 @@ def _config(
     if pre_tokenizer is None:
         config["add_prefix_space"] = prefix is not False
         # Mistral's tokenizers with these tokens put a space only where the whole text begins.
-        config["legacy"] = "[INST]" not in map(vocabulary.texts.__getitem__, _control_ids(vocabulary))
+        config["legacy"] = "[INST]" not in map(
+            vocabulary.texts.__getitem__, _control_ids(vocabulary)
+        )
         config["tokenizer_class"] = "LlamaTokenizer"
         for role in {"bos", "eos"}.difference(vocabulary.roles):
             del config[f"{role}_token"]  # The model's own stand: <s> and </s>.
