@@ -119,7 +119,8 @@ def _halves(packed: Bytes) -> Bytes:
 
 def _halves_in_turn(packed: Bytes, each: int) -> Bytes:
     """The same of every ``each`` bytes in turn."""
-    return _halves(packed.reshape(-1, each)).reshape(len(packed), -1)
+    halves = _halves(packed.reshape(-1, each))
+    return halves.reshape(len(packed), 2 * packed.shape[1])
 
 
 def _fifth_bits(packed: Bytes) -> Bytes:

@@ -88,11 +88,15 @@ class GGUFTensor(SourceTensor):
             return super().read_codes(rows)
         read = self._rows("u1", rows)
         codes, factors = kind.unpack(read.reshape(-1, kind.nbytes))
-        by_rows = [np.ascontiguousarray(factor.reshape(len(read), -1)) for factor in factors]
+        rows_read, per_row = read.shape[:-1], self.shape[-1] // kind.weights
+        by_rows = [
+            np.ascontiguousarray(factor.reshape(*rows_read, per_row * factor.shape[1]))
+            for factor in factors
+        ]
         if by_rows[0].dtype == np.float32:
             by_rows[0] = by_rows[0].astype(scheme.dtype)
         self._require_finite(by_rows)
-        return Codes(codes.reshape(len(read), self.shape[-1]), tuple(by_rows))
+        return Codes(codes.reshape(*rows_read, self.shape[-1]), tuple(by_rows))
 
     @property
     def _type(self) -> GGUFType:
@@ -128,15 +132,16 @@ class GGUFTensor(SourceTensor):
         if scheme.super_group is not None:
             times = scheme.super_group // scheme.group
             levels = zip(factors[::2], factors[1::2], strict=True)
-            factors = [group * np.repeat(of_super, times, axis=1) for group, of_super in levels]
-        scale, *minimum = (factor[:, :, None] for factor in factors)
-        codes = stored.codes.reshape(len(stored.codes), -1, scheme.group).astype(np.float32)
+            factors = [group * np.repeat(of_super, times, axis=-1) for group, of_super in levels]
+        scale, *minimum = (factor[..., None] for factor in factors)
+        values = stored.codes.reshape(*scale.shape[:-1], scheme.group).astype(np.float32)
         if scheme.zero is not None:
-            codes -= np.float32(scheme.zero)
-        codes *= scale
+            values -= np.float32(scheme.zero)
+        with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
+            values *= scale
         if minimum:
-            codes += minimum[0]
-        return codes.reshape(stored.codes.shape[0], *self.shape[1:])
+            values += minimum[0]
+        return values.reshape(stored.codes.shape)
 
     def _has_half_scales(self) -> bool:
         low, high = _EXPONENTS
