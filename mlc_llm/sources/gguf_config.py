@@ -76,7 +76,10 @@ def config(
     data["tie_word_embeddings"] = "output.weight" not in model.tensors
     data["attention_bias"] = "blk.0.attn_q.bias" in model.tensors
     data["mlp_bias"] = "blk.0.ffn_down.bias" in model.tensors
-    return data | _rope(settings, data, rope_tensors)
+    try:
+        return data | _rope(settings, data, rope_tensors)
+    except ValueError as error:
+        raise ConversionError(f"{model.path}: {error}.", code="source-config-invalid") from None
 
 
 def generation_config(model: GGUFModel) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.errors import ConversionError
 from mlc_llm.weights.paths import shown
 
 DIVISORS = "rope_freqs.weight"
@@ -41,7 +40,7 @@ def rope_scaling(
         length: positions that the model can read.
 
     Raises:
-        ConversionError: the scaling is of an unknown type.
+        ValueError: the scaling is of an unknown type.
     """
     turning = setting("rope.dimension_count")
     if not isinstance(turning, int) or turning < 1:
@@ -73,10 +72,7 @@ def _scaling(
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         return _yarn(setting, factor)
-    raise ConversionError(
-        f"RoPE's scaling is of the type {shown(repr(kind))}, which is not read here.",
-        code="source-config-invalid",
-    )
+    raise ValueError(f"RoPE's scaling is of the type {shown(repr(kind))}, which is not known")
 
 
 def _yarn(setting: Setting, factor: Any) -> dict[str, Any]:

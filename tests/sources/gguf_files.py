@@ -170,7 +170,7 @@ def llama_metadata(layers: int = 2, **more: Any) -> dict[str, Any]:
         "llama.rope.dimension_count": HIDDEN // HEADS,
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [0.0] * len(tokens),
+        "tokenizer.ggml.scores": [-float(index) for index in range(len(tokens))],
         "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (len(tokens) - 259)],
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
