@@ -45,6 +45,9 @@ _SETTLED = (
 )
 """Those among them that only another load can change."""
 
+_WITHOUT = "LM"
+"""The template of a model that names none and has none of its own."""
+
 
 @dataclass(frozen=True)
 class ChatSettings:
@@ -77,10 +80,11 @@ class ChatSettings:
                 f"{file.pipeline_parallel_stages}); only 1 of each is supported.",
                 code="model-sharded",
             )
+        named = _WITHOUT if file.conv_template is None else file.conv_template
         template = (
-            registry.template(file.conv_template)
-            if isinstance(file.conv_template, str)
-            else ConversationTemplate.from_data(file.conv_template, "conv_template")
+            registry.template(named)
+            if isinstance(named, str)
+            else ConversationTemplate.from_data(named, "conv_template")
         )
         return cls(file, template.overlaid(overlay.conv_config), overlay)
 

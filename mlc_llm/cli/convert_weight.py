@@ -1,4 +1,4 @@
-"""``mlc_llm convert_weight``: a Hugging Face model's weights in MLC's layout."""
+"""``mlc_llm convert_weight``: a checkpoint's weights in MLC's layout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from mlc_llm.cli.output import say_path
 
 @click.command(name="convert_weight")
 @click.argument("source")
-@click.option("--quantization", required=True, help="Such as q4f16_1, q4f32_1, q0f16, q0f32.")
+@click.option(
+    "--quantization",
+    help="Such as q4f16_1, q4f32_1, q0f16, q0f32. A GGUF file keeps its own types by default.",
+)
 @click.option(
     "-o",
     "--output",
@@ -19,8 +22,8 @@ from mlc_llm.cli.output import say_path
     type=click.Path(path_type=Path, file_okay=False),
     help="The model folder to write to.",
 )
-def command(source: str, quantization: str, output: Path) -> None:
-    """Convert the weights in SOURCE, a Hugging Face model: a folder or HF://org/name.
+def command(source: str, quantization: str | None, output: Path) -> None:
+    """Convert the weights in SOURCE: a Hugging Face folder, HF://org/name or a GGUF file.
 
     The model folder's path is written on stdout. `mlc_llm gen_config` adds the rest of it.
     """

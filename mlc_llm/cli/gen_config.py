@@ -12,11 +12,11 @@ from mlc_llm.cli.output import say_path
 
 @click.command(name="gen_config")
 @click.argument("source")
-@click.option("--quantization", required=True, help="As given to convert_weight.")
+@click.option("--quantization", help="As given to convert_weight.")
 @click.option(
     "--conv-template",
-    required=True,
-    help="The conversation template's name; `mlc_llm plugins` lists them.",
+    help="The conversation template's name (`mlc_llm templates` lists them), in the place of the "
+    "model's own chat template.",
 )
 @click.option(
     "-o",
@@ -30,8 +30,10 @@ from mlc_llm.cli.output import say_path
 @click.option("--prefill-chunk-size", type=int, help="Most tokens that one prefill step takes.")
 @click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
 @click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
-def command(source: str, quantization: str, conv_template: str, output: Path, **sizes: Any) -> None:
-    """Write mlc-chat-config.json for SOURCE, a Hugging Face model; copy its tokenizer.
+def command(
+    source: str, quantization: str | None, conv_template: str | None, output: Path, **sizes: Any
+) -> None:
+    """Write mlc-chat-config.json and tokenizer for SOURCE, as convert_weight takes it.
 
     The written file's path is written on stdout. What is not given comes from the model.
     """

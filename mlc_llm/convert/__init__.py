@@ -1,6 +1,7 @@
-"""From a Hugging Face checkpoint to a model folder in MLC's format."""
+"""From a checkpoint of any format to a model folder in MLC's format."""
 
-from mlc_llm.convert.chat_config import gen_config
+from mlc_llm.convert.chat_config import Sizes, gen_config
 from mlc_llm.convert.weight import convert_weight
+from mlc_llm.convert.whole import convert_source
 
-__all__ = ["convert_weight", "gen_config"]
+__all__ = ["Sizes", "convert_source", "convert_weight", "gen_config"]

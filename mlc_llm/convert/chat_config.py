@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +15,21 @@ from pydantic import ValidationError
 from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
+from mlc_llm.convert.weight import chosen_plan
 from mlc_llm.convert.window_sizes import WindowSizes
-from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
-from mlc_llm.files import read_json_object, write_atomically
+from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError, TokenizerError
+from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
+from mlc_llm.sources.tokenizer_files import tokenizer_info
+from mlc_llm.tokenizer import check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import fitted
-from mlc_llm.weights.paths import is_file, is_folder
+from mlc_llm.weights.paths import is_folder
 from mlc_llm.weights.scratch import scratch_folder
-
-GENERATION_FILE = "generation_config.json"
 
 _SAMPLING = {
     "temperature": 1.0,
@@ -40,8 +43,8 @@ _SAMPLING = {
 
 def gen_config(
     source: str | Path,
-    quantization: str | Plan,
-    conv_template: str,
+    quantization: str | Plan | None,
+    conv_template: str | None,
     output: str | Path,
     *,
     context_window_size: int | None = None,
@@ -51,12 +54,14 @@ def gen_config(
     max_batch_size: int | None = None,
     registry: Registry | None = None,
 ) -> Path:
-    """Write a model folder's ``mlc-chat-config.json`` and copy the tokenizer's files into it.
+    """Write a model folder's ``mlc-chat-config.json`` and the tokenizer's files beside it.
 
     Args:
-        source: a model in Hugging Face's layout: a folder or ``HF://org/name``.
-        quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
-        conv_template: the conversation template's name, such as ``llama-2``.
+        source: what :func:`mlc_llm.convert_weight` takes.
+        quantization: the quantisation's name, such as ``q4f16_1``, or a plan; None for the one
+            that ``convert_weight`` chooses then.
+        conv_template: the conversation template's name, such as ``llama-2``; None for the model's
+            own chat template, which is written to ``chat_template.jinja`` in any case.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
             trained for, or, with a sliding window, -1: no limit.
@@ -65,7 +70,7 @@ def gen_config(
             more than the window.
         attention_sink_size: first tokens that a sliding window keeps; by default the model's.
         max_batch_size: most sequences that are generated at once; 1 by default.
-        registry: where the architecture and the template are looked up; by default among the
+        registry: where formats, architecture and template are looked up; by default among the
             installed plugins.
 
     Returns:
@@ -81,20 +86,59 @@ def gen_config(
         TokenizerError: the tokenizer is missing, malformed, or another model's.
         ConversionError: the source is malformed, or the output could not be written.
     """
-    chosen = plan(quantization) if isinstance(quantization, str) else quantization
+    if isinstance(quantization, str):
+        quantization = plan(quantization)
     registry = registry or default_registry()
-    template = registry.template(conv_template)
+    template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
-    windows = WindowSizes.choose(
-        model.config,
+    chosen = quantization or chosen_plan(None, model, model.checkpoint())
+    sizes = Sizes(
         context_window_size=context_window_size,
         sliding_window_size=sliding_window_size,
         prefill_chunk_size=prefill_chunk_size,
         attention_sink_size=attention_sink_size,
+        max_batch_size=max_batch_size,
     )
-    tokenizer = load_tokenizer(model.folder)
-    check_vocab(tokenizer, model.config.vocab_size)
-    batch = 1 if max_batch_size is None else max_batch_size
+    folder = expand_home(output, ConversionError, "The output")
+    return write_config(model, chosen, template, sizes, folder)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that a user asks for, as :func:`gen_config` takes them; None for the model's own."""
+
+    context_window_size: int | None = None
+    sliding_window_size: int | None = None
+    prefill_chunk_size: int | None = None
+    attention_sink_size: int | None = None
+    max_batch_size: int | None = None
+
+
+def write_config(
+    model: SourceModel,
+    chosen: Plan,
+    template: ConversationTemplate | None,
+    sizes: Sizes,
+    folder: Path,
+) -> Path:
+    """Write a model's configuration and tokenizer into a folder, as :func:`gen_config` does.
+
+    Args:
+        model: the model.
+        chosen: how its weights are stored.
+        template: its conversation template; None for its own chat template.
+        sizes: what the user asks for.
+        folder: the model folder; made if need be.
+    """
+    windows = WindowSizes.choose(
+        model.config,
+        context_window_size=sizes.context_window_size,
+        sliding_window_size=sizes.sliding_window_size,
+        prefill_chunk_size=sizes.prefill_chunk_size,
+        attention_sink_size=sizes.attention_sink_size,
+    )
+    files = dict(model.source.tokenizer_files())
+    batch = 1 if sizes.max_batch_size is None else sizes.max_batch_size
     data = {
         "version": "0.1.0",
         "model_type": model.architecture.name,
@@ -107,12 +151,13 @@ def gen_config(
         "pipeline_parallel_stages": 1,
         "max_batch_size": batch,
         **_generation(model),
-        **_tokenizer(model, tokenizer),
-        "conv_template": _template(fitted(template, tokenizer)),
+        "tokenizer_files": list(files),
+        **_of_tokenizer(model, files, template),
     }
     _validate(data, model)
-    folder = expand_home(output, ConversionError, "The output")
-    return _write(model.folder, folder, data)
+    if model.source.chat_template is not None:
+        files[CHAT_TEMPLATE_FILE] = model.source.chat_template.encode(errors="replace")
+    return _write(model.source.path, folder, files, data)
 
 
 def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:
@@ -128,8 +173,7 @@ def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[
 
 def _generation(model: SourceModel) -> dict[str, Any]:
     """Sampling settings and special tokens, from ``generation_config.json`` or ``config.json``."""
-    path = model.folder / GENERATION_FILE
-    data = read_json_object(path, ConversionError) if is_file(path, ConversionError) else {}
+    data = model.source.generation_config
     said = any(data.get(name) is not None for name in UNSAID_SAMPLING)
     defaults = _SAMPLING if said else {**_SAMPLING, **UNSAID_SAMPLING}
     found: dict[str, Any] = {}
@@ -140,17 +184,35 @@ def _generation(model: SourceModel) -> dict[str, Any]:
         found["temperature"] = 0.0  # The likeliest token, whatever else the file says.
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         value = data.get(name)
-        found[name] = model.data.get(name) if value is None else value
+        found[name] = model.source.config.get(name) if value is None else value
     return found
 
 
-def _tokenizer(model: SourceModel, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What the file says of the tokenizer."""
-    return {
-        "active_vocab_size": tokenizer.vocab_size,
-        "tokenizer_files": find_tokenizer_files(model.folder),
-        "tokenizer_info": tokenizer_info(model.folder),
-    }
+def _of_tokenizer(
+    model: SourceModel, files: Mapping[str, bytes], template: ConversationTemplate | None
+) -> dict[str, Any]:
+    """What the file says of the tokenizer, and the template with that tokenizer's ids."""
+    with tempfile.TemporaryDirectory(prefix="mlc-llm-tokenizer-") as name:
+        folder = Path(name)
+        # These name special tokens, where the tokenizer's own files do not.
+        beside = {
+            CONFIG_FILE: json.dumps(dict(model.source.config)).encode(),
+            GENERATION_FILE: json.dumps(dict(model.source.generation_config)).encode(),
+        }
+        for file, content in {**beside, **files}.items():
+            (folder / file).write_bytes(content)
+        try:
+            tokenizer = load_tokenizer(folder)
+            check_vocab(tokenizer, model.config.vocab_size)
+            return {
+                "active_vocab_size": tokenizer.vocab_size,
+                "tokenizer_info": tokenizer_info(folder),
+                "conv_template": template and _template(fitted(template, tokenizer)),
+            }
+        except (ConversionError, TokenizerError) as error:
+            # What is wrong with the files is wrong with those that they were made of.
+            message = str(error).replace(name, str(model.source.path))
+            raise type(error)(message, code=error.code) from error
 
 
 def _template(template: ConversationTemplate) -> dict[str, Any]:
@@ -177,25 +239,23 @@ def _validate(data: dict[str, Any], model: SourceModel) -> None:
     else:
         return
     raise ConversionError(
-        f"The configuration in {model.folder} cannot be used: {problems}",
+        f"The configuration in {model.source.path} cannot be used: {problems}",
         code="source-config-invalid",
     )
 
 
-def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
-    """Copy the tokenizer's files; write the configuration last, which makes them count."""
+def _write(source: Path, output: Path, files: Mapping[str, bytes], data: dict[str, Any]) -> Path:
+    """Write the tokenizer's files; the configuration last, which makes them count."""
     config, text = output / CHAT_CONFIG_FILE, _text(source, data)
     is_folder(output, ConversionError)  # or it cannot be one
     try:
         output.mkdir(parents=True, exist_ok=True)
         with scratch_folder(output) as made:
-            copied = [
-                name for name in data["tokenizer_files"] if not _is_same(name, source, output)
-            ]
-            for name in copied:
-                write_atomically(made / name, (source / name).read_bytes())
+            new = [name for name, content in files.items() if not _has(output / name, content)]
+            for name in new:
+                write_atomically(made / name, files[name])
             write_atomically(made / CHAT_CONFIG_FILE, text)
-            for name in (*copied, CHAT_CONFIG_FILE):
+            for name in (*new, CHAT_CONFIG_FILE):
                 (made / name).replace(output / name)
     except OSError as error:
         full = error.errno == errno.ENOSPC
@@ -206,9 +266,9 @@ def _write(source: Path, output: Path, data: dict[str, Any]) -> Path:
     return config
 
 
-def _is_same(name: str, source: Path, output: Path) -> bool:
-    """Whether a file of both folders is one, as where they are the same folder."""
-    return (output / name).exists() and (output / name).samefile(source / name)
+def _has(path: Path, content: bytes) -> bool:
+    """Whether a file has that content already, as where the output is the source."""
+    return path.is_file() and path.read_bytes() == content
 
 
 def _text(source: Path, data: dict[str, Any]) -> bytes:

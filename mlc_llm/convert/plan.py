@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from mlc_llm.convert.foreign import refuse_quantized_tensors
-from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.layers import Embedding, Linear
 from mlc_llm.model.module import Module, computes_as, named_modules, named_parameters
 from mlc_llm.model.stored import StoredWeight, stored_weights
-from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, Weight
+from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, SourceTensor, Weight
 from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
-from mlc_llm.quantization.packing import require_quantizable
+from mlc_llm.quantization.packing import is_transposed, require_quantizable
+from mlc_llm.sources.foreign import refuse_quantized_tensors
 from mlc_llm.weights.paths import listed, shown
 
 
@@ -33,14 +32,28 @@ class PlannedWeight:
         shape: its shape.
         scheme: how a matrix of weights is stored; None for another parameter, such as a norm's.
         tensors: what it is stored in.
+        orders_rows: whether ``make`` only orders rows.
     """
 
     name: str
-    sources: tuple[CheckpointTensor, ...]
+    sources: tuple[SourceTensor, ...]
     make: Callable[..., Any] | None
     shape: tuple[int, ...]
     scheme: Scheme | None
     tensors: tuple[StoredTensor, ...]
+    orders_rows: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the checkpoint has it in these integer codes already, which are kept."""
+        scheme = self.scheme
+        return (
+            scheme is not None
+            and not scheme.is_float
+            and not is_transposed(scheme)
+            and (self.make is None or self.orders_rows)
+            and all(source.scheme == scheme for source in self.sources)
+        )
 
     @property
     def weights(self) -> int:
@@ -50,7 +63,7 @@ class PlannedWeight:
     @property
     def read_nbytes(self) -> int:
         """Bytes of the checkpoint that are read for it."""
-        return sum(source.end - source.begin for source in self.sources)
+        return sum(source.nbytes for source in self.sources)
 
     @property
     def stored_nbytes(self) -> int:
@@ -62,7 +75,7 @@ class PlannedWeight:
 
 
 def make_plan(
-    checkpoint: Mapping[str, CheckpointTensor],
+    checkpoint: Mapping[str, SourceTensor],
     architecture: Architecture,
     config: ModelConfig,
     plan: Plan,
@@ -74,8 +87,6 @@ def make_plan(
             wrong shape; the architecture contradicts itself, or the plan the architecture.
         QuantizationError: the plan has a scheme that weights cannot be quantised to.
     """
-    for scheme in plan.all_schemes():
-        require_quantizable(scheme)
     _require_tensors(checkpoint, architecture, config)
     weights = architecture.weights(config)
     module = architecture.module(config)
@@ -89,7 +100,7 @@ def make_plan(
     for weight in weights:
         sources = tuple(checkpoint[name] for name in weight.sources)
         for source in sources:
-            source.require_float()
+            source.require_readable()
         shape = shapes[weight.name]
         if weight.make is None:
             _check_joined(weight.name, sources, shape)
@@ -98,6 +109,9 @@ def make_plan(
         else:
             stored = StoredTensor(weight.name, shape, dtypes[weight.name])
             planned.append(PlannedWeight(weight.name, sources, weight.make, shape, None, (stored,)))
+    for one in planned:
+        if one.scheme is not None and not one.is_kept:
+            require_quantizable(one.scheme)
     return planned
 
 
@@ -124,7 +138,7 @@ def expected_shapes(
 
 
 def _require_tensors(
-    checkpoint: Mapping[str, CheckpointTensor], architecture: Architecture, config: ModelConfig
+    checkpoint: Mapping[str, SourceTensor], architecture: Architecture, config: ModelConfig
 ) -> None:
     """Compare the config with the tensors before anything is made for each layer."""
     needless = architecture.copies(config)
@@ -200,9 +214,7 @@ def _check_exceptions(plan: Plan, module: Module) -> None:
             )
 
 
-def _check_joined(
-    name: str, sources: Sequence[CheckpointTensor], expected: tuple[int, ...]
-) -> None:
+def _check_joined(name: str, sources: Sequence[SourceTensor], expected: tuple[int, ...]) -> None:
     shapes = [source.shape for source in sources]
     if len(sources) == 1:
         [shape] = shapes
@@ -224,7 +236,7 @@ def _check_joined(
 
 def _matrix(
     weight: Weight,
-    sources: tuple[CheckpointTensor, ...],
+    sources: tuple[SourceTensor, ...],
     shape: tuple[int, ...],
     stored: StoredWeight,
 ) -> Iterator[PlannedWeight]:
@@ -233,7 +245,8 @@ def _matrix(
     if len(stored.parts) == 1:
         [(_, scheme)] = stored.parts
         whole = tuple(stored_tensors(weight.name, ((rows, scheme),), columns))
-        yield PlannedWeight(weight.name, sources, weight.make, shape, scheme, whole)
+        orders = weight.orders_rows
+        yield PlannedWeight(weight.name, sources, weight.make, shape, scheme, whole, orders)
         return
     heights = [source.shape[0] for source in sources]
     wanted = [part_rows for part_rows, _ in stored.parts]
@@ -251,7 +264,7 @@ def _matrix(
         yield PlannedWeight(weight.name, (source,), None, part, scheme, tuple(tensors))
 
 
-def described(sources: Iterable[CheckpointTensor]) -> str:
+def described(sources: Iterable[SourceTensor]) -> str:
     """The checkpoint's tensors with their shapes, for an error's message."""
     return ", ".join(f"{shown(source.name)} {source.shape}" for source in sources)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +12,15 @@ import numpy.typing as npt
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.output import SHARD_PREFIX, WeightOutput, open_output
+from mlc_llm.convert.own_types import own_plan
 from mlc_llm.convert.plan import PlannedWeight, make_plan
 from mlc_llm.convert.progress import progress_bar
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.values import Floats, blocks, require_equal_copies
+from mlc_llm.convert.values import Advance, blocks, kept_blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
 from mlc_llm.home import expand_home
-from mlc_llm.plugin import Architecture, Plan
+from mlc_llm.plugin import Architecture, Plan, SourceTensor
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
 from mlc_llm.registry.registry import Registry
@@ -32,9 +33,13 @@ logger = logging.getLogger("mlc_llm")
 Array = npt.NDArray[np.generic]
 
 
+FLOAT_PLAN = "q4f16_1"
+"""The plan for checkpoints of floating-point numbers, where none is named."""
+
+
 def convert_weight(
     source: str | Path,
-    quantization: str | Plan,
+    quantization: str | Plan | None,
     output: str | Path,
     *,
     progress: bool = False,
@@ -47,12 +52,15 @@ def convert_weight(
     was.
 
     Args:
-        source: a model in Hugging Face's layout with safetensors files: a folder or
-            ``HF://org/name``.
-        quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
+        source: a GGUF file; a model in Hugging Face's layout, which is a folder with safetensors
+            or ``pytorch_model.bin``; or ``HF://org/name``.
+        quantization: the quantisation's name, such as ``q4f16_1``, or a plan. With None the
+            weights of a GGUF file are kept as they are, and others are quantised to
+            :data:`FLOAT_PLAN`.
         output: the model folder to write to; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
-        registry: where the architecture is looked up; by default among the installed plugins.
+        registry: where formats and architectures are looked up; by default among the installed
+            plugins.
 
     Returns:
         The output folder.
@@ -66,22 +74,60 @@ def convert_weight(
         ConversionError: the source is malformed or does not fit its architecture, a weight is not
             finite or too large for the dtype, or the output could not be written.
     """
-    chosen = plan(quantization) if isinstance(quantization, str) else quantization
+    if isinstance(quantization, str):
+        quantization = plan(quantization)
     model = SourceModel.open(source, progress=progress, registry=registry)
     checkpoint = model.checkpoint()
+    chosen = chosen_plan(quantization, model, checkpoint)
+    folder = expand_home(output, ConversionError, "The output")
+    write_weights(model, checkpoint, chosen, folder, progress=progress)
+    _warn_of_other_config(folder, chosen)
+    return folder
+
+
+def chosen_plan(
+    quantization: str | Plan | None, model: SourceModel, checkpoint: Mapping[str, SourceTensor]
+) -> Plan:
+    """The plan that was named, or else the one that a source has by itself.
+
+    Raises:
+        QuantizationError: there is no quantisation of that name.
+    """
+    if quantization is None:
+        if model.source.keeps_types:
+            return own_plan(checkpoint, model.architecture, model.config)
+        quantization = FLOAT_PLAN
+    return plan(quantization) if isinstance(quantization, str) else quantization
+
+
+def write_weights(
+    model: SourceModel,
+    checkpoint: Mapping[str, SourceTensor],
+    chosen: Plan,
+    folder: Path,
+    *,
+    progress: bool = False,
+) -> None:
+    """Write the weights of a model into a folder, as :func:`convert_weight` does.
+
+    Args:
+        model: the model.
+        checkpoint: its tensors, as :meth:`SourceModel.checkpoint` gives them.
+        chosen: how to store them.
+        folder: the model folder; made if need be.
+        progress: whether to show progress on stderr, when that is a terminal.
+    """
     try:
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
-        raise ConversionError(f"{model.folder}: {error}", code=error.code) from error
-    folder = expand_home(output, ConversionError, "The output")
+        raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
+    _warn_of_rounding_again(model, weights, chosen)
     with open_output(folder) as target:
         target.require(sum(planned.stored_nbytes for planned in weights))
         manifest = _write(weights, model.architecture, target, progress)
         _verify(target, manifest, progress)
         target.commit(manifest)
-    _warn_of_other_config(folder, chosen)
-    return folder
 
 
 def _write(
@@ -96,7 +142,7 @@ def _write(
         progress_bar("Converting", total, shown=progress) as advance,
     ):
         for planned in weights:
-            _write_weight(planned, blocks(planned, architecture, advance), writer)
+            _write_weight(planned, _stored(planned, architecture, advance), writer)
         nbytes = sum(planned.stored_nbytes for planned in weights)
         return writer.finish(
             {
@@ -108,15 +154,14 @@ def _write(
 
 
 def _write_weight(
-    planned: PlannedWeight, values: Iterable[tuple[str, Floats]], writer: ShardWriter
+    planned: PlannedWeight, blocks: Iterable[list[Array]], writer: ShardWriter
 ) -> None:
-    """Write what a weight is stored in, given its rows in blocks, each with its origin's name."""
+    """Write what a weight is stored in, given that of its rows in blocks."""
     # The codes go to the disk block by block; the scales, which are few, wait for their turn.
     waiting: list[list[Array]] = [[] for _ in planned.tensors[1:]]
 
     def first() -> Iterator[Array]:
-        for name, block in values:
-            stored, *others = _stored(name, block, planned)
+        for stored, *others in blocks:
             for queue, other in zip(waiting, others, strict=True):
                 queue.append(other)
             yield stored
@@ -128,14 +173,20 @@ def _write_weight(
         writer.add(tensor.name, shape, tensor.dtype, parts)
 
 
-def _stored(name: str, block: Floats, planned: PlannedWeight) -> list[Array]:
-    """What some rows of a weight are stored in, rows first whatever the layout."""
+def _stored(
+    planned: PlannedWeight, architecture: Architecture, advance: Advance
+) -> Iterator[list[Array]]:
+    """What a weight is stored in, some rows at a time, rows first whatever the layout."""
+    if planned.is_kept:
+        yield from kept_blocks(planned, architecture, advance)
+        return
     scheme, dtype = planned.scheme, planned.tensors[0].dtype
-    try:
-        return [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
-    except QuantizationError as error:
-        message = f"{name} cannot be stored in {scheme or dtype}: {error}"
-        raise ConversionError(message, code=error.code) from error
+    for name, block in blocks(planned, architecture, advance):
+        try:
+            yield [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
+        except QuantizationError as error:
+            message = f"{name} cannot be stored in {scheme or dtype}: {error}"
+            raise ConversionError(message, code=error.code) from error
 
 
 def _transposed(parts: Iterable[Array], shape: tuple[int, ...], dtype: str) -> Iterator[Array]:
@@ -155,6 +206,27 @@ def _verify(target: WeightOutput, manifest: Manifest, progress: bool) -> None:
             Shards(target.staging, manifest).verify(advance)
         except MLCError as error:
             raise ConversionError(f"What was written cannot be read back: {error}") from error
+
+
+def _warn_of_rounding_again(
+    model: SourceModel, weights: Sequence[PlannedWeight], chosen: Plan
+) -> None:
+    """Say that weights in integer codes become other codes, which loses more."""
+    coded = {
+        source.dtype
+        for planned in weights
+        if planned.scheme is not None and not planned.scheme.is_float and not planned.is_kept
+        for source in planned.sources
+        if source.scheme is not None and not source.scheme.is_float
+    }
+    if coded:
+        logger.warning(
+            "%s has weights in %s, which are rounded again to %s; without a quantization they are "
+            "kept as they are",
+            model.source.path,
+            ", ".join(sorted(coded)),
+            chosen.name,
+        )
 
 
 def _warn_of_other_config(folder: Path, plan: Plan) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.gguf import LLAMA_FAMILY
 from mlc_llm.model.layers import (
     ActivationName,
     AttentionCache,
@@ -144,6 +145,7 @@ class Llama(Architecture):
     name = "llama"
     config_type = LlamaConfig
     module_type = LlamaForCausalLM
+    gguf = LLAMA_FAMILY
 
     def attention(self, config: Any) -> list[AttentionSpec]:
         window = config.sliding_window_size if config.sliding_window_size > 0 else None

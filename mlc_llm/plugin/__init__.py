@@ -1,6 +1,6 @@
 """What a plugin author imports. Nothing here imports TVM.
 
-Five kinds of plugins are found through entry-point groups:
+Six kinds of plugins are found through entry-point groups:
 
 ============================== ===================== ====================================
 group                          the entry names       its value
@@ -10,6 +10,7 @@ group                          the entry names       its value
 ``mlc_llm.conversation_templates`` the template      a mapping of template fields
 ``mlc_llm.architectures``      the architecture      an :class:`Architecture`
 ``mlc_llm.observers``          the observer          an object with hooks (:mod:`.hookspecs`)
+``mlc_llm.sources``            the format            a :class:`SourceFormat`
 ============================== ===================== ====================================
 """
 
@@ -25,9 +26,11 @@ from mlc_llm.plugin.device import (
     Repack,
     Unavailable,
 )
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRecord, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.plugin.scheme import Plan, Scheme
+from mlc_llm.plugin.source import Codes, Source, SourceFormat, SourceTensor
 from mlc_llm.plugin.template import ConversationTemplate
 
 __all__ = [
@@ -37,10 +40,12 @@ __all__ = [
     "AttentionKernels",
     "AttentionSpec",
     "Availability",
+    "Codes",
     "ConversationTemplate",
     "Device",
     "DeviceCodegen",
     "Found",
+    "GGUFFamily",
     "LibraryRecord",
     "LibraryRequest",
     "ModelConfig",
@@ -51,6 +56,9 @@ __all__ = [
     "Repack",
     "Rope",
     "Scheme",
+    "Source",
+    "SourceFormat",
+    "SourceTensor",
     "Unavailable",
     "Weight",
     "hookimpl",

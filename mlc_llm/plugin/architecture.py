@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from mlc_llm.plugin.attention import AttentionSpec
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.version import INTERFACE_VERSION
 
 _LARGEST = 2**31 - 1
@@ -160,6 +161,8 @@ class Architecture(ABC):
     module_type: Callable[[Any, Sequence[AttentionSpec]], Any]
     """The model: a subclass of :class:`mlc_llm.model.causal_lm.CausalLM` that is made of a config
     and of what :meth:`attention` says of each layer."""
+    gguf: GGUFFamily | None = None
+    """How GGUF files name what this family's checkpoints have; None where none are read."""
 
     def config(self, data: Mapping[str, Any]) -> ModelConfig:
         """Read a ``config.json`` of Hugging Face's or the ``model_config`` of a model folder.

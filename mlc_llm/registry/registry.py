@@ -17,6 +17,7 @@ from typing import Any
 from mlc_llm.errors import DeviceError, PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
+from mlc_llm.plugin.source import SourceFormat
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
@@ -25,6 +26,7 @@ from mlc_llm.registry.discovery import (
     LIBRARY,
     OBSERVER,
     PLUGINS_VARIABLE,
+    SOURCE,
     TEMPLATE,
     Allowed,
     Kind,
@@ -103,7 +105,7 @@ class Registry:
 
         Args:
             kind: ``"device"``, ``"library provider"``, ``"conversation template"``,
-                ``"architecture"``, ``"observer"``, or the entry-point group.
+                ``"architecture"``, ``"observer"``, ``"source"``, or the entry-point group.
         """
         wanted = find_kind(kind)
         return sorted({p.candidate.name for p in self._of(wanted) if p.active})
@@ -144,6 +146,16 @@ class Registry:
     def provider(self, name: str) -> Any:
         """Return the library provider of that name; raises PluginError when there is none."""
         return self._find(LIBRARY, name).load()
+
+    def source_formats(self) -> list[SourceFormat]:
+        """The formats of checkpoints in the order in which they are asked.
+
+        One that cannot be loaded is recorded and warned of, and left out.
+        """
+        active = [plugin for plugin in self._of(SOURCE) if plugin.active]
+        usable = [p for p in active if not self._rivalled(p, active) and p.attempt()]
+        formats: list[SourceFormat] = [plugin.value for plugin in usable]
+        return sorted(formats, key=lambda one: (one.order, one.name))
 
     def load_all(self) -> None:
         """Load every active plugin, so that :meth:`entries` says which of them are broken."""

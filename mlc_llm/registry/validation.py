@@ -11,12 +11,14 @@ from mlc_llm.errors import PluginError, TemplateError
 from mlc_llm.plugin import hookspecs
 from mlc_llm.plugin.architecture import Architecture
 from mlc_llm.plugin.device import Device
+from mlc_llm.plugin.source import SourceFormat
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
     DEVICE,
     LIBRARY,
     OBSERVER,
+    SOURCE,
     TEMPLATE,
     Candidate,
     Kind,
@@ -38,13 +40,15 @@ def validated(candidate: Candidate, value: object) -> Any:
         return _named(candidate, value, Device)
     if candidate.kind is ARCHITECTURE:
         return _named(candidate, value, Architecture)
+    if candidate.kind is SOURCE:
+        return _ordered(_named(candidate, value, SourceFormat))
     if candidate.kind is TEMPLATE:
         return _template(candidate, value)
     return _hooked(candidate, value)
 
 
 def _named(candidate: Candidate, value: object, base: type[Any]) -> Any:
-    """A device or an architecture: an instance, or a class that is made without arguments."""
+    """A device, an architecture or a format: an instance, or a class made without arguments."""
     plugin = value() if isinstance(value, type) and issubclass(value, base) else value
     if not isinstance(plugin, base):
         raise PluginError(
@@ -60,6 +64,11 @@ def _named(candidate: Candidate, value: object, base: type[Any]) -> Any:
         not isinstance(plugin.priority, int | float) or isinstance(plugin.priority, bool)
     ):
         raise PluginError(f"its priority is {plugin.priority!r}, not a number")
+    return plugin
+
+
+def _ordered(plugin: Any) -> Any:
+    hook_order(plugin)
     return plugin
 
 
@@ -101,7 +110,7 @@ def _hooked(candidate: Candidate, value: object) -> object:
 
 
 def hook_order(plugin: object) -> int:
-    """When a plugin's hooks are called: lower is earlier.
+    """When a plugin's hooks are called, or a format is asked: lower is earlier.
 
     Raises:
         PluginError: its ``order`` is not an integer.

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.convert.source import CONFIG_FILE
 from mlc_llm.device.cpu import CPU
 from mlc_llm.model.module import named_parameters
 from mlc_llm.plugin import Architecture, Device, ModelConfig, ModelSpec
 from mlc_llm.quantization import PLANS, folder_plan
+from mlc_llm.sources.folder import CONFIG_FILE
 from mlc_llm.testing.model_folder import make_checkpoint
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.registry import registry_of

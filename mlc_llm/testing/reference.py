@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.convert.safetensors_file import read_header
-from mlc_llm.convert.source import SINGLE_FILE
 from mlc_llm.plugin import Plan
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
+from mlc_llm.sources.safetensors import SINGLE_FILE
+from mlc_llm.sources.safetensors_file import read_header
 
 Array = npt.NDArray[np.float32]
 

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.convert.safetensors_file import read_header
-from mlc_llm.convert.source import SINGLE_FILE
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.layers import (
     Activation,
@@ -30,6 +28,8 @@ from mlc_llm.model.layers import (
 )
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Rope, Weight
+from mlc_llm.sources.safetensors import SINGLE_FILE
+from mlc_llm.sources.safetensors_file import read_header
 from mlc_llm.testing.layer_cases import ACTIVATIONS, layer_norm, rms_norm
 from mlc_llm.testing.model_folder import save_tensors, write_byte_tokenizer
 

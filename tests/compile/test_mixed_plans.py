@@ -10,7 +10,6 @@ import pytest
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig, convert_weight
 from mlc_llm.config import ModelFile
-from mlc_llm.convert.safetensors_file import read_header
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import QuantizationError
 from mlc_llm.library.record import read_record
@@ -18,6 +17,7 @@ from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
 from mlc_llm.quantization import folder_plan, plan
 from mlc_llm.quantization.packing import dequantize, quantize
+from mlc_llm.sources.safetensors_file import read_header
 from mlc_llm.testing import raises
 from mlc_llm.testing.model_folder import convert_checkpoint, copy_checkpoint, make_checkpoint
 from mlc_llm.testing.reference import LlamaReference

@@ -7,7 +7,6 @@ import pytest
 
 from mlc_llm.config import ModelFile
 from mlc_llm.convert import gen_config
-from mlc_llm.convert.tokenizer_files import tokenizer_info
 from mlc_llm.errors import (
     ConfigError,
     ConversionError,
@@ -16,6 +15,7 @@ from mlc_llm.errors import (
 )
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import default_registry
+from mlc_llm.sources.tokenizer_files import tokenizer_info
 from mlc_llm.testing import raises
 from mlc_llm.tokenizer import load_tokenizer
 from mlc_llm.tokenizer.template_ids import fitted

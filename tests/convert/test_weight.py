@@ -9,11 +9,11 @@ import safetensors.numpy
 
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.convert.plan import make_plan
-from mlc_llm.convert.safetensors_file import CheckpointTensor
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.quantization import PLANS, plan
 from mlc_llm.quantization.packing import dequantize
+from mlc_llm.sources.safetensors_file import FileTensor
 from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder, read_manifest
 from mlc_llm.weights.shards import Shards
@@ -156,7 +156,7 @@ def test_llama_2_7b_has_the_names_and_shapes_of_mlc(test_data):
         shapes[f"{layer}.mlp.down_proj"] = down
         shapes |= {f"{layer}.{norm}_layernorm": (4096,) for norm in ("input", "post_attention")}
     checkpoint = {
-        f"{name}.weight": CheckpointTensor(f"{name}.weight", shape, "F16", path, 0, 0)
+        f"{name}.weight": FileTensor(f"{name}.weight", shape, "F16", path, 0, 0)
         for name, shape in shapes.items()
     }
     ours = [

@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
-from mlc_llm.convert.safetensors_file import read_header
 from mlc_llm.device.cpu import CPU
 from mlc_llm.model.module import named_parameters
 from mlc_llm.model.stored import stored_parameters, stored_weights
 from mlc_llm.quantization import PLANS, folder_plan, plan
 from mlc_llm.quantization.packing import dequantize
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.sources.safetensors_file import read_header
 from mlc_llm.testing import raises
 from mlc_llm.testing.model_folder import copy_checkpoint
 from mlc_llm.testing.reference import Logits

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from mlc_llm.convert import convert_weight, gen_config
-from mlc_llm.convert.links import refuse_links_out
 from mlc_llm.errors import ConversionError
+from mlc_llm.sources.links import refuse_links_out
 from mlc_llm.testing import make_checkpoint
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors")

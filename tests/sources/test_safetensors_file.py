@@ -9,8 +9,8 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlc_llm.convert.safetensors_file import LONGEST_HEADER, read_header
 from mlc_llm.errors import ConversionError
+from mlc_llm.sources.safetensors_file import LONGEST_HEADER, read_header
 from mlc_llm.testing import raises
 
 

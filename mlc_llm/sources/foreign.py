@@ -38,10 +38,10 @@ _WEIGHTS = {
     "adapter_model.*": "is an adapter (LoRA), not a model: merge it into its base model first",
     "consolidated*.safetensors": "is in Mistral's own layout: take the model in Hugging Face's",
     "consolidated*.pth": "is in Meta's own layout: take the model in Hugging Face's",
-    "*.gguf": "is llama.cpp's format, which is not read: take the model that it was made of",
     "*.onnx": "is ONNX, which is not read: take the model that it was made of",
     "*.npz": "is NumPy's or MLX's format, which is not read: take the model that it was made of",
     "*.safetensors": "is not found by its name: model.safetensors.index.json must list it",
+    "pytorch_model*.bin": "is not found by its name: pytorch_model.bin.index.json must list it",
 }
 _OLD = ("*.bin", "*.pt", "*.pth", "*.msgpack", "*.h5")
 
@@ -90,8 +90,8 @@ def what_it_has_instead(folder: Path) -> str:
     for pattern in _OLD:
         for file in sorted(folder.glob(pattern)):
             return (
-                f" It has {shown(file.name)}, which is not read: only safetensors are. Load the "
-                "model with transformers and save it again: "
+                f" It has {shown(file.name)}, which is not read. Load the model with transformers "
+                "and save it again: "
                 "AutoModelForCausalLM.from_pretrained(SOURCE).save_pretrained(FOLDER)."
             )
     return ""

@@ -11,12 +11,10 @@ read bfloat16 without torch, which is what most checkpoints are in: the values a
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,10 @@ import numpy.typing as npt
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
+from mlc_llm.plugin import Scheme, SourceTensor
+from mlc_llm.plugin.source import Rows
+from mlc_llm.sources.rows import read_rows
+from mlc_llm.weights.paths import shown
 from mlc_llm.weights.shards import widen_bfloat16
 
 LONGEST_HEADER = 16 << 20
@@ -32,11 +34,16 @@ memory to read; the longest header of a published file has about 1 MB."""
 
 _BFLOAT16 = "BF16"
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", _BFLOAT16: "<u2"}
+_KEPT = {
+    "F16": Scheme(16, "float16"),
+    "F32": Scheme(32, "float32"),
+    _BFLOAT16: Scheme(16, "float16"),
+}
 
 
 @dataclass(frozen=True)
-class CheckpointTensor:
-    """One tensor of a checkpoint.
+class FileTensor(SourceTensor):
+    """A tensor whose values lie in a file, row-major, as floating-point numbers or others.
 
     Args:
         name: its name.
@@ -54,51 +61,35 @@ class CheckpointTensor:
     begin: int
     end: int
 
-    def require_float(self) -> None:
-        """Raise ConversionError unless the dtype is a floating dtype of 16 bits or more."""
+    @property
+    def nbytes(self) -> int:  # type: ignore[override]
+        """Bytes of the file."""
+        return self.end - self.begin
+
+    @property
+    def scheme(self) -> Scheme | None:
+        """Its own floats; of bfloat16 those of float16, which has more digits and less range."""
+        return _KEPT.get(self.dtype)
+
+    def require_readable(self) -> None:
         if self.dtype not in _FLOATS:
             raise ConversionError(
-                f"{self.name} in {self.file} has the dtype {self.dtype}; only "
+                f"{shown(self.name)} in {self.file} has the dtype {self.dtype}; only "
                 f"{', '.join(sorted(_FLOATS))} can be converted.",
                 code="dtype-unsupported",
             )
 
-    def read(self, rows: slice | EllipsisType = ...) -> npt.NDArray[np.float32]:
-        """Return some of the tensor's rows (slices along its first axis), or all, as float32.
-
-        Raises:
-            ConversionError: the dtype is not a floating dtype of 16 bits or more, or the file has
-                changed since it was opened.
-        """
-        self.require_float()
-        dtype = np.dtype(_FLOATS[self.dtype])
-        try:
-            stored = self._stored(dtype, rows)
-        except (OSError, ValueError) as error:
-            raise ConversionError(
-                f"{self.name} cannot be read from {self.file}: {error}.", code="checkpoint-damaged"
-            ) from None
+    def read(self, rows: Rows = ...) -> npt.NDArray[np.float32]:
+        self.require_readable()
+        dtype = _FLOATS[self.dtype]
+        stored = read_rows(self.name, self.file, self.begin, dtype, self.shape, rows)
         if self.dtype == _BFLOAT16:
             return widen_bfloat16(stored)
         with np.errstate(over="ignore"):  # what overflows becomes infinity, which is refused
             return stored.astype(np.float32, copy=False)
 
-    def _stored(self, dtype: np.dtype[Any], rows: slice | EllipsisType) -> npt.NDArray[Any]:
-        """Some rows as they are stored. They are read and not mapped: a file that is cut short
-        while it is mapped would end the process."""
-        shape, begin = self.shape, self.begin
-        if isinstance(rows, slice):
-            first, last, _ = rows.indices(shape[0])
-            shape = (max(0, last - first), *shape[1:])
-            begin += first * math.prod(shape[1:]) * dtype.itemsize
-        count = math.prod(shape)
-        values = np.fromfile(self.file, dtype, count, offset=begin) if count else np.empty(0, dtype)
-        if len(values) < count:
-            raise ValueError("the file was cut short")
-        return values.reshape(shape)
 
-
-def read_header(path: Path) -> dict[str, CheckpointTensor]:
+def read_header(path: Path) -> dict[str, FileTensor]:
     """Return the tensors of a safetensors file by name, without reading their values.
 
     Raises:
@@ -135,12 +126,10 @@ def _header_text(path: Path) -> tuple[bytes, int]:
         return file.read(length), size
 
 
-def _tensor(name: str, entry: Mapping[str, Any], path: Path, data: int) -> CheckpointTensor:
+def _tensor(name: str, entry: Mapping[str, Any], path: Path, data: int) -> FileTensor:
     """An entry of a header that was checked, in a file whose tensors begin at ``data``."""
     begin, end = entry["data_offsets"]
-    return CheckpointTensor(
-        name, tuple(entry["shape"]), entry["dtype"], path, data + begin, data + end
-    )
+    return FileTensor(name, tuple(entry["shape"]), entry["dtype"], path, data + begin, data + end)
 
 
 def _refused(path: Path, text: bytes, size: int, error: Exception) -> ConversionError:

@@ -1,0 +1,123 @@
+"""From a checkpoint to a complete model folder, in one step and whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.convert.chat_config import Sizes, write_config
+from mlc_llm.convert.source import SourceModel
+from mlc_llm.convert.weight import chosen_plan, write_weights
+from mlc_llm.errors import ConversionError
+from mlc_llm.home import expand_home
+from mlc_llm.plugin import Plan
+from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.weights.paths import is_folder, shown
+from mlc_llm.weights.scratch import scratch_folder
+
+
+def convert_source(
+    source: str | Path,
+    output: str | Path,
+    *,
+    quantization: str | Plan | None = None,
+    conv_template: str | None = None,
+    sizes: Sizes | None = None,
+    exist_ok: bool = False,
+    progress: bool = False,
+    registry: Registry | None = None,
+) -> Path:
+    """Make a model folder of a checkpoint: weights, configuration, tokenizer, chat template.
+
+    The folder appears when it is complete. Of several processes that make the same one, one
+    converts and the others wait for it.
+
+    Args:
+        source: a GGUF file; a model in Hugging Face's layout, which is a folder with safetensors
+            or ``pytorch_model.bin``; or ``HF://org/name``.
+        output: the model folder, which must not exist or be empty.
+        quantization: the quantisation's name or a plan. With None the weights of a GGUF file are
+            kept as they are, and others are quantised to ``q4f16_1``.
+        conv_template: the conversation template's name; None for the model's own chat template.
+        sizes: sizes of the windows and of a batch; None for the model's own.
+        exist_ok: whether a model folder that is there already is taken as it is.
+        progress: whether to show progress on stderr, when that is a terminal.
+        registry: where formats, architecture and template are looked up; by default among the
+            installed plugins.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConversionError: the source is malformed or does not fit its architecture, the output is
+            there already, or it could not be written.
+        MLCError: as :func:`mlc_llm.convert.convert_weight` and :func:`mlc_llm.convert.gen_config`.
+    """
+    folder = expand_home(output, ConversionError, "The output")
+    if _is_there(folder, exist_ok):
+        return folder
+    registry = registry or default_registry()
+    template = None if conv_template is None else registry.template(conv_template)
+    model = SourceModel.open(source, progress=progress, registry=registry)
+    checkpoint = model.checkpoint()
+    chosen = chosen_plan(quantization, model, checkpoint)
+    with _alone(folder):
+        if _is_there(folder, exist_ok):  # another process made it while this one waited
+            return folder
+        with scratch_folder(folder.parent) as scratch:
+            made = scratch / "model"
+            # What is wrong with the tokenizer shows before gigabytes are written.
+            write_config(model, chosen, template, sizes or Sizes(), made)
+            write_weights(model, checkpoint, chosen, made, progress=progress)
+            if folder.is_dir():
+                folder.rmdir()
+            made.rename(folder)
+    return folder
+
+
+def _is_there(folder: Path, exist_ok: bool) -> bool:
+    """Whether a model folder that may be taken as it is stands there already.
+
+    Raises:
+        ConversionError: something stands there that may not.
+    """
+    if not is_folder(folder, ConversionError):
+        if folder.exists():
+            raise _taken(folder, "a file")
+        return False
+    if exist_ok and (folder / CHAT_CONFIG_FILE).is_file():
+        return True
+    if any(folder.iterdir()):
+        raise _taken(folder, "a folder that is not empty")
+    return False
+
+
+def _taken(folder: Path, what: str) -> ConversionError:
+    return ConversionError(
+        f"{shown(folder)} is {what}, and stays as it is. Choose another output, or remove it.",
+        code="output-exists",
+    )
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes this folder, and keep others waiting.
+
+    Raises:
+        ConversionError: the folder cannot be written.
+    """
+    import filelock
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
+            yield
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        raise ConversionError(
+            f"Writing {shown(folder)} failed: {error.strerror or error}.",
+            code="disk-full" if full else "file-unwritable",
+        ) from error

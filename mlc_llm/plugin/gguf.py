@@ -1,0 +1,37 @@
+"""What the GGUF files of a family are called, as data: an architecture's ``gguf``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+OrderRows = Callable[[Any], Any]
+"""Gives the rows of an array in another order."""
+
+
+@dataclass(frozen=True)
+class GGUFFamily:
+    """How GGUF files name and order what a family's checkpoints have.
+
+    Names of tensors are given without ``.weight`` and ``.bias``, which both have. A ``*`` stands
+    for the number of a layer.
+
+    Args:
+        architecture: the files' ``general.architecture``.
+        tensors: names in the checkpoint by the names in a file.
+        settings: fields of ``config.json`` by the keys of a file's metadata, without the
+            architecture's name before them; beside those that most families share
+            (:data:`mlc_llm.sources.gguf_config.SETTINGS`).
+        orders: by names in a file: from the architecture's config to the function that orders the
+            rows of such a tensor as the checkpoint does.
+        ignored: tensors of a file that are known and not needed.
+
+    See https://github.com/ggml-org/ggml/blob/master/docs/gguf.md for both kinds of names.
+    """
+
+    architecture: str
+    tensors: Mapping[str, str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    orders: Mapping[str, Callable[[Any], OrderRows]] = field(default_factory=dict)
+    ignored: frozenset[str] = frozenset()

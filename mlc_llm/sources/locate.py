@@ -1,0 +1,75 @@
+"""From what a user names to the checkpoint there, of whatever format it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.errors import ConversionError
+from mlc_llm.home import expand_home
+from mlc_llm.plugin import Source, SourceFormat
+from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.sources.folder import CONFIG_FILE
+from mlc_llm.sources.foreign import what_it_has_instead
+from mlc_llm.sources.links import refuse_links_out
+from mlc_llm.weights.locate import resolve_model
+from mlc_llm.weights.paths import is_file, is_folder, shown
+
+
+def open_source(
+    source: str | Path, *, progress: bool = False, registry: Registry | None = None
+) -> Source:
+    """Find a checkpoint and open it with the first format that recognises it.
+
+    Args:
+        source: a file such as ``model.gguf``, a folder, or ``HF://org/name``.
+        progress: whether to show a download's progress on stderr, when that is a terminal.
+        registry: where formats and architectures are looked up; by default among the installed
+            plugins.
+
+    Raises:
+        ModelNotFoundError: there is no such file or folder.
+        HubError: it could not be fetched.
+        ConversionError: it is of no known format, or is incomplete or damaged.
+        PluginError: no architecture has the name that it gives.
+    """
+    registry = registry or default_registry()
+    path = _located(source, progress=progress)
+    if is_folder(path, ConversionError):
+        refuse_links_out(path)
+    formats = registry.source_formats()
+    for one in formats:
+        if one.recognizes(path):
+            return one.open(path, registry)
+    raise _unrecognized(path, formats)
+
+
+def _located(source: str | Path, *, progress: bool) -> Path:
+    """The file or folder that is named."""
+    named = expand_home(source, ConversionError, "The source")
+    if named.name != CHAT_CONFIG_FILE and is_file(named, ConversionError):
+        return named
+    return resolve_model(source, progress=progress)
+
+
+def _unrecognized(path: Path, formats: list[SourceFormat]) -> ConversionError:
+    known = "; ".join(one.description for one in formats) or "none"
+    if not is_folder(path, ConversionError):
+        return ConversionError(
+            f"{shown(path)} is of no format that is read. Known: {known}.",
+            code="source-unknown",
+        )
+    if not is_file(path / CONFIG_FILE, ConversionError):
+        what = (
+            f"it is a model folder in MLC's format already ({CHAT_CONFIG_FILE})"
+            if is_file(path / CHAT_CONFIG_FILE, ConversionError)
+            else f"a model in Hugging Face's layout has a {CONFIG_FILE}"
+        )
+        return ConversionError(
+            f"{path} has no {CONFIG_FILE}: {what}.{what_it_has_instead(path)}",
+            code="source-config-missing",
+        )
+    return ConversionError(
+        f"{path} holds no weights that are read: {known}.{what_it_has_instead(path)}",
+        code="weights-missing",
+    )
