@@ -112,6 +112,14 @@ class TestSentencePiece:
         assert tokenizer.encode("b  b") == [264, 267, 264]
         assert tokenizer.decode([264, 267, 264]) == "b  b"
 
+    def test_a_mark_that_is_called_text(self, made: Made, piece_vocabulary: Metadata) -> None:
+        # Older converters call all tokens so that a fine-tune added.
+        piece_vocabulary[f"{KEY}tokens"][-1] = "<|im_start|>"
+        piece_vocabulary[f"{KEY}token_type"][-1] = 4
+        tokenizer = made(piece_vocabulary)
+        assert tokenizer.special_ids["<|im_start|>"] == 266
+        assert 266 not in tokenizer.encode("a<|im_start|>b")
+
     def test_begin_and_end_are_the_models_where_nothing_is_said(
         self, made: Made, piece_vocabulary: Metadata
     ) -> None:
