@@ -145,8 +145,9 @@ def _config(
             vocabulary.texts.__getitem__, _control_ids(vocabulary)
         )
         config["tokenizer_class"] = "LlamaTokenizer"
+        config["add_bos_token"] = adds_bos
         for role in {"bos", "eos"}.difference(vocabulary.roles):
-            del config[f"{role}_token"]  # The model's own stand: <s> and </s>.
+            del config[f"{role}_token"]  # SentencePiece's own stand: <s> and </s>.
     return config
 
 
