@@ -21,6 +21,7 @@ from mlc_llm.plugin.model_library import (
     LibraryRequest,
 )
 from mlc_llm.registry.entry import describe
+from mlc_llm.shown import shown
 from mlc_llm.version import tvm_version
 
 MAX_RECORD_BYTES = 1 << 20
@@ -162,10 +163,10 @@ def check_record(record: LibraryRecord, request: LibraryRequest, device: Device)
     if differences:
         return "it is for another model:\n" + "\n".join(f"  {line}" for line in differences)
     if record.device != request.device:
-        return f"it is for the device {record.device!r}, not {request.device!r}"
+        return f"it is for the device {shown(record.device)}, not {shown(request.device)}"
     kind, wanted_kind = record.target.get("kind"), request.target.get("kind")
     if kind != wanted_kind:
-        return f"its target is of kind {kind!r}, not {wanted_kind!r}"
+        return f"its target is of kind {shown(kind)}, not {shown(wanted_kind)}"
     try:
         return device.mismatch(record, request.target)
     except Exception as error:

@@ -14,6 +14,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, explain, parse_options
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.plugin.architecture import Architecture, ModelConfig
 from mlc_llm.plugin.scheme import Plan
+from mlc_llm.shown import shown
 
 RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
@@ -121,7 +122,7 @@ class ModelSpec(BaseModel):
         """What differs, one line each, as ``field: self, not other``."""
         mine, theirs = self._flat(), other._flat()
         return [
-            f"{key}: {mine.get(key)!r}, not {theirs.get(key)!r}"
+            f"{key}: {shown(mine.get(key))}, not {shown(theirs.get(key))}"
             for key in sorted({*mine, *theirs})
             if mine.get(key) != theirs.get(key)
         ]
