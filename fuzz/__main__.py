@@ -65,8 +65,8 @@ def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
             print(f"  FOUND {finding.result.outcome}: {finding.result.place}")
             print(f"    python -m fuzz --reproduce {place}", flush=True)
     _print_row(total, shown)
-    for (outcome, place), count in total.places.most_common():
-        print(f"  {count:>7}  {outcome}: {place}")
+    for (outcome, where), count in total.places.most_common():
+        print(f"  {count:>7}  {outcome}: {where}")
     return 1 if total.findings else 0
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.numpy import save
 
 from fuzz.mutation import mutate_file
@@ -30,7 +32,7 @@ class SafetensorsFiles(Subject):
 
     def seeds(self) -> list[Case]:
         random = np.random.default_rng(0)
-        floats = {
+        floats: dict[str, npt.NDArray[Any]] = {
             "a": random.standard_normal((3, 4), np.float32),
             "b.weight": random.standard_normal((2, 2, 2)).astype(np.float16),
             "scalar": np.array(1.5, np.float32),

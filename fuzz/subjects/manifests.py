@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from fuzz.mutation.json_text import json_bytes
 from fuzz.subject import Case, Subject
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE
+from mlc_llm.weights.manifest import (
+    BFLOAT16,
+    MANIFEST_FILE,
+    OLDER_MANIFEST_FILE,
+    Manifest,
+    ShardRecord,
+    TensorRecord,
+)
 from mlc_llm.weights.shard_writer import ShardWriter
 
 _CONFIG = {
@@ -31,7 +40,7 @@ class Manifests(Subject):
 
     def seeds(self) -> list[Case]:
         random = np.random.default_rng(0)
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "embed.weight": random.standard_normal((16, 8), np.float32),
             "odd.weight": random.standard_normal(3).astype(np.float16),
             "codes.q_weight": random.integers(0, 1 << 32, (5, 4), np.uint32),
@@ -44,9 +53,12 @@ class Manifests(Subject):
                     writer.add(tensor, array.shape, str(array.dtype), [array])
                 manifest = writer.finish({"ParamSize": len(arrays), "BitsPerParam": 16.0})
             shards = {path.name: path.read_bytes() for path in folder.iterdir()}
-        written = manifest.dump()
-        narrow = written.replace(b'"f32-to-bf16"', b'"raw"')
-        return [{MANIFEST_FILE: written, **shards}, {OLDER_MANIFEST_FILE: narrow, **shards}]
+        narrow = TensorRecord("norm", (4,), "float32", "one.bin", 2, 8, BFLOAT16)
+        older = Manifest((ShardRecord("one.bin", 12, None, (narrow,)),))
+        return [
+            {MANIFEST_FILE: manifest.dump(), **shards},
+            {OLDER_MANIFEST_FILE: older.dump(), "one.bin": bytes(range(12))},
+        ]
 
     def feed(self, folder: Path) -> None:
         (folder / CHAT_CONFIG_FILE).write_bytes(json_bytes(_CONFIG))

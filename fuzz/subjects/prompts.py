@@ -63,7 +63,7 @@ class Prompts(Subject):
         ]
 
     def feed(self, folder: Path) -> None:
-        prompt = _object(folder / "prompt.json").get("prompt")
+        prompt: Any = _object(folder / "prompt.json").get("prompt")
         generation = GenerationConfig(**_object(folder / "generation.json"))
         generation.n = min(generation.n or 1, _MOST_ANSWERS)
         generation.max_gen_len = min(generation.max_gen_len or 1, _MOST_TOKENS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +23,14 @@ TINY: dict[str, Any] = {
 
 @functools.cache
 def checkpoint() -> Path:
-    """Its folder in Hugging Face's layout, made once a process."""
-    return make_checkpoint(Path(tempfile.mkdtemp()) / "checkpoint", **TINY)
+    """Its folder in Hugging Face's layout, made in the working folder, once a process."""
+    return make_checkpoint(Path.cwd() / "tiny", **TINY)
 
 
 @functools.cache
 def model_folder() -> Path:
     """Its folder in MLC's layout in q4f16_1, made once a process."""
-    place = Path(tempfile.mkdtemp()) / "tiny-q4f16_1-MLC"
+    place = Path.cwd() / "tiny-q4f16_1-MLC"
     return convert_checkpoint(checkpoint(), place, "q4f16_1", "llama-2")
 
 

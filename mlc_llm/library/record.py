@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlc_llm.config.explain import explain
 from mlc_llm.errors import LibraryError
 from mlc_llm.library.object_file import object_problem
 from mlc_llm.plugin.device import Device
@@ -28,9 +28,6 @@ MAX_RECORD_BYTES = 1 << 20
 
 LARGEST_LIBRARY = 1 << 27
 """Bytes. Libraries have a few MB; weights, which may be any size, are not in them."""
-
-_MOST_FIELDS = 5
-"""Wrong fields of a record that a message lists."""
 
 OFFICIAL_NAME = re.compile(
     r"-q\d+f\d+(_\d+)?(-\w+)*-(cuda|rocm|vulkan|metal\w*|opencl|mali|android|iphone|webgpu)"
@@ -103,12 +100,8 @@ def _find_record(path: Path, data: bytes) -> LibraryRecord | str:
     try:
         return LibraryRecord.model_validate_json(first)
     except ValidationError as error:
-        fields = [
-            f"{'.'.join(map(str, item['loc'])) or 'record'}: {item['msg']}"
-            for item in islice(error.errors(include_url=False), _MOST_FIELDS)
-        ]
-        more = error.error_count() - len(fields)
-        return f"its record is malformed ({'; '.join(fields)}{f', and {more} more' * (more > 0)})"
+        problems = explain(error, "record", LibraryRecord.model_fields)
+        return f"its record is malformed ({problems.rstrip('.')})"
 
 
 def _record_text(data: bytes) -> tuple[bytes | None, bool]:
