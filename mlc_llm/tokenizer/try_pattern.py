@@ -1,6 +1,7 @@
 """``python -m mlc_llm.tokenizer.try_pattern JSON``: split short texts by patterns, and end.
 
-The index of each pattern is written on stdout before it is tried. Whoever runs it sets a deadline; see :mod:`mlc_llm.tokenizer.split_patterns`.
+The index of each pattern is written on stdout before it is tried. Whoever runs it sets a deadline;
+see :mod:`mlc_llm.tokenizer.split_patterns`.
 """
 
 from __future__ import annotations
