@@ -19,7 +19,9 @@ HANG_SECONDS = 120.0
 """How long a command may take; on an idle machine none here takes 20."""
 _MARK = "MLC_LLM_INJECTION"
 _ORPHAN_SECONDS = 20.0
-_CRASHES = {-s for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)}
+_CRASHES = {
+    -s for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
+}
 
 
 class Unsound(Exception):
@@ -101,7 +103,9 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise Unsound(f"it does not end: {_content(self._streams[1].fileno())[-500:]}") from None
+            raise Unsound(
+                f"it does not end: {_content(self._streams[1].fileno())[-500:]}"
+            ) from None
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while left := self._left_behind():
             if time.monotonic() > deadline:
