@@ -28,8 +28,8 @@ CASE_FOLDER, FOUND_FOLDER = "case", "found"
 SPARE_BYTES = 64 << 20
 """Memory that any input may take, beside twice its own size."""
 JSON_FACTOR = 32
-"""What JSON says may take more than its text: a dictionary of one key takes 232 bytes in Python, and
-8 in a file. Files of each kind have a largest size, see ``mlc_llm.files``."""
+"""What JSON says may take so much more than its text: a dictionary of one key takes 232 bytes in
+Python, and 8 in a file. Files of each kind have a largest size, see ``mlc_llm.files``."""
 ADDRESS_SPACE = 24 << 30
 """Bytes beyond which an allocation fails, so that a machine survives what is found."""
 

@@ -18,7 +18,9 @@ from fuzz.injection.accidents import (
     by_another,
     by_file_limit,
     by_full_disk,
-    by_signal,
+    by_interrupt,
+    by_kill,
+    by_termination,
     has_full_disks,
     undisturbed,
 )
@@ -28,12 +30,14 @@ from fuzz.injection.scenarios import SCENARIOS
 from fuzz.injection.short_files import KINDS, cut_everywhere
 
 ACCIDENTS: dict[str, tuple[Accident, float]] = {
-    "signal": (by_signal, 1.0),
+    "SIGINT": (by_interrupt, 0.5),
+    "SIGTERM": (by_termination, 0.3),
+    "SIGKILL": (by_kill, 0.5),
     "file limit": (by_file_limit, 0.7),
     "full disk": (by_full_disk, 0.7),
     "two at once": (by_another, 0.4),
 }
-"""The accidents, and how often each happens, compared with signals."""
+"""The accidents, and how often each happens: 1 for as many times as a scenario has rounds."""
 WITHOUT_DISK = ("chat",)
 """Scenarios that write nothing, so that no disk is too full for them."""
 

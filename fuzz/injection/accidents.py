@@ -18,16 +18,30 @@ Accident = Callable[[Scenario, Path, Random, float, int], str]
 """Disturbs a scenario in an empty folder, given how long it takes undisturbed and how many bytes it
 then has written; returns what became of it, and raises Unsound for a finding."""
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+def by_interrupt(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
+    """Ctrl-C."""
+    return _by_signal(scenario, work, random.uniform(0, seconds), signal.SIGINT)
 
 
-def by_signal(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
+def by_termination(
+    scenario: Scenario, work: Path, random: Random, seconds: float, size: int
+) -> str:
+    """What ends a service."""
+    return _by_signal(scenario, work, random.uniform(0, seconds), signal.SIGTERM)
+
+
+def by_kill(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
+    """What leaves a process no moment to sweep up."""
+    return _by_signal(scenario, work, random.uniform(0, seconds), signal.SIGKILL)
+
+
+def _by_signal(scenario: Scenario, work: Path, after: float, number: signal.Signals) -> str:
     """A signal at any moment, from the first line of Python on to the end."""
-    number = random.choice(_SIGNALS)
     program = Program(scenario.command(work), scenario.variables(work))
     if scenario.repeats:
         _wait_for_begin(program)
-    time.sleep(random.uniform(0, seconds))
+    time.sleep(after)
     program.process.send_signal(number)
     ended = program.end()
     if number is not signal.SIGINT or "Traceback" not in ended.errors:
@@ -36,7 +50,7 @@ def by_signal(scenario: Scenario, work: Path, random: Random, seconds: float, si
         raise Unsound(f"interrupted, it failed otherwise: {ended.words}")
     scenario.check(work)
     _run_again(scenario, work)
-    return "it had finished" if ended.code == 0 else number.name
+    return "it had finished" if ended.code == 0 else "stopped"
 
 
 def by_file_limit(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:

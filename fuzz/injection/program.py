@@ -7,11 +7,12 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fuzz.child import ROOT
 
@@ -19,9 +20,7 @@ HANG_SECONDS = 120.0
 """How long a command may take; on an idle machine none here takes 20."""
 _MARK = "MLC_LLM_INJECTION"
 _ORPHAN_SECONDS = 20.0
-_CRASHES = {
-    -s for s in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE)
-}
+_CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
 
 
 class Unsound(Exception):
@@ -48,8 +47,9 @@ class Ended:
 
     def require_sound(self) -> None:
         """Raise Unsound if it crashed, or failed with what is no error of ours."""
-        if self.code in _CRASHES:
-            raise Unsound(f"it crashed with {signal.Signals(-self.code).name}: {self.words}")
+        name = signal.Signals(-self.code).name if self.code < 0 else ""
+        if name in _CRASHES:
+            raise Unsound(f"it crashed with {name}: {self.words}")
         if self.code == 1 and "Error [" not in self.errors:
             raise Unsound(f"it failed with no error of ours: {self.words}")
         if "This is not expected" in self.errors:
@@ -77,20 +77,22 @@ class Program:
         before: Callable[[], None] | None = None,
     ) -> None:
         self._mark = secrets.token_hex(8)
-        self._streams = [tempfile.TemporaryFile() for _ in range(2)]
         environment = {**os.environ, **variables, _MARK: self._mark, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=self._streams[0],
-            stderr=self._streams[1],
+            # Pipes: a limit on the size of files would cut what is written into one.
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             env=environment,
             preexec_fn=before,
         )
+        assert self.process.stdout is not None and self.process.stderr is not None
+        self._output, self._errors = _Reader(self.process.stdout), _Reader(self.process.stderr)
 
     def written(self) -> str:
         """What it has written on stdout so far."""
-        return _content(self._streams[0].fileno())
+        return self._output.text()
 
     def end(self) -> Ended:
         """Wait for its end, and for that of its own children.
@@ -103,18 +105,15 @@ class Program:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-            raise Unsound(
-                f"it does not end: {_content(self._streams[1].fileno())[-500:]}"
-            ) from None
+            raise Unsound(f"it does not end: {self._errors.text()[-500:]}") from None
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while left := self._left_behind():
             if time.monotonic() > deadline:
                 raise Unsound(f"it left processes running: {left}")
             time.sleep(0.05)
-        output, errors = (_content(stream.fileno()) for stream in self._streams)
-        for stream in self._streams:
-            stream.close()
-        return Ended(code, output, errors)
+        for reader in (self._output, self._errors):
+            reader.join()
+        return Ended(code, self._output.text(), self._errors.text())
 
     def _left_behind(self) -> list[str]:
         """The command lines of processes that it started and that still run."""
@@ -138,5 +137,18 @@ def mlc_llm(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "mlc_llm", *map(str, arguments)]
 
 
-def _content(descriptor: int) -> str:
-    return os.pread(descriptor, 1 << 20, 0).decode("utf-8", "replace")
+class _Reader(threading.Thread):
+    """Reads a pipe to its end."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        super().__init__(daemon=True)
+        self._pipe, self._data = pipe, bytearray()
+        self.start()
+
+    def run(self) -> None:
+        with self._pipe:
+            while piece := os.read(self._pipe.fileno(), 1 << 16):
+                self._data += piece
+
+    def text(self) -> str:
+        return bytes(self._data).decode("utf-8", "replace")

@@ -88,9 +88,7 @@ def _saved_chats(folder: Path) -> Iterator[str]:
     chat.reset_chat()
     chat.generate("What is 1+1? Tell me.")
     chat.save(path)
-    for file in _cuts(path, range(0, path.stat().st_size - 1, 5)):
-        if file.read_bytes().rstrip().endswith(b"}") and file.stat().st_size > 20:
-            continue
+    for file in _cuts(path, range(0, path.stat().st_size, 5)):
         yield _refused(lambda: chat.load(path), file)
     cache = path.with_name(path.name + CACHE_SUFFIX)
     header = 8 + int.from_bytes(cache.read_bytes()[:8], "little")
@@ -142,7 +140,7 @@ def _cuts(file: Path, edges: Iterable[int]) -> Iterator[Path]:
     near = {edge + step for edge in edges for step in (-1, 0, 1)} | {0, 1, len(whole) - 1}
     try:
         for size in sorted(near):
-            if 0 <= size < len(whole):
+            if 0 <= size < len(whole.rstrip(b"\n")):  # No text ends with its last line end.
                 file.write_bytes(whole[:size])
                 yield file
     finally:

@@ -38,7 +38,10 @@ class SafetensorsFiles(Subject):
             "scalar": np.array(1.5, np.float32),
             "empty": np.zeros((0, 3), np.float32),
         }
-        others = {"codes": np.arange(6, dtype=np.int32), "wide": np.ones(2, np.float64)}
+        others: dict[str, npt.NDArray[Any]] = {
+            "codes": np.arange(6, dtype=np.int32),
+            "wide": np.ones(2, np.float64),
+        }
         bfloat16 = {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}
         return [
             {SINGLE_FILE: save(floats)},

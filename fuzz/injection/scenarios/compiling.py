@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fuzz.injection.program import Unsound, mlc_llm
 from fuzz.injection.scenario import Scenario
@@ -13,7 +14,12 @@ from mlc_llm.library.cache import DIGEST_SUFFIX, LibraryCache
 from mlc_llm.library.record import read_record
 from mlc_llm.testing.model_folder import make_model_folder
 
-_SIZES = {"num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64, "head_dim": 16}
+_SIZES: dict[str, Any] = {
+    "num_hidden_layers": 1,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "head_dim": 16,
+}
 
 
 class Compiling(Scenario):

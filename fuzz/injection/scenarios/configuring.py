@@ -24,8 +24,8 @@ class Configuring(Scenario):
         return make_checkpoint(self.inputs / "source")
 
     def command(self, work: Path) -> list[str]:
-        options = ["--quantization", "q4f16_1", "--conv-template", "llama-2", "-o", work / "model"]
-        return mlc_llm("gen_config", self._source, *options)
+        options = ["--quantization", "q4f16_1", "--conv-template", "llama-2"]
+        return mlc_llm("gen_config", self._source, *options, "-o", work / "model")
 
     def check(self, work: Path) -> None:
         folder = work / "model"

@@ -57,8 +57,8 @@ class Converting(Scenario):
         return convert_weight(self._source, self.quantization, folder)
 
     def command(self, work: Path) -> list[str]:
-        options = ["--quantization", self.quantization, "-o", work / "model"]
-        return mlc_llm("convert_weight", self._source, *options)
+        options = ["--quantization", self.quantization]
+        return mlc_llm("convert_weight", self._source, *options, "-o", work / "model")
 
     def check(self, work: Path) -> None:
         whole_weights(work / "model")

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from fuzz.injection.loopback_hub import REPOSITORY, LoopbackHub, serving
 from fuzz.injection.program import Unsound
@@ -37,7 +38,11 @@ class Downloading(Scenario):
 
     @cached_property
     def _hub(self) -> LoopbackHub:
-        sizes = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 512}
+        sizes: dict[str, Any] = {
+            "num_hidden_layers": 4,
+            "hidden_size": 256,
+            "intermediate_size": 512,
+        }
         folder = make_model_folder(self.inputs / "published", "q0f16", **sizes)
         # It serves until this process ends.
         return serving(folder).__enter__()
