@@ -87,7 +87,8 @@ class Program:
             env=environment,
             preexec_fn=before,
         )
-        assert self.process.stdout is not None and self.process.stderr is not None
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
         self._output, self._errors = _Reader(self.process.stdout), _Reader(self.process.stderr)
 
     def written(self) -> str:
