@@ -7,8 +7,6 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -37,25 +35,17 @@ class LoopbackHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self.silent_after: int | None = None
-        self.silenced = threading.Event()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
 
-@contextmanager
-def serving(folder: Path) -> Iterator[LoopbackHub]:
-    """A hub that serves a folder as long as the block runs."""
+def serve(folder: Path) -> LoopbackHub:
+    """A hub that serves a folder as long as this process runs."""
     hub = LoopbackHub(folder)
-    thread = threading.Thread(target=hub.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield hub
-    finally:
-        hub.silenced.set()
-        hub.shutdown()
-        hub.server_close()
+    threading.Thread(target=hub.serve_forever, daemon=True).start()
+    return hub
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -105,8 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
             for begin in range(start, len(data), _PIECE):
                 if silent is not None and begin + _PIECE > silent and len(data) > silent:
                     self.wfile.write(data[begin:silent])
-                    self.server.silenced.wait()
-                    return
+                    threading.Event().wait()
                 self.wfile.write(data[begin : begin + _PIECE])
                 time.sleep(_PAUSE if len(data) > _PIECE else 0)
         except OSError:  # Whoever asked was killed.

@@ -85,7 +85,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            preexec_fn=before,
+            preexec_fn=lambda: _prepare(before),
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None
@@ -136,6 +136,13 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> Ended:
 def mlc_llm(*arguments: str | Path) -> list[str]:
     """The command line of ``mlc_llm``."""
     return [sys.executable, "-m", "mlc_llm", *map(str, arguments)]
+
+
+def _prepare(before: Callable[[], None] | None) -> None:
+    """In the new process: a shell's background job ignores Ctrl-C, and this one must not."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if before is not None:
+        before()
 
 
 class _Reader(threading.Thread):

@@ -12,6 +12,8 @@ from fuzz.mutation.json_text import json_bytes
 from fuzz.subject import Case, Subject
 from fuzz.subjects.demo import demo
 from mlc_llm.chat.saving import CACHE_SUFFIX
+from mlc_llm.errors import SavedChatError
+from mlc_llm.files import read_json_object
 
 _FILE = "chat.json"
 
@@ -59,6 +61,32 @@ def _said() -> list[tuple[str, str | None]]:
     chat = demo()
     turns = [(m.role, m.content) for m in chat.messages if m.role != "system"]
     return [("system", chat.system_message), *turns] if turns else []
+
+
+class SavedPaths(Subject):
+    """Files that a conversation is saved to, and loaded from."""
+
+    name = "saved-path"
+    share = 0.2
+
+    def seeds(self) -> list[Case]:
+        return [{"path.json": json_bytes({"path": path})} for path in ("a.json", "b c", "x.kv")]
+
+    def feed(self, folder: Path) -> None:
+        name = read_json_object(folder / "path.json", SavedChatError).get("path")
+        if not isinstance(name, str) or name.startswith("/") or ".." in name:
+            return  # It would be written to, whatever is there.
+        chat = demo()
+        chat.messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]
+        errors = []
+        for act in (chat.save, chat.load):
+            try:
+                act(folder / name)
+            except SavedChatError as error:
+                errors.append(error)
+        assert [m.content for m in chat.messages if m.role != "system"] == ["Hi", "Ho"]
+        if errors:
+            raise errors[0]
 
 
 class CacheFiles(Subject):

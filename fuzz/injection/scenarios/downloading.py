@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fuzz.injection.loopback_hub import REPOSITORY, LoopbackHub, serving
+from fuzz.injection.loopback_hub import REPOSITORY, LoopbackHub, serve
 from fuzz.injection.program import Unsound
 from fuzz.injection.scenario import Scenario
 from mlc_llm.testing.model_folder import make_model_folder
@@ -44,8 +44,7 @@ class Downloading(Scenario):
             "intermediate_size": 512,
         }
         folder = make_model_folder(self.inputs / "published", "q0f16", **sizes)
-        # It serves until this process ends.
-        return serving(folder).__enter__()
+        return serve(folder)
 
     def command(self, work: Path) -> list[str]:
         return [sys.executable, "-c", _PROGRAM, f"HF://{REPOSITORY}"]
