@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlc_llm.chat.prompt_budget import PromptBudget
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
-from mlc_llm.errors import ConfigError
+from mlc_llm.conversation import ChatTemplate, read_jinja_template
+from mlc_llm.conversation.jinja.template import NAME
+from mlc_llm.errors import ConfigError, TemplateError
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
@@ -52,20 +55,33 @@ class ChatSettings:
 
     Args:
         file: ``mlc-chat-config.json`` with the user's overlay.
-        template: the conversation template with the user's overlay.
+        template: the conversation template with the user's overlay: the one that the file or the
+            user names, or else the model's own.
         overlay: the user's overlay itself.
     """
 
     file: ModelFile
-    template: ConversationTemplate
+    template: ChatTemplate
     overlay: ChatConfig
 
     @classmethod
-    def of(cls, model: ModelFile, overlay: ChatConfig | None, registry: Registry) -> ChatSettings:
+    def of(
+        cls,
+        model: ModelFile,
+        overlay: ChatConfig | None,
+        registry: Registry,
+        folder: Path | None = None,
+    ) -> ChatSettings:
         """Lay the user's overlay over a model's own file.
 
+        Args:
+            model: the file.
+            overlay: what the user set.
+            registry: where a named template is looked up.
+            folder: the model's folder, where its own template is.
+
         Raises:
-            TemplateError: the template is unknown or malformed.
+            TemplateError: the template is unknown or malformed, or there is none.
             ConfigError: the file asks for what is not supported.
         """
         overlay = ChatConfig() if overlay is None else overlay.model_copy(deep=True)
@@ -77,15 +93,15 @@ class ChatSettings:
                 f"{file.pipeline_parallel_stages}); only 1 of each is supported.",
                 code="model-sharded",
             )
-        template = (
-            registry.template(file.conv_template)
-            if isinstance(file.conv_template, str)
-            else ConversationTemplate.from_data(file.conv_template, "conv_template")
-        )
+        template = _template(file.conv_template, folder, registry)
         return cls(file, template.overlaid(overlay.conv_config), overlay)
 
     def reset(
-        self, model: ModelFile, change: ChatConfig | ConvConfig, registry: Registry
+        self,
+        model: ModelFile,
+        change: ChatConfig | ConvConfig,
+        registry: Registry,
+        folder: Path | None = None,
     ) -> ChatSettings:
         """Lay another overlay over a model's own file; what was settled at load stays as it is.
 
@@ -112,7 +128,7 @@ class ChatSettings:
         settled = {
             name: value for name in LOAD_TIME if (value := getattr(self.overlay, name)) is not None
         }
-        return self.of(model, ChatConfig(**{**settled, **wanted}), registry)
+        return self.of(model, ChatConfig(**{**settled, **wanted}), registry, folder)
 
     def effective(self, model_lib: str) -> ChatConfig:
         """All fields as they are in force."""
@@ -144,3 +160,26 @@ class ChatSettings:
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)
         return getattr(self.file, name) if given is None else given
+
+
+def _template(
+    given: str | dict[str, Any] | None, folder: Path | None, registry: Registry
+) -> ChatTemplate:
+    """The template that ``conv_template`` stands for.
+
+    Raises:
+        TemplateError: it is unknown or malformed, or there is none.
+    """
+    if isinstance(given, dict):
+        return ConversationTemplate.from_data(given, "conv_template")
+    if given is not None and given != NAME:
+        return registry.template(given)
+    own = None if folder is None else read_jinja_template(folder)
+    if own is None:
+        raise TemplateError(
+            f"The model has no chat template of its own{f' in {folder}' if folder else ''}, and "
+            "none is named. Name one with ChatConfig(conv_template=...); `mlc_llm templates` lists "
+            "them. A base model, which only continues text, is used with 'LM'.",
+            code="template-missing",
+        )
+    return own

@@ -44,6 +44,8 @@ class ModelFile(BaseModel):
     ``quantization_plan`` says how the weights are stored where ``quantization`` is not the name of
     one of our plans: the fields of ``mlc_llm.plugin.Plan`` without the name.
 
+    ``conv_template`` may be left out: then the chat template that lies in the folder counts.
+
     ``architecture_config`` is the file's ``model_config`` (a name that pydantic keeps for itself):
     the architecture's own fields.
     """
@@ -75,7 +77,7 @@ class ModelFile(BaseModel):
     shift_fill_factor: FillFactor = 0.3
     tokenizer_files: list[str] = []
     tokenizer_info: dict[str, Any] | None = None
-    conv_template: str | dict[str, Any]
+    conv_template: str | dict[str, Any] | None = None
     pad_token_id: AnyTokenId | None = None
     bos_token_id: AnyTokenId | None = None
     eos_token_id: AnyTokenId | list[AnyTokenId] | None = None
@@ -132,7 +134,7 @@ class ModelFile(BaseModel):
 
     def _drop_unknown_of_template(self) -> list[str]:
         """Drop what is not a field of a template from one that stands here; return its names."""
-        if isinstance(self.conv_template, str):
+        if not isinstance(self.conv_template, dict):
             return []
         strangers = sorted(self.conv_template.keys() - template_fields())
         for name in strangers:
