@@ -8,13 +8,13 @@ from typing import Any
 
 from mlc_llm.chat.prompt_budget import PromptBudget
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
-from mlc_llm.conversation import ChatTemplate, read_jinja_template
-from mlc_llm.conversation.jinja.template import NAME
-from mlc_llm.errors import ConfigError, TemplateError
+from mlc_llm.conversation import ChatTemplate
+from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.runtime.threads import thread_count
+from mlc_llm.tokenizer.chat_template import NAME, require_jinja_template
 
 _SAMPLING = (
     "temperature",
@@ -70,7 +70,7 @@ class ChatSettings:
         model: ModelFile,
         overlay: ChatConfig | None,
         registry: Registry,
-        folder: Path | None = None,
+        folder: Path,
     ) -> ChatSettings:
         """Lay the user's overlay over a model's own file.
 
@@ -101,7 +101,7 @@ class ChatSettings:
         model: ModelFile,
         change: ChatConfig | ConvConfig,
         registry: Registry,
-        folder: Path | None = None,
+        folder: Path,
     ) -> ChatSettings:
         """Lay another overlay over a model's own file; what was settled at load stays as it is.
 
@@ -162,9 +162,7 @@ class ChatSettings:
         return getattr(self.file, name) if given is None else given
 
 
-def _template(
-    given: str | dict[str, Any] | None, folder: Path | None, registry: Registry
-) -> ChatTemplate:
+def _template(given: str | dict[str, Any] | None, folder: Path, registry: Registry) -> ChatTemplate:
     """The template that ``conv_template`` stands for.
 
     Raises:
@@ -174,12 +172,4 @@ def _template(
         return ConversationTemplate.from_data(given, "conv_template")
     if given is not None and given != NAME:
         return registry.template(given)
-    own = None if folder is None else read_jinja_template(folder)
-    if own is None:
-        raise TemplateError(
-            f"The model has no chat template of its own{f' in {folder}' if folder else ''}, and "
-            "none is named. Name one with ChatConfig(conv_template=...); `mlc_llm templates` lists "
-            "them. A base model, which only continues text, is used with 'LM'.",
-            code="template-missing",
-        )
-    return own
+    return require_jinja_template(folder)

@@ -8,8 +8,9 @@ The file is a JSON object:
   is the system message where one is set and the model's template has a place for it. A generated
   answer may have its ``token_ids``; other fields of messages, such as ``tool_calls``, are kept.
 
-Unknown fields of the file are ignored. If you edit a message, you may leave its ``token_ids``: those
-that do not spell the content are not used, see :func:`mlc_llm.conversation.spelling.is_spelling`.
+Unknown fields of the file are ignored. If you edit a message, you may leave its ``token_ids``:
+those that do not spell the content are not used, see
+:func:`mlc_llm.conversation.spelling.is_spelling`.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ from mlc_llm.cli.output import say_path
 @click.option("--quantization", required=True, help="As given to convert_weight.")
 @click.option(
     "--conv-template",
-    required=True,
-    help="The conversation template's name; `mlc_llm plugins` lists them.",
+    help="A conversation template's name, which `mlc_llm templates` lists; by default the model's "
+    "own chat template is used.",
 )
 @click.option(
     "-o",
@@ -30,7 +30,9 @@ from mlc_llm.cli.output import say_path
 @click.option("--prefill-chunk-size", type=int, help="Most tokens that one prefill step takes.")
 @click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
 @click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
-def command(source: str, quantization: str, conv_template: str, output: Path, **sizes: Any) -> None:
+def command(
+    source: str, quantization: str, conv_template: str | None, output: Path, **sizes: Any
+) -> None:
     """Write mlc-chat-config.json for SOURCE, a Hugging Face model; copy its tokenizer.
 
     The written file's path is written on stdout. What is not given comes from the model.

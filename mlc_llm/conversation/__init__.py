@@ -15,7 +15,7 @@ a space after the last ``[/INST]``, which the official Jinja template does not h
 """
 
 from mlc_llm.conversation.conversation import ChatTemplate, Conversation
-from mlc_llm.conversation.jinja.template import JinjaTemplate, read_jinja_template
 from mlc_llm.conversation.message import Message
+from mlc_llm.tokenizer.chat_template import JinjaTemplate, read_jinja_template
 
 __all__ = ["ChatTemplate", "Conversation", "JinjaTemplate", "Message", "read_jinja_template"]

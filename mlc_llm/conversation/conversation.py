@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlc_llm.conversation.jinja.template import JinjaTemplate
 from mlc_llm.conversation.message import ASSISTANT, Message
 from mlc_llm.conversation.named import NamedFormat
 from mlc_llm.conversation.prompt_format import PromptFormat
@@ -16,6 +15,7 @@ from mlc_llm.errors import ConfigError
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens, Tokenizer
+from mlc_llm.tokenizer.chat_template import JinjaTemplate
 
 ChatTemplate = ConversationTemplate | JinjaTemplate
 """How messages become a prompt: a named template, or the model's own one."""

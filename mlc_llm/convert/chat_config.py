@@ -22,6 +22,7 @@ from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.chat_template import require_jinja_template
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_file, is_folder
 from mlc_llm.weights.scratch import scratch_folder
@@ -41,7 +42,7 @@ _SAMPLING = {
 def gen_config(
     source: str | Path,
     quantization: str | Plan,
-    conv_template: str,
+    conv_template: str | None,
     output: str | Path,
     *,
     context_window_size: int | None = None,
@@ -56,7 +57,8 @@ def gen_config(
     Args:
         source: a model in Hugging Face's layout: a folder or ``HF://org/name``.
         quantization: the quantisation's name, such as ``q4f16_1``, or a plan.
-        conv_template: the conversation template's name, such as ``llama-2``.
+        conv_template: a conversation template's name, such as ``llama-2``; None for the model's
+            own chat template.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
             trained for, or, with a sliding window, -1: no limit.
@@ -73,7 +75,8 @@ def gen_config(
 
     Raises:
         QuantizationError: there is no quantisation of that name.
-        TemplateError: there is no conversation template of that name.
+        TemplateError: there is no conversation template of that name, or the model has none of its
+            own.
         ConfigError: a size is out of its range or contradicts another.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
@@ -83,8 +86,10 @@ def gen_config(
     """
     chosen = plan(quantization) if isinstance(quantization, str) else quantization
     registry = registry or default_registry()
-    template = registry.template(conv_template)
+    template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
+    if template is None:
+        require_jinja_template(model.folder)
     windows = WindowSizes.choose(
         model.config,
         context_window_size=context_window_size,
@@ -108,8 +113,9 @@ def gen_config(
         "max_batch_size": batch,
         **_generation(model),
         **_tokenizer(model, tokenizer),
-        "conv_template": _template(fitted(template, tokenizer)),
     }
+    if template is not None:
+        data["conv_template"] = _template(fitted(template, tokenizer))
     _validate(data, model)
     folder = expand_home(output, ConversionError, "The output")
     return _write(model.folder, folder, data)

@@ -12,7 +12,7 @@ and a list that is too large in this sense cannot be made.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from typing import Any, NoReturn
 
 from mlc_llm.conversation.jinja.origin import runs_of
@@ -130,10 +130,10 @@ def refuse(what: str) -> NoReturn:
     )
 
 
-def _items(value: Any) -> Iterable[Any]:
+def _items(value: Any) -> Any:
     if isinstance(value, Mapping):
         return (part for item in value.items() for part in item)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _weigh_freely(value: Any) -> int:

@@ -81,7 +81,9 @@ def pay_for_replace(budget: Budget, text: str, old: Any, new: Any) -> None:
         budget.make(len(text) + count * len(new))
 
 
-def pay_for_search(budget: Budget, text: str, sought: Any = None, *, backwards: bool = False) -> None:
+def pay_for_search(
+    budget: Budget, text: str, sought: Any = None, *, backwards: bool = False
+) -> None:
     """Pay for finding a text in another; from its end Python may compare all with all."""
     if isinstance(sought, str):
         size = len(sought) if backwards else min(len(sought), 128)

@@ -8,10 +8,9 @@ from typing import Any
 import jinja2
 from jinja2 import ext, nodes
 from jinja2.parser import Parser
-from jinja2.runtime import Context, LoopContext, Macro, Undefined
+from jinja2.runtime import Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Cycler, Joiner, Namespace
-from markupsafe import Markup
 
 from mlc_llm.conversation.jinja import operations
 from mlc_llm.conversation.jinja.budget import MOST_NUMBER, Budget, refuse
@@ -75,8 +74,11 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         )
         self.constants: list[str] = []
         self.budget = Budget(())
-        self.filters, self.tests = filters(self), tests(self)
-        self.globals = globals_of_templates()
+        self.filters.clear()
+        self.filters.update(filters(self))
+        self.tests.update(tests(self))
+        self.globals.clear()
+        self.globals.update(globals_of_templates())
 
     def template(self, source: str) -> jinja2.Template:
         """Compile a template.
@@ -91,7 +93,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     # What the generated code calls; see ChatCodeGenerator.
 
-    def concat(self, parts: Iterable[str]) -> str:  # type: ignore[override]
+    def concat(self, parts: Iterable[str]) -> str:
         """All that a template or a block of it has written."""
         return self.join("", parts)
 

@@ -7,7 +7,7 @@ that uses one is refused when it is read.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jinja2.defaults import DEFAULT_FILTERS, DEFAULT_TESTS
@@ -54,7 +54,8 @@ def filters(environment: ChatEnvironment) -> dict[str, Function]:
 
 def tests(environment: ChatEnvironment) -> dict[str, Function]:
     """The tests (``is defined``), by name, as an environment runs them."""
-    return {name: _paid_test(environment, name, test) for name, test in DEFAULT_TESTS.items()}
+    known: Mapping[str, Any] = DEFAULT_TESTS
+    return {name: _paid_test(environment, name, test) for name, test in known.items()}
 
 
 class _Own:

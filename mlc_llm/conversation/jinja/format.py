@@ -15,12 +15,12 @@ from typing import Any
 from mlc_llm.conversation.jinja.known_tokens import spelled_part, takes_space
 from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Text, joined, runs_of
 from mlc_llm.conversation.jinja.rendering import ChatRenderer
-from mlc_llm.conversation.jinja.template import JinjaTemplate
 from mlc_llm.conversation.message import SYSTEM, USER, Message
 from mlc_llm.conversation.prompt_format import PromptFormat
 from mlc_llm.conversation.segments import Generated, Literal, Plain, Segment
 from mlc_llm.errors import ConfigError, TemplateError
 from mlc_llm.tokenizer import Tokenizer
+from mlc_llm.tokenizer.chat_template import JinjaTemplate
 from mlc_llm.tokenizer.template_ids import marks_in
 
 _ROLES = frozenset("assistant developer function ipython model system tool user".split())
@@ -128,9 +128,7 @@ class JinjaFormat(PromptFormat):
         tokens = {**known, **self._template.special_tokens}
         return {name: Text.of(text, TEMPLATE) for name, text in tokens.items()}
 
-    def _parts(
-        self, text: Text, messages: Sequence[Message], continues: bool
-    ) -> list[Segment]:
+    def _parts(self, text: Text, messages: Sequence[Message], continues: bool) -> list[Segment]:
         """The prompt in parts, each of one origin."""
         runs = runs_of(text)
         origins = Counter(run.origin for run in runs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.conversation.jinja.budget import MOST_COUNT, Budget, refuse
@@ -17,6 +17,7 @@ _CONVERSION = re.compile(
     r"%(?:%|(?P<key>\((?P<name>[^()]*)\))?(?P<how>[#0\- +]*(?P<width>\*|\d*)(?:\.(?:\*|\d*))?)"
     r"[hlL]?(?P<kind>[a-zA-Z]))"
 )
+_CONVERTERS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii}
 _NUMBER = re.compile(r"\d+")
 
 
@@ -104,7 +105,7 @@ class Formatter:
             refuse("has a text whose width is another value")
         _check_numbers(spec)
         if conversion is not None:
-            value = {"s": str, "r": repr, "a": ascii}[conversion](value)
+            value = _CONVERTERS[conversion](value)
         if not spec:
             return self._environment.written(value)
         return format(value, spec)

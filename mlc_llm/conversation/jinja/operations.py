@@ -56,8 +56,7 @@ def operate(budget: Budget, sign: str, left: Any, right: Any) -> Any:
                 budget.step(max(times, 0))
                 budget.make(len(sequence) * max(times, 0))
     elif sign == "**" and isinstance(left, int) and isinstance(right, int):
-        if left.bit_length() * right > _MOST_BITS:
-            refuse(f"computes a number of more than {_MOST_BITS} bits")
+        _check_power(left, right)
     return _ARITHMETIC[sign](left, right)
 
 
@@ -77,6 +76,11 @@ def compare(budget: Budget, sign: str, left: Any, right: Any) -> Any:
         if not isinstance(right, str):
             budget.glance(right)
     return _COMPARISONS[sign](left, right)
+
+
+def _check_power(base: int, exponent: int) -> None:
+    if base.bit_length() * exponent > _MOST_BITS:
+        refuse(f"computes a number of more than {_MOST_BITS} bits")
 
 
 def _is_markup(*texts: str) -> bool:

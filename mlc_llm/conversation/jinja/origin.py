@@ -115,9 +115,7 @@ class Text(str):
         lines = self._pieces(str.splitlines(self, True), "")
         if keepends:
             return lines
-        return [
-            line[: len(bare)] for line, bare in zip(lines, str.splitlines(self), strict=True)
-        ]
+        return [line[: len(bare)] for line, bare in zip(lines, str.splitlines(self), strict=True)]
 
     def partition(self, sep: str) -> tuple[str, str, str]:
         before, found, _after = str.partition(self, sep)
@@ -127,7 +125,7 @@ class Text(str):
         before, found, _after = str.rpartition(self, sep)
         return self._three(len(before), len(found))
 
-    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:  # type: ignore[override]
+    def replace(self, old: str, new: str, count: SupportsIndex = -1) -> str:
         if not old:
             return str.replace(self, old, new, count)
         return _interleaved(new, self._pieces(str.split(self, old, count), old))
@@ -183,7 +181,8 @@ class Text(str):
         """The text in another case. A letter may become two, and then no origin is kept."""
         if len(text) != len(self):
             return text
-        runs = [Run(run.length, TEMPLATE if run.origin == TEMPLATE else GIVEN) for run in self._runs]
+        kept = {TEMPLATE: TEMPLATE}  # a text that is followed is another one now
+        runs = (Run(run.length, kept.get(run.origin, GIVEN)) for run in self._runs)
         return self._made(text, _merged(runs))
 
 
@@ -224,9 +223,15 @@ def _merged(runs: Iterable[Run]) -> tuple[Run, ...]:
     merged: list[Run] = []
     for run in runs:
         last = merged[-1] if merged else None
-        if last is not None and last.origin == run.origin:
-            if run.origin <= TEMPLATE or last.start + last.length == run.start:
-                merged[-1] = Run(last.length + run.length, run.origin, last.start)
-                continue
-        merged.append(run)
+        if last is not None and _continues(last, run):
+            merged[-1] = Run(last.length + run.length, run.origin, last.start)
+        else:
+            merged.append(run)
     return tuple(merged)
+
+
+def _continues(run: Run, following: Run) -> bool:
+    """Whether a run goes on where another one ends."""
+    if run.origin != following.origin:
+        return False
+    return run.origin <= TEMPLATE or run.start + run.length == following.start

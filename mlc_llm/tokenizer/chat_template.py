@@ -14,8 +14,8 @@ from mlc_llm.shown import shown
 
 NAME = "jinja"
 """What ``conv_template`` says for the model's own template where the file names another one."""
-TEMPLATE_FILE = "chat_template.jinja"
-_OLDER_FILE = "chat_template.json"
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+"""Files of a template alone: its text, and an older form of it."""
 _TOKENIZER_FILES = ("tokenizer_config.json", "special_tokens_map.json")
 
 _SETTABLE = frozenset(
@@ -87,7 +87,7 @@ class JinjaTemplate:
 
 
 def read_jinja_template(folder: Path) -> JinjaTemplate | None:
-    """The chat template of a folder: of ``chat_template.jinja``, or ``tokenizer_config.json``.
+    """The chat template that lies in a folder, in one of the files that transformers writes.
 
     Returns:
         The template; None where the folder has none.
@@ -97,14 +97,30 @@ def read_jinja_template(folder: Path) -> JinjaTemplate | None:
     """
     config, named = (_read_object(folder / name) for name in _TOKENIZER_FILES)
     tokens = dict(_special_tokens(named)) | dict(_special_tokens(config))
-    if is_file(path := folder / TEMPLATE_FILE, TemplateError):
+    if is_file(path := folder / TEMPLATE_FILES[0], TemplateError):
         return JinjaTemplate(_text(path), str(path), special_tokens=tokens)
-    older = {folder / _OLDER_FILE: _read_object(folder / _OLDER_FILE)}
-    for path, data in {folder / _TOKENIZER_FILES[0]: config, **older}.items():
+    older = folder / TEMPLATE_FILES[1]
+    for path, data in ((folder / _TOKENIZER_FILES[0], config), (older, _read_object(older))):
         if (found := data.get("chat_template")) is not None:
             default, tool_use = _texts(found, path)
             return JinjaTemplate(default, str(path), tool_use, tokens)
     return None
+
+
+def require_jinja_template(folder: Path) -> JinjaTemplate:
+    """The same, where there must be one.
+
+    Raises:
+        TemplateError: there is none, or a file is malformed.
+    """
+    if (template := read_jinja_template(folder)) is None:
+        raise TemplateError(
+            f"There is no chat template in {folder}, and none is named. Name one with "
+            "ChatConfig(conv_template=...) or --conv-template; `mlc_llm templates` lists them. A "
+            "base model, which only continues text, is used with LM.",
+            code="template-missing",
+        )
+    return template
 
 
 def _read_object(path: Path) -> dict[str, Any]:
