@@ -27,6 +27,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
+from mlc_llm.tokenizer.chat_template import no_template
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_folder
 from mlc_llm.weights.scratch import scratch_folder
@@ -60,7 +61,7 @@ def gen_config(
         source: what :func:`mlc_llm.convert_weight` takes.
         quantization: the quantisation's name, such as ``q4f16_1``, or a plan; None for the one
             that ``convert_weight`` chooses then.
-        conv_template: the conversation template's name, such as ``llama-2``; None for the model's
+        conv_template: a conversation template's name, such as ``llama-2``; None for the model's
             own chat template, which is written to ``chat_template.jinja`` in any case.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
@@ -78,7 +79,8 @@ def gen_config(
 
     Raises:
         QuantizationError: there is no quantisation of that name.
-        TemplateError: there is no conversation template of that name.
+        TemplateError: there is no conversation template of that name, or the model has none of its
+            own.
         ConfigError: a size is out of its range or contradicts another.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
@@ -91,6 +93,8 @@ def gen_config(
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
+    if template is None and model.source.chat_template is None:
+        raise no_template(model.source.path)
     chosen = quantization or chosen_plan(None, model, model.checkpoint())
     sizes = Sizes(
         context_window_size=context_window_size,
@@ -204,11 +208,13 @@ def _of_tokenizer(
         try:
             tokenizer = load_tokenizer(folder)
             check_vocab(tokenizer, model.config.vocab_size)
-            return {
+            found = {
                 "active_vocab_size": tokenizer.vocab_size,
                 "tokenizer_info": tokenizer_info(folder),
-                "conv_template": template and _template(fitted(template, tokenizer)),
             }
+            if template is not None:
+                found["conv_template"] = _template(fitted(template, tokenizer))
+            return found
         except (ConversionError, TokenizerError) as error:
             # What is wrong with the files is wrong with those that they were made of.
             message = str(error).replace(name, str(model.source.path))

@@ -307,11 +307,12 @@ def _with_two_levels(grouped: Floats, scheme: Scheme) -> list[Array]:
         # The last factor again: it changes nothing in its super group.
         padding = ((0, 0), (0, -count % per_super))
         padded = np.pad(exact.reshape(rows, count), padding, mode="edge")
-        levels, upper = two_levels(
-            padded.reshape(-1, per_super), scheme.dtype, positive=positive
-        )
+        levels, upper = two_levels(padded.reshape(-1, per_super), scheme.dtype, positive=positive)
         factors.append((levels * upper[:, None]).reshape(rows, -1)[:, :count].reshape(-1))
-        stored += [levels.reshape(rows, -1)[:, :count], upper.reshape(rows, -1).astype(scheme.dtype)]
+        stored += [
+            levels.reshape(rows, -1)[:, :count],
+            upper.reshape(rows, -1).astype(scheme.dtype),
+        ]
     codes = nearest(weights, *factors, scheme.bits)
     return [codes.reshape(grouped.shape), *stored]
 

@@ -119,4 +119,4 @@ def written(folder: Path, **changes: Any) -> Path:
 
 def settings_of(overlay: ChatConfig | None = None, **changes: Any) -> ChatSettings:
     """What a chat goes by: a model's file with changes, and what is laid over it."""
-    return ChatSettings.of(model_file(**changes), overlay, default_registry())
+    return ChatSettings.of(model_file(**changes), overlay, default_registry(), Path())
