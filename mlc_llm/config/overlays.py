@@ -244,7 +244,8 @@ class GenerationConfig(Overlay):
         frequency_penalty: taken from them as often as the answer has them, -2 to 2.
         mean_gen_len: tokens that an answer is expected to need when old turns are dropped.
         max_gen_len: most tokens of one answer.
-        n: how many answers to give, each from the same history.
+        n: how many answers to give, each from the same history. ``generate`` returns a list of
+            texts exactly when this is set, also to 1; where it is not, one text.
         stop: strings that end the answer and are not part of it.
         seed: makes sampling reproducible.
         logit_bias: added to the logits, by token id.

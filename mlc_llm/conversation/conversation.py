@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
+from mlc_llm.conversation.layout import fill_functions, layout, layout_last
 from mlc_llm.conversation.message import ASSISTANT, SYSTEM, Message
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.conversation.spelling import spelling
@@ -56,7 +56,7 @@ class Conversation:
     @property
     def system_message(self) -> str | None:
         """The system message of the prompt; None where the template has no place for one."""
-        if not has_place_for_system(self.template):
+        if not self.template.takes_system_message:
             return None
         return self._system_of(self._messages)
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from mlc_llm.conversation.message import ASSISTANT, USER, Message
 from mlc_llm.conversation.segments import Generated, Literal, Plain, Segment
 from mlc_llm.errors import ConfigError
-from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.plugin.template import SYSTEM_PLACEHOLDER, ConversationTemplate
 from mlc_llm.shown import shown
 
-_SYSTEM_PLACEHOLDER = "{system_message}"
 _FUNCTION_PLACEHOLDER = "{function_string}"
 _END_OF_REASONING = "</think>"
 
@@ -28,9 +27,9 @@ def layout(
     """
     begun = turns[-1] if continues else None
     turns = turns[:-1] if continues else turns
-    has_system = template.system_template.replace(_SYSTEM_PLACEHOLDER, system) != ""
+    has_system = template.system_template.replace(SYSTEM_PLACEHOLDER, system) != ""
     if has_system:
-        yield from _fill(template.system_template, _SYSTEM_PLACEHOLDER, system)
+        yield from _fill(template.system_template, SYSTEM_PLACEHOLDER, system)
     omit_role = has_system and not template.add_role_after_system_message
     presets = [(role, content, None) for role, content in template.messages]
     given = [(turn.role, turn.content, turn.token_ids) for turn in turns]
@@ -57,11 +56,6 @@ def _begun(template: ConversationTemplate, message: Message) -> Iterator[Segment
     before = template.role_templates.get(message.role, placeholder).partition(placeholder)[0]
     yield Literal(role + template.role_content_sep + before)
     yield Plain(message.content)
-
-
-def has_place_for_system(template: ConversationTemplate) -> bool:
-    """Whether a system message shows in the template's prompts."""
-    return template.has_memory and _SYSTEM_PLACEHOLDER in template.system_template
 
 
 def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> list[Segment]:

@@ -9,18 +9,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
+from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ChatConfig, ConvConfig, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.tokenizer_files import find_tokenizer_files, tokenizer_info
 from mlc_llm.convert.window_sizes import WindowSizes
-from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError
+from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError, TemplateError
 from mlc_llm.files import read_json_object, write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.shown import shown
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_file, is_folder
@@ -49,6 +50,12 @@ def gen_config(
     prefill_chunk_size: int | None = None,
     attention_sink_size: int | None = None,
     max_batch_size: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    system_message: str | None = None,
     registry: Registry | None = None,
 ) -> Path:
     """Write a model folder's ``mlc-chat-config.json`` and copy the tokenizer's files into it.
@@ -65,6 +72,12 @@ def gen_config(
             more than the window.
         attention_sink_size: first tokens that a sliding window keeps; by default the model's.
         max_batch_size: most sequences that are generated at once; 1 by default.
+        temperature: how freely tokens are chosen, 0 for the likeliest; by default the source's.
+        top_p: share of the likeliest tokens' probability that is kept; by default the source's.
+        repetition_penalty: as in :class:`~mlc_llm.config.ChatConfig`; by default the source's.
+        presence_penalty: as in ``ChatConfig``; by default the source's.
+        frequency_penalty: as in ``ChatConfig``; by default the source's.
+        system_message: the system message; by default the template's own.
         registry: where the architecture and the template are looked up; by default among the
             installed plugins.
 
@@ -73,8 +86,9 @@ def gen_config(
 
     Raises:
         QuantizationError: there is no quantisation of that name.
-        TemplateError: there is no conversation template of that name.
-        ConfigError: a size is out of its range or contradicts another.
+        TemplateError: there is no conversation template of that name, or it has no place for a
+            system message.
+        ConfigError: a size or a setting is out of its range, or a size contradicts another.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
         PluginError: there is no such architecture.
@@ -83,7 +97,14 @@ def gen_config(
     """
     chosen = plan(quantization) if isinstance(quantization, str) else quantization
     registry = registry or default_registry()
-    template = registry.template(conv_template)
+    sampling = ChatConfig(
+        temperature=temperature,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+    ).overrides()
+    template = _with_system(registry.template(conv_template), system_message)
     model = SourceModel.open(source, registry=registry)
     windows = WindowSizes.choose(
         model.config,
@@ -106,13 +127,29 @@ def gen_config(
         "tensor_parallel_shards": 1,
         "pipeline_parallel_stages": 1,
         "max_batch_size": batch,
-        **_generation(model),
+        **{**_generation(model), **sampling},
         **_tokenizer(model, tokenizer),
         "conv_template": _template(fitted(template, tokenizer)),
     }
     _validate(data, model)
     folder = expand_home(output, ConversionError, "The output")
     return _write(model.folder, folder, data)
+
+
+def _with_system(template: ConversationTemplate, message: str | None) -> ConversationTemplate:
+    """The template with another system message, if one is given.
+
+    Raises:
+        TemplateError: it has no place for one.
+    """
+    if message is None:
+        return template
+    if not template.takes_system_message:
+        raise TemplateError(
+            f"The template {shown(template.name)} has no place for a system message.",
+            code="template-without-system",
+        )
+    return template.overlaid(ConvConfig(system_message=message))
 
 
 def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:

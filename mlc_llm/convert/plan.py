@@ -19,7 +19,7 @@ from mlc_llm.model.stored import StoredWeight, stored_weights
 from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, Weight
 from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
 from mlc_llm.quantization.packing import require_quantizable
-from mlc_llm.weights.paths import listed, shown
+from mlc_llm.weights.paths import listed, shown_name
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _matrix(
 
 def described(sources: Iterable[CheckpointTensor]) -> str:
     """The checkpoint's tensors with their shapes, for an error's message."""
-    return ", ".join(f"{shown(source.name)} {source.shape}" for source in sources)
+    return ", ".join(f"{shown_name(source.name)} {source.shape}" for source in sources)
 
 
 def _contradiction(architecture: Architecture, what: str) -> ConversionError:

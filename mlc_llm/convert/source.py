@@ -17,7 +17,7 @@ from mlc_llm.files import read_json_object
 from mlc_llm.plugin import Architecture, ModelConfig
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.locate import resolve_model
-from mlc_llm.weights.paths import is_file, listed, shown
+from mlc_llm.weights.paths import is_file, listed, shown_name
 
 CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"
@@ -87,8 +87,8 @@ class SourceModel:
             known = self.architecture.rename(name)
             if known in renamed:
                 raise ConversionError(
-                    f"{self.folder} has {shown(known)} twice: as {shown(renamed[known].name)} and "
-                    f"as {shown(name)}.",
+                    f"{self.folder} has {shown_name(known)} twice: as "
+                    f"{shown_name(renamed[known].name)} and as {shown_name(name)}.",
                     code="checkpoint-damaged",
                 )
             renamed[known] = tensor
@@ -154,7 +154,7 @@ def _read_index(index: Path) -> dict[str, CheckpointTensor]:
     for name, file in weight_map.items():
         if name not in headers[file]:
             raise ConversionError(
-                f"{index} says that {shown(name)} is in {file}, and it is not.",
+                f"{index} says that {shown_name(name)} is in {file}, and it is not.",
                 code="checkpoint-incomplete",
             )
         tensors[name] = headers[file][name]

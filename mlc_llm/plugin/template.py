@@ -23,6 +23,8 @@ DEFAULT_ROLE_TEMPLATES = {
     "tool": "{tool_message}",
 }
 
+SYSTEM_PLACEHOLDER = "{system_message}"
+
 WITHOUT_MEMORY = frozenset({"LM", "codellama_completion"})
 """MLC's templates for which its ChatModule began every call afresh. Its JSON has no field for that,
 so the name says it."""
@@ -91,6 +93,11 @@ class ConversationTemplate(BaseModel):
     def chosen(self) -> frozenset[str]:
         """The fields that a ``ConvConfig`` set, which are not the template's own."""
         return self._chosen
+
+    @property
+    def takes_system_message(self) -> bool:
+        """Whether a system message shows in the template's prompts."""
+        return self.has_memory and SYSTEM_PLACEHOLDER in self.system_template
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,7 @@ from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.home import expand_home
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
-from mlc_llm.weights.paths import is_file, is_folder, shown
+from mlc_llm.weights.paths import is_file, is_folder, shown_name
 from mlc_llm.weights.shards import Shards
 
 
@@ -45,7 +45,7 @@ class ModelFolder:
         if not is_folder(path, ModelNotFoundError):
             is_there = is_file(path, ModelNotFoundError)
             kind = "is a file, not a folder" if is_there else "does not exist"
-            raise ModelNotFoundError(f"No model folder: {shown(path)} {kind}.")
+            raise ModelNotFoundError(f"No model folder: {shown_name(path)} {kind}.")
         folder = cls(path, _read_config(path), read_manifest(path))
         folder._shards.check()
         for name in folder.config.tokenizer_files:
