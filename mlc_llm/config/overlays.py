@@ -149,9 +149,14 @@ def translate_older_spellings(data: Mapping[str, Any]) -> dict[str, Any]:
     return translated
 
 
+def conv_config_fields() -> frozenset[str]:
+    """Every name that a field of a ``ConvConfig`` may have."""
+    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS})
+
+
 def template_fields() -> frozenset[str]:
     """Every name that a field of a conversation template may have."""
-    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"})
+    return conv_config_fields() | {"has_memory", "system_optional", "system_in_last_turn"}
 
 
 class ChatConfig(Overlay):

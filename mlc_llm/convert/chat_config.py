@@ -193,9 +193,9 @@ def _tokenizer(model: SourceModel, tokenizer: Tokenizer) -> dict[str, Any]:
 def _template(template: ConversationTemplate) -> dict[str, Any]:
     """The template as MLC writes it: our own fields only where they say something."""
     data = template.model_dump(mode="json")
-    for name, default in (("add_bos", None), ("has_memory", True)):
-        if data.get(name) == default:
-            data.pop(name, None)
+    for name in ("add_bos", "has_memory", "system_optional", "system_in_last_turn"):
+        if data[name] == ConversationTemplate.model_fields[name].default:
+            del data[name]
     return data
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.errors import ConversionError, ModelFolderError, ModelNotFoundError
-from mlc_llm.testing import make_checkpoint, make_model_folder
+from mlc_llm.testing import make_checkpoint, make_model_folder, raises
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
 from mlc_llm.weights.paths import is_file, is_folder, listed, shown_name
@@ -94,7 +94,7 @@ def test_what_the_system_refuses_to_say(code, tmp_path, monkeypatch):
         raise OSError(code, os.strerror(code), str(path))
 
     monkeypatch.setattr(Path, "stat", refuse)
-    with pytest.raises(ModelNotFoundError, match=f"{tmp_path} cannot be looked at: ") as caught:
+    with raises("file-unreadable", tmp_path, error=ModelNotFoundError) as caught:
         ModelFolder.open(tmp_path)
     assert ("Allow this user" in str(caught.value)) == (code == errno.EACCES)
 
