@@ -82,9 +82,7 @@ class ChatSettings:
             if isinstance(file.conv_template, str)
             else ConversationTemplate.from_data(file.conv_template, "conv_template")
         )
-        if overlay.conv_template is None:  # The file's overrides are those of the file's template.
-            template = template.overlaid(file.conv_config)
-        return cls(file, template.overlaid(overlay.conv_config), overlay)
+        return cls(file, template.overlaid(file.conv_config), overlay)
 
     def reset(
         self, model: ModelFile, change: ChatConfig | ConvConfig, registry: Registry
@@ -119,9 +117,7 @@ class ChatSettings:
     def effective(self, model_lib: str) -> ChatConfig:
         """All fields as they are in force."""
         known = ChatConfig.model_fields.keys() & type(self.file).model_fields.keys()
-        known -= {"conv_config"}
-        values: dict[str, Any] = {name: getattr(self.file, name) for name in known}
-        values |= {k: v for k, v in self.overlay.overrides().items() if v is not None}
+        values = {**self.overlay.overrides(), **{name: getattr(self.file, name) for name in known}}
         threads = thread_count(self.file.num_threads).count
         return ChatConfig(**{**values, "model_lib": model_lib, "num_threads": threads})
 

@@ -136,12 +136,16 @@ class ModelFile(BaseModel):
     def overlaid(self, chat_config: ChatConfig | None) -> ModelFile:
         """A copy in which the fields that ``chat_config`` sets replace this file's.
 
-        Of ``conv_config`` the copy keeps this file's own.
-        The copy shares nothing with this file, nor with ``chat_config``.
+        This file's ``conv_config`` goes with its template: it stays below the user's, and gives way
+        with the template where the user names another. The copy shares nothing with this file, nor
+        with ``chat_config``.
         """
         overrides = {} if chat_config is None else chat_config.overrides()
-        known = type(self).model_fields.keys() & overrides.keys() - {"conv_config"}
+        known = type(self).model_fields.keys() & overrides.keys()
         changes = {name: copy.deepcopy(overrides[name]) for name in known}
+        own = self.conv_config if "conv_template" not in overrides else None
+        of_template = overrides.get("conv_config", ConvConfig()).laid_over(own)
+        changes["conv_config"] = of_template if of_template.overrides() else None
         return self.model_copy(update=changes, deep=True)
 
 

@@ -121,6 +121,14 @@ class ConvConfig(Overlay):
     offset: int | None = None
     separator_style: int | str | None = None
 
+    def laid_over(self, below: ConvConfig | None) -> ConvConfig:
+        """A copy with what ``below`` sets and this one does not; roles are laid over one by one."""
+        under, over = ({} if below is None else below.overrides()), self.overrides()
+        for name in ("roles", "role_templates"):
+            if name in under and name in over:
+                over[name] = {**under[name], **over[name]}
+        return ConvConfig(**copy.deepcopy({**under, **over}))
+
     @model_validator(mode="before")
     @classmethod
     def _translate(cls, data: Any) -> Any:

@@ -120,6 +120,8 @@ def test_the_whole_template_is_embedded(source, generate, name):
     template = fitted(default_registry().template(name), load_tokenizer(source.folder))
     assert ConversationTemplate.from_data(embedded, "the file") == template
     assert ("has_memory" in embedded) == (name == "LM")
+    assert ("system_optional" in embedded) == (name != "LM")
+    assert "system_in_last_turn" not in embedded
 
 
 def test_the_architecture_reads_its_model_config_back(source, generate):
