@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,6 +49,32 @@ def isolated_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
             patch.delenv(name, raising=False)
         yield root / "mlc_llm"
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may enter, unlike pytest's."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+@pytest.fixture
+def ordinary_user() -> Callable[[], contextlib.AbstractContextManager[None]]:
+    """Do something as a user who may not do everything; what is needed is imported before."""
+
+    @contextlib.contextmanager
+    def as_ordinary_user() -> Iterator[None]:
+        if os.geteuid() != 0:
+            yield
+            return
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+
+    return as_ordinary_user
 
 
 @pytest.fixture(scope="session")

@@ -102,8 +102,8 @@ class ChatModule:
             stateless: forget the history, answer, and leave none.
 
         Returns:
-            The answer; a list of answers when ``generation_config.n`` is set, of which the first
-            enters the history.
+            The answer as a text. A list of answers exactly when ``generation_config.n`` is set,
+            also to 1; the first of them enters the history.
 
         Raises:
             PromptTooLongError: the prompt is longer than the context window.

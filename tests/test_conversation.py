@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import types
 import warnings
 from functools import cache
@@ -17,10 +16,10 @@ from mlc_llm.config import ConvConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError, TokenizerError
 from mlc_llm.plugin import ConversationTemplate
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.testing import raises
 from mlc_llm.tokenizer import Detokenizer, Tokenizer, load_tokenizer
 
-MODULES = {"llama-2": "llama_2", "mistral_default": "mistral_default", "LM": "lm"}
 TURNS = [
     {"role": "user", "content": "Hello there"},
     {"role": "assistant", "content": "Hi! How are you?"},
@@ -65,8 +64,7 @@ def smollm2(test_data: Path) -> Tokenizer:
 
 
 def _template(name: str = "llama-2", config: ConvConfig | None = None) -> ConversationTemplate:
-    module = importlib.import_module(f"mlc_llm_templates.{MODULES[name]}")
-    return ConversationTemplate.from_data(module.TEMPLATE, name).overlaid(config)
+    return default_registry().template(name).overlaid(config)
 
 
 def _chatml(**changes: Any) -> ConversationTemplate:
@@ -99,13 +97,13 @@ class TestLayout:
         template = _template(config=ConvConfig(system_message="S"))
         assert Conversation(template, llama_2).prompt_text(TURNS) == (
             "[INST] <<SYS>>\nS\n<</SYS>>\n\nHello there [/INST] Hi! How are you? </s>"
-            "<s>[INST] Fine.\nAnd you? 🦙 [/INST] "
+            "<s>[INST] Fine.\nAnd you? 🦙 [/INST]"
         )
 
     def test_mistral(self, llama_2: Tokenizer) -> None:
         template = _template("mistral_default", ConvConfig(system_message="S"))
         assert Conversation(template, llama_2).prompt_text(TURNS) == (
-            "[INST] SHello there [/INST] Hi! How are you? [INST] Fine.\nAnd you? 🦙 [/INST]"
+            "[INST] S\n\nHello there [/INST] Hi! How are you?</s>[INST] Fine.\nAnd you? 🦙 [/INST]"
         )
 
     def test_lm_is_the_last_prompt_alone(self, llama_2: Tokenizer) -> None:
@@ -126,6 +124,31 @@ class TestLayout:
         template = _chatml(system_template="{system_message}", system_message="")
         text = Conversation(template, smollm2).prompt_text(TURNS[:1])
         assert text == "<|im_start|>user\nHello there<|im_end|>\n<|im_start|>assistant\n"
+
+    @pytest.mark.parametrize("optional", [False, True])
+    def test_an_empty_system_message(self, optional: bool, smollm2: Tokenizer) -> None:
+        template = _chatml(system_optional=optional, system_message="")
+        text = Conversation(template, smollm2).prompt_text(TURNS[:1])
+        marks = "" if optional else "<|im_start|>system\n<|im_end|>\n"
+        assert text == f"{marks}<|im_start|>user\nHello there<|im_end|>\n<|im_start|>assistant\n"
+
+    def test_a_system_message_in_the_last_turn(self, smollm2: Tokenizer) -> None:
+        template = _chatml(
+            system_in_last_turn=True,
+            system_template="{system_message}\n\n",
+            system_message="S",
+            add_role_after_system_message=False,
+            messages=[("user", "1+1?"), ("assistant", "2")],
+        )
+        conversation = Conversation(template, smollm2)
+        for count in (1, 3):
+            begin, found, end = conversation.prompt_text(TURNS[:count]).partition("S\n\n")
+            assert found
+            assert begin.endswith("<|im_start|>user\n")
+            assert end == f"{TURNS[count - 1]['content']}<|im_end|>\n<|im_start|>assistant\n"
+        going_on = [*TURNS[:2], {"role": "assistant", "content": "And"}]
+        text = conversation.prompt_text(going_on, continues=True)
+        assert "<|im_start|>user\nS\n\nHello there<|im_end|>" in text
 
     def test_preset_messages_and_role_templates(self, smollm2: Tokenizer) -> None:
         template = _chatml(
@@ -179,7 +202,6 @@ class TestTokens:
         assert conversation.prompt_ids(TURNS) == expected
 
     def test_llama_2_equals_its_jinja_template(self, test_data: Path, llama_2: Tokenizer) -> None:
-        """But for the space that MLC's template puts after the last ``[/INST]``."""
         reference = _transformers_llama_2(test_data)
         # Its authors say to take the indentation and the line ends out.
         path = test_data / "chat-templates" / "llama-2-chat.jinja"
@@ -188,10 +210,7 @@ class TestTokens:
         messages = [{"role": "system", "content": template.system_message}, *TURNS]
         text = reference.apply_chat_template(messages, chat_template=source, tokenize=False)
         expected = reference(text, add_special_tokens=False).input_ids
-        assert Conversation(template, llama_2).prompt_ids(TURNS) == [
-            *expected,
-            *llama_2.encode(" ", continues=True),
-        ]
+        assert Conversation(template, llama_2).prompt_ids(TURNS) == expected
 
     def test_chatml_equals_the_tokenizers_library(
         self, test_data: Path, smollm2: Tokenizer
@@ -233,7 +252,7 @@ class TestBos:
         template = _template(config=ConvConfig(system_template=""))
         conversation = Conversation(template, llama_2)
         ids = conversation.prompt_ids(TURNS[:1])
-        assert ids == [1, *llama_2.encode("[INST] Hello there [/INST] ")]
+        assert ids == [1, *llama_2.encode("[INST] Hello there [/INST]")]
         assert conversation.prompt_ids(TURNS).count(1) == 2
 
     @pytest.mark.parametrize(
@@ -282,7 +301,7 @@ class TestHistory:
         second = conversation.prompt_ids()
         assert second[: len(first) + len(generated)] == first + generated
         rest = second[len(first) + len(generated) :]
-        assert rest == [29871, 2, 1, *llama_2.encode("[INST] Why? [/INST] ")]
+        assert rest == [29871, 2, 1, *llama_2.encode("[INST] Why? [/INST]")]
 
     def test_an_answer_follows_what_it_was_generated_after(self, llama_2: Tokenizer) -> None:
         """Also where the template puts another separator between a role and its content."""

@@ -127,7 +127,7 @@ def test_json_is_read_up_to_a_depth(depth: int, lists: bool) -> None:
     if depth <= MOST_NESTED:
         assert parse_json_object(text.encode(), path, ConversionError)
         return
-    with pytest.raises(ConversionError, match="nested too deeply"):
+    with raises("json-malformed", path, error=ConversionError):
         parse_json_object(text.encode(), path, ConversionError)
 
 
@@ -139,7 +139,7 @@ def test_a_file_has_a_size_that_its_kind_may_have(tmp_path: Path, name: str, mib
     with path.open("wb") as file:
         file.write(b"{}")
         file.truncate(mib * 2**20 + 1)
-    with pytest.raises(ConversionError, match=f"larger than the {mib} MiB"):
+    with raises("file-too-large", path, mib, error=ConversionError):
         read_file(path, ConversionError)
 
 
@@ -162,5 +162,5 @@ def test_what_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Path, "open", forbidden)
     monkeypatch.setattr(Path, "stat", forbidden)
     for read in (read_file, refuse_lfs_pointer, is_file):
-        with pytest.raises(ConversionError, match=r"data\.json cannot be read: Permission denied"):
+        with raises("file-unreadable", path, "Permission denied", error=ConversionError):
             read(path, ConversionError)

@@ -19,6 +19,7 @@ from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry
+from mlc_llm.testing import raises
 
 NOBODY = "~no-such-user/x"
 
@@ -46,9 +47,9 @@ def test_a_home_folder_is_put_in_its_place(monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.usefixtures("homeless")
 def test_a_process_without_one() -> None:
-    with pytest.raises(ModelNotFoundError, match=r"The model '~/x' begins with .* HOME is not set"):
+    with raises("home-unknown", "'~/x'", "HOME", error=ModelNotFoundError):
         expand_home("~/x", ModelNotFoundError, "The model")
-    with pytest.raises(ConfigError, match="MLC_LLM_CACHE to a folder"):
+    with raises("home-unknown", "MLC_LLM_CACHE", error=ConfigError):
         cache_root()
     assert history_path() is None
 
@@ -69,7 +70,7 @@ def registry() -> Registry:
 
 def test_the_cache_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLC_LLM_CACHE", NOBODY)
-    with pytest.raises(ConfigError, match=r"MLC_LLM_CACHE '~no-such-user/x'.* no user"):
+    with raises("home-unknown", "MLC_LLM_CACHE", NOBODY, error=ConfigError):
         LibraryCache()
 
 
@@ -85,7 +86,7 @@ def test_the_cache_of_an_unknown_user(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_path_of_an_unknown_user_is_refused_by_name(
     error: type[MLCError], call: Callable[[], object]
 ) -> None:
-    with pytest.raises(error, match="there is no user 'no-such-user'"):
+    with raises("home-unknown", "'no-such-user'", error=error):
         call()
 
 
@@ -95,7 +96,7 @@ def test_an_output_of_an_unknown_user(make_checkpoint: Callable[..., Path]) -> N
         lambda: convert_weight(source, "q0f32", NOBODY),
         lambda: gen_config(source, "q0f32", "LM", NOBODY),
     ):
-        with pytest.raises(ConversionError, match="The output '~no-such-user/x'"):
+        with raises("home-unknown", NOBODY, error=ConversionError):
             write()
 
 

@@ -144,9 +144,9 @@ class TestTokenIds:
         conversation = Conversation(template, _loaded(llama_2))
         ids = conversation.prompt_ids(TURNS[:count])
         bos = "<s>" if template.add_bos else ""
-        text = bos + conversation.prompt_text(TURNS[:count])
+        text = bos + conversation.prompt_text(TURNS[:count]).removeprefix("<s>")
         assert ids == _as_meta_does(llama_2, text)
-        assert ids.count(1) == len(bos) // 3
+        assert ids.count(1) == text.count("<s>")
 
     @pytest.mark.parametrize("count", [1, 2, 3])
     @pytest.mark.parametrize("config", [None, ConvConfig(system_template="")])
@@ -221,50 +221,45 @@ class TestWhiteSpaceBesideSpecialTokens:
 
 
 class TestOfficialTemplates:
-    def test_codellama_lacks_what_ends_a_turn(self, test_data: Path, llama_2: Path) -> None:
+    """The templates that models' authors publish, rendered with the tokenizers that are theirs."""
+
+    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize("name", ["llama-2", "codellama_instruct"])
+    @pytest.mark.parametrize("system", ["", SYSTEM])
+    def test_llama_2(
+        self, name: str, count: int, system: str, test_data: Path, llama_2: Path
+    ) -> None:
         """CodeLlama's template is Llama-2's."""
         path = test_data / "chat-templates" / "llama-2-chat.jinja"
         # Its authors say to take the indentation and the line ends out.
         source = path.read_text(encoding="utf-8").replace("    ", "").replace("\n", "")
-        conversation = Conversation(_template("codellama_instruct"), _loaded(llama_2))
-        ours = "<s>" + conversation.prompt_text(TURNS)
-        official = _render(source, TURNS)
-        assert ours == official.replace(" </s><s>", " ") + " "
-        assert "<s>" + conversation.prompt_text(TURNS[:1]) == _render(source, TURNS[:1]) + " "
+        template = _template(name, ConvConfig(system_message=system))
+        given = [{"role": "system", "content": system}] * bool(system) + TURNS[:count]
+        ours = Conversation(template, _loaded(llama_2)).prompt_text(TURNS[:count])
+        assert "<s>" + ours.removeprefix("<s>") == _render(source, given)
 
-    def test_mistral_v1(self, test_data: Path, llama_2: Path) -> None:
-        """No end of the text after an answer, spaces around it, no lines around the system."""
+    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize("system", ["", SYSTEM])
+    def test_mistral_v1(self, count: int, system: str, test_data: Path, llama_2: Path) -> None:
+        """The space before an answer is there in its tokens, which are encoded by themselves."""
         source = (test_data / "chat-templates" / "mistral-v1.jinja").read_text(encoding="utf-8")
-        without = Conversation(
-            _template("mistral_default", ConvConfig(system_template="")), _loaded(llama_2)
-        )
-        assert "<s>" + without.prompt_text(TURNS[:1]) == _render(source, TURNS[:1])
-        official = _render(source, TURNS)
-        assert official == (
-            "<s>[INST] Hello there [/INST]Hi! How are you?</s>[INST] Fine.\nAnd you? 🦙 [/INST]"
-        )
-        assert "<s>" + without.prompt_text(TURNS) == official.replace(
-            "[/INST]Hi!", "[/INST] Hi!"
-        ).replace("</s>", " ")
-        given = [{"role": "system", "content": SYSTEM}, *TURNS[:1]]
-        ours = "<s>" + Conversation(_template("mistral_default"), _loaded(llama_2)).prompt_text(
-            given
-        )
-        assert ours == "<s>[INST] Be brief.Hello there [/INST]"
-        assert ours == _render(source, given).replace("\n\n", "")
+        template = _template("mistral_default", ConvConfig(system_message=system))
+        given = [{"role": "system", "content": system}] * bool(system) + TURNS[:count]
+        ours = "<s>" + Conversation(template, _loaded(llama_2)).prompt_text(TURNS[:count])
+        assert ours.replace("[/INST] Hi!", "[/INST]Hi!") == _render(source, given)
 
-    def test_mistral_v3(self, mistral_v3: Path) -> None:
-        """There the template has a space more, before the last ``[/INST]``."""
+    @pytest.mark.parametrize("count", [1, 3])
+    @pytest.mark.parametrize("system", ["", SYSTEM])
+    def test_mistral_v3(self, count: int, system: str, mistral_v3: Path) -> None:
         config = json.loads((mistral_v3 / "tokenizer_config.json").read_text(encoding="utf-8"))
-        template = _template("mistral_default", ConvConfig(system_template=""))
-        conversation = Conversation(template, _loaded(mistral_v3))
-        official = _render(config["chat_template"], TURNS[:1])
-        ours = "<s>" + conversation.prompt_text(TURNS[:1])
-        assert ours.replace(" [/INST]", "[/INST]") == official
-        library = _library(mistral_v3)
-        assert (
-            conversation.prompt_ids(TURNS[:1]) == library.encode(ours, add_special_tokens=False).ids
+        conversation = Conversation(
+            _template("mistral_v3", ConvConfig(system_message=system)), _loaded(mistral_v3)
         )
+        given = [{"role": "system", "content": system}] * bool(system) + TURNS[:count]
+        official = _render(config["chat_template"], given)
+        assert "<s>" + conversation.prompt_text(TURNS[:count]) == official
+        library = _library(mistral_v3).encode(official, add_special_tokens=False)
+        assert conversation.prompt_ids(TURNS[:count]) == library.ids
 
 
 @pytest.mark.parametrize(
@@ -274,4 +269,7 @@ class TestOfficialTemplates:
 def test_values_are_those_of_published_weights(folder: str, name: str, test_data: Path) -> None:
     path = test_data / "mlc" / "weights" / folder / "mlc-chat-config.json"
     published = json.loads(path.read_text(encoding="utf-8"))["conv_template"]
-    assert ConversationTemplate.from_data(published, folder) == _template(name)
+    ours = _template(name)
+    # MLC has no way to say that an empty system message is none.
+    assert ours.system_optional
+    assert ConversationTemplate.from_data({**published, "system_optional": True}, folder) == ours

@@ -122,6 +122,8 @@ class ChatPlan:
                 f"({'; '.join(differences)}). Make a new ChatModule with them.",
                 code="setting-settled",
             )
+        if model.window != self.model.window:
+            model.window.warn_if_untrained()
         return replace(self, settings=settings, model=model)
 
 
@@ -157,6 +159,7 @@ def plan_chat(
     named = expand_home(library, LibraryError, "The model library") if library else None
     chosen = _choose(device, named, registry)
     planned = ModelPlan.of(settings, folder, chosen, registry)
+    planned.window.warn_if_untrained()
     memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)
     return ChatPlan(folder, settings, tokenizer, chosen, planned, named)
 

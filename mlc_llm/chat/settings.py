@@ -95,7 +95,7 @@ class ChatSettings:
                 code="model-sharded",
             )
         template = _template(file.conv_template, folder, registry)
-        return cls(file, template.overlaid(overlay.conv_config), overlay)
+        return cls(file, template.overlaid(file.conv_config), overlay)
 
     def reset(
         self,
@@ -134,8 +134,7 @@ class ChatSettings:
     def effective(self, model_lib: str) -> ChatConfig:
         """All fields as they are in force."""
         known = ChatConfig.model_fields.keys() & type(self.file).model_fields.keys()
-        values: dict[str, Any] = {name: getattr(self.file, name) for name in known}
-        values |= {k: v for k, v in self.overlay.overrides().items() if v is not None}
+        values = {**self.overlay.overrides(), **{name: getattr(self.file, name) for name in known}}
         threads = thread_count(self.file.num_threads).count
         return ChatConfig(**{**values, "model_lib": model_lib, "num_threads": threads})
 

@@ -30,8 +30,14 @@ from mlc_llm.cli.output import say_path
 @click.option("--prefill-chunk-size", type=int, help="Most tokens that one prefill step takes.")
 @click.option("--attention-sink-size", type=int, help="First tokens that the window keeps.")
 @click.option("--max-batch-size", type=int, help="Most sequences that are decoded together.")
+@click.option("--temperature", type=float, help="How freely tokens are chosen; 0: the likeliest.")
+@click.option("--top-p", type=float, help="Probability of the likeliest tokens that are kept.")
+@click.option("--repetition-penalty", type=float, help="Weakens tokens that are there; 1: none.")
+@click.option("--presence-penalty", type=float, help="Taken once from tokens that are there.")
+@click.option("--frequency-penalty", type=float, help="Taken as often as they are there.")
+@click.option("--system-message", help="In the place of the template's own.")
 def command(
-    source: str, quantization: str | None, conv_template: str | None, output: Path, **sizes: Any
+    source: str, quantization: str | None, conv_template: str | None, output: Path, **settings: Any
 ) -> None:
     """Write mlc-chat-config.json and tokenizer for SOURCE, as convert_weight takes it.
 
@@ -39,4 +45,4 @@ def command(
     """
     from mlc_llm.convert import gen_config
 
-    say_path(gen_config(source, quantization, conv_template, output, **sizes))
+    say_path(gen_config(source, quantization, conv_template, output, **settings))

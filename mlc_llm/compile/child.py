@@ -7,8 +7,10 @@ Ctrl-C. See ``mlc_llm.compile.__main__`` for its side.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -46,7 +48,7 @@ def compile_in_child(
         The library's file, in ``folder``.
 
     Raises:
-        CompileError: it failed, with the reason that the child gave.
+        CompileError: it failed, with the reason that the child gave, or the disk is full.
         OSError: its job cannot be written, or it cannot be started.
     """
     job, output = folder / "job.json", folder / f"library{LIBRARY_SUFFIX}"
@@ -67,8 +69,16 @@ def compile_in_child(
     environment = python_environment({"TVM_USE_RUNTIME_LIB": None, "TMPDIR": str(folder)})
     outcome = run_child([*command, "--job", str(job)], environment)
     if outcome.returncode != 0:
-        raise _failure(outcome)
+        raise _full_disk(outcome, folder) or _failure(outcome)
     return output
+
+
+def _full_disk(outcome: Outcome, folder: Path) -> CompileError | None:
+    """The error for a full disk, which LLVM, the linker and Python tell in the system's words."""
+    words = os.strerror(errno.ENOSPC)
+    if words not in outcome.stdout and words not in outcome.stderr:
+        return None
+    return CompileError(f"the disk is full, or the quota used up, in {folder}", code="disk-full")
 
 
 def _failure(outcome: Outcome) -> CompileError:

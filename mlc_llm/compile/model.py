@@ -61,8 +61,9 @@ def compile_model(
         with scratch_folder(path.parent.absolute()) as work:
             compile_in_child(spec, chosen.device.name, target, work).replace(path)
     except CompileError as error:
+        full = " Free some space, or choose another place." if error.code == "disk-full" else ""
         raise CompileError(
-            f"Compiling the library {path} failed: {error}.", code=error.code
+            f"Compiling the library {path} failed: {error}.{full}", code=error.code
         ) from error
     except OSError as error:
         raise CompileError(

@@ -23,7 +23,7 @@ from mlc_llm.config.numbers import (
     TopP,
     WindowSize,
 )
-from mlc_llm.config.overlays import ChatConfig, template_fields
+from mlc_llm.config.overlays import ChatConfig, ConvConfig, conv_config_fields, template_fields
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.files import read_json_object
 
@@ -45,6 +45,10 @@ class ModelFile(BaseModel):
     one of our plans: the fields of ``mlc_llm.plugin.Plan`` without the name.
 
     Without a ``conv_template`` the model's own chat template counts, which lies beside the file.
+    ``conv_config`` holds overrides of the template's fields, which go with ``conv_template``.
+
+    ``model_lib`` is the name of a library of MLC's own, which is not used. Nor are the fields from
+    there on: files of former versions have them.
 
     ``architecture_config`` is the file's ``model_config`` (a name that pydantic keeps for itself):
     the architecture's own fields.
@@ -78,6 +82,13 @@ class ModelFile(BaseModel):
     tokenizer_files: list[str] = []
     tokenizer_info: dict[str, Any] | None = None
     conv_template: str | dict[str, Any] | None = None
+    conv_config: ConvConfig | None = None
+    model_lib: str | None = None
+    token_table_postproc_method: str | None = None
+    local_id: str | None = None
+    model_name: str | None = None
+    model_category: str | None = None
+    use_presharded_weights: bool | None = None
     pad_token_id: AnyTokenId | None = None
     bos_token_id: AnyTokenId | None = None
     eos_token_id: AnyTokenId | list[AnyTokenId] | None = None
@@ -111,13 +122,14 @@ class ModelFile(BaseModel):
             ModelFolderError: the file is not JSON, or a field is missing or malformed.
         """
         data = read_json_object(path, ModelFolderError)
+        of_template = _drop_unknown_of_template(data)
         try:
             loaded = cls.model_validate(data)
         except ValidationError as error:
             raise ModelFolderError(
                 f"{path}: {explain(error, '', cls.model_fields)}", code="model-config-invalid"
             ) from None
-        if strangers := [*sorted(loaded.model_extra or ()), *loaded._drop_unknown_of_template()]:
+        if strangers := [*sorted(loaded.model_extra or ()), *of_template]:
             names = ", ".join(strangers)
             logger.warning("%s has fields that are not known and not used: %s", path, names)
         return loaded
@@ -125,18 +137,28 @@ class ModelFile(BaseModel):
     def overlaid(self, chat_config: ChatConfig | None) -> ModelFile:
         """A copy in which the fields that ``chat_config`` sets replace this file's.
 
-        The copy shares nothing with this file, nor with ``chat_config``.
+        This file's ``conv_config`` goes with its template: it stays below the user's, and gives way
+        with the template where the user names another. The copy shares nothing with this file, nor
+        with ``chat_config``.
         """
         overrides = {} if chat_config is None else chat_config.overrides()
         known = type(self).model_fields.keys() & overrides.keys()
         changes = {name: copy.deepcopy(overrides[name]) for name in known}
+        own = self.conv_config if "conv_template" not in overrides else None
+        of_template = overrides.get("conv_config", ConvConfig()).laid_over(own)
+        changes["conv_config"] = of_template if of_template.overrides() else None
         return self.model_copy(update=changes, deep=True)
 
-    def _drop_unknown_of_template(self) -> list[str]:
-        """Drop what is not a field of a template from one that stands here; return its names."""
-        if not isinstance(self.conv_template, dict):
-            return []
-        strangers = sorted(self.conv_template.keys() - template_fields())
-        for name in strangers:
-            del self.conv_template[name]
-        return [f"conv_template.{name}" for name in strangers]
+
+def _drop_unknown_of_template(data: dict[str, Any]) -> list[str]:
+    """Drop what is not a field of a template from one that a file has; return its names."""
+    known = {"conv_template": template_fields(), "conv_config": conv_config_fields()}
+    strangers = [
+        (place, name)
+        for place, fields in known.items()
+        if isinstance(data.get(place), dict)
+        for name in sorted(data[place].keys() - fields)
+    ]
+    for place, name in strangers:
+        del data[place][name]
+    return [f"{place}.{name}" for place, name in strangers]

@@ -125,6 +125,14 @@ class ConvConfig(Overlay):
     offset: int | None = None
     separator_style: int | str | None = None
 
+    def laid_over(self, below: ConvConfig | None) -> ConvConfig:
+        """A copy with what ``below`` sets and this one does not; roles are laid over one by one."""
+        under, over = ({} if below is None else below.overrides()), self.overrides()
+        for name in ("roles", "role_templates"):
+            if name in under and name in over:
+                over[name] = {**under[name], **over[name]}
+        return ConvConfig(**copy.deepcopy({**under, **over}))
+
     @model_validator(mode="before")
     @classmethod
     def _translate(cls, data: Any) -> Any:
@@ -153,9 +161,14 @@ def translate_older_spellings(data: Mapping[str, Any]) -> dict[str, Any]:
     return translated
 
 
+def conv_config_fields() -> frozenset[str]:
+    """Every name that a field of a ``ConvConfig`` may have."""
+    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS})
+
+
 def template_fields() -> frozenset[str]:
     """Every name that a field of a conversation template may have."""
-    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"})
+    return conv_config_fields() | {"has_memory", "system_optional", "system_in_last_turn"}
 
 
 class ChatConfig(Overlay):
@@ -248,7 +261,8 @@ class GenerationConfig(Overlay):
         frequency_penalty: taken from them as often as the answer has them, -2 to 2.
         mean_gen_len: tokens that an answer is expected to need when old turns are dropped.
         max_gen_len: most tokens of one answer.
-        n: how many answers to give, each from the same history.
+        n: how many answers to give, each from the same history. ``generate`` returns a list of
+            texts exactly when this is set, also to 1; where it is not, one text.
         stop: strings that end the answer and are not part of it.
         seed: makes sampling reproducible.
         logit_bias: added to the logits, by token id.

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from mlc_llm.conversation.message import ASSISTANT, USER, Message
 from mlc_llm.conversation.segments import Generated, Literal, Plain, Segment
 from mlc_llm.errors import ConfigError
-from mlc_llm.plugin.template import ConversationTemplate
+from mlc_llm.plugin.template import SYSTEM_PLACEHOLDER, ConversationTemplate
 from mlc_llm.shown import shown
 
-_SYSTEM_PLACEHOLDER = "{system_message}"
 _FUNCTION_PLACEHOLDER = "{function_string}"
 _END_OF_REASONING = "</think>"
 
@@ -28,22 +27,41 @@ def layout(
     """
     begun = turns[-1] if continues else None
     turns = turns[:-1] if continues else turns
-    has_system = template.system_template.replace(_SYSTEM_PLACEHOLDER, system) != ""
-    if has_system:
-        yield from _fill(template.system_template, _SYSTEM_PLACEHOLDER, system)
-    omit_role = has_system and not template.add_role_after_system_message
     presets = [(role, content, None) for role, content in template.messages]
     given = [(turn.role, turn.content, turn.token_ids) for turn in turns]
-    for role, content, token_ids in [*presets, *given]:
+    messages = [*presets, *given]
+    system_part = _system(template, system)
+    last = _last_of_user(messages) if template.system_in_last_turn else None
+    if last is None:
+        yield from system_part
+    omit_role = last is None and bool(system_part) and not template.add_role_after_system_message
+    for index, (role, content, token_ids) in enumerate(messages):
         if content is None:
             yield Literal(template.roles[role] + template.role_empty_sep)
         else:
-            yield from _turn(template, Message(role, content, token_ids), omit_role)
+            message = Message(role, content, token_ids)
+            yield from _turn(template, message, omit_role, system_part if index == last else ())
         omit_role = False
     if begun is None:
         yield Literal(template.roles[ASSISTANT] + template.role_empty_sep)
     else:
         yield from _begun(template, begun)
+
+
+def _system(template: ConversationTemplate, message: str) -> list[Segment]:
+    """The system message in its place, or nothing; functions that stand there stay."""
+    if template.system_optional and not message:
+        functions = _FUNCTION_PLACEHOLDER in template.system_template
+        return [Literal(_FUNCTION_PLACEHOLDER)] if functions and template.function_string else []
+    if not template.system_template.replace(SYSTEM_PLACEHOLDER, message):
+        return []
+    return list(_fill(template.system_template, SYSTEM_PLACEHOLDER, message))
+
+
+def _last_of_user(messages: Sequence[tuple[str, str | None, object]]) -> int | None:
+    """Where the last message of the user is; None if there is none."""
+    of_user = (i for i, (role, text, _) in enumerate(messages) if role == USER and text is not None)
+    return max(of_user, default=None)
 
 
 def _begun(template: ConversationTemplate, message: Message) -> Iterator[Segment]:
@@ -59,11 +77,6 @@ def _begun(template: ConversationTemplate, message: Message) -> Iterator[Segment
     yield Plain(message.content)
 
 
-def has_place_for_system(template: ConversationTemplate) -> bool:
-    """Whether a system message shows in the template's prompts."""
-    return template.has_memory and _SYSTEM_PLACEHOLDER in template.system_template
-
-
 def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> list[Segment]:
     """The prompt of a template without memory: the last user's message alone."""
     last = next((message for message in reversed(history) if message.role == USER), None)
@@ -76,8 +89,13 @@ def layout_last(template: ConversationTemplate, history: Sequence[Message]) -> l
     return [*_turn(template, last, omit_role=False), slot]
 
 
-def _turn(template: ConversationTemplate, message: Message, omit_role: bool) -> Iterator[Segment]:
-    """One message with its role before it and its separator after it."""
+def _turn(
+    template: ConversationTemplate,
+    message: Message,
+    omit_role: bool,
+    system: Iterable[Segment] = (),
+) -> Iterator[Segment]:
+    """One message with its role before it, perhaps the system message, and its separator."""
     role = "" if omit_role else template.roles[message.role]
     placeholder = f"{{{message.role}_message}}"
     around = template.role_templates.get(message.role, placeholder)
@@ -87,6 +105,7 @@ def _turn(template: ConversationTemplate, message: Message, omit_role: bool) -> 
         yield Literal(around.rpartition(placeholder)[2])
     else:
         yield Literal(role + ("" if omit_role else template.role_content_sep))
+        yield from system
         yield from _fill(around, placeholder, _in_history(template, message))
     yield Literal(template.seps[-1] if message.role == ASSISTANT else template.seps[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
+from mlc_llm.conversation.layout import fill_functions, layout, layout_last
 from mlc_llm.conversation.message import SYSTEM, Message
 from mlc_llm.conversation.prompt_format import PromptFormat
 from mlc_llm.conversation.segments import Segment
@@ -65,7 +65,7 @@ class NamedFormat(PromptFormat):
 
     def system_message(self, history: Sequence[Message]) -> str | None:
         """See :class:`PromptFormat`; several system messages are one."""
-        return self._system_of(history) if has_place_for_system(self._template) else None
+        return self._system_of(history) if self._template.takes_system_message else None
 
     def complete(self, history: Sequence[Message]) -> tuple[Message, ...]:
         """See :class:`PromptFormat`."""

@@ -8,22 +8,30 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
-from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
+from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ChatConfig, ConvConfig, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.weight import chosen_plan
 from mlc_llm.convert.window_sizes import WindowSizes
-from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError, TokenizerError
+from mlc_llm.errors import (
+    ConfigError,
+    ConversionError,
+    ModelFolderError,
+    TemplateError,
+    TokenizerError,
+)
 from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.shown import shown
 from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
 from mlc_llm.tokenizer import check_vocab, load_tokenizer
@@ -53,6 +61,12 @@ def gen_config(
     prefill_chunk_size: int | None = None,
     attention_sink_size: int | None = None,
     max_batch_size: int | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float | None = None,
+    presence_penalty: float | None = None,
+    frequency_penalty: float | None = None,
+    system_message: str | None = None,
     registry: Registry | None = None,
 ) -> Path:
     """Write a model folder's ``mlc-chat-config.json`` and the tokenizer's files beside it.
@@ -71,6 +85,12 @@ def gen_config(
             more than the window.
         attention_sink_size: first tokens that a sliding window keeps; by default the model's.
         max_batch_size: most sequences that are generated at once; 1 by default.
+        temperature: how freely tokens are chosen, 0 for the likeliest; by default the source's.
+        top_p: share of the likeliest tokens' probability that is kept; by default the source's.
+        repetition_penalty: as in :class:`~mlc_llm.config.ChatConfig`; by default the source's.
+        presence_penalty: as in ``ChatConfig``; by default the source's.
+        frequency_penalty: as in ``ChatConfig``; by default the source's.
+        system_message: the system message; by default the template's own.
         registry: where formats, architecture and template are looked up; by default among the
             installed plugins.
 
@@ -79,9 +99,9 @@ def gen_config(
 
     Raises:
         QuantizationError: there is no quantisation of that name.
-        TemplateError: there is no conversation template of that name, or the model has none of its
-            own.
-        ConfigError: a size is out of its range or contradicts another.
+        TemplateError: there is no conversation template of that name, the model has none of its
+            own, or the template has no place for a system message.
+        ConfigError: a size or a setting is out of its range, or a size contradicts another.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
         PluginError: there is no such architecture.
@@ -91,7 +111,16 @@ def gen_config(
     if isinstance(quantization, str):
         quantization = plan(quantization)
     registry = registry or default_registry()
+    sampling = ChatConfig(
+        temperature=temperature,
+        top_p=top_p,
+        repetition_penalty=repetition_penalty,
+        presence_penalty=presence_penalty,
+        frequency_penalty=frequency_penalty,
+    ).overrides()
     template = None if conv_template is None else registry.template(conv_template)
+    if template is not None:
+        template = _with_system(template, system_message)
     model = SourceModel.open(source, registry=registry)
     if template is None and model.source.chat_template is None:
         raise no_template(model.source.path)
@@ -104,7 +133,9 @@ def gen_config(
         max_batch_size=max_batch_size,
     )
     folder = expand_home(output, ConversionError, "The output")
-    return write_config(model, chosen, template, sizes, folder)
+    if template is None and system_message is not None:
+        sampling = {**sampling, **_system(system_message)}
+    return write_config(model, chosen, template, sizes, folder, sampling)
 
 
 @dataclass(frozen=True)
@@ -124,6 +155,7 @@ def write_config(
     template: ConversationTemplate | None,
     sizes: Sizes,
     folder: Path,
+    settings: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
     """Write a model's configuration and tokenizer into a folder, as :func:`gen_config` does.
 
@@ -133,6 +165,7 @@ def write_config(
         template: its conversation template; None for its own chat template.
         sizes: what the user asks for.
         folder: the model folder; made if need be.
+        settings: further fields of the file, which take the place of the model's.
     """
     windows = WindowSizes.choose(
         model.config,
@@ -157,11 +190,33 @@ def write_config(
         **_generation(model),
         "tokenizer_files": list(files),
         **_of_tokenizer(model, files, template),
+        **settings,
     }
     _validate(data, model)
     if model.source.chat_template is not None:
         files[CHAT_TEMPLATE_FILE] = model.source.chat_template.encode(errors="replace")
     return _write(model.source.path, folder, files, data)
+
+
+def _system(message: str) -> dict[str, Any]:
+    """The field for a system message of the model's own chat template."""
+    return {"conv_config": {"system_message": message}}
+
+
+def _with_system(template: ConversationTemplate, message: str | None) -> ConversationTemplate:
+    """The template with another system message, if one is given.
+
+    Raises:
+        TemplateError: it has no place for one.
+    """
+    if message is None:
+        return template
+    if not template.takes_system_message:
+        raise TemplateError(
+            f"The template {shown(template.name)} has no place for a system message.",
+            code="template-without-system",
+        )
+    return template.overlaid(ConvConfig(system_message=message))
 
 
 def _model_config(model: SourceModel, windows: WindowSizes, batch: int) -> dict[str, Any]:
@@ -224,9 +279,9 @@ def _of_tokenizer(
 def _template(template: ConversationTemplate) -> dict[str, Any]:
     """The template as MLC writes it: our own fields only where they say something."""
     data = template.model_dump(mode="json")
-    for name, default in (("add_bos", None), ("has_memory", True)):
-        if data.get(name) == default:
-            data.pop(name, None)
+    for name in ("add_bos", "has_memory", "system_optional", "system_in_last_turn"):
+        if data[name] == ConversationTemplate.model_fields[name].default:
+            del data[name]
     return data
 
 

@@ -18,7 +18,7 @@ from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, SourceTensor
 from mlc_llm.plugin.scheme import StoredTensor, stored_tensors
 from mlc_llm.quantization.packing import is_transposed, require_quantizable
 from mlc_llm.sources.foreign import refuse_quantized_tensors
-from mlc_llm.weights.paths import listed, shown
+from mlc_llm.weights.paths import listed, shown_name
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def _matrix(
 
 def described(sources: Iterable[SourceTensor]) -> str:
     """The checkpoint's tensors with their shapes, for an error's message."""
-    return ", ".join(f"{shown(source.name)} {source.shape}" for source in sources)
+    return ", ".join(f"{shown_name(source.name)} {source.shape}" for source in sources)
 
 
 def _contradiction(architecture: Architecture, what: str) -> ConversionError:

@@ -12,7 +12,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.sources import open_source
 from mlc_llm.sources.config import parse_config
 from mlc_llm.sources.folder import CONFIG_FILE
-from mlc_llm.weights.paths import is_folder, shown
+from mlc_llm.weights.paths import is_folder, shown_name
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class SourceModel:
             known = self.architecture.rename(name)
             if known in renamed:
                 raise ConversionError(
-                    f"{self.source.path} has {shown(known)} twice: as "
-                    f"{shown(renamed[known].name)} and as {shown(name)}.",
+                    f"{self.source.path} has {shown_name(known)} twice: as "
+                    f"{shown_name(renamed[known].name)} and as {shown_name(name)}.",
                     code="checkpoint-damaged",
                 )
             renamed[known] = tensor

@@ -15,7 +15,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Plan
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.weights.paths import is_folder, shown
+from mlc_llm.weights.paths import is_folder, shown_name
 from mlc_llm.weights.scratch import scratch_folder
 
 
@@ -97,7 +97,7 @@ def _is_there(folder: Path, exist_ok: bool) -> bool:
 
 def _taken(folder: Path, what: str) -> ConversionError:
     return ConversionError(
-        f"{shown(folder)} is {what}, and stays as it is. Choose another output, or remove it.",
+        f"{shown_name(folder)} is {what}, and stays as it is. Choose another output, or remove it.",
         code="output-exists",
     )
 
@@ -118,6 +118,6 @@ def _alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise ConversionError(
-            f"Writing {shown(folder)} failed: {error.strerror or error}.",
+            f"Writing {shown_name(folder)} failed: {error.strerror or error}.",
             code="disk-full" if full else "file-unwritable",
         ) from error

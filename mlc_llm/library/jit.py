@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import importlib.util
@@ -29,6 +30,9 @@ from mlc_llm.version import __version__, tvm_version
 logger = logging.getLogger("mlc_llm")
 
 ANOTHER_CACHE = f"{CACHE_VARIABLE} names another folder for the cache"
+MORE_SPACE = f"free some space, or {CACHE_VARIABLE} names a folder for the cache on another disk"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system calls a full disk."""
 COMPILER_PACKAGES = ("mlc_llm.compile", "mlc_llm.model", "mlc_llm.quantization")
 """Packages whose source decides what compiled code looks like, for every device."""
 
@@ -73,9 +77,11 @@ class JITProvider:
                 with cache.locked(key):
                     self._build(cache, key, request)
         except CompileError as error:
-            return NotFound(self.name, (("compiling it failed", str(error)),))
+            full = f"; {MORE_SPACE}" if error.code == "disk-full" else ""
+            return NotFound(self.name, (("compiling it failed", f"{error}{full}"),))
         except OSError as error:
-            return NotFound(self.name, ((str(cache.folder), f"{error}; {ANOTHER_CACHE}"),))
+            remedy = MORE_SPACE if error.errno in FULL else ANOTHER_CACHE
+            return NotFound(self.name, ((str(cache.folder), f"{error}; {remedy}"),))
         return Found(cache.path(key), self.name)
 
     def cached(self, request: LibraryRequest) -> Path | None:

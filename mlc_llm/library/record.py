@@ -23,7 +23,7 @@ from mlc_llm.plugin.model_library import (
 from mlc_llm.registry.entry import describe
 from mlc_llm.shown import shown
 from mlc_llm.version import tvm_version
-from mlc_llm.weights.paths import shown as shown_path
+from mlc_llm.weights.paths import shown_name
 
 MAX_RECORD_BYTES = 1 << 20
 
@@ -58,7 +58,7 @@ def read_record(path: Path) -> LibraryRecord:
 def refusal(path: Path | str, reason: str) -> str:
     """The message for a library that was named and cannot be used: why, and what to do."""
     end = "\n" if "\n" in reason else " "
-    return f"The model library {shown_path(path)} cannot be used: {reason}.{end}{COMPILE_ANEW}"
+    return f"The model library {shown_name(path)} cannot be used: {reason}.{end}{COMPILE_ANEW}"
 
 
 def check_file(path: Path, request: LibraryRequest, device: Device) -> str | None:

@@ -36,6 +36,20 @@ def owner_problem(path: Path) -> str | None:
     return None
 
 
+def ownership(path: Path) -> str:
+    """Whose a path is and its mode, for a message; nothing where the system does not say."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ""
+    if sys.platform == "win32":
+        return ""
+    mode = stat.S_IMODE(state.st_mode)
+    return (
+        f"{path} belongs to the user {state.st_uid}, you are {os.geteuid()}; its mode is {mode:o}"
+    )
+
+
 def file_digest(path: Path) -> str:
     """A digest of a file's content, for errors of disks and copies.
 

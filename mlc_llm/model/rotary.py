@@ -63,6 +63,14 @@ class RotaryConfig(ModelConfig):
         return self
 
     @property
+    def longest_window(self) -> int | None:
+        """As every config's; files with scaled RoPE say the length before scaling or after it."""
+        longest, scaling = super().longest_window, self.rope_scaling or {}
+        factor, unscaled = scaling.get("factor", 1), scaling.get(_TRAINED_LENGTH, longest)
+        known = isinstance(factor, int | float) and 1 <= factor < 2**31 and _is_length(unscaled)
+        return max(longest, int(factor * unscaled)) if longest is not None and known else longest
+
+    @property
     def depends_on_window(self) -> bool:
         return depends_on_window(self.rope_scaling)
 

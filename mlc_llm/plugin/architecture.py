@@ -106,6 +106,12 @@ class ModelConfig(BaseModel):
             )
 
     @property
+    def longest_window(self) -> int | None:
+        """Positions that the model was trained for; None where its files do not say."""
+        positions = self.max_position_embeddings
+        return positions if positions and positions > 0 else None
+
+    @property
     def depends_on_window(self) -> bool:
         """Whether compiled code is right for one size of the context window only."""
         return False

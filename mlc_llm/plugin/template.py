@@ -23,6 +23,8 @@ DEFAULT_ROLE_TEMPLATES = {
     "tool": "{tool_message}",
 }
 
+SYSTEM_PLACEHOLDER = "{system_message}"
+
 WITHOUT_MEMORY = frozenset({"LM", "codellama_completion"})
 """MLC's templates for which its ChatModule began every call afresh. Its JSON has no field for that,
 so the name says it."""
@@ -39,7 +41,9 @@ class ConversationTemplate(BaseModel):
     ``role_empty_sep``, after which the model writes.
 
     The spellings that :class:`~mlc_llm.config.ConvConfig` takes for older fields are taken here,
-    too. None means that a field is not given.
+    too. None means that a field is not given. ``add_bos``, ``has_memory``, ``system_optional`` and
+    ``system_in_last_turn`` are not MLC's: without them it could not say what models' own templates
+    do.
 
     Args:
         name: the template's name.
@@ -48,6 +52,9 @@ class ConversationTemplate(BaseModel):
         system_prefix_token_ids: token ids that begin the prompt; better ``add_bos``, for numbers
             are those of one vocabulary.
         add_role_after_system_message: whether the first message's role follows a system message.
+        system_optional: whether an empty system message leaves out all of ``system_template``.
+        system_in_last_turn: whether the system message stands in the last message of the user,
+            after its role, rather than at the beginning.
         roles: what stands for ``user``, ``assistant`` and perhaps ``tool``.
         role_templates: text around a message's content, with a placeholder such as
             ``{user_message}``.
@@ -72,6 +79,8 @@ class ConversationTemplate(BaseModel):
     system_message: str = ""
     system_prefix_token_ids: list[TokenId] | None = None
     add_role_after_system_message: bool = True
+    system_optional: bool = False
+    system_in_last_turn: bool = False
     roles: dict[str, str]
     role_templates: dict[str, str] = Field(default_factory=lambda: dict(DEFAULT_ROLE_TEMPLATES))
     messages: list[tuple[str, str | None]] = []
@@ -91,6 +100,11 @@ class ConversationTemplate(BaseModel):
     def chosen(self) -> frozenset[str]:
         """The fields that a ``ConvConfig`` set, which are not the template's own."""
         return self._chosen
+
+    @property
+    def takes_system_message(self) -> bool:
+        """Whether a system message shows in the template's prompts."""
+        return self.has_memory and SYSTEM_PLACEHOLDER in self.system_template
 
     @model_validator(mode="before")
     @classmethod

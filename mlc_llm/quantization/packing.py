@@ -251,8 +251,9 @@ def _quantize_block(w: Floats, scheme: Scheme) -> list[Array]:
     # The last weight again: it changes neither the largest nor the smallest of its group.
     padded[:, columns:] = w[:, -1:]
     grouped = padded.reshape(rows, -1, scheme.group)
+    others: list[Array]
     if scheme.has_two_levels:
-        codes, *others = _with_two_levels(grouped, scheme)
+        codes, others = _with_two_levels(grouped, scheme)
     elif scheme.zero is None:
         codes, *others = _with_minimum(grouped, scheme)
     else:
@@ -295,26 +296,27 @@ def _with_minimum(grouped: Floats, scheme: Scheme) -> tuple[Codes, Array, Array]
     return np.clip(codes, 0, most).astype(np.uint8), scale, minimum
 
 
-def _with_two_levels(grouped: Floats, scheme: Scheme) -> list[Array]:
+def _with_two_levels(grouped: Floats, scheme: Scheme) -> tuple[Codes, list[Array]]:
     """The codes (n, groups, group), and both levels of their scales and of their minimums."""
     rows, count, group = grouped.shape
     _require_finite(grouped)
     weights = grouped.reshape(-1, group)
+    scales, minimums = fit(weights, scheme.bits)
     stored: list[Array] = []
-    factors = []
-    for exact, positive in zip(fit(weights, scheme.bits), (True, False), strict=True):
+
+    def rounded(exact: Floats, *, positive: bool) -> Floats:
         per_super = (scheme.super_group or group) // group
         # The last factor again: it changes nothing in its super group.
         padding = ((0, 0), (0, -count % per_super))
         padded = np.pad(exact.reshape(rows, count), padding, mode="edge")
         levels, upper = two_levels(padded.reshape(-1, per_super), scheme.dtype, positive=positive)
-        factors.append((levels * upper[:, None]).reshape(rows, -1)[:, :count].reshape(-1))
-        stored += [
-            levels.reshape(rows, -1)[:, :count],
-            upper.reshape(rows, -1).astype(scheme.dtype),
-        ]
-    codes = nearest(weights, *factors, scheme.bits)
-    return [codes.reshape(grouped.shape), *stored]
+        stored.append(levels.reshape(rows, -1)[:, :count])
+        stored.append(upper.reshape(rows, -1).astype(scheme.dtype))
+        return (levels * upper[:, None]).reshape(rows, -1)[:, :count].reshape(-1)
+
+    factors = rounded(scales, positive=True), rounded(minimums, positive=False)
+    codes: Codes = nearest(weights, *factors, scheme.bits).reshape(grouped.shape)
+    return codes, stored
 
 
 def _scales(exact: Floats, scheme: Scheme) -> Array:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, field
 from typing import Self
 
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ModelConfig
+
+logger = logging.getLogger("mlc_llm")
 
 WINDOWS_KEPT = 4
 """The context of a model with a sliding window whose configuration limits nothing, in windows."""
@@ -20,10 +23,13 @@ class ContextWindow:
     Args:
         size: most tokens that the cache holds, of prompt and answer together.
         chunk: most tokens that one prefill step takes.
+        trained: tokens that the model was trained for, where its files say so and matter: a sliding
+            window has no such limit.
     """
 
     size: int
     chunk: int
+    trained: int | None = field(default=None, compare=False)
 
     @classmethod
     def choose(cls, file: ModelFile, model: ModelConfig) -> Self:
@@ -51,4 +57,16 @@ class ContextWindow:
                 code="window-unset",
             )
         chunk = file.prefill_chunk_size
-        return cls(size, min(chunk if chunk > 0 else model.prefill_chunk_size, size))
+        chunk = min(chunk if chunk > 0 else model.prefill_chunk_size, size)
+        return cls(size, chunk, None if sliding > 0 else model.longest_window)
+
+    def warn_if_untrained(self) -> None:
+        """Log that the window is larger than what the model was trained for, if it is."""
+        if self.trained is not None and self.size > self.trained:
+            logger.warning(
+                "The context window has %d tokens, and the model was trained for %d: beyond these "
+                "its answers become worse. ChatConfig(context_window_size=%d) keeps to them",
+                self.size,
+                self.trained,
+                self.trained,
+            )

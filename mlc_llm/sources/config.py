@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from mlc_llm.config import explain
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin import Architecture, ModelConfig
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 
 def parse_config(architecture: Architecture, data: Mapping[str, Any], file: Path) -> ModelConfig:
@@ -34,6 +34,7 @@ def parse_config(architecture: Architecture, data: Mapping[str, Any], file: Path
     except Exception as error:  # a plugin that does not expect such a value
         reason = f"{type(error).__name__}: {error}"
     raise ConversionError(
-        f"{shown(file)} is not a configuration of the architecture {architecture.name!r}: {reason}",
+        f"{shown_name(file)} is not a configuration of the architecture {architecture.name!r}: "
+        f"{reason}",
         code="source-config-invalid",
     )

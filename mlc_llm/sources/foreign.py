@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 _FIELDS = {
     "quantization_config": "",
@@ -57,7 +57,7 @@ def refuse_quantized(data: Mapping[str, Any], folder: Path) -> None:
         value = data.get(field)
         if value:
             method = value.get("quant_method") if isinstance(value, dict) else None
-            raise _quantized(folder, shown(method) if isinstance(method, str) else origin)
+            raise _quantized(folder, shown_name(method) if isinstance(method, str) else origin)
     for file, method in _FILES.items():
         if (folder / file).is_file():
             raise _quantized(folder, f"{method}, as {file} says")
@@ -74,7 +74,7 @@ def refuse_quantized_tensors(names: Iterable[str]) -> None:
             if part in _TENSORS:
                 raise ConversionError(
                     f"The checkpoint is quantised already ({_TENSORS[part]}): it has "
-                    f"{shown(name)}. Convert the original model, whose weights are "
+                    f"{shown_name(name)}. Convert the original model, whose weights are "
                     "floating-point numbers.",
                     code="model-quantized",
                 )
@@ -86,12 +86,12 @@ def what_it_has_instead(folder: Path) -> str:
         return ""
     for pattern, what in _WEIGHTS.items():
         for file in sorted(folder.glob(pattern)):
-            return f" It has {shown(file.name)}, which {what}."
+            return f" It has {shown_name(file.name)}, which {what}."
     for pattern in _OLD:
         for file in sorted(folder.glob(pattern)):
             return (
-                f" It has {shown(file.name)}, which is not read. Load the model with transformers "
-                "and save it again: "
+                f" It has {shown_name(file.name)}, which is not read. Load the model with "
+                "transformers and save it again: "
                 "AutoModelForCausalLM.from_pretrained(SOURCE).save_pretrained(FOLDER)."
             )
     return ""

@@ -20,7 +20,7 @@ from mlc_llm.sources.gguf_parts import GGUFModel, find_model, read_model
 from mlc_llm.sources.gguf_rope import TENSORS as ROPE_TENSORS
 from mlc_llm.sources.gguf_tensor import GGUFTensor
 from mlc_llm.sources.gguf_types import WIDENED
-from mlc_llm.weights.paths import is_folder, shown
+from mlc_llm.weights.paths import is_folder, shown_name
 
 ARCHITECTURE_KEY = "general.architecture"
 TEMPLATE_KEY = "tokenizer.chat_template"
@@ -97,8 +97,8 @@ class GGUFSource(Source):
         pattern = self._family.tensors.get(_stem(name))
         if pattern is None:
             raise ConversionError(
-                f"{file} has {shown(name)}, which files of {self._family.architecture!r} do not "
-                "have as far as is known. The model is probably of a variant that is not read.",
+                f"{file} has {shown_name(name)}, which files of {self._family.architecture!r} do "
+                "not have as far as is known. The model is probably of a variant that is not read.",
                 code="tensor-unknown",
             )
         number = _NUMBER.match(name)

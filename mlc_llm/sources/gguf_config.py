@@ -12,7 +12,7 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.sources.gguf_parts import GGUFModel
 from mlc_llm.sources.gguf_rope import rope_scaling
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 SETTINGS = {
     "hidden_size": "embedding_length",
@@ -117,7 +117,7 @@ class _Settings:
         if isinstance(value, list):
             if len(set(value)) != 1:
                 raise ConversionError(
-                    f"{key} in {self._model.path} is {shown(repr(value[:8]))}: layers that "
+                    f"{key} in {self._model.path} is {shown_name(repr(value[:8]))}: layers that "
                     "differ in it are not read.",
                     code="source-config-invalid",
                 )

@@ -26,7 +26,7 @@ import numpy as np
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.sources.gguf_types import TYPE_NAMES, TYPES
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -198,7 +198,7 @@ class _Cursor:
         try:
             return text.decode()
         except UnicodeError:
-            raise self.refuse(f"{what} is not UTF-8 text: {shown(repr(text))}") from None
+            raise self.refuse(f"{what} is not UTF-8 text: {shown_name(repr(text))}") from None
 
 
 def _read(path: Path, cursor: _Cursor) -> GGUFHeader:
@@ -235,7 +235,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     for _ in range(count):
         key = cursor.name("a key")
         if key in metadata:
-            raise cursor.refuse(f"it has the key {shown(key)} twice")
+            raise cursor.refuse(f"it has the key {shown_name(key)} twice")
         metadata[key] = _value(cursor, key, cursor.number("<u4"))
     return metadata
 
@@ -246,7 +246,7 @@ def _value(cursor: _Cursor, key: str, kind: int) -> Any:
     inner = cursor.number("<u4")
     read = _values(cursor, key, inner)
     each = 8 if inner == _STRING else 1 if inner == _BOOL else np.dtype(_NUMBERS[inner]).itemsize
-    return read(cursor.size_of(f"elements in {shown(key)}", LONGEST_ARRAY, each))
+    return read(cursor.size_of(f"elements in {shown_name(key)}", LONGEST_ARRAY, each))
 
 
 def _values(cursor: _Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
@@ -257,7 +257,7 @@ def _values(cursor: _Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
         return lambda count: [value != 0 for value in cursor.numbers("<u1", count)]
     if kind in _NUMBERS:
         return lambda count: cursor.numbers(_NUMBERS[kind], count)
-    raise cursor.refuse(f"the value of {shown(key)} is of the type {kind}, which is not read")
+    raise cursor.refuse(f"the value of {shown_name(key)} is of the type {kind}, which is not read")
 
 
 def _listed(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
@@ -265,7 +265,7 @@ def _listed(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     name = cursor.name("a tensor's name")
     axes = cursor.number("<u4")
     if not 1 <= axes <= MOST_AXES:
-        raise cursor.refuse(f"{shown(name)} has {axes} axes, not 1 to {MOST_AXES}")
+        raise cursor.refuse(f"{shown_name(name)} has {axes} axes, not 1 to {MOST_AXES}")
     shape = tuple(reversed(cursor.numbers("<u8", axes)))
     return name, shape, cursor.number("<u4"), cursor.number("<u8")
 
@@ -273,7 +273,7 @@ def _listed(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
 def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
     value = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
     if not isinstance(value, int) or not 1 <= value <= _CHUNK or value & (value - 1):
-        raise cursor.refuse(f"its general.alignment is {shown(repr(value))}, not a power of 2")
+        raise cursor.refuse(f"its general.alignment is {shown_name(repr(value))}, not a power of 2")
     return value
 
 
@@ -285,22 +285,22 @@ def _placed(
     known = TYPES.get(TYPE_NAMES.get(number, ""))
     if known is None:
         raise ConversionError(
-            f"{shown(name)} in {cursor.path} is of the type {number}, which is not a known type "
-            "of GGUF. Update mlc-llm, or take another file of the model.",
+            f"{shown_name(name)} in {cursor.path} is of the type {number}, which is not a known "
+            "type of GGUF. Update mlc-llm, or take another file of the model.",
             code="dtype-unsupported",
         )
     if shape[-1] % known.weights:
         raise cursor.refuse(
-            f"{shown(name)} has rows of {shape[-1]} weights, and blocks of {known.name} have "
+            f"{shown_name(name)} has rows of {shape[-1]} weights, and blocks of {known.name} have "
             f"{known.weights}"
         )
     if offset % alignment:
-        raise cursor.refuse(f"{shown(name)} begins at {offset}, not a multiple of {alignment}")
+        raise cursor.refuse(f"{shown_name(name)} begins at {offset}, not a multiple of {alignment}")
     nbytes = math.prod(shape) // known.weights * known.nbytes
     end = data + offset + nbytes
     if end > cursor.size:
         raise ConversionError(
-            f"{cursor.path} is cut short: {shown(name)} ends at byte {end} and the file at "
+            f"{cursor.path} is cut short: {shown_name(name)} ends at byte {end} and the file at "
             f"{cursor.size}. Fetch it again.",
             code="checkpoint-damaged",
         )
@@ -312,9 +312,9 @@ def _check_places(cursor: _Cursor, placed: list[GGUFEntry]) -> None:
     names: set[str] = set()
     for entry in placed:
         if entry.name in names:
-            raise cursor.refuse(f"it has the tensor {shown(entry.name)} twice")
+            raise cursor.refuse(f"it has the tensor {shown_name(entry.name)} twice")
         names.add(entry.name)
     ordered = sorted(placed, key=lambda entry: (entry.begin, entry.end))
     for one, other in itertools.pairwise(ordered):
         if other.begin < one.end:
-            raise cursor.refuse(f"{shown(one.name)} and {shown(other.name)} share bytes")
+            raise cursor.refuse(f"{shown_name(one.name)} and {shown_name(other.name)} share bytes")

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.sources.gguf_file import GGUFEntry, GGUFHeader, read_header
-from mlc_llm.weights.paths import is_file, listed, shown
+from mlc_llm.weights.paths import is_file, listed, shown_name
 
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 _MOST_PARTS = 4096
@@ -48,7 +48,7 @@ def read_model(path: Path) -> GGUFModel:
         for name, entry in header.tensors.items():
             if name in tensors:
                 raise ConversionError(
-                    f"{shown(name)} is both in {tensors[name][0]} and in {header.path}.",
+                    f"{shown_name(name)} is both in {tensors[name][0]} and in {header.path}.",
                     code="checkpoint-damaged",
                 )
             tensors[name] = (header.path, entry)
@@ -96,7 +96,8 @@ def _parts(path: Path) -> list[Path]:
     count = int(part["count"])
     if not 1 <= int(part["number"]) <= count <= _MOST_PARTS:
         raise ConversionError(
-            f"{shown(path)} is file {int(part['number'])} of {count} by its name: that cannot be.",
+            f"{shown_name(path)} is file {int(part['number'])} of {count} by its name: that cannot "
+            "be.",
             code="checkpoint-damaged",
         )
     names = [f"{part['stem']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 DIVISORS = "rope_freqs.weight"
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
@@ -72,7 +72,7 @@ def _scaling(
         return {"rope_type": "linear", "factor": factor}
     if kind == "yarn":
         return _yarn(setting, factor)
-    raise ValueError(f"RoPE's scaling is of the type {shown(repr(kind))}, which is not known")
+    raise ValueError(f"RoPE's scaling is of the type {shown_name(repr(kind))}, which is not known")
 
 
 def _yarn(setting: Setting, factor: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mlc_llm.plugin.source import Rows
 from mlc_llm.sources.gguf_file import GGUFEntry
 from mlc_llm.sources.gguf_types import TYPES, GGUFType
 from mlc_llm.sources.rows import read_rows
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 from mlc_llm.weights.shards import widen_bfloat16
 
 _FLOATS = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -66,8 +66,8 @@ class GGUFTensor(SourceTensor):
         if not self._type.is_read:
             known = ", ".join(one.name for one in TYPES.values() if one.is_read)
             raise ConversionError(
-                f"{shown(self.entry.name)} in {self.file} is of the type {self.dtype}, which is "
-                f"not read; these are: {known}. Take a file of the model with other types, such "
+                f"{shown_name(self.entry.name)} in {self.file} is of the type {self.dtype}, which "
+                f"is not read; these are: {known}. Take a file of the model with other types, such "
                 "as Q4_K_M.",
                 code="dtype-unsupported",
             )
@@ -157,7 +157,7 @@ class GGUFTensor(SourceTensor):
         if all(np.isfinite(factor).all() for factor in factors):
             return
         raise ConversionError(
-            f"{shown(self.entry.name)} in {self.file} has a scale or a minimum that is NaN or "
+            f"{shown_name(self.entry.name)} in {self.file} has a scale or a minimum that is NaN or "
             "infinity: the file is damaged.",
             code="weight-not-finite",
         )

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object
 from mlc_llm.plugin import SourceTensor
-from mlc_llm.weights.paths import is_file, listed, shown
+from mlc_llm.weights.paths import is_file, listed, shown_name
 
 
 def read_index(
@@ -43,7 +43,7 @@ def read_index(
     for name, file in weight_map.items():
         if name not in headers[file]:
             raise ConversionError(
-                f"{index} says that {shown(name)} is in {file}, and it is not.",
+                f"{index} says that {shown_name(name)} is in {file}, and it is not.",
                 code="checkpoint-incomplete",
             )
         tensors[name] = headers[file][name]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.weights.paths import is_folder, shown
+from mlc_llm.weights.paths import is_folder, shown_name
 
 _SHARED = re.compile(r"([0-9a-f]{2})/\1[0-9a-f]{62}")
 """Files that repositories of the hub's cache share, by their hash."""
@@ -40,9 +40,10 @@ def refuse_links_out(folder: Path) -> None:
         if is_folder(target, ConversionError):
             continue
         raise ConversionError(
-            f"{shown(link)} is a link out of the checkpoint's folder, to {shown(target)}, which "
-            "would be read and perhaps published. If it belongs to the checkpoint, put the file "
-            "itself in the place of the link; a model in the hub's cache is named HF://org/name.",
+            f"{shown_name(link)} is a link out of the checkpoint's folder, to "
+            f"{shown_name(target)}, which would be read and perhaps published. If it belongs to "
+            "the checkpoint, put the file itself in the place of the link; a model in the hub's "
+            "cache is named HF://org/name.",
             code="link-outside",
         )
 
@@ -67,6 +68,7 @@ def _links(folder: Path) -> Iterator[Path]:
             found = sorted(Path(entry.path) for entry in entries if entry.is_symlink())
     except OSError as error:
         raise ConversionError(
-            f"{shown(folder)} cannot be read: {error.strerror or error}.", code="file-unreadable"
+            f"{shown_name(folder)} cannot be read: {error.strerror or error}.",
+            code="file-unreadable",
         ) from None
     yield from found

@@ -13,7 +13,7 @@ from mlc_llm.sources.folder import CONFIG_FILE
 from mlc_llm.sources.foreign import what_it_has_instead
 from mlc_llm.sources.links import refuse_links_out
 from mlc_llm.weights.locate import resolve_model
-from mlc_llm.weights.paths import is_file, is_folder, shown
+from mlc_llm.weights.paths import is_file, is_folder, shown_name
 
 
 def open_source(
@@ -56,7 +56,7 @@ def _unrecognized(path: Path, formats: list[SourceFormat]) -> ConversionError:
     known = "; ".join(one.description for one in formats) or "none"
     if not is_folder(path, ConversionError):
         return ConversionError(
-            f"{shown(path)} is of no format that is read. Known: {known}.",
+            f"{shown_name(path)} is of no format that is read. Known: {known}.",
             code="source-unknown",
         )
     if not is_file(path / CONFIG_FILE, ConversionError):

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin.source import Rows
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 
 
 def read_rows(
@@ -46,6 +46,6 @@ def read_rows(
             raise ValueError("the file was cut short")
     except (OSError, ValueError) as error:
         raise ConversionError(
-            f"{shown(name)} cannot be read from {file}: {error}.", code="checkpoint-damaged"
+            f"{shown_name(name)} cannot be read from {file}: {error}.", code="checkpoint-damaged"
         ) from None
     return values.reshape(shape)

@@ -25,7 +25,7 @@ from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.plugin import Scheme, SourceTensor
 from mlc_llm.plugin.source import Rows
 from mlc_llm.sources.rows import read_rows
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 from mlc_llm.weights.shards import widen_bfloat16
 
 LONGEST_HEADER = 16 << 20
@@ -77,7 +77,7 @@ class FileTensor(SourceTensor):
     def require_readable(self) -> None:
         if self.dtype not in _FLOATS:
             raise ConversionError(
-                f"{shown(self.name)} in {self.file} has the dtype {self.dtype}; only "
+                f"{shown_name(self.name)} in {self.file} has the dtype {self.dtype}; only "
                 f"{', '.join(sorted(_FLOATS))} can be converted.",
                 code="dtype-unsupported",
             )

@@ -22,7 +22,7 @@ from mlc_llm.plugin import Scheme, Source, SourceFormat, SourceTensor
 from mlc_llm.plugin.source import Architectures, Rows
 from mlc_llm.sources.folder import CONFIG_FILE, FolderSource
 from mlc_llm.sources.index import read_index
-from mlc_llm.weights.paths import is_file, shown
+from mlc_llm.weights.paths import is_file, shown_name
 
 SINGLE_FILE = "pytorch_model.bin"
 INDEX_FILE = "pytorch_model.bin.index.json"
@@ -92,7 +92,7 @@ class TorchTensor(SourceTensor):
     def require_readable(self) -> None:
         if self.dtype not in _FLOATS:
             raise ConversionError(
-                f"{shown(self.name)} in {self.file} has the dtype {self.dtype}; only "
+                f"{shown_name(self.name)} in {self.file} has the dtype {self.dtype}; only "
                 f"{', '.join(_FLOATS)} can be converted.",
                 code="dtype-unsupported",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.home import expand_home
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
-from mlc_llm.weights.paths import is_file, is_folder, shown
+from mlc_llm.weights.paths import is_file, is_folder, shown_name
 from mlc_llm.weights.shards import Shards
+
+_NUMBERED = re.compile(r"param_\d+")
+"""Names of tensors in folders that MLC wrote before 2024."""
 
 
 class ModelFolder:
@@ -45,8 +49,15 @@ class ModelFolder:
         if not is_folder(path, ModelNotFoundError):
             is_there = is_file(path, ModelNotFoundError)
             kind = "is a file, not a folder" if is_there else "does not exist"
-            raise ModelNotFoundError(f"No model folder: {shown(path)} {kind}.")
-        folder = cls(path, _read_config(path), read_manifest(path))
+            raise ModelNotFoundError(f"No model folder: {shown_name(path)} {kind}.")
+        try:
+            config, manifest = _read_config(path), read_manifest(path)
+        except ModelFolderError as error:
+            if error.code == "model-config-invalid":
+                _refuse_outdated(path, read_manifest(path))
+            raise
+        _refuse_outdated(path, manifest)
+        folder = cls(path, config, manifest)
         folder._shards.check()
         for name in folder.config.tokenizer_files:
             if is_file(path / name, ModelFolderError):
@@ -70,7 +81,7 @@ class ModelFolder:
         record = self.manifest.tensors.get(name)
         if record is None:
             raise ModelFolderError(
-                f"{self.path} has no tensor {shown(name)}.", code="tensor-missing"
+                f"{self.path} has no tensor {shown_name(name)}.", code="tensor-missing"
             )
         return self._shards.read(record)
 
@@ -127,6 +138,19 @@ def manifest_path(path: Path) -> Path:
         f"Make them: mlc_llm convert_weight SOURCE --quantization Q -o {path}",
         code="folder-incomplete",
     )
+
+
+def _refuse_outdated(path: Path, manifest: Manifest) -> None:
+    """Refuse a folder of 2023, whose tensors have numbers: which is which stood in its library."""
+    names = manifest.tensors
+    if names and all(_NUMBERED.fullmatch(name) for name in names):
+        raise ModelFolderError(
+            f"{path} is in MLC's format of 2023: its tensors are called {shown_name(min(names))} "
+            "and so on, and nothing in it says which is which. Take the same model as it is "
+            "published now, or convert the original one: mlc_llm convert_weight and mlc_llm "
+            "gen_config.",
+            code="folder-outdated",
+        )
 
 
 def _read_config(path: Path) -> ModelFile:

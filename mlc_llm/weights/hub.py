@@ -17,7 +17,7 @@ from typing import Any
 from mlc_llm.errors import HubError, ModelFolderError
 from mlc_llm.weights.hub_access import HubAccess, reason, require_client
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE
-from mlc_llm.weights.paths import shown
+from mlc_llm.weights.paths import shown_name
 from mlc_llm.weights.verified import verify_once
 
 logger = logging.getLogger("mlc_llm")
@@ -60,7 +60,7 @@ class HubReference:
         is_repository = _REPOSITORY.fullmatch(path) is not None and len(path) <= _LONGEST
         if not is_repository or not _is_revision(revision):
             raise HubError(
-                f"{shown(text)} names no repository; write HF://org/name or HF://org/name@tag.",
+                f"{shown_name(text)} names no repository; write HF://org/name or HF://org/name@tag.",
                 code="repository-malformed",
             )
         return cls(path, revision or None)

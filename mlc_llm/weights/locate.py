@@ -9,7 +9,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.errors import ModelNotFoundError
 from mlc_llm.home import expand_home
 from mlc_llm.weights.hub import HubReference, fetch
-from mlc_llm.weights.paths import is_file, is_folder, shown
+from mlc_llm.weights.paths import is_file, is_folder, shown_name
 
 DEMO = "demo"
 """The name of the small model that is part of this package."""
@@ -96,11 +96,11 @@ def _has_config(folder: Path) -> bool:
 def _not_found(model: str, named: Path, places: list[Path]) -> str:
     if named.is_file():
         return f"{named} is a file; a model is a folder with {CHAT_CONFIG_FILE} in it."
-    looked = ", ".join(shown(place.absolute()) for place in places)
+    looked = ", ".join(shown_name(place.absolute()) for place in places)
     parts = named.parts
     hint = (
         f" To fetch it from the hub, write HF://{model}."
         if len(parts) == 2 and not named.is_absolute()
         else ""
     )
-    return f"No model {shown(model)}. Looked for a folder at: {looked}.{hint}"
+    return f"No model {shown_name(model)}. Looked for a folder at: {looked}.{hint}"

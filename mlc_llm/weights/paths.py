@@ -35,7 +35,7 @@ def is_folder(path: Path, error: type[MLCError]) -> bool:
     return stat.S_ISDIR(_mode(path, error))
 
 
-def shown(path: str | os.PathLike[str]) -> str:
+def shown_name(path: str | os.PathLike[str]) -> str:
     """A path or a name for an error message: cut short, and with escapes for odd characters."""
     text = os.fspath(path)
     if len(text) > _SHOWN:
@@ -46,7 +46,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 def listed(names: Sequence[str]) -> str:
     """Some of these names for an error message, and how many more there are."""
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(map(shown, names[:_LISTED])) + more
+    return ", ".join(map(shown_name, names[:_LISTED])) + more
 
 
 def _mode(path: Path, error: type[MLCError]) -> int:
@@ -58,18 +58,20 @@ def _mode(path: Path, error: type[MLCError]) -> int:
     except ValueError as failure:  # a NUL, or half of a surrogate pair
         reason = "half of a character" if isinstance(failure, UnicodeError) else "the character NUL"
         raise error(
-            f"{shown(path)} cannot be a path: it holds {reason}.", code="path-invalid"
+            f"{shown_name(path)} cannot be a path: it holds {reason}.", code="path-invalid"
         ) from None
     except PermissionError:
         raise error(
-            f"{shown(path)} cannot be looked at: permission denied. Allow this user to read the "
-            "file, and to enter the folders that it is in.",
+            f"{shown_name(path)} cannot be looked at: permission denied. Allow this user to read "
+            "the file, and to enter the folders that it is in.",
             code="file-unreadable",
         ) from None
     except OSError as failure:
         reason = failure.strerror or str(failure)
         if failure.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise error(f"{shown(path)} cannot be a path: {reason}.", code="path-invalid") from None
+            raise error(
+                f"{shown_name(path)} cannot be a path: {reason}.", code="path-invalid"
+            ) from None
         raise error(
-            f"{shown(path)} cannot be looked at: {reason}.", code="file-unreadable"
+            f"{shown_name(path)} cannot be looked at: {reason}.", code="file-unreadable"
         ) from None

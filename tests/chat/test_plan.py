@@ -134,3 +134,18 @@ def test_a_change_that_needs_another_library_is_refused() -> None:
     other = planned.settings.of(planned.folder.config, ChatConfig(opt="activations=a8"), registry)
     with raises("setting-settled", "activations=a8", error=ConfigError):
         planned.changed(other, registry)
+
+
+def test_a_window_beyond_what_the_model_was_trained_for(caplog: pytest.LogCaptureFixture) -> None:
+    def warnings() -> list[str]:
+        return [text for text in caplog.messages if "trained for 512" in text]
+
+    planned = plan(context_window_size=512)
+    assert not warnings()
+    longer = plan(context_window_size=100000)
+    assert len(warnings()) == 1
+    registry = default_registry()
+    longer.changed(longer.settings, registry)
+    assert len(warnings()) == 1  # It was said when the model was loaded.
+    planned.changed(longer.settings, registry)
+    assert len(warnings()) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import types
@@ -266,6 +267,24 @@ class TestStorage:
         assert "chmod 700" in found["owner"].remedy
         cache.folder.chmod(0o755)
         assert "owner" not in by_name(storage.check_library_cache(default_registry(), cache))
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="POSIX's modes")
+    @pytest.mark.parametrize(("mode", "finding"), [(0o755, "libraries"), (0o711, "contents")])
+    def test_a_folder_of_another_user(
+        self, open_folder: Path, ordinary_user: Any, mode: int, finding: str
+    ) -> None:
+        cache = LibraryCache(open_folder / "libraries")
+        cache.folder.mkdir()
+        cache.folder.chmod(mode if os.geteuid() == 0 else mode & 0o511)
+        mode = cache.folder.stat().st_mode & 0o777
+        with ordinary_user():
+            found = by_name(storage.check_library_cache(default_registry(), cache))
+            me = os.geteuid()
+        cache.folder.chmod(0o700)
+        assert found[finding].status is Status.BROKEN
+        whose = f"belongs to the user {os.geteuid()}, you are {me}; its mode is {mode:o}"
+        assert whose in found[finding].detail
+        assert "MLC_LLM_CACHE" in found[finding].remedy
 
     def test_little_space(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folders = {"ONE": tmp_path / "absent", "TWO": tmp_path}

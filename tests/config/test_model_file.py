@@ -47,11 +47,12 @@ class TestUnknownFields:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         template = {**TEMPLATE, "sep_style": 1, "colour": "red"}
-        path = written(tmp_path, conv_template=template, zebra=1, conv_config={})
+        of_template = {"colour": "blue", "has_memory": False}
+        path = written(tmp_path, conv_template=template, zebra=1, conv_config=of_template)
         loaded = ModelFile.load(path)
         assert [record.getMessage() for record in caplog.records] == [
-            f"{path} has fields that are not known and not used: conv_config, zebra, "
-            "conv_template.colour, conv_template.sep_style"
+            f"{path} has fields that are not known and not used: zebra, conv_template.colour, "
+            "conv_template.sep_style, conv_config.colour, conv_config.has_memory"
         ]
         assert caplog.records[0].levelno == logging.WARNING
         settings = ChatSettings.of(loaded, None, default_registry(), tmp_path)
@@ -60,8 +61,24 @@ class TestUnknownFields:
     def test_a_models_file_of_known_fields_gets_none(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        ModelFile.load(written(tmp_path))
+        of_older_files = {
+            "model_lib": "llama_q4f16_1",
+            "local_id": "Llama-2-7b-chat-hf-q4f16_1",
+            "model_name": "Llama-2-7b-chat-hf",
+            "model_category": "llama",
+            "use_presharded_weights": False,
+            "tokenizer_info": {"token_postproc_method": "byte_fallback"},
+            "token_table_postproc_method": "byte_fallback",
+            "max_batch_size": 80,
+            "conv_config": {"stop_tokens": [2], "separator_style": 0},
+        }
+        ModelFile.load(written(tmp_path, **of_older_files))
         assert not caplog.records
+
+    def test_a_malformed_conv_config_of_a_file(self, tmp_path: Path) -> None:
+        path = written(tmp_path, conv_config={"seps": []})
+        with raises("model-config-invalid", path, "conv_config", "seps"):
+            ModelFile.load(path)
 
     def test_published_files_get_none(
         self, test_data: Path, caplog: pytest.LogCaptureFixture

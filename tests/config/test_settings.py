@@ -128,6 +128,29 @@ class TestTemplateOfAChat:
             assert (template.stop_str, template.stop_token_ids) == (["x"], [2])
             assert template.roles["user"] == "Me"
 
+    def test_the_files_conv_config_goes_with_the_files_template(self) -> None:
+        own = {"system": "Be brief.", "roles": {"user": "You"}, "stop_tokens": [2]}
+        user = ConvConfig(roles={"assistant": "It"}, stop_token_ids=[3])
+        for name in ("chatml", TEMPLATE):
+            settings = settings_of(
+                ChatConfig(conv_config=user), conv_template=name, conv_config=own
+            )
+            template = settings.template
+            assert template.system_message == "Be brief."
+            assert template.roles == {**template.roles, "user": "You", "assistant": "It"}
+            assert template.stop_token_ids == [3]
+            # Numbers of a model's file are those of its vocabulary.
+            assert "stop_token_ids" in template.chosen
+            effective = settings.effective("lib.so").conv_config
+            assert effective == ConvConfig(
+                system_message="Be brief.",
+                roles={"user": "You", "assistant": "It"},
+                stop_token_ids=[3],
+            )
+        other = settings_of(ChatConfig(conv_template="chatml"), conv_config=own)
+        assert other.template == default_registry().template("chatml")
+        assert other.file.conv_config is None
+
     def test_the_older_spellings_in_one_that_is_given_whole(self) -> None:
         template = {
             "name": "old",

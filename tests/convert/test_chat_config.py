@@ -120,6 +120,8 @@ def test_the_whole_template_is_embedded(source, generate, name):
     template = fitted(default_registry().template(name), load_tokenizer(source.folder))
     assert ConversationTemplate.from_data(embedded, "the file") == template
     assert ("has_memory" in embedded) == (name == "LM")
+    assert ("system_optional" in embedded) == (name != "LM")
+    assert "system_in_last_turn" not in embedded
 
 
 def test_the_architecture_reads_its_model_config_back(source, generate):
@@ -346,3 +348,35 @@ def test_tokenizer_info_of_one_step(tmp_path):
     shutil.copy(tmp_path / "tokenizer.json", tmp_path / "tokenizer.model")
     (tmp_path / "tokenizer.json").unlink()
     assert tokenizer_info(tmp_path) is None
+
+
+def test_settings_that_are_asked_for_take_the_sources_place(generate, source):
+    (source.folder / "generation_config.json").write_text('{"temperature": 0.3}')
+    asked = {
+        "temperature": 0.5,
+        "top_p": 0.8,
+        "repetition_penalty": 1.1,
+        "presence_penalty": -0.5,
+        "frequency_penalty": 2.0,
+    }
+    assert asked.items() <= generate(**asked).items()
+    assert generate(top_p=0.8)["temperature"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("temperature", -1.0), ("top_p", 0.0), ("repetition_penalty", 0.0), ("presence_penalty", 3.0)],
+)
+def test_settings_out_of_their_range(generate, name, value):
+    with raises("config-invalid", name, value, error=ConfigError):
+        generate(**{name: value})
+
+
+def test_a_system_message_that_is_asked_for(generate):
+    own = generate(conv_template="chatml")["conv_template"]
+    assert generate(conv_template="chatml", system_message="Be brief.")["conv_template"] == {
+        **own,
+        "system_message": "Be brief.",
+    }
+    with raises("template-without-system", "LM", error=TemplateError):
+        generate(conv_template="LM", system_message="Be brief.")

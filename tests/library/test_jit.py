@@ -5,6 +5,7 @@ A stand-in for the compiler writes a file with a record, or fails in every way t
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -63,6 +64,9 @@ elif mode == "error":
 elif mode == "environment":
     print(json.dumps({"error": str(os.environ.get("TVM_USE_RUNTIME_LIB")), "traceback": ""}))
     sys.exit(1)
+elif mode == "full":
+    with open("/dev/full", "wb") as file:
+        file.write(b"code")
 elif mode == "mute":
     print("{not json")
     sys.exit("LLVM ERROR: out of registers")
@@ -269,6 +273,38 @@ class TestFailure:
         assert leftovers(cache) == []
         assert list(cache.folder.glob("*.*")) == []
         assert isinstance(provider().mlc_llm_find_library(make_request()), Found)
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="the device that is always full is Linux's")
+    def test_a_full_disk_while_compiling(
+        self, cache: LibraryCache, provider: MakeProvider, make_request: MakeRequest
+    ) -> None:
+        answer = provider("full").mlc_llm_find_library(make_request())
+        ((_, reason),) = answer.looked_at
+        assert reason.startswith("the disk is full")
+        assert str(cache.folder) in reason
+        assert "free some space, or MLC_LLM_CACHE names" in reason
+        assert leftovers(cache) == []
+
+    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+    def test_a_full_disk_before_and_after(
+        self,
+        cache: LibraryCache,
+        provider: MakeProvider,
+        make_request: MakeRequest,
+        monkeypatch: pytest.MonkeyPatch,
+        code: int,
+    ) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(code, os.strerror(code))
+
+        for name in ("os.fsync", "tempfile.mkdtemp"):
+            monkeypatch.setattr(name, refuse)
+            answer = provider().mlc_llm_find_library(make_request())
+            ((place, reason),) = answer.looked_at
+            assert place == str(cache.folder)
+            assert os.strerror(code) in reason
+            assert "free some space, or MLC_LLM_CACHE names" in reason
+        assert list(cache.folder.glob("*.*")) == []
 
     def test_the_child_has_all_of_tvm(
         self, provider: MakeProvider, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch

@@ -20,6 +20,8 @@ DATA: dict[str, Any] = {
     "system_message": "Be brief.",
     "system_prefix_token_ids": [1],
     "add_role_after_system_message": False,
+    "system_optional": True,
+    "system_in_last_turn": True,
     "roles": {"user": "U", "assistant": "A", "tool": "T"},
     "role_templates": {"user": "u {user_message}", "tool": "t {tool_message}"},
     "messages": [("user", "1+1?"), ("assistant", "2")],
@@ -153,7 +155,9 @@ class TestRefused:
 
 class TestOverlay:
     def test_there_is_a_value_for_every_field(self) -> None:
-        assert OVERRIDES.keys() | {"roles", "role_templates", "has_memory"} == DATA.keys()
+        by_role, of_ours = {"roles", "role_templates"}, {"has_memory", "system_optional"}
+        of_ours |= {"system_in_last_turn"}
+        assert OVERRIDES.keys() | by_role | of_ours == DATA.keys()
 
     @hypothesis.given(st.sets(st.sampled_from(sorted(OVERRIDES))), st.data())
     def test_only_what_is_set_changes(self, chosen: set[str], data: st.DataObject) -> None:

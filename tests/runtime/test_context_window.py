@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from mlc_llm.config import ModelFile
 from mlc_llm.errors import ConfigError
+from mlc_llm.model.llama import LlamaConfig
 from mlc_llm.plugin import ModelConfig
 from mlc_llm.runtime.context_window import WINDOWS_KEPT, ContextWindow
 from mlc_llm.testing import raises
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32}
 OWN: dict[str, Any] = {
     "hidden_size": 8,
     "num_hidden_layers": 1,
@@ -52,3 +56,40 @@ def test_a_sink_must_be_smaller_than_the_window() -> None:
     assert choose({"attention_sink_size": 24}) == ContextWindow(96, 32)
     with raises("size-invalid", "attention_sink_size (24)", error=ConfigError):
         choose({"sliding_window_size": 24, "attention_sink_size": 24})
+
+
+class TestTrainedLength:
+    """One warning tells of a window that is larger than what the model was trained for."""
+
+    @pytest.mark.parametrize(
+        ("own", "window", "warned"),
+        [
+            ({"max_position_embeddings": 96}, 96, False),
+            ({"max_position_embeddings": 96}, 97, True),
+            ({"max_position_embeddings": -1}, 97, False),
+            ({"max_position_embeddings": 96, "sliding_window_size": 24}, 97, False),
+        ],
+    )
+    def test_warning(
+        self, own: dict[str, int], window: int, warned: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        choose(own, context_window_size=window).warn_if_untrained()
+        assert ["trained for 96" in text for text in caplog.messages] == [True] * warned
+
+    @pytest.mark.parametrize(
+        ("scaling", "longest"),
+        [
+            (None, 64),
+            ({"rope_type": "linear", "factor": 4.0}, 256),
+            ({"rope_type": "dynamic", "factor": 2.0}, 128),
+            (YARN, 128),
+            (YARN | {"original_max_position_embeddings": 16}, 64),
+            ({"rope_type": "default", "factor": "many"}, 64),
+        ],
+    )
+    def test_scaled_positions_reach_further(
+        self, scaling: dict[str, Any] | None, longest: int
+    ) -> None:
+        fields = {"num_attention_heads": 2, "intermediate_size": 8, "rope_scaling": scaling}
+        config = LlamaConfig.model_validate({**OWN, **fields, "max_position_embeddings": 64})
+        assert config.longest_window == longest

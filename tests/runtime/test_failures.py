@@ -13,6 +13,7 @@ from mlc_llm.errors import DeviceError, LibraryError
 from mlc_llm.runtime import device_memory, host_memory
 from mlc_llm.runtime.failures import as_device_errors, is_shortage
 from mlc_llm.runtime.memory import MemoryEstimate
+from mlc_llm.testing import raises
 
 NEED = MemoryEstimate(3 << 30, 2 << 30, 1 << 30, 1000, 100)
 
@@ -46,7 +47,7 @@ def test_a_shortage_tells_what_is_needed_and_what_there_is(
 
 def test_a_device_that_fails_is_named() -> None:
     with (
-        pytest.raises(DeviceError, match=r"vulkan:0 failed .*\(6\.00 GiB\): the device is lost\."),
+        raises("device-failed", "vulkan:0", "6.00 GiB", "the device is lost", error=DeviceError),
         as_device_errors("vulkan:0", NEED),
     ):
         raise RuntimeError("the device is lost")

@@ -142,3 +142,25 @@ def test_a_published_folder_without_its_shards(test_data):
     folder = test_data / "mlc" / "weights" / "Qwen2.5-0.5B-Instruct-q4f16_1-MLC"
     with raises("shard-missing", "params_shard_0.bin"):
         ModelFolder.open(folder)
+
+
+@pytest.mark.parametrize("config", ["of its time", "of today"])
+def test_a_folder_of_2023(model_folder, config):
+    """Its tensors have numbers, and its configuration says nothing of the architecture."""
+    manifest = json.loads((model_folder / "tensor-cache.json").read_text())
+    tensors = [record for shard in manifest["records"] for record in shard["records"]]
+    for number, record in enumerate(tensors):
+        record["name"] = f"param_{number}"
+    (model_folder / "tensor-cache.json").unlink()
+    (model_folder / "ndarray-cache.json").write_text(json.dumps(manifest))
+    if config == "of its time":
+        text = json.dumps({"model_lib": "vicuna-v1-7b-q3f16_0", "conv_template": "vicuna_v1.1"})
+        (model_folder / "mlc-chat-config.json").write_text(text)
+    with raises("folder-outdated", model_folder, "param_0", "mlc_llm convert_weight"):
+        ModelFolder.open(model_folder)
+
+
+def test_another_folder_without_an_architecture_is_not_of_2023(model_folder):
+    (model_folder / "mlc-chat-config.json").write_text('{"conv_template": "LM"}')
+    with raises("model-config-invalid", "model_type"):
+        ModelFolder.open(model_folder)

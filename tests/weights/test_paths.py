@@ -1,10 +1,8 @@
 """Paths that no system can have, and files that may not be read."""
 
-import contextlib
 import errno
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,10 +11,10 @@ from hypothesis import strategies as st
 
 from mlc_llm.convert import convert_weight, gen_config
 from mlc_llm.errors import ConversionError, ModelFolderError, ModelNotFoundError
-from mlc_llm.testing import make_checkpoint, make_model_folder
+from mlc_llm.testing import make_checkpoint, make_model_folder, raises
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
-from mlc_llm.weights.paths import is_file, is_folder, listed, shown
+from mlc_llm.weights.paths import is_file, is_folder, listed, shown_name
 
 IMPOSSIBLE = {
     "too long": "a" * 300,
@@ -81,8 +79,8 @@ def test_any_name_is_asked_for(name):
             ask(Path("/nowhere") / name, ModelFolderError)
         except ModelFolderError as error:
             assert str(error).isprintable()  # noqa: PT017 (whether it is raised is the system's)
-    assert shown(name).isprintable()
-    assert len(shown(name)) < 1600
+    assert shown_name(name).isprintable()
+    assert len(shown_name(name)) < 1600
 
 
 def test_names_are_listed():
@@ -96,30 +94,9 @@ def test_what_the_system_refuses_to_say(code, tmp_path, monkeypatch):
         raise OSError(code, os.strerror(code), str(path))
 
     monkeypatch.setattr(Path, "stat", refuse)
-    with pytest.raises(ModelNotFoundError, match=f"{tmp_path} cannot be looked at: ") as caught:
+    with raises("file-unreadable", tmp_path, error=ModelNotFoundError) as caught:
         ModelFolder.open(tmp_path)
     assert ("Allow this user" in str(caught.value)) == (code == errno.EACCES)
-
-
-@pytest.fixture
-def open_folder():
-    """A folder that every user may enter, unlike pytest's."""
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
-@contextlib.contextmanager
-def ordinary_user():
-    """As a user who may not read everything; what is read is imported before."""
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-        try:
-            yield
-        finally:
-            os.seteuid(0)
-    else:
-        yield
 
 
 POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are POSIX's")
@@ -129,7 +106,7 @@ POSIX = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="permissions are P
 @pytest.mark.parametrize(
     "name", ["mlc-chat-config.json", "tensor-cache.json", "params_shard_0.bin", "."]
 )
-def test_files_of_a_model_that_may_not_be_read(name, open_folder):
+def test_files_of_a_model_that_may_not_be_read(name, open_folder, ordinary_user):
     model = make_model_folder(open_folder / "model")
     ModelFolder.open(model).verify()
     (model / name).chmod(0)
@@ -142,7 +119,7 @@ def test_files_of_a_model_that_may_not_be_read(name, open_folder):
 
 @POSIX
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "."])
-def test_files_of_a_checkpoint_that_may_not_be_read(name, open_folder):
+def test_files_of_a_checkpoint_that_may_not_be_read(name, open_folder, ordinary_user):
     source = make_checkpoint(open_folder / "source")
     convert_weight(source, "q0f16", open_folder / "before")
     (source / name).chmod(0)

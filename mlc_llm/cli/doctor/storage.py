@@ -14,8 +14,11 @@ from mlc_llm.errors import LibraryError, MLCError
 from mlc_llm.library.cache import LIBRARY_SUFFIX, LibraryCache
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.library.record import read_record
+from mlc_llm.library.trust import ownership
 from mlc_llm.plugin.model_library import LibraryRecord, LibraryRequest
 from mlc_llm.registry.registry import Registry
+
+YOURS_ALONE = f"Make it yours alone (chmod 700), or name another folder in {CACHE_VARIABLE}."
 
 LITTLE_SPACE = 2 << 30
 """Bytes; a model of a thousand million parameters in 4 bits takes a third of it."""
@@ -25,13 +28,18 @@ def check_library_cache(registry: Registry, cache: LibraryCache | None = None) -
     """Whether libraries can be cached, and whether those that are there still serve."""
     cache = cache or LibraryCache()
     yield writable_finding("libraries", cache.folder, CACHE_VARIABLE)
-    if not cache.folder.is_dir():
+    try:
+        if why := cache.folder_problem():
+            detail = f"{cache.folder} is not used: {why}"
+            yield Finding("cache", "owner", Status.BROKEN, detail, YOURS_ALONE)
+        listed = sorted(cache.folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return
-    if why := cache.folder_problem():
-        detail = f"{cache.folder} is not used: {why}"
-        remedy = f"Make it yours alone (chmod 700), or name another folder in {CACHE_VARIABLE}."
-        yield Finding("cache", "owner", Status.BROKEN, detail, remedy)
-    files = sorted(path for path in cache.folder.iterdir() if path.suffix == LIBRARY_SUFFIX)
+    except OSError as error:
+        detail = _refused(cache.folder, "read", error)
+        yield Finding("cache", "contents", Status.BROKEN, detail, YOURS_ALONE)
+        return
+    files = [path for path in listed if path.suffix == LIBRARY_SUFFIX]
     stale, unreadable = [], []
     for path in files:
         try:
@@ -76,10 +84,17 @@ def writable_finding(name: str, folder: Path, variable: str) -> Finding:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        detail = f"{folder} cannot be written: {error.strerror}"
+        detail = _refused(folder, "written", error)
         return Finding("cache", name, Status.BROKEN, detail, remedy)
     detail = str(folder) if place == folder else f"{folder} (not there yet)"
     return Finding("cache", name, Status.OK, detail)
+
+
+def _refused(folder: Path, done: str, error: OSError) -> str:
+    """That a folder cannot be read or written, and whose it, or what it would be in, is."""
+    place = nearest(folder)
+    owner = f" ({whose})" if (whose := ownership(place)) else ""
+    return f"{folder} cannot be {done}: {error.strerror or error}{owner}"
 
 
 def check_disk(folders: dict[str, Path]) -> Iterator[Finding]:
@@ -106,7 +121,7 @@ def check_disk(folders: dict[str, Path]) -> Iterator[Finding]:
 
 def nearest(folder: Path) -> Path:
     """The folder, or the innermost of its parents that is there."""
-    return next(path for path in (folder, *folder.parents) if path.exists())
+    return next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110
 
 
 def _size(paths: list[Path]) -> str:

@@ -1,9 +1,9 @@
-"""The templates: found by their names, valid, and laid out as the models know it."""
+"""The templates: found by their names, valid, and cheap to load."""
 
 from __future__ import annotations
 
 import ast
-import importlib.metadata
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,47 +12,25 @@ import pytest
 
 from mlc_llm.plugin import ConversationTemplate
 
-GROUP = "mlc_llm.conversation_templates"
-NAMES = {
-    "LM",
-    "chatml",
-    "codellama_completion",
-    "codellama_instruct",
-    "gemma_instruction",
-    "llama-2",
-    "llama-3",
-    "llama-3_1",
-    "mistral_default",
-    "phi-3",
-    "qwen2",
-    "redpajama_chat",
-    "tinyllama_v1_0",
-    "vicuna_v1.1",
-    "wizard_coder_or_math",
-}
+from .families import FAMILY, entries, template
 
-
-def _entries() -> dict[str, importlib.metadata.EntryPoint]:
-    distribution = importlib.metadata.distribution("mlc-llm-templates")
-    return {entry.name: entry for entry in distribution.entry_points if entry.group == GROUP}
-
-
-def _template(name: str) -> ConversationTemplate:
-    return ConversationTemplate.from_data(_entries()[name].load(), name)
+OURS = {"mistral_v3", "mistral_v3_tekken", "mistral_v7", "phi-4-mini", "vicuna_v1.1"}
+"""Those that MLC's registry does not have."""
 
 
 def test_entry_points_name_every_template() -> None:
-    assert set(_entries()) == NAMES
+    assert set(entries()) == set(FAMILY)
+    assert len(FAMILY) == 53 + len(OURS)
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(FAMILY))
 def test_template_is_valid_and_says_its_name(name: str) -> None:
-    data = _entries()[name].load()
-    assert _template(name).name == name
+    data = entries()[name].load()
+    assert template(name).name == name
     assert set(data) <= set(ConversationTemplate.model_fields)
 
 
-def test_modules_import_only_the_standard_library() -> None:
+def test_modules_import_only_the_standard_library_and_each_other() -> None:
     folder = Path(mlc_llm_templates.__file__).parent
     for path in folder.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -62,34 +40,41 @@ def test_modules_import_only_the_standard_library() -> None:
                 names = [node.module or ""]
             else:
                 continue
-            assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+            allowed = sys.stdlib_module_names | {"mlc_llm_templates"}
+            assert {name.partition(".")[0] for name in names} <= allowed
 
 
-def test_lm_has_no_memory_and_no_system_message() -> None:
-    template = _template("LM")
-    assert not template.has_memory
-    assert template.system_template == template.system_message == ""
-    assert template.add_bos
-    assert template.stop_token_ids == [2]
+def test_only_the_family_of_a_template_is_loaded() -> None:
+    program = (
+        "import sys; from mlc_llm_templates.qwen import QWEN3;"
+        "print(*sorted(n for n in sys.modules if n.startswith('mlc_llm')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == [
+        "mlc_llm_templates",
+        "mlc_llm_templates.chatml",
+        "mlc_llm_templates.qwen",
+    ]
+
+
+def test_lm_has_no_memory_no_system_message_and_no_token_of_one_vocabulary() -> None:
+    lm = template("LM")
+    assert not lm.has_memory
+    assert lm.system_template == lm.system_message == ""
+    assert lm.add_bos
+    assert lm.system_prefix_token_ids is None
+    assert lm.stop_token_ids == lm.stop_str == []
 
 
 def test_those_that_complete_text_have_no_memory() -> None:
-    without = {name for name in NAMES if not _template(name).has_memory}
-    assert without == {"LM", "codellama_completion"}
+    without = {name for name in FAMILY if not template(name).has_memory}
+    assert without == {"LM", "codellama_completion", "gpt2", "gpt_bigcode"}
 
 
-def test_llama_2_is_laid_out_as_its_authors_do() -> None:
-    template = _template("llama-2")
-    system = template.system_template.format(system_message="S")
-    assert system == "[INST] <<SYS>>\nS\n<</SYS>>\n\n"
-    assert template.roles["user"] + template.role_content_sep == "<s>[INST] "
-    assert template.seps == [" ", " </s>"]
-    assert not template.add_role_after_system_message
-
-
-def test_mistral_puts_the_system_message_into_the_first_instruction() -> None:
-    template = _template("mistral_default")
-    assert template.system_template == "[INST] {system_message}"
-    assert template.system_message.startswith("Always assist with care, respect, and truth. ")
-    assert template.system_message.endswith("Ensure replies promote fairness and positivity.")
-    assert template.roles["assistant"] + template.role_empty_sep == "[/INST]"
+def test_no_template_shares_what_it_holds_with_another() -> None:
+    """Validation copies: a change of one would be a change of all that are made of its data."""
+    first, second = template("qwen2"), template("qwen3")
+    first.roles["user"] = "changed"
+    assert second.roles["user"] == "<|im_start|>user"
+    assert ConversationTemplate.from_data(entries()["qwen2"].load(), "qwen2").roles != first.roles
+    template.cache_clear()

@@ -22,6 +22,7 @@ from mlc_llm.model.module import Module, Parameter, named_parameters
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import AttentionSpec, Device, Plan, Scheme
 from mlc_llm.quantization import PLANS
+from mlc_llm.testing import raises
 from mlc_llm.testing.paged_attention import describe
 
 WEAKEST = GPUCapabilities()
@@ -164,5 +165,5 @@ def test_equal_kernels_are_made_once(make: MakeProduct) -> None:
 
 def test_a_gpu_has_no_options() -> None:
     """`check_options` refuses what a device does not name; a codegen does not look at it."""
-    with pytest.raises(ConfigError, match="activations"):
+    with raises("option-unknown", "activations", error=ConfigError):
         check_options({"activations": "a8"}, Device.options)
