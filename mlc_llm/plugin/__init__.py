@@ -1,6 +1,6 @@
 """What a plugin author imports. Nothing here imports TVM.
 
-Five kinds of plugins are found through entry-point groups:
+Six kinds of plugins are found through entry-point groups:
 
 ============================== ===================== ====================================
 group                          the entry names       its value
@@ -10,6 +10,7 @@ group                          the entry names       its value
 ``mlc_llm.conversation_templates`` the template      a mapping of template fields
 ``mlc_llm.architectures``      the architecture      an :class:`Architecture`
 ``mlc_llm.observers``          the observer          an object with hooks (:mod:`.hookspecs`)
+``mlc_llm.catalogs``           the catalogue         a mapping of models (:mod:`.catalog`)
 ============================== ===================== ====================================
 """
 

@@ -47,7 +47,8 @@ ARCHITECTURE = Kind(
     "architecture", "mlc_llm.architectures", PluginError, code="architecture-unknown"
 )
 OBSERVER = Kind("observer", "mlc_llm.observers", PluginError, code="plugin-unknown")
-KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER)
+CATALOG = Kind("catalogue", "mlc_llm.catalogs", PluginError, code="plugin-unknown")
+KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER, CATALOG)
 
 
 def find_kind(name: str) -> Kind:

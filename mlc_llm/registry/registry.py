@@ -16,10 +16,12 @@ from typing import Any
 
 from mlc_llm.errors import DeviceError, PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.catalog import Catalog
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     KINDS,
     LIBRARY,
@@ -103,7 +105,7 @@ class Registry:
 
         Args:
             kind: ``"device"``, ``"library provider"``, ``"conversation template"``,
-                ``"architecture"``, ``"observer"``, or the entry-point group.
+                ``"architecture"``, ``"observer"``, ``"catalogue"``, or the entry-point group.
         """
         wanted = find_kind(kind)
         return sorted({p.candidate.name for p in self._of(wanted) if p.active})
@@ -144,6 +146,12 @@ class Registry:
     def provider(self, name: str) -> Any:
         """Return the library provider of that name; raises PluginError when there is none."""
         return self._find(LIBRARY, name).load()
+
+    def catalogs(self) -> dict[str, Catalog]:
+        """The catalogues that can be used, by their names; the others are warned of."""
+        active = [plugin for plugin in self._of(CATALOG) if plugin.active]
+        usable = [p for p in active if not self._rivalled(p, active) and p.attempt()]
+        return {plugin.candidate.name: plugin.value for plugin in usable}
 
     def load_all(self) -> None:
         """Load every active plugin, so that :meth:`entries` says which of them are broken."""

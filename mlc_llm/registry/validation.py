@@ -10,10 +10,12 @@ import pluggy
 from mlc_llm.errors import PluginError, TemplateError
 from mlc_llm.plugin import hookspecs
 from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.catalog import Catalog
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     LIBRARY,
     OBSERVER,
@@ -33,6 +35,7 @@ def validated(candidate: Candidate, value: object) -> Any:
     Raises:
         PluginError: the value is of the wrong type, interface version or name.
         TemplateError: the value is not a valid template.
+        ConfigError: the value is not a valid catalogue.
     """
     if candidate.kind is DEVICE:
         return _named(candidate, value, Device)
@@ -40,6 +43,8 @@ def validated(candidate: Candidate, value: object) -> Any:
         return _named(candidate, value, Architecture)
     if candidate.kind is TEMPLATE:
         return _template(candidate, value)
+    if candidate.kind is CATALOG:
+        return _catalog(candidate, value)
     return _hooked(candidate, value)
 
 
@@ -74,6 +79,15 @@ def _template(candidate: Candidate, value: object) -> ConversationTemplate:
             "mapping of template fields"
         )
     return template if template.name else template.model_copy(update={"name": candidate.name})
+
+
+def _catalog(candidate: Candidate, value: object) -> Catalog:
+    if isinstance(value, Mapping):
+        return Catalog.from_data(value)
+    raise PluginError(
+        f"its entry point {candidate.entry_point.value!r} gives {_a(value)}, but must give a "
+        "mapping from short names of models to where they are"
+    )
 
 
 def _hooked(candidate: Candidate, value: object) -> object:

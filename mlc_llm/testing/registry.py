@@ -11,6 +11,7 @@ from typing import Any
 
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     LIBRARY,
     OBSERVER,
@@ -33,6 +34,7 @@ def registry_of(
     templates: Mapping[str, object] | None = None,
     architectures: Mapping[str, object] | None = None,
     observers: Mapping[str, object] | None = None,
+    catalogs: Mapping[str, object] | None = None,
     built_in: bool = True,
 ) -> Registry:
     """Make a registry of plugins that need not be installed.
@@ -47,6 +49,7 @@ def registry_of(
         templates: conversation templates by name.
         architectures: architectures by name.
         observers: observers by name.
+        catalogs: catalogues by name.
         built_in: whether the core's own plugins are there, too.
     """
     given = (
@@ -55,6 +58,7 @@ def registry_of(
         (TEMPLATE, templates),
         (ARCHITECTURE, architectures),
         (OBSERVER, observers),
+        (CATALOG, catalogs),
     )
     entries: list[EntryPoint] = [
         _Entry(kind, name, value)
