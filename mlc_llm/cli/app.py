@@ -31,8 +31,11 @@ COMMANDS = {
     "devices": "Show the devices, and why they can or cannot be used.",
     "doctor": "Check the installation, and say what to do about what is wrong.",
     "gen_config": "Write the mlc-chat-config.json of a model folder.",
+    "list": "List the models on this machine, and those with a short name.",
     "models": "Show the architectures and quantisations.",
     "plugins": "Show the installed plugins and their state.",
+    "pull": "Download models.",
+    "rm": "Remove models from the disk.",
     "templates": "Show the conversation templates.",
 }
 """The subcommands, with the line that stands for each in the overview: nothing is imported."""

@@ -100,7 +100,8 @@ def download(
         path: where it goes; what is there already is taken for its beginning.
         nbytes: bytes that it has.
         sha256: its SHA-256 digest, in hexadecimal.
-        advance: called with the bytes fetched since its last call; negative where they are fetched again.
+        advance: called with the bytes fetched since its last call; fewer than none where they are
+            fetched again.
 
     Raises:
         HubError: it could not be fetched, or is not the file that was meant.

@@ -12,6 +12,12 @@ from mlc_llm.weights.stores.ollama import ollama_models
 _STORES = {Store.OLLAMA: ollama_models, Store.LM_STUDIO: lm_studio_models}
 
 
+def is_elsewhere(name: str) -> bool:
+    """Whether a name is of the form that models of other programs have."""
+    prefix, colon, _ = name.partition(":")
+    return bool(colon) and prefix.lower() in _STORES
+
+
 def find_elsewhere(name: str) -> Path | None:
     """The GGUF file of a model of another program.
 
@@ -24,9 +30,9 @@ def find_elsewhere(name: str) -> Path | None:
     Raises:
         ModelNotFoundError: that program has no such model here.
     """
-    prefix, colon, rest = name.partition(":")
-    if not colon or prefix.lower() not in _STORES:
+    if not is_elsewhere(name):
         return None
+    prefix, _, rest = name.partition(":")
     store = Store(prefix.lower())
     kept = {model.name: model.path for model in _STORES[store]()}
     wanted = f"{store}:{rest}"

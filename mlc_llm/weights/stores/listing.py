@@ -37,7 +37,7 @@ def catalog_models(registry: Registry) -> list[KeptModel]:
     kept = []
     for named in catalogued(registry):
         path = present(named)
-        size = _to_fetch(named.model) if path is None else _size(path)
+        size = _to_fetch(named.model) if path is None else size_of(path)
         note = named.model.description
         kept.append(KeptModel(named.name, Store.CATALOG, path, size, path is not None, note))
     return kept
@@ -47,7 +47,8 @@ def _to_fetch(model: AnyModel) -> int | None:
     return None if isinstance(model, PackagedModel) else model.nbytes
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of a model's folder or file."""
     if path.is_file():
         return path.stat().st_size
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
