@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -82,7 +83,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_to_stderr()
     code = run(arguments)
     drop_unwritten()
+    if code == INTERRUPTED and _is_downloading():
+        os._exit(code)
     sys.exit(code)
+
+
+def _is_downloading() -> bool:
+    """Whether the hub's client is still at work, for whose threads Python would wait."""
+    from mlc_llm.weights.hub.access import THREAD
+
+    return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

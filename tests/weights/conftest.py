@@ -80,7 +80,7 @@ def fetch(tmp_path):
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
             "MLC_LLM_CACHE": str(tmp_path / "cache"),
-            "NO_PROXY": "127.0.0.1",
+            "NO_PROXY": "127.0.0.1,localhost",
             **variables,
         }
         command = [sys.executable, "-c", FETCH, "warnings" if log is None else "debug", *models]

@@ -87,6 +87,11 @@ class Hub(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
 
+    @property
+    def cdn(self) -> str:
+        """The same server, as one of another name."""
+        return f"http://localhost:{self.server_port}"
+
     def asked(self, name: str) -> list[str | None]:
         """The ranges in which the content of a file was asked for."""
         return [
@@ -182,7 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
         if file not in self.server.on_cdn:
             return self._content(file, data, body, commit)
         self.send_response(302)
-        self.send_header("Location", f"{self.server.url}/cdn/{name}/{file}")
+        self.send_header("Location", f"{self.server.cdn}/cdn/{name}/{file}")
         self.send_header("X-Repo-Commit", commit)
         self.send_header("X-Linked-ETag", f'"{hashlib.sha256(data).hexdigest()}"')
         self.send_header("X-Linked-Size", str(len(data)))

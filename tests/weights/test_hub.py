@@ -17,6 +17,7 @@ from mlc_llm.weights.hub import HubReference
 
 from .loopback_hub import Hub, running
 
+
 @pytest.fixture
 def hub(model_folder):
     files = {path.name: path.read_bytes() for path in model_folder.iterdir()}

@@ -23,6 +23,9 @@ from mlc_llm.weights.hub.files import Listing, RepositoryFile
 
 T = TypeVar("T")
 
+THREAD = "mlc_llm-hub"
+"""The name of the threads in which the hub's client works."""
+
 _DEFAULT = "https://huggingface.co"
 _CREDENTIALS = re.compile(r"(?<=://)(\S*)@")
 
@@ -146,7 +149,7 @@ def within_deadline(ask: Callable[[], T], answered: threading.Event | None = Non
         settled.set()
 
     # A daemon: one that waits for ever does not keep the program from ending.
-    threading.Thread(target=work, daemon=True, name="mlc_llm-hub").start()
+    threading.Thread(target=work, daemon=True, name=THREAD).start()
     if not settled.wait(seconds):
         raise TimeoutError(f"no answer within {seconds} seconds")
     return outcome.result()

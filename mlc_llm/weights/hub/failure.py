@@ -30,7 +30,9 @@ def failure(reference: HubReference, access: HubAccess, error: Exception) -> Hub
             "log in with `hf auth login` or set HF_TOKEN.",
             code="repository-gated",
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
+    # The client knows what 401 means of the hub itself only, not of a mirror.
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, errors.RepositoryNotFoundError) or status == 401:
         return HubError(
             f"{endpoint} has no repository {repository}, or it is private. Check the "
             "name; for a private one, log in with `hf auth login` or set HF_TOKEN.",

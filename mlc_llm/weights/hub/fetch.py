@@ -191,7 +191,9 @@ def _download(
         )
 
     try:
-        # The client asks again which files there are, without a limit; then each file has its own.
+        # The client asks again which files there are, without a limit. Then each of its requests
+        # has one: a hub that falls silent in the middle of a file is an error after six times
+        # HF_HUB_DOWNLOAD_TIMEOUT seconds, one that is silent before a file after some minutes.
         return Path(within_deadline(download, began))
     finally:
         stopped.set()
