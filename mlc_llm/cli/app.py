@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 
@@ -32,8 +33,11 @@ COMMANDS = {
     "doctor": "Check the installation, and say what to do about what is wrong.",
     "eval": "Measure how well a model predicts a text.",
     "gen_config": "Write the mlc-chat-config.json of a model folder.",
+    "list": "List the models on this machine, and those with a short name.",
     "models": "Show the architectures and quantisations.",
     "plugins": "Show the installed plugins and their state.",
+    "pull": "Download models.",
+    "rm": "Remove models from the disk.",
     "templates": "Show the conversation templates.",
 }
 """The subcommands, with the line that stands for each in the overview: nothing is imported."""
@@ -80,7 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_to_stderr()
     code = run(arguments)
     drop_unwritten()
+    if code == INTERRUPTED and _is_downloading():
+        os._exit(code)
     sys.exit(code)
+
+
+def _is_downloading() -> bool:
+    """Whether the hub's client is still at work, for whose threads Python would wait."""
+    from mlc_llm.weights.hub.access import THREAD
+
+    return any(thread.name == THREAD for thread in threading.enumerate())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

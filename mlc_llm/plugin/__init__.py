@@ -11,6 +11,7 @@ group                          the entry names       its value
 ``mlc_llm.architectures``      the architecture      an :class:`Architecture`
 ``mlc_llm.observers``          the observer          an object with hooks (:mod:`.hookspecs`)
 ``mlc_llm.sources``            the format            a :class:`SourceFormat`
+``mlc_llm.catalogs``           the catalogue         a mapping of models (:mod:`.catalog`)
 ============================== ===================== ====================================
 """
 

@@ -48,7 +48,8 @@ ARCHITECTURE = Kind(
 )
 OBSERVER = Kind("observer", "mlc_llm.observers", PluginError, code="plugin-unknown")
 SOURCE = Kind("source", "mlc_llm.sources", PluginError, code="plugin-unknown")
-KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER, SOURCE)
+CATALOG = Kind("catalogue", "mlc_llm.catalogs", PluginError, code="plugin-unknown")
+KINDS = (DEVICE, LIBRARY, TEMPLATE, ARCHITECTURE, OBSERVER, SOURCE, CATALOG)
 
 
 def find_kind(name: str) -> Kind:

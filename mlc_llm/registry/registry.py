@@ -16,11 +16,13 @@ from typing import Any
 
 from mlc_llm.errors import DeviceError, PluginError, unknown
 from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.catalog import Catalog
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.source import SourceFormat
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     KINDS,
     LIBRARY,
@@ -105,7 +107,8 @@ class Registry:
 
         Args:
             kind: ``"device"``, ``"library provider"``, ``"conversation template"``,
-                ``"architecture"``, ``"observer"``, ``"source"``, or the entry-point group.
+                ``"architecture"``, ``"observer"``, ``"source"``, ``"catalogue"``, or the
+                entry-point group.
         """
         wanted = find_kind(kind)
         return sorted({p.candidate.name for p in self._of(wanted) if p.active})
@@ -156,6 +159,12 @@ class Registry:
         usable = [p for p in active if not self._rivalled(p, active) and p.attempt()]
         formats: list[SourceFormat] = [plugin.value for plugin in usable]
         return sorted(formats, key=lambda one: (one.order, one.name))
+
+    def catalogs(self) -> dict[str, Catalog]:
+        """The catalogues that can be used, by their names; the others are warned of."""
+        active = [plugin for plugin in self._of(CATALOG) if plugin.active]
+        usable = [p for p in active if not self._rivalled(p, active) and p.attempt()]
+        return {plugin.candidate.name: plugin.value for plugin in usable}
 
     def load_all(self) -> None:
         """Load every active plugin, so that :meth:`entries` says which of them are broken."""

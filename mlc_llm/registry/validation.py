@@ -10,11 +10,13 @@ import pluggy
 from mlc_llm.errors import PluginError, TemplateError
 from mlc_llm.plugin import hookspecs
 from mlc_llm.plugin.architecture import Architecture
+from mlc_llm.plugin.catalog import Catalog
 from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.source import SourceFormat
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     LIBRARY,
     OBSERVER,
@@ -35,6 +37,7 @@ def validated(candidate: Candidate, value: object) -> Any:
     Raises:
         PluginError: the value is of the wrong type, interface version or name.
         TemplateError: the value is not a valid template.
+        ConfigError: the value is not a valid catalogue.
     """
     if candidate.kind is DEVICE:
         return _named(candidate, value, Device)
@@ -44,6 +47,8 @@ def validated(candidate: Candidate, value: object) -> Any:
         return _ordered(_named(candidate, value, SourceFormat))
     if candidate.kind is TEMPLATE:
         return _template(candidate, value)
+    if candidate.kind is CATALOG:
+        return _catalog(candidate, value)
     return _hooked(candidate, value)
 
 
@@ -83,6 +88,15 @@ def _template(candidate: Candidate, value: object) -> ConversationTemplate:
             "mapping of template fields"
         )
     return template if template.name else template.model_copy(update={"name": candidate.name})
+
+
+def _catalog(candidate: Candidate, value: object) -> Catalog:
+    if isinstance(value, Mapping):
+        return Catalog.from_data(value)
+    raise PluginError(
+        f"its entry point {candidate.entry_point.value!r} gives {_a(value)}, but must give a "
+        "mapping from short names of models to where they are"
+    )
 
 
 def _hooked(candidate: Candidate, value: object) -> object:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mlc_llm.errors import DeviceError
-from mlc_llm.runtime.host_memory import address_space_left, available_memory, memory_limit
+from mlc_llm.host_memory import address_space_left, available_memory, memory_limit
 from mlc_llm.runtime.memory import MemoryEstimate, readable
 
 _SHORTAGES = (

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlc_llm.errors import DeviceError
+from mlc_llm.host_memory import available_memory
 from mlc_llm.plugin import Adapter, AttentionSpec, ModelConfig
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.device_memory import on_host
-from mlc_llm.runtime.host_memory import available_memory
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.weights.folder import ModelFolder
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlc_llm.runtime.cgroup import own_groups
+from mlc_llm.cgroup import own_groups
 
 logger = logging.getLogger("mlc_llm")
 

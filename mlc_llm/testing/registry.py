@@ -11,6 +11,7 @@ from typing import Any
 
 from mlc_llm.registry.discovery import (
     ARCHITECTURE,
+    CATALOG,
     DEVICE,
     LIBRARY,
     OBSERVER,
@@ -35,6 +36,7 @@ def registry_of(
     architectures: Mapping[str, object] | None = None,
     observers: Mapping[str, object] | None = None,
     sources: Mapping[str, object] | None = None,
+    catalogs: Mapping[str, object] | None = None,
     built_in: bool = True,
 ) -> Registry:
     """Make a registry of plugins that need not be installed.
@@ -50,6 +52,7 @@ def registry_of(
         architectures: architectures by name.
         observers: observers by name.
         sources: formats of checkpoints by name.
+        catalogs: catalogues by name.
         built_in: whether the core's own plugins are there, too.
     """
     given = (
@@ -59,6 +62,7 @@ def registry_of(
         (ARCHITECTURE, architectures),
         (OBSERVER, observers),
         (SOURCE, sources),
+        (CATALOG, catalogs),
     )
     entries: list[EntryPoint] = [
         _Entry(kind, name, value)

@@ -377,8 +377,8 @@ class TestModel:
 
     def test_a_repository_that_is_not_in_the_cache(self) -> None:
         (finding,) = model.check_model("HF://org/name", default_registry(), False)
-        assert finding.detail == "HF://org/name is not in the hub's cache."
-        assert finding.remedy == "Fetch it: mlc_llm chat HF://org/name"
+        assert finding.detail.startswith("HF://org/name is not, or not wholly, in the cache")
+        assert finding.remedy == "Fetch it: mlc_llm pull HF://org/name"
 
     def test_its_library(
         self, folder: Path, make_library: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from mlc_llm import host_memory
 from mlc_llm.errors import DeviceError, LibraryError
-from mlc_llm.runtime import device_memory, host_memory
+from mlc_llm.runtime import device_memory
 from mlc_llm.runtime.failures import as_device_errors, is_shortage
 from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.testing import raises
@@ -89,7 +90,7 @@ def test_a_slab_is_smaller_where_memory_is_short(monkeypatch: pytest.MonkeyPatch
 class TestLimit:
     def test_it_counts_as_memory_that_is_left(self) -> None:
         program = (
-            "import resource; from mlc_llm.runtime import host_memory as h; "
+            "import resource; from mlc_llm import host_memory as h; "
             "assert h.memory_limit() is None; "
             "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); "
             "print(h.memory_limit() == 1 << 30, 0 < h.available_memory() < (1 << 30) - (1 << 20))"

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mlc_llm import cgroup, host_memory
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import AttentionSpec
-from mlc_llm.runtime import cgroup, host_memory, memory
+from mlc_llm.runtime import memory
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.testing import raises
@@ -83,7 +84,9 @@ def test_a_cgroup_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cgroup, "_OWN", tmp_path / "self")
     monkeypatch.setattr(host_memory, "_MEMINFO", tmp_path / "meminfo")
     assert host_memory.available_memory() == 2 * GIB + 5
+    assert host_memory.total_memory() == min(4 * GIB, host_memory._physical())
     (tmp_path / "self").unlink()
+    assert host_memory.total_memory() == host_memory._physical()
     assert host_memory.available_memory() == 8 * GIB
     (tmp_path / "meminfo").write_text("nonsense")
     assert host_memory.available_memory() == host_memory._physical()

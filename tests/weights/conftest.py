@@ -1,12 +1,32 @@
 """A small model folder, written tensor by tensor."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
+
+FETCH = """
+import json, logging, sys, traceback
+if sys.argv.pop(1) == "debug":
+    logging.basicConfig(level=logging.DEBUG)
+else:
+    logging.basicConfig(level=logging.WARNING)
+from mlc_llm.errors import HubError
+from mlc_llm.weights.locate import resolve_model
+for model in sys.argv[1:]:
+    try:
+        found = {"path": str(resolve_model(model, progress=True))}
+    except HubError as error:
+        traceback.print_exc()
+        found = {"error": str(error), "code": error.code}
+    print(json.dumps(found))
+"""
 
 CHAT_CONFIG = {
     "model_type": "llama",
@@ -45,3 +65,34 @@ def model_folder(tmp_path, tensors):
     (folder / "mlc-chat-config.json").write_text(json.dumps(CHAT_CONFIG))
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Resolve models in a child process, whose hub settings are its own."""
+
+    def run(endpoint, *models, log=None, **variables):
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path / "huggingface"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "MLC_LLM_CACHE": str(tmp_path / "cache"),
+            "NO_PROXY": "127.0.0.1,localhost",
+            **variables,
+        }
+        command = [sys.executable, "-c", FETCH, "warnings" if log is None else "debug", *models]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        if log is None:
+            assert "%|" not in done.stderr  # no progress where stderr is no terminal
+        else:
+            log.append(done.stdout + done.stderr)
+        run.said = done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run

@@ -1,18 +1,13 @@
-"""Fetching from a hub: a local server that speaks what ``huggingface_hub`` asks for."""
+"""Fetching model folders from a hub on loopback, with the real client."""
 
 import base64
-import hashlib
 import json
 import os
 import re
 import socket
-import subprocess
-import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pytest
 
@@ -20,116 +15,7 @@ from mlc_llm.errors import HubError
 from mlc_llm.testing import raises
 from mlc_llm.weights.hub import HubReference
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-FETCH = """
-import json, logging, sys, traceback
-if sys.argv.pop(1) == "debug":
-    logging.basicConfig(level=logging.DEBUG)
-else:
-    logging.basicConfig(level=logging.WARNING)
-from mlc_llm.errors import HubError
-from mlc_llm.weights.locate import resolve_model
-for model in sys.argv[1:]:
-    try:
-        found = {"path": str(resolve_model(model, progress=True))}
-    except HubError as error:
-        traceback.print_exc()
-        found = {"error": str(error), "code": error.code}
-    print(json.dumps(found))
-"""
-
-
-class Hub(ThreadingHTTPServer):
-    """A hub with the repository ``org/model``; ``org/gated`` is gated, any other is missing.
-
-    Attributes:
-        files: the repository's files.
-        requests: what was asked for: method, path and range.
-        cut: names of files whose next answer breaks off in the middle.
-        silent: parts of paths that are never answered.
-        authorizations: the headers of that name that came.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, files):
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.files, self.requests, self.cut = files, [], set()
-        self.silent, self.authorizations = set(), set()
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self):
-        self._answer(body=False)
-
-    def do_GET(self):
-        self._answer(body=True)
-
-    def _answer(self, body):
-        path = urlsplit(self.path).path
-        self.server.requests.append((self.command, path, self.headers.get("Range")))
-        self.server.authorizations.add(self.headers.get("Authorization"))
-        if any(part in path for part in self.server.silent):
-            time.sleep(30)
-            return None
-        if "/org/gated" in path:
-            return self._refuse(403, "GatedRepo")
-        if "/org/model" not in path:
-            return self._refuse(404, "RepoNotFound")
-        if "nosuchtag" in path:
-            return self._refuse(404, "RevisionNotFound")
-        if path.startswith("/api/models/org/model/tree/"):
-            return self._json([_entry(name, data) for name, data in self.server.files.items()])
-        if path.startswith("/api/models/org/model"):
-            siblings = [{"rfilename": name} for name in self.server.files]
-            return self._json({"id": "org/model", "sha": COMMIT, "siblings": siblings})
-        name = re.fullmatch(r"/org/model/resolve/[^/]+/(.*)", path)[1]
-        return self._file(name, self.server.files[name], body)
-
-    def _file(self, name, data, body):
-        start = int(re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "bytes=0-"))[1])
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("ETag", f'"{hashlib.sha1(data).hexdigest()}"')
-        self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("Content-Length", str(len(data) - start))
-        self.end_headers()
-        if body and name in self.server.cut:
-            self.server.cut.remove(name)
-            self.wfile.write(data[start : (start + len(data)) // 2])
-            self.wfile.flush()
-            self.connection.shutdown(socket.SHUT_RDWR)
-            self.close_connection = True
-        elif body:
-            self.wfile.write(data[start:])
-
-    def _json(self, value):
-        data = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def _refuse(self, status, code):
-        self.send_response(status)
-        self.send_header("X-Error-Code", code)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-
-def _entry(name, data):
-    return {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
+from .loopback_hub import Hub, running
 
 
 @pytest.fixture
@@ -137,44 +23,8 @@ def hub(model_folder):
     files = {path.name: path.read_bytes() for path in model_folder.iterdir()}
     files["library.so"] = b"native code"
     files["onnx/model.json"] = b"{}"
-    server = Hub(files)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def fetch(tmp_path):
-    """Resolve models in a child process, whose hub settings are its own."""
-
-    def run(endpoint, *models, log=None, **variables):
-        environment = {
-            **os.environ,
-            "HF_ENDPOINT": endpoint,
-            "HF_HOME": str(tmp_path / "huggingface"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "MLC_LLM_CACHE": str(tmp_path / "cache"),
-            "NO_PROXY": "127.0.0.1",
-            **variables,
-        }
-        command = [sys.executable, "-c", FETCH, "warnings" if log is None else "debug", *models]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        if log is None:
-            assert "%|" not in done.stderr  # no progress where stderr is no terminal
-        else:
-            log.append(done.stdout + done.stderr)
-        run.said = done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    return run
+    with running(Hub(files)) as server:
+        yield server
 
 
 def test_fetch_cache_and_refusals(hub, fetch):
@@ -232,8 +82,11 @@ SILENT = {"HF_HUB_ETAG_TIMEOUT": "1", "HF_HUB_DOWNLOAD_TIMEOUT": "1"}
 def test_a_hub_that_does_not_answer(hub, fetch, part):
     hub.silent.add(part)
     begin = time.monotonic()
-    error = fetch(hub.url, "HF://org/model", **SILENT)[0]["error"]
-    assert f"{hub.url} could not be reached, and HF://org/model is not" in error
+    found = fetch(hub.url, "HF://org/model", **SILENT)[0]
+    error = found["error"]
+    assert found["code"] == "hub-unreachable"
+    assert hub.url in error
+    assert "HF://org/model is not" in error
     assert "no answer within 2 seconds" in error or "timed out" in error
     assert time.monotonic() - begin < 25  # most of it the start of Python
 

@@ -18,7 +18,6 @@ from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.hub import HubReference
 from mlc_llm.weights.locate import resolve_model
 
 AGAIN = "Fetch or convert the model again, into an empty folder."
@@ -36,7 +35,7 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
         path = local_folder(model, online)
         folder = ModelFolder.open(path)
     except MLCError as error:
-        remedy = "Fetch it: mlc_llm chat " + model if isinstance(error, HubError) else AGAIN
+        remedy = "Fetch it: mlc_llm pull " + model if isinstance(error, HubError) else AGAIN
         yield Finding("model", "folder", Status.BROKEN, str(error), remedy)
         return
     with folder:
@@ -52,23 +51,12 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
 
 
 def local_folder(model: str, online: bool) -> Path:
-    """The model's folder; unless ``online``, only from the hub's cache.
+    """Where the model is; unless ``online``, nothing is fetched.
 
     Raises:
         MLCError: there is none.
     """
-    reference = HubReference.parse(model)
-    if reference is None or online:
-        return resolve_model(model)
-    from huggingface_hub import snapshot_download
-
-    try:
-        name, revision = reference.repository, reference.revision
-        return Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except Exception as error:  # what it raises depends on its version
-        raise HubError(
-            f"{reference} is not in the hub's cache.", code="model-not-cached"
-        ) from error
+    return resolve_model(model, local=not online)
 
 
 def _checksums(folder: ModelFolder) -> Finding:

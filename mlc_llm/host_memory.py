@@ -1,11 +1,11 @@
-"""How much of the host's memory is left."""
+"""How much memory the host has, and how much of it is left."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from mlc_llm.runtime.cgroup import own_groups
+from mlc_llm.cgroup import own_groups
 
 _MEMINFO = Path("/proc/meminfo")
 _STATM = Path("/proc/self/statm")
@@ -19,6 +19,16 @@ def available_memory() -> int | None:
     """
     left = [_meminfo(), *map(_left, own_groups()), address_space_left()]
     return min((size for size in left if size is not None), default=_physical())
+
+
+def total_memory() -> int | None:
+    """Bytes of memory that this process can have at most, or None when that is not known.
+
+    All physical memory, or what the cgroups or the limit of the address space allow if that is
+    less. Unlike :func:`available_memory` it does not change with what else is running.
+    """
+    allowed = [_physical(), *map(_group_limit, own_groups()), memory_limit()]
+    return min((size for size in allowed if size is not None), default=None)
 
 
 def memory_limit() -> int | None:
@@ -57,6 +67,14 @@ def _meminfo() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return None
+
+
+def _group_limit(group: Path) -> int | None:
+    """What a cgroup allows in all, or None where it has no limit."""
+    try:
+        return int((group / "memory.max").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _left(group: Path) -> int | None:

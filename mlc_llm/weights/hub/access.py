@@ -11,14 +11,20 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from mlc_llm.errors import HubError
 from mlc_llm.registry.entry import describe
 from mlc_llm.version import __version__
+from mlc_llm.weights.hub.files import Listing, RepositoryFile
+
+T = TypeVar("T")
+
+THREAD = "mlc_llm-hub"
+"""The name of the threads in which the hub's client works."""
 
 _DEFAULT = "https://huggingface.co"
 _CREDENTIALS = re.compile(r"(?<=://)(\S*)@")
@@ -67,29 +73,33 @@ class HubAccess:
             "library_version": __version__,
         }
 
-    def ask(self, repository: str, revision: str | None) -> Exception | None:
-        """Ask the hub for a revision of a repository, and for its files where they are not known.
+    def listing(self, repository: str, revision: str | None) -> Listing:
+        """Ask the hub what files a revision of a repository has.
 
-        The functions that download wait for the hub without a limit. Where this went well, the hub
-        answers them, too.
+        The client itself waits for the hub without a limit. Here it has a deadline.
 
-        Returns:
-            What went wrong, as :func:`within_deadline` has it.
+        Raises:
+            TimeoutError: there was no answer in time.
+            Exception: what the client raises, which depends on its version.
         """
-        return within_deadline(lambda: self._ask(repository, revision))
+        return within_deadline(lambda: self._listing(repository, revision))
 
-    def _ask(self, repository: str, revision: str | None) -> None:
+    def _listing(self, repository: str, revision: str | None) -> Listing:
         from huggingface_hub import HfApi, constants
 
-        api = HfApi(**self.arguments)
-        commit = api.repo_info(
-            repository, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT
-        ).sha
-        folder = f"models--{repository.replace('/', '--')}"
-        snapshot = Path(constants.HF_HUB_CACHE).expanduser() / folder / "snapshots" / str(commit)
-        if not snapshot.is_dir():
-            for _ in api.list_repo_tree(repository, recursive=True, revision=commit):
-                pass
+        info = HfApi(**self.arguments).model_info(
+            repository,
+            revision=revision,
+            files_metadata=True,
+            timeout=constants.HF_HUB_ETAG_TIMEOUT,
+        )
+        files = tuple(
+            RepositoryFile(file.rfilename, file.size or 0) for file in info.siblings or ()
+        )
+        # What the hub has read in a GGUF file's header.
+        described = getattr(info, "gguf", None) or {}
+        context = described.get("context_length")
+        return Listing(str(info.sha), files, context if isinstance(context, int) else None)
 
 
 def require_client() -> None:
@@ -113,29 +123,36 @@ def require_client() -> None:
         )
 
 
-def within_deadline(ask: Callable[[], object]) -> Exception | None:
+def within_deadline(ask: Callable[[], T], answered: threading.Event | None = None) -> T:
     """Call a function that asks the hub; waits for twice ``HF_HUB_ETAG_TIMEOUT`` seconds.
 
-    Returns:
-        What it raised; a TimeoutError where it did not return in time; None where it did.
+    Args:
+        ask: the function.
+        answered: an event with which it says that the hub has answered and that it will end by
+            itself; then it is waited for as long as it takes.
+
+    Raises:
+        TimeoutError: it did neither in time.
+        Exception: what it raises.
     """
     from huggingface_hub import constants
 
     seconds = 2 * constants.HF_HUB_ETAG_TIMEOUT
-    failure: list[Exception] = [TimeoutError(f"no answer within {seconds} seconds")]
+    settled = answered or threading.Event()
+    outcome: Future[T] = Future()
 
     def work() -> None:
         try:
-            ask()
-            failure.clear()
-        except Exception as error:  # it depends on the client's version and on its HTTP library
-            failure[:] = [error]
+            outcome.set_result(ask())
+        except BaseException as error:
+            outcome.set_exception(error)
+        settled.set()
 
     # A daemon: one that waits for ever does not keep the program from ending.
-    asking = threading.Thread(target=work, daemon=True, name="mlc_llm-hub")
-    asking.start()
-    asking.join(seconds)
-    return next(iter(failure), None)
+    threading.Thread(target=work, daemon=True, name=THREAD).start()
+    if not settled.wait(seconds):
+        raise TimeoutError(f"no answer within {seconds} seconds")
+    return outcome.result()
 
 
 def without_credentials(text: str) -> str:
