@@ -182,10 +182,12 @@ class TestBeginAndEnd:
     def test_ends_of_turns_and_messages(
         self, made: Made, byte_vocabulary: Metadata, role: str
     ) -> None:
-        byte_vocabulary[f"{KEY}{role}_token_id"] = 41
+        # Also one that the file calls ordinary text, which it then is not.
+        byte_vocabulary[f"{KEY}{role}_token_id"] = 37
         tokenizer = made(byte_vocabulary)
-        assert tokenizer.end_ids == {40, 41}
-        assert "  " in tokenizer.special_ids
+        assert tokenizer.end_ids == {37, 40}
+        assert tokenizer.special_ids["abc"] == 37
+        assert 37 not in tokenizer.encode("abc")
 
     def test_a_known_end_that_no_key_names(self, made: Made, byte_vocabulary: Metadata) -> None:
         byte_vocabulary[f"{KEY}eos_token_id"] = 39
