@@ -230,6 +230,13 @@ class ChatConfig(Overlay):
     opt: str | None = None
     deterministic: bool | None = None
 
+    @field_validator("conv_config", mode="before")
+    @classmethod
+    def _named_fields(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+            raise ValueError("must be a ConvConfig or a mapping of its fields by name")
+        return value
+
     @field_validator("conv_template", mode="before")
     @classmethod
     def _own_template(cls, value: Any) -> Any:
