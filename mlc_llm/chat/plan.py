@@ -9,6 +9,7 @@ from pathlib import Path
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig, check_options, parse_options
 from mlc_llm.conversation import Conversation
+from mlc_llm.convert.cached import model_folder
 from mlc_llm.errors import ConfigError, LibraryError
 from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
@@ -27,7 +28,6 @@ from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
-from mlc_llm.weights.locate import resolve_model
 
 logger = logging.getLogger("mlc_llm")
 
@@ -146,7 +146,7 @@ def plan_chat(
     Raises:
         MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
     """
-    folder = ModelFolder.open(resolve_model(model))
+    folder = ModelFolder.open(model_folder(model, registry=registry))
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
     settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)

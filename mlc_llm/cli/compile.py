@@ -24,8 +24,8 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     no library; this command makes one to keep or to give away.
     """
     from mlc_llm.compile import compile_model
-    from mlc_llm.weights.locate import resolve_model
+    from mlc_llm.convert.cached import model_folder
 
-    folder = resolve_model(model, progress=True)
+    folder = model_folder(model, progress=True)
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
     say_path(path)

@@ -13,7 +13,8 @@ from mlc_llm.cli.output import say_path
 @click.argument("source")
 @click.option(
     "--quantization",
-    help="Such as q4f16_1, q4f32_1, q0f16, q0f32. A GGUF file keeps its own types by default.",
+    help="Such as q4f16_1 or q0f32. By default a GGUF file keeps its own types, and others are "
+    "quantised to q4f16_k.",
 )
 @click.option(
     "-o",

@@ -124,7 +124,7 @@ def gen_config(
     model = SourceModel.open(source, registry=registry)
     if template is None and model.source.chat_template is None:
         raise no_template(model.source.path)
-    chosen = quantization or chosen_plan(None, model, model.checkpoint())
+    chosen = chosen_plan(quantization, model)
     sizes = Sizes(
         context_window_size=context_window_size,
         sliding_window_size=sliding_window_size,

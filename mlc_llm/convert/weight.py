@@ -20,6 +20,7 @@ from mlc_llm.convert.values import Advance, blocks, kept_blocks, require_equal_c
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
 from mlc_llm.home import expand_home
+from mlc_llm.model.finer_weights import with_finer_weights
 from mlc_llm.plugin import Architecture, Plan, SourceTensor
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
@@ -33,7 +34,7 @@ logger = logging.getLogger("mlc_llm")
 Array = npt.NDArray[np.generic]
 
 
-FLOAT_PLAN = "q4f16_1"
+FLOAT_PLAN = "q4f16_k"
 """The plan for checkpoints of floating-point numbers, where none is named."""
 
 
@@ -86,18 +87,27 @@ def convert_weight(
 
 
 def chosen_plan(
-    quantization: str | Plan | None, model: SourceModel, checkpoint: Mapping[str, SourceTensor]
+    quantization: str | Plan | None,
+    model: SourceModel,
+    checkpoint: Mapping[str, SourceTensor] | None = None,
 ) -> Plan:
-    """The plan that was named, or else the one that a source has by itself.
+    """The plan that was named, or else the one that a source has by itself, for all its weights.
+
+    Args:
+        quantization: its name, or the plan itself; None for the source's own.
+        model: the source.
+        checkpoint: its tensors, if they are known already.
 
     Raises:
         QuantizationError: there is no quantisation of that name.
     """
     if quantization is None:
         if model.source.keeps_types:
-            return own_plan(checkpoint, model.architecture, model.config)
+            tensors = model.checkpoint() if checkpoint is None else checkpoint
+            return own_plan(tensors, model.architecture, model.config)
         quantization = FLOAT_PLAN
-    return plan(quantization) if isinstance(quantization, str) else quantization
+    chosen = plan(quantization) if isinstance(quantization, str) else quantization
+    return with_finer_weights(chosen, model.architecture.module(model.config))
 
 
 def write_weights(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.chat_config import Sizes, write_config
@@ -29,6 +30,7 @@ def convert_source(
     exist_ok: bool = False,
     progress: bool = False,
     registry: Registry | None = None,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Path:
     """Make a model folder of a checkpoint: weights, configuration, tokenizer, chat template.
 
@@ -40,13 +42,14 @@ def convert_source(
             or ``pytorch_model.bin``; or ``HF://org/name``.
         output: the model folder, which must not exist or be empty.
         quantization: the quantisation's name or a plan. With None the weights of a GGUF file are
-            kept as they are, and others are quantised to ``q4f16_1``.
+            kept as they are, and others are quantised to ``q4f16_k``.
         conv_template: the conversation template's name; None for the model's own chat template.
         sizes: sizes of the windows and of a batch; None for the model's own.
         exist_ok: whether a model folder that is there already is taken as it is.
         progress: whether to show progress on stderr, when that is a terminal.
         registry: where formats, architecture and template are looked up; by default among the
             installed plugins.
+        beside: more files of the folder, by their names.
 
     Returns:
         The folder.
@@ -72,6 +75,8 @@ def convert_source(
             # What is wrong with the tokenizer shows before gigabytes are written.
             write_config(model, chosen, template, sizes or Sizes(), made)
             write_weights(model, checkpoint, chosen, made, progress=progress)
+            for name, content in beside.items():
+                (made / name).write_bytes(content)
             if folder.is_dir():
                 folder.rmdir()
             made.rename(folder)

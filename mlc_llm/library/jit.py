@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import functools
 import hashlib
-import importlib.util
 import json
 import logging
 import re
@@ -25,6 +23,7 @@ from mlc_llm.plugin.device import Device
 from mlc_llm.plugin.hookspecs import hookimpl
 from mlc_llm.plugin.model_library import Found, LibraryRequest, NotFound
 from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.source_digest import source_digest
 from mlc_llm.version import __version__, tvm_version
 
 logger = logging.getLogger("mlc_llm")
@@ -158,36 +157,6 @@ def _modules(plugin: object, interface: type) -> list[str]:
     """The modules of the classes that a plugin is made of: its own, and those it derives from."""
     bases = [base for base in type(plugin).__mro__ if issubclass(base, interface)]
     return [base.__module__ for base in bases if base is not interface]
-
-
-@functools.cache
-def source_digest(packages: tuple[str, ...]) -> str:
-    """A hash of the Python files of some packages, so that changed code is compiled again.
-
-    Args:
-        packages: names of packages, or of modules that stand for the package they are in.
-    """
-    digest = hashlib.sha256()
-    for name in packages:
-        for file in _sources(name):
-            digest.update(file.name.encode() + b"\0")
-            digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def _sources(name: str) -> list[Path]:
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError):
-        # A module that was never imported from a file, such as __main__.
-        spec = None
-    if spec is None:
-        return []
-    if spec.submodule_search_locations is None:
-        if "." in name:
-            return _sources(name.rpartition(".")[0])
-        return [Path(spec.origin)] if spec.has_location and spec.origin else []
-    return sorted(f for place in spec.submodule_search_locations for f in Path(place).rglob("*.py"))
 
 
 def _plain(target: Mapping[str, Any]) -> Any:

@@ -19,12 +19,13 @@ import pytest
 
 from mlc_llm.errors import LibraryError
 from mlc_llm.library.cache import LibraryCache, cache_folder
-from mlc_llm.library.jit import JITProvider, source_digest
+from mlc_llm.library.jit import JITProvider
 from mlc_llm.library.record import read_record
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.plugin import Found, LibraryRequest, ModelSpec, NotFound
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry
+from mlc_llm.source_digest import source_digest
 from mlc_llm.testing import raises
 
 MakeRequest = Callable[..., LibraryRequest]
@@ -82,6 +83,7 @@ from mlc_llm.library.cache import LibraryCache
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
 from mlc_llm.registry.registry import Registry
+from mlc_llm.source_digest import source_digest
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 spec = ModelSpec.model_validate_json(sys.argv[1])
 target = {"kind": "llvm", "mcpu": "x86-64-v3"}

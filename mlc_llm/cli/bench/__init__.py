@@ -133,10 +133,11 @@ def command(
     from mlc_llm.chat.loading import open_chat
     from mlc_llm.cli.bench.settings import BenchSettings
     from mlc_llm.cli.running import prepare_to_run
-    from mlc_llm.weights.locate import DEMO, resolve_model
+    from mlc_llm.convert.cached import model_folder
+    from mlc_llm.weights.locate import DEMO
 
     settings = BenchSettings(**sizes)
-    folder = str(resolve_model(model or DEMO, progress=True))
+    folder = str(model_folder(model or DEMO, progress=True))
     prepare_to_run(allow_prebuilt)
     config = _chat_config(threads, opt, deterministic)
     with open_chat(folder, device, config, model_lib or None) as chat:

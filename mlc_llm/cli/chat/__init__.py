@@ -73,7 +73,8 @@ def command(
     from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.config import GenerationConfig
-    from mlc_llm.weights.locate import DEMO, resolve_model
+    from mlc_llm.convert.cached import model_folder
+    from mlc_llm.weights.locate import DEMO
 
     if model is None:
         model = DEMO
@@ -83,7 +84,7 @@ def command(
             err=True,
         )
     # A download shows its progress here, which it does not in a program that uses ChatModule.
-    folder = str(resolve_model(model, progress=True))
+    folder = str(model_folder(model, progress=True))
     prepare_to_run(allow_prebuilt)
     hide_what_is_used()
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
