@@ -28,13 +28,14 @@ CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
 # This one has C++ in it, so it is built again when that changes.
 VULKAN := $(wildcard $(addprefix plugins/vulkan/,pyproject.toml CMakeLists.txt *.py src/*))
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 export MODEL
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test lint bench reference docs docs-serve clean
+.PHONY: help install chat test test-all lint bench reference docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
@@ -42,6 +43,7 @@ help:
 	@echo "make chat MODEL=PATH        chat with the model in a folder"
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
+	@echo "make test-all               run the slow tests, which make test leaves out"
 	@echo "make reference              install torch and transformers, which more tests compare with"
 	@echo "make lint                   check style, types and import order"
 	@echo "make docs                   build the documentation into build/site"
@@ -56,7 +58,10 @@ chat:
 	@$(BIN)/mlc_llm chat $${MODEL:+"$$MODEL"} $(ARGS)
 
 test: $(STAMPS)/test $(STAMPS)/vulkan
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(STAMPS)/test $(STAMPS)/vulkan
+	$(PYTEST) -m slow $(ARGS)
 
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .

@@ -64,7 +64,7 @@ def test_chat_with_a_model_that_is_not_there(installed: Path, tmp_path: Path) ->
 def test_without_a_target_lists_the_targets() -> None:
     result = make()
     assert result.returncode == 0
-    for target in ("chat", "test", "lint", "bench", "reference", "clean"):
+    for target in ("chat", "test", "test-all", "lint", "bench", "reference", "clean"):
         assert f"make {target}" in result.stdout
 
 

@@ -111,6 +111,7 @@ def packed(codes: np.ndarray, bits: int) -> np.ndarray:
     return words
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 @pytest.mark.parametrize(("columns", "rows"), SHAPES)
 def test_linear(

@@ -11,6 +11,8 @@ from typing import NoReturn
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parent / "native"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("vulkan")
+pytestmark = [pytest.mark.usefixtures("vulkan"), pytest.mark.slow]
 
 SOAK = Path(__file__).parent / "soak.py"
 LAYER = "VK_LAYER_KHRONOS_validation"
