@@ -87,11 +87,11 @@ def library_once(
 
         compile_library(request.spec, architecture, device, request.target, path)
 
-    return compiled_once(cache, _key(request, architecture, device), write)
+    return compiled_once(cache, library_key(request, architecture, device), write)
 
 
-def _key(request: LibraryRequest, architecture: Architecture, device: Device) -> str:
-    """The JIT provider's key; of plugins that are not installed, with their classes."""
+def library_key(request: LibraryRequest, architecture: Architecture, device: Device) -> str:
+    """The JIT provider's key; for plugins that are not installed, their classes are in it, too."""
     installed = default_registry()
     if (
         architecture.name in installed.names("architecture")
