@@ -28,11 +28,17 @@ CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
 # This one has C++ in it, so it is built again when that changes.
 VULKAN := $(wildcard $(addprefix plugins/vulkan/,pyproject.toml CMakeLists.txt *.py src/*))
-PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
+# Tests start hundreds of processes, each of which would compile our source without bytecode.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest \
+  --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 export MODEL
+
+ifneq ($(words $(VENV)),1)
+  $(error VENV must be one name without blanks, and is "$(VENV)")
+endif
 
 .DELETE_ON_ERROR:
 .PHONY: help install chat test test-all lint bench reference docs docs-serve clean

@@ -79,6 +79,13 @@ def test_without_a_target_lists_the_targets() -> None:
         assert f"make {target}" in result.stdout
 
 
+def test_an_environment_must_have_no_blanks() -> None:
+    """Make takes each word for a target of its own, and would write to all of them."""
+    result = make("install", "VENV=my venv")
+    assert result.returncode == 2
+    assert 'VENV must be one name without blanks, and is "my venv"' in result.stderr
+
+
 def test_missing_python_is_named(venv: str) -> None:
     result = make("install", f"VENV={venv}", "PYTHON=no-such-python")
     assert result.returncode == 2
