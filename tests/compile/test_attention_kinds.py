@@ -39,6 +39,8 @@ from mlc_llm.testing.attention_kinds import (
 from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
 
+pytestmark = pytest.mark.matrix
+
 # Longer than two pieces of a decode and a window, so that what is between sink and window is
 # skipped, and no multiple of a page or a chunk.
 IDS = prompt(601, VOCABULARY)

@@ -22,6 +22,8 @@ from mlc_llm.testing.attention_kinds import (
 from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
 
+pytestmark = pytest.mark.matrix
+
 # Longer than the window, and than two of the chunks of keys that a workgroup goes over.
 IDS = prompt(301, VOCABULARY)
 
