@@ -21,7 +21,10 @@ from mlc_llm.testing import DeviceConformance
 from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
-pytestmark = pytest.mark.usefixtures("vulkan")
+pytestmark = [
+    pytest.mark.usefixtures("vulkan"),
+    pytest.mark.matrix(quantization=["q0f32", "q4f16_1"]),
+]
 
 Load = Callable[..., tuple[LoadedModel, LoadedModel]]
 
