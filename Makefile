@@ -32,13 +32,20 @@ CORE := -e plugins/templates -e .
 PLUGINS := $(foreach name,templates cuda metal,-e plugins/$(name))
 # This one has C++ in it, so it is built again when that changes.
 VULKAN := $(wildcard $(addprefix plugins/vulkan/,pyproject.toml CMakeLists.txt *.py src/*))
+# Tests start hundreds of processes, each of which would compile our source without bytecode.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest \
+  --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 
 export MODEL
 
+ifneq ($(words $(VENV)),1)
+  $(error VENV must be one name without blanks, and is "$(VENV)")
+endif
+
 .DELETE_ON_ERROR:
-.PHONY: help install chat test fuzz fuzz-short inject lint bench reference docs docs-serve clean
+.PHONY: help install chat test test-all fuzz fuzz-short inject lint bench reference docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
@@ -46,6 +53,7 @@ help:
 	@echo "make chat MODEL=PATH        chat with the model in a folder"
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
+	@echo "make test-all               run the slow tests, which make test leaves out, and fuzz-short"
 	@echo "make fuzz                   feed 100,000 damaged inputs; fuzz-short: for three minutes"
 	@echo "make inject                 kill, fill disks and cut files while the program works"
 	@echo "make reference              install torch and transformers, which more tests compare with"
@@ -62,7 +70,11 @@ chat:
 	@$(BIN)/mlc_llm chat $${MODEL:+"$$MODEL"} $(ARGS)
 
 test: $(STAMPS)/test $(STAMPS)/vulkan
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
+
+test-all: $(STAMPS)/test $(STAMPS)/vulkan
+	$(PYTEST) -m slow $(ARGS)
+	$(MAKE) --no-print-directory fuzz-short ARGS=
 
 fuzz: $(STAMPS)/test
 	$(BIN)/python -m fuzz --seed $(FUZZ_SEED) --inputs $(FUZZ_INPUTS) \

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: data, isolated caches, random checkpoints, compiled models."""
+"""Fixtures that all tests share: data, caches of the run, random checkpoints, compiled models."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import shutil
 import signal
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from mlc_llm.library.cache import LibraryCache
 
 DATA_VARIABLE = "MLC_LLM_TEST_DATA"
 
@@ -34,21 +37,64 @@ def lacking(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of each matrix as slow, except for a few (see ``CONTRIBUTING.md``)."""
+    matrices: dict[str, list[Any]] = {}
+    for item in items:
+        if item.get_closest_marker("matrix") and hasattr(item, "callspec"):
+            matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for tests in matrices.values():
+        values = tests[0].get_closest_marker("matrix").kwargs
+        quick = [test for test in tests if has_values(test.callspec.params, values)]
+        fast = {quick[index] for index in covering([test.callspec.params for test in quick])}
+        for test in set(tests) - fast:
+            test.add_marker("slow")
+
+
+def has_values(parameters: dict[str, object], values: dict[str, Sequence[object]]) -> bool:
+    """Whether each parameter that is in ``values`` has one of the values given there."""
+    return all(value in values.get(name, (value,)) for name, value in parameters.items())
+
+
+def covering(combinations: list[dict[str, object]]) -> set[int]:
+    """Indices of a few combinations of parameters that have each value of each parameter."""
+    held = [{(name, repr(value)) for name, value in one.items()} for one in combinations]
+    left, chosen = set().union(*held), set()
+    while left:
+        news = [len(left & values) for values in held]
+        best = news.index(max(news))
+        chosen.add(best)
+        left -= held[best]
+    return chosen
+
+
 @pytest.fixture(scope="session", autouse=True)
 def isolated_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Point every cache into a temporary folder, and keep the hub off the network.
+    """Point every cache into a temporary folder of the run, and keep the hub off the network.
 
-    The variables are set for this process and for the child processes that it starts. Yields the
-    value of ``MLC_LLM_CACHE``.
+    The variables are set for this process and for the child processes that it starts. All workers
+    of a run share ``MLC_LLM_CACHE``, so that none compiles what another has compiled. Yields it.
     """
-    root = tmp_path_factory.mktemp("caches")
+    from mlc_llm.testing.libraries import RUN_VARIABLE, run_folder
+
+    root = run_folder(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLC_LLM_CACHE", str(root / "mlc_llm"))
-        patch.setenv("HF_HOME", str(root / "huggingface"))
+        patch.setenv(RUN_VARIABLE, str(root))
+        patch.setenv("MLC_LLM_CACHE", str(root))
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
         patch.setenv("HF_HUB_OFFLINE", "1")
         for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
             patch.delenv(name, raising=False)
-        yield root / "mlc_llm"
+        yield root
+
+
+@pytest.fixture(scope="session")
+def libraries(isolated_caches: Path, tmp_path_factory: pytest.TempPathFactory) -> LibraryCache:
+    """The libraries of the run, which are those of ``MLC_LLM_CACHE``, too."""
+    from mlc_llm.testing.libraries import run_libraries
+
+    return run_libraries(tmp_path_factory)
 
 
 @pytest.fixture
@@ -258,30 +304,36 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> ModelFactory:
 class LibraryFactory(Protocol):
     """What the fixture ``make_library`` gives."""
 
-    def __call__(self, folder: Path, opt: str = "") -> Path: ...
+    def __call__(
+        self, folder: Path, opt: str = "", deterministic: bool = False, device: str = "cpu"
+    ) -> Path: ...
 
 
 @pytest.fixture(scope="session")
-def make_library(tmp_path_factory: pytest.TempPathFactory) -> LibraryFactory:
-    """Compile a model folder's library for this CPU; folders of one shape share one library."""
-    made: dict[str, Path] = {}
+def make_library(libraries: LibraryCache) -> LibraryFactory:
+    """Compile a model folder's library, once in the run; folders of one shape share one library.
 
-    def make(folder: Path, opt: str = "", deterministic: bool = False) -> Path:
-        from mlc_llm.compile import compile_library
-        from mlc_llm.plugin import ModelSpec
+    Call it with the folder, compilation options, whether prompts are computed as answers are, and
+    the device's name. Tests must not change the file.
+    """
+    made: dict[tuple[str, str], Path] = {}
+
+    def make(folder: Path, opt: str = "", deterministic: bool = False, device: str = "cpu") -> Path:
+        from mlc_llm.plugin import LibraryRequest, ModelSpec
         from mlc_llm.quantization import folder_plan
         from mlc_llm.registry.registry import default_registry
+        from mlc_llm.testing.libraries import library_once
         from mlc_llm.weights.folder import ModelFolder
 
         config = ModelFolder.open(folder).config
         registry = default_registry()
         architecture = registry.architecture(config.model_type)
         spec = ModelSpec.of(config, architecture, folder_plan(config), opt, deterministic)
-        if spec.digest() not in made:
-            path = tmp_path_factory.mktemp("library") / f"{spec.digest()}.so"
-            device = registry.device("cpu")
-            compile_library(spec, architecture, device, device.target(), path)
-            made[spec.digest()] = path
-        return made[spec.digest()]
+        key = (device, spec.digest())
+        if key not in made:
+            compiles_for = registry.device(device)
+            request = LibraryRequest(spec, device, compiles_for.target(), folder)
+            made[key] = library_once(libraries, request, architecture, compiles_for)
+        return made[key]
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 _OWN = Path("/proc/self/cgroup")
@@ -14,7 +15,7 @@ def own_groups() -> list[Path]:
     Empty where the system has no such groups.
     """
     try:
-        lines = _OWN.read_text().splitlines()
+        lines = os.fsdecode(_OWN.read_bytes()).splitlines()
     except OSError:
         return []
     path = next((line[3:] for line in lines if line.startswith("0::")), None)

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,18 +33,27 @@ def make(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def installed(tmp_path: Path) -> Path:
+def venv() -> Iterator[str]:
+    """A name for VENV that is free. It is relative, because make's targets must have no blanks."""
+    build = ROOT / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="test-", dir=build) as folder:
+        yield f"build/{Path(folder).name}/venv"
+
+
+@pytest.fixture
+def installed(venv: str) -> str:
     """An environment in which make finds everything installed: the one that runs the tests."""
-    venv = tmp_path / "venv"
-    (venv / ".stamps").mkdir(parents=True)
+    stamps = ROOT / venv / ".stamps"
+    stamps.mkdir(parents=True)
     for stamp in ("venv", "core"):
-        (venv / ".stamps" / stamp).touch()
-    (venv / "bin").symlink_to(Path(sys.executable).parent)
+        (stamps / stamp).touch()
+    (ROOT / venv / "bin").symlink_to(Path(sys.executable).parent)
     return venv
 
 
 @pytest.mark.parametrize("model", [(), ("MODEL=",), (f"MODEL={DEMO}",)], ids=" ".join)
-def test_chat(model: tuple[str, ...], installed: Path) -> None:
+def test_chat(model: tuple[str, ...], installed: str) -> None:
     """Without a model, it is with the one that is part of the package."""
     question = "What is one plus one?"
     with ChatModule(DEMO) as cm:
@@ -53,7 +64,7 @@ def test_chat(model: tuple[str, ...], installed: Path) -> None:
     assert result.stdout == f"{answer}\n"
 
 
-def test_chat_with_a_model_that_is_not_there(installed: Path, tmp_path: Path) -> None:
+def test_chat_with_a_model_that_is_not_there(installed: str, tmp_path: Path) -> None:
     """A path may have blanks and what a shell would expand."""
     result = make("chat", f"VENV={installed}", f"MODEL={tmp_path}/no such $$HOME 'model'")
     assert result.returncode != 0
@@ -64,33 +75,37 @@ def test_chat_with_a_model_that_is_not_there(installed: Path, tmp_path: Path) ->
 def test_without_a_target_lists_the_targets() -> None:
     result = make()
     assert result.returncode == 0
-    for target in ("chat", "test", "lint", "bench", "reference", "clean"):
+    for target in ("chat", "test", "test-all", "lint", "bench", "reference", "clean"):
         assert f"make {target}" in result.stdout
 
 
-def test_missing_python_is_named(tmp_path: Path) -> None:
-    result = make("install", f"VENV={tmp_path / 'venv'}", "PYTHON=no-such-python")
+def test_an_environment_must_have_no_blanks() -> None:
+    """Make takes each word for a target of its own, and would write to all of them."""
+    result = make("install", "VENV=my venv")
+    assert result.returncode == 2
+    assert 'VENV must be one name without blanks, and is "my venv"' in result.stderr
+
+
+def test_missing_python_is_named(venv: str) -> None:
+    result = make("install", f"VENV={venv}", "PYTHON=no-such-python")
     assert result.returncode == 2
     assert "There is no no-such-python" in result.stderr
-    assert not (tmp_path / "venv").exists()
+    assert not (ROOT / venv).exists()
 
 
-def test_a_vulkan_plugin_that_cannot_be_built_stops_nothing(tmp_path: Path) -> None:
+def test_a_vulkan_plugin_that_cannot_be_built_stops_nothing(installed: str) -> None:
     """It is said, and tried again the next time."""
-    venv = tmp_path / "venv"
-    (venv / "bin").mkdir(parents=True)
-    python = venv / "bin" / "python"
+    folder = ROOT / installed
+    (folder / "bin").unlink()
+    (folder / "bin").mkdir()
+    python = folder / "bin" / "python"
     python.write_text('#!/bin/sh\necho "no compiler: $*" >&2\nexit 1\n')
     python.chmod(0o755)
-    stamps = venv / ".stamps"
-    stamps.mkdir()
-    for stamp in ("venv", "core"):
-        (stamps / stamp).touch()
-    result = make(f"VENV={venv}", str(stamps / "vulkan"))
+    result = make(f"VENV={installed}", f"{installed}/.stamps/vulkan")
     assert result.returncode == 0, result.stderr
     assert "no compiler: -m pip install" in result.stderr
     assert "mlc-llm-vulkan could not be built, as said above" in result.stderr
-    assert not (stamps / "vulkan").exists()
+    assert not (folder / ".stamps" / "vulkan").exists()
 
 
 @pytest.mark.parametrize(
@@ -100,11 +115,11 @@ def test_a_vulkan_plugin_that_cannot_be_built_stops_nothing(tmp_path: Path) -> N
         ("ensurepip", "apt install python3-venv"),
     ],
 )
-def test_unfit_python_is_explained(fails: str, message: str, tmp_path: Path) -> None:
+def test_unfit_python_is_explained(fails: str, message: str, venv: str, tmp_path: Path) -> None:
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\ncase "$*" in *{fails}*) exit 1;; *) echo Python 3.10.1;; esac\n')
     python.chmod(0o755)
-    result = make("install", f"VENV={tmp_path / 'venv'}", f"PYTHON={python}")
+    result = make("install", f"VENV={venv}", f"PYTHON='{python}'")
     assert result.returncode == 2
     assert message in result.stderr
-    assert not (tmp_path / "venv").exists()
+    assert not (ROOT / venv).exists()

@@ -103,11 +103,11 @@ def test_command_line_is_understood(origin: str, arguments: list[str]) -> None:
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", makefile, re.MULTILINE))
     used = {
         target
         for block in blocks("sh")
-        for target in re.findall(r"^make (\w+)", block.text, re.MULTILINE)
+        for target in re.findall(r"^make ([\w-]+)", block.text, re.MULTILINE)
     }
     assert used
     assert used <= targets

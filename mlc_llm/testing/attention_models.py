@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from mlc_llm.compile import compile_library
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.model.layers import AttentionCache, Embedding
 from mlc_llm.model.llama import (
     Llama,
@@ -37,6 +39,7 @@ from mlc_llm.testing.attention_kinds import (
     Array,
     AttentionKind,
 )
+from mlc_llm.testing.libraries import compiled_once
 from mlc_llm.weights.folder import ModelFolder
 
 if TYPE_CHECKING:
@@ -96,10 +99,10 @@ class _Architecture(Llama):
         return _CausalLM(config, self.kind)
 
 
-def compile_kind(
-    kind: AttentionKind, quantization: str, device: Device, path: Path, opt: str = ""
-) -> None:
-    """Compile a model's library for a device's first adapter, and write it to ``path``."""
+def kind_library(
+    kind: AttentionKind, quantization: str, device: Device, cache: LibraryCache, opt: str = ""
+) -> Path:
+    """A model's library for a device's first adapter, compiled where it is not in the cache."""
     architecture = _Architecture(kind)
     data = {
         "hidden_size": HIDDEN,
@@ -116,7 +119,13 @@ def compile_kind(
         plan=plan(quantization),
         opt=opt,
     )
-    compile_library(spec, architecture, device, device.target(), path)
+    target = device.target()
+    # The layers are the architecture's own, and no part of the shape.
+    everything = repr((kind, spec.digest(), sorted(target.items())))
+    key = f"attention-{device.name}-{hashlib.sha256(everything.encode()).hexdigest()[:20]}"
+    return compiled_once(
+        cache, key, lambda path: compile_library(spec, architecture, device, target, path)
+    )
 
 
 class _Weights:
@@ -144,7 +153,7 @@ class KindModel:
     """A model that is compiled, with its weights on a device.
 
     Args:
-        library: what :func:`compile_kind` wrote.
+        library: what :func:`kind_library` gave.
         quantization: the quantisation that it was compiled for.
         weights: as :func:`~mlc_llm.testing.attention_kinds.random_weights` gives them.
         device: the device.

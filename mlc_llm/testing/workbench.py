@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from mlc_llm.config import ChatConfig
-from mlc_llm.library.cache import LIBRARY_SUFFIX
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import Architecture, Device, LibraryRequest, ModelSpec, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.testing.libraries import library_once
 from mlc_llm.testing.model_folder import convert_checkpoint, make_checkpoint
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.registry import registry_of
@@ -40,10 +41,13 @@ class Workbench:
 
     Args:
         folder: the temporary folder.
+        libraries: where libraries are kept; by default in the folder. See
+            :func:`~mlc_llm.testing.libraries.run_libraries`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, libraries: LibraryCache | None = None) -> None:
         self.folder = folder
+        self._cache = libraries or LibraryCache(folder / "libraries")
         self._libraries: dict[tuple[str, str], Path] = {}
 
     def checkpoint(self) -> Path:
@@ -72,14 +76,10 @@ class Workbench:
 
     def library(self, folder: Path, architecture: Architecture, device: Device) -> Path:
         """Compile a model folder's library in this process, once for each shape and device."""
-        from mlc_llm.compile import compile_library
-
         request = self.request(folder, architecture, device)
         key = (device.name, request.spec.digest())
         if key not in self._libraries:
-            path = self.folder / f"{device.name}-{request.spec.digest()}{LIBRARY_SUFFIX}"
-            compile_library(request.spec, architecture, device, request.target, path)
-            self._libraries[key] = path
+            self._libraries[key] = library_once(self._cache, request, architecture, device)
         return self._libraries[key]
 
     def load(self, folder: Path, architecture: Architecture, device: Device) -> LoadedModel:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from mlc_llm.errors import MLCError
 
-_SHOWN = 200
-"""Characters of a path or a name that an error message shows."""
+_SHOWN = 1000
+"""Characters of a path or a name that an error message shows: more than the paths that people have,
+and few beside a name in a file that is meant to fill the screen."""
 _LISTED = 5
 """How many names an error message lists."""
 

@@ -12,13 +12,13 @@ import importlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from mlc_llm.device.cpu import CPU
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm.runtime.sequence import Run
 from mlc_llm.testing import attention_checks as checks
@@ -36,8 +36,10 @@ from mlc_llm.testing.attention_kinds import (
     every_kind,
     random_weights,
 )
-from mlc_llm.testing.attention_models import KindModel, compile_kind
+from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
+
+pytestmark = pytest.mark.matrix
 
 # Longer than two pieces of a decode and a window, so that what is between sink and window is
 # skipped, and no multiple of a page or a chunk.
@@ -194,13 +196,13 @@ def kind(name: str) -> AttentionKind:
 
 
 @pytest.fixture(scope="module")
-def model(kind: AttentionKind, tmp_path_factory: pytest.TempPathFactory) -> KindModel:
+def model(kind: AttentionKind, libraries: LibraryCache) -> KindModel:
     """The kind's model, compiled for this CPU with weights in float32."""
-    return load(kind, "q0f32", tmp_path_factory.mktemp("library") / "kind.so")
+    return load(kind, "q0f32", libraries)
 
 
-def load(kind: AttentionKind, quantization: str, library: Path) -> KindModel:
-    compile_kind(kind, quantization, CPU, library)
+def load(kind: AttentionKind, quantization: str, libraries: LibraryCache) -> KindModel:
+    library = kind_library(kind, quantization, CPU, libraries)
     return KindModel(library, quantization, random_weights(kind), CPU)
 
 
@@ -267,9 +269,9 @@ def test_sequences_of_different_lengths(model: KindModel, expected: Expected) ->
 
 
 @pytest.fixture(scope="module")
-def in_4_bits(tmp_path_factory: pytest.TempPathFactory) -> KindModel:
+def in_4_bits(libraries: LibraryCache) -> KindModel:
     """A model with a layer of every kind, which is quicker to compile than a model of each."""
-    return load(every_kind(), "q4f16_1", tmp_path_factory.mktemp("library") / "every.so")
+    return load(every_kind(), "q4f16_1", libraries)
 
 
 def test_bits_however_a_prompt_is_cut(model: KindModel) -> None:

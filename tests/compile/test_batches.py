@@ -28,6 +28,8 @@ from mlc_llm.runtime.sequence import CachedSequence, Run
 from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
 
+pytestmark = pytest.mark.matrix(scheme=["q0f32", "q4f16_1"])
+
 SCHEMES = ["q0f32", "q0f16", "q4f32_1", "q4f16_1"]
 SIZES = {
     "hidden_size": 96,

@@ -17,6 +17,8 @@ from mlc_llm.quantization import PLANS, plan
 from mlc_llm.testing.layer_cases import CASES, LayerCase, check_layer, linear, without_kernels
 from mlc_llm.testing.random_weight import READ_SCHEMES
 
+pytestmark = pytest.mark.matrix
+
 WITH_WEIGHTS = [name for name in CASES if "linear" in name or name in ("embedding", "tied head")]
 A16 = {"activations": "a16"}
 A8 = {"activations": "a8"}

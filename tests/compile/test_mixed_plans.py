@@ -12,6 +12,7 @@ from mlc_llm import ChatConfig, ChatModule, GenerationConfig, convert_weight
 from mlc_llm.config import ModelFile
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import QuantizationError
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
@@ -80,9 +81,9 @@ def reference(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Lla
 
 
 def test_logits_are_those_of_the_weights_as_they_are_stored(
-    checkpoint: Path, reference: LlamaReference, tmp_path: Path
+    checkpoint: Path, reference: LlamaReference, libraries: LibraryCache, tmp_path: Path
 ) -> None:
-    workbench = Workbench(tmp_path)
+    workbench = Workbench(tmp_path, libraries)
     folder = workbench.convert(checkpoint, MIXED, LLAMA)
     error, place = largest_error(workbench.load(folder, LLAMA, CPU), reference)
     assert error < 1e-2, place

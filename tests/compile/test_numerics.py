@@ -17,6 +17,8 @@ from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
+pytestmark = pytest.mark.matrix
+
 Logits = Callable[[Sequence[int]], np.ndarray]
 
 # A sliding window shorter than a page and than a prefill chunk, so that every edge is crossed.

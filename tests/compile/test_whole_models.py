@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from mlc_llm.device.cpu import CPU
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.testing.whole_model import WholeModel, WholeReference, whole_checkpoint
 from mlc_llm.testing.workbench import Workbench, largest_error
 
 
 @pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("whole"))
+def workbench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("whole"), libraries)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.model.llama import LLAMA, LlamaConfig
 from mlc_llm.plugin import (
     AttentionSpec,
@@ -160,8 +161,8 @@ class TestOpensAnything(DeviceConformance):
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("broken"))
+def bench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("broken"), libraries)
 
 
 class OfOneLibrary(ProviderConformance):

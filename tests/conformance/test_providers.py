@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.library.file import FileProvider
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.library.prebuilt import PrebuiltProvider
@@ -18,8 +19,8 @@ from mlc_llm.testing.workbench import Workbench
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("providers"))
+def bench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("providers"), libraries)
 
 
 class _OfOneLibrary(ProviderConformance):

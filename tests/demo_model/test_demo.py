@@ -12,6 +12,8 @@ from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import DEMO, resolve_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[ChatModule]:

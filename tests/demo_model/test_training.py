@@ -16,6 +16,8 @@ from examples.demo_model.vocabulary import train_tokenizer
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import dequantize, quantize
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"layers": 1, "hidden": 64, "ffn": 96, "heads": 2, "tokens": 512, "warmup": 2}
 
 

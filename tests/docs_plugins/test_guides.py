@@ -84,6 +84,7 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     return result.stdout.strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guide", sorted(set(EXAMPLE_OF) - {"architecture", "observer"}))
 def test_what_a_guide_makes_conforms(guide: str, tmp_path: Path) -> None:
     """The guide's own test command succeeds where its files are installed."""
@@ -96,6 +97,7 @@ def test_what_a_guide_makes_conforms(guide: str, tmp_path: Path) -> None:
     assert int(passed[1]) >= 5, last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("guide", "test", "passed"),
     [("architecture", "test_gpt2.py", 8), ("variant", "test_granite.py", 2)],

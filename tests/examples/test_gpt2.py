@@ -17,6 +17,7 @@ import pytest
 
 from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
 from mlc_llm.device.cpu import CPU
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.model.module import named_parameters
 from mlc_llm.model.stored import stored_parameters, stored_weights
 from mlc_llm.quantization import PLANS, folder_plan, plan
@@ -29,6 +30,8 @@ from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.workbench import Workbench, largest_error, prompt
 from mlc_llm.weights.folder import ModelFolder
 
+pytestmark = pytest.mark.matrix(quantization=["q0f32", "q4f16_1"])
+
 ARCHITECTURE = GPT2()
 
 TOLERANCE = {"q0f32": 5e-5, "q0f16": 1e-4, "q4f32_1": 2e-3}
@@ -40,8 +43,8 @@ ANSWER = 40
 
 
 @pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("gpt2"))
+def workbench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("gpt2"), libraries)
 
 
 @pytest.fixture(scope="module")

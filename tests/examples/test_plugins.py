@@ -19,6 +19,8 @@ import pytest
 from mlc_llm.library.record import read_record
 from mlc_llm.testing.model_folder import FIRST_BYTE, make_checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "plugins"
 

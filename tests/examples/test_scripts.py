@@ -13,6 +13,8 @@ import pytest
 import mlc_llm
 from mlc_llm.testing.model_folder import make_model_folder
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DEMO = Path(mlc_llm.__file__).parent / "demo"
 

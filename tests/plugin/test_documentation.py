@@ -20,8 +20,8 @@ def variables() -> set[str]:
     """The environment variables that the core's source names."""
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "mlc_llm").rglob("*.py"))
     named = {name for text in sources for name in re.findall(r"\bMLC_LLM_[A-Z_]+\b", text)}
-    # Between a parent and its child only.
-    return named - {"MLC_LLM_PARENT_PIPE"}
+    # Between a parent and its child only, and between tests.
+    return named - {"MLC_LLM_PARENT_PIPE", "MLC_LLM_TEST_RUN"}
 
 
 HOOKS = [

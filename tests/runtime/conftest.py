@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Engine
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.testing.libraries import compiled_once
 from mlc_llm.weights.folder import ModelFolder
 
 from . import toy_library
@@ -22,9 +24,9 @@ WINDOW = ContextWindow(96, 32)
 
 
 @pytest.fixture(scope="session")
-def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def toy_path(libraries: LibraryCache) -> Path:
     """The toy's library, compiled once."""
-    return toy_library.compile_toy(tmp_path_factory.mktemp("toy") / "toy.so")
+    return compiled_once(libraries, "toy", toy_library.compile_toy)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,14 @@ def test_nothing_fits(cache: KVCacheGeometry) -> None:
 def test_available_memory_is_plausible() -> None:
     available = host_memory.available_memory()
     assert available is None or 1 << 20 < available < 1 << 50
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of files are bytes on POSIX")
+def test_a_cgroup_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the locale's encoding is."""
+    (tmp_path / "self").write_bytes(b"0::/gr\xc3\xbcn\xff\n")
+    monkeypatch.setattr(cgroup, "_OWN", tmp_path / "self")
+    assert os.fsencode(cgroup.own_groups()[0]).endswith(b"/gr\xc3\xbcn\xff")
 
 
 def test_a_cgroup_is_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from mlc_llm_vulkan import DEVICE
 
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import Availability
 from mlc_llm.testing import attention_checks as checks
 from mlc_llm.testing.attention_kinds import (
@@ -18,8 +19,10 @@ from mlc_llm.testing.attention_kinds import (
     AttentionReference,
     random_weights,
 )
-from mlc_llm.testing.attention_models import KindModel, compile_kind
+from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
+
+pytestmark = pytest.mark.matrix
 
 # Longer than the window, and than two of the chunks of keys that a workgroup goes over.
 IDS = prompt(301, VOCABULARY)
@@ -31,10 +34,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def model(vulkan: Availability, name: str, tmp_path_factory: pytest.TempPathFactory) -> KindModel:
+def model(vulkan: Availability, name: str, libraries: LibraryCache) -> KindModel:
     """The kind's model, compiled for Vulkan with weights in float32."""
-    library = tmp_path_factory.mktemp("library") / "kind.so"
-    compile_kind(KINDS[name], "q0f32", DEVICE, library)
+    library = kind_library(KINDS[name], "q0f32", DEVICE, libraries)
     return KindModel(library, "q0f32", random_weights(KINDS[name]), DEVICE)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from mlc_llm_vulkan import DEVICE
 
-from mlc_llm.compile import compile_library
-from mlc_llm.plugin import Availability, ModelSpec
-from mlc_llm.quantization import folder_plan
-from mlc_llm.registry.registry import default_registry
+from mlc_llm.plugin import Availability
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.kv_cache import KVCache
@@ -72,19 +69,10 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model(
-    vulkan: Availability,
-    scheme: str,
-    make_checkpoint: Any,
-    make_model: Any,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Model]:
+    vulkan: Availability, scheme: str, make_checkpoint: Any, make_model: Any, make_library: Any
+) -> Model:
     folder = make_model(make_checkpoint("llama", **SIZES), scheme)
-    config = ModelFolder.open(folder).config
-    architecture = default_registry().architecture(config.model_type)
-    library = tmp_path_factory.mktemp("library") / "batches.so"
-    spec = ModelSpec.of(config, architecture, folder_plan(config))
-    compile_library(spec, architecture, DEVICE, DEVICE.target(), library)
-    return Model(folder, library)
+    return Model(folder, make_library(folder, device=DEVICE.name))
 
 
 def assert_close(found: Sequence[np.ndarray], wanted: Sequence[np.ndarray], scheme: str) -> None:

@@ -15,13 +15,17 @@ from mlc_llm_vulkan import DEVICE
 
 from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
 from mlc_llm.device.cpu import CPU
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.model.module import named_parameters
 from mlc_llm.quantization import PLANS
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.model_folder import save_tensors, write_byte_tokenizer
 from mlc_llm.testing.workbench import Workbench, largest_error, prompt, replay
 
-pytestmark = pytest.mark.usefixtures("vulkan")
+pytestmark = [
+    pytest.mark.usefixtures("vulkan"),
+    pytest.mark.matrix(quantization=["q0f32", "q4f16_1"]),
+]
 
 CONFIG = {
     "model_type": "gpt2",
@@ -44,8 +48,8 @@ SAME_TEXT = ("q0f32", "q4f32_1")
 
 
 @pytest.fixture(scope="module")
-def workbench(tmp_path_factory: pytest.TempPathFactory) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("gpt2"))
+def workbench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
+    return Workbench(tmp_path_factory.mktemp("gpt2"), libraries)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,12 +21,13 @@ from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
 from mlc_llm.compile.gpu.kernels.norm import head_norm, layer_norm, rms_norm
 from mlc_llm.compile.gpu.kernels.weight import weight_of
-from mlc_llm.plugin import PAGE_SIZE, AttentionKernels, Availability, Rope
+from mlc_llm.plugin import PAGE_SIZE, AttentionKernels, AttentionSpec, Availability, Rope
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing import paged_attention as paged
 
+pytestmark = pytest.mark.usefixtures("vulkan")
+
 Run = Callable[..., None]
-GPU = GPUCapabilities.of(DEVICE.target())
 UNIT = 2.0**-24
 """Unit of roundoff of float32."""
 SHAPES = [(47, 33), (300, 5)]
@@ -46,6 +48,12 @@ SCHEMES = [
     Scheme(5, "float32", group=32),
     Scheme(6, "float16", group=16, zero=40, layout="columns"),
 ]
+
+
+@functools.cache
+def gpu() -> GPUCapabilities:
+    """What the first adapter can do."""
+    return GPUCapabilities.of(DEVICE.target())
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +125,7 @@ def packed(codes: np.ndarray, bits: int) -> np.ndarray:
     return words
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
 @pytest.mark.parametrize(("columns", "rows"), SHAPES)
 def test_linear(
@@ -136,7 +145,7 @@ def test_linear(
     for make, tokens in ((gemv, 1), (matmul, 1), (matmul, 37)):
         x = rng.standard_normal((tokens, columns)).astype(scheme.dtype)
         y = np.full((tokens, rows), np.nan, "float32")
-        run(make(product, GPU), x, *tensors, *([bias] if has_bias else []), y)
+        run(make(product, gpu()), x, *tensors, *([bias] if has_bias else []), y)
         exact = x.astype("float64") @ values.T + bias
         terms = np.abs(x.astype("float64")) @ _magnitudes(tensors, values, scheme).T + np.abs(bias)
         assert (np.abs(y - exact) <= (columns + 2) * UNIT * terms).all()
@@ -156,7 +165,7 @@ def test_embedding(run: Run, rng: np.random.Generator, scheme: Scheme) -> None:
     tensors, values = stored(rng, 20, 101, scheme)
     ids = np.array([3, 19, 0, 3], "int32")
     out = np.full((4, 101), np.nan, "float32")
-    run(embedding(weight_of(scheme, 101), "float32", GPU), ids, *tensors, out)
+    run(embedding(weight_of(scheme, 101), "float32", gpu()), ids, *tensors, out)
     sizes = _magnitudes(tensors, values, scheme)[ids]
     assert (np.abs(out - values[ids]) <= 2 * UNIT * sizes).all()
 
@@ -176,7 +185,7 @@ def spread(rng: np.random.Generator, columns: int) -> np.ndarray:
 def test_rms_norm(run: Run, rng: np.random.Generator, columns: int, unit_offset: bool) -> None:
     x, w = spread(rng, columns), rng.standard_normal(columns).astype("float16")
     y = np.full_like(x, np.nan)
-    run(rms_norm(columns, 1e-5, unit_offset, "float16", "float32", GPU), x, w, y)
+    run(rms_norm(columns, 1e-5, unit_offset, "float16", "float32", gpu()), x, w, y)
     want = rms(x, w + np.float64(unit_offset))
     np.testing.assert_allclose(y, want, rtol=2e-6, atol=1e-30)
 
@@ -193,7 +202,7 @@ def test_layer_norm(run: Run, rng: np.random.Generator, columns: int, has_bias: 
     x, w, b = spread(rng, columns), *rng.standard_normal((2, columns)).astype("float32")
     y = np.full_like(x, np.nan)
     dtypes = ("float32", "float32" if has_bias else None, "float32")
-    run(layer_norm(columns, 1e-5, *dtypes, GPU), x, w, *([b] if has_bias else []), y)
+    run(layer_norm(columns, 1e-5, *dtypes, gpu()), x, w, *([b] if has_bias else []), y)
     mean = x.astype("float64").mean(-1, keepdims=True)
     factor = w / np.sqrt((x.astype("float64") - mean).var(-1, keepdims=True) + 1e-5)
     sizes = (np.abs(x) + np.abs(mean)) * np.abs(factor) + np.abs(b)
@@ -203,9 +212,9 @@ def test_layer_norm(run: Run, rng: np.random.Generator, columns: int, has_bias: 
 def test_norms_of_the_largest_float16(run: Run) -> None:
     x, w, y = (np.full((2, 300), value, "float16") for value in (65504, 1, np.nan))
     x[1, ::2] = -65504
-    run(rms_norm(300, 1e-5, False, "float16", "float16", GPU), x, w[0], y)
+    run(rms_norm(300, 1e-5, False, "float16", "float16", gpu()), x, w[0], y)
     np.testing.assert_array_equal(y, np.sign(x))
-    run(layer_norm(300, 1e-5, "float16", None, "float16", GPU), x, w[0], y)
+    run(layer_norm(300, 1e-5, "float16", None, "float16", gpu()), x, w[0], y)
     np.testing.assert_array_equal(y, [np.zeros(300), np.sign(x[1])])
 
 
@@ -216,7 +225,7 @@ def test_head_norm(run: Run, rng: np.random.Generator, unit_offset: bool, value_
     qkv = rng.standard_normal((4, spec.qkv_width)).astype("float32")
     queries, keys = rng.standard_normal((2, 20)).astype("float32")
     y = np.full_like(qkv, np.nan)
-    run(head_norm(spec, 1e-5, unit_offset, "float32", "float32", GPU), qkv, queries, keys, y)
+    run(head_norm(spec, 1e-5, unit_offset, "float32", "float32", gpu()), qkv, queries, keys, y)
     heads = qkv[:, : 9 * 20].reshape(4, 9, 20)
     factors = np.repeat([queries, keys], [6, 3], 0) + np.float64(unit_offset)
     np.testing.assert_allclose(y[:, : 9 * 20].reshape(heads.shape), rms(heads, factors), rtol=2e-6)
@@ -271,7 +280,7 @@ def test_activation(run: Run, name: Any) -> None:
     """As exact as `activation.py` says, and finite where the function is."""
     x = POINTS[np.abs(POINTS) < 1e19] if name == "relu2" else POINTS
     y, (want, error) = np.full((1, x.size), np.nan, "float32"), activated(name, x)
-    run(activation(name, x.size, "float32", GPU), x[None], y)
+    run(activation(name, x.size, "float32", gpu()), x[None], y)
     assert (np.abs(y[0] - want) <= error).all()
 
 
@@ -279,12 +288,14 @@ def test_activation(run: Run, name: Any) -> None:
 def test_gated_activation(run: Run, rng: np.random.Generator, name: Any) -> None:
     x = (8 * rng.standard_normal((5, 2 * 67))).astype("float16")
     y = np.full((5, 67), np.nan, "float16")
-    run(gated(name, 67, "float16", GPU), x, y)
+    run(gated(name, 67, "float16", gpu()), x, y)
     want = activated(name, x[:, :67])[0] * x[:, 67:]
     np.testing.assert_allclose(y, want, rtol=2**-11 + 1e-5, atol=6e-8)
 
 
-make = GPUCodegen(GPU, {}).attention
+def make(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+    """The kernels of a description."""
+    return GPUCodegen(gpu(), {}).attention(spec, dtype, activation_dtype)
 
 
 def rope(elements: int, base: float = 10000.0, **more: Any) -> Rope:

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 from mlc_llm_vulkan import DEVICE
 
+from mlc_llm.library.cache import LibraryCache
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.quantization import PLANS
 from mlc_llm.testing.layer_cases import CASES, LayerCase, check_layer, without_kernels
 from mlc_llm.testing.whole_model import WholeModel, WholeReference, whole_checkpoint
 from mlc_llm.testing.workbench import Workbench, largest_error
 
-pytestmark = pytest.mark.usefixtures("vulkan")
+pytestmark = [pytest.mark.usefixtures("vulkan"), pytest.mark.matrix]
 
 TOLERANCES = {"float16": 1e-2, "float32": 1e-5}
 """In standard deviations of the result: that of float16 is due to its rounding."""
@@ -58,8 +59,10 @@ def test_layers_that_no_kernel_takes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("quantization", "tolerance"), [("q0f32", 5e-5), ("q0f16", 5e-2)])
-def test_a_model_with_everything(tmp_path: Path, quantization: str, tolerance: float) -> None:
-    workbench, architecture = Workbench(tmp_path), WholeModel()
+def test_a_model_with_everything(
+    tmp_path: Path, libraries: LibraryCache, quantization: str, tolerance: float
+) -> None:
+    workbench, architecture = Workbench(tmp_path, libraries), WholeModel()
     checkpoint = whole_checkpoint(tmp_path / "whole")
     folder = workbench.convert(checkpoint, quantization, architecture)
     model = workbench.load(folder, architecture, DEVICE)

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from mlc_llm_vulkan import DEVICE
 
-from mlc_llm.compile import compile_library
 from mlc_llm.device.cpu import CPU
-from mlc_llm.library.cache import LIBRARY_SUFFIX
-from mlc_llm.plugin import Device, ModelSpec
-from mlc_llm.quantization import folder_plan
+from mlc_llm.plugin import Device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing import DeviceConformance
 from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
-pytestmark = pytest.mark.usefixtures("vulkan")
+pytestmark = [
+    pytest.mark.usefixtures("vulkan"),
+    pytest.mark.matrix(quantization=["q0f32", "q4f16_1"]),
+]
 
 Load = Callable[..., tuple[LoadedModel, LoadedModel]]
 
@@ -50,22 +50,14 @@ class TestConformance(DeviceConformance):
 
 
 @pytest.fixture(scope="module")
-def load(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Load:
+def load(make_model: Any, make_library: Any) -> Load:
     """Convert and compile a checkpoint, and load it on Vulkan and on the CPU."""
-    built: dict[tuple[str, str], Path] = {}
 
     def library(folder: Path, device: Device) -> Path:
-        config = ModelFolder.open(folder).config
-        architecture = default_registry().architecture(config.model_type)
         # The CPU is the reference: as exact as it can be.
-        spec = ModelSpec.of(
-            config, architecture, folder_plan(config), "activations=a16" if device is CPU else ""
-        )
-        key = (device.name, spec.digest())
-        if key not in built:
-            built[key] = tmp_path_factory.mktemp("library") / f"{device.name}{LIBRARY_SUFFIX}"
-            compile_library(spec, architecture, device, device.target(), built[key])
-        return built[key]
+        opt = "activations=a16" if device is CPU else ""
+        path: Path = make_library(folder, opt, device=device.name)
+        return path
 
     def load(
         checkpoint: Path, quantization: str, chunk: int = 2048, **sizes: int

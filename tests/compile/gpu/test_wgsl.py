@@ -27,6 +27,8 @@ from mlc_llm.plugin import Adapter, Architecture, Availability, Device, ModelSpe
 from mlc_llm.quantization import PLANS
 from mlc_llm.testing.paged_attention import describe
 
+pytestmark = pytest.mark.matrix
+
 LIMITS = {"max_num_threads": 128, "max_shared_memory_per_block": 16384}
 """The least that Vulkan demands of every driver."""
 

@@ -14,6 +14,8 @@ from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.rows import rows_kernel
 from mlc_llm.model.layers import ActivationName
 
+pytestmark = pytest.mark.matrix
+
 NAMES = get_args(ActivationName)
 SIZES = [
     (1, "float32"),

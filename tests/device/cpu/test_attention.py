@@ -13,6 +13,8 @@ from mlc_llm.plugin import PAGE_SIZE, Rope
 from mlc_llm.testing import paged_attention as paged
 from mlc_llm.testing.paged_attention import Sequences, describe
 
+pytestmark = pytest.mark.matrix
+
 AROUND_A_PAGE = [1, 15, 16, 17, 31, 32, 33]
 AROUND_PIECES = [pieces * PIECE_KEYS + more for pieces in (1, 2) for more in (-1, 0, 1)]
 HEADS = [(1, 1), (4, 2), (3, 1), (8, 2), (10, 2), (6, 1), (7, 1), (8, 1), (9, 1), (4, 4)]

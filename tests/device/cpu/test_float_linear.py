@@ -13,6 +13,8 @@ from mlc_llm.device.cpu.kernels.embedding import float_embedding
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
 from mlc_llm.device.cpu.kernels.isa import Isa
 
+pytestmark = pytest.mark.matrix
+
 
 def pack(machine, weight, symbolic=False):
     n, k = weight.shape

@@ -13,6 +13,8 @@ from mlc_llm.device.cpu.kernels.norm import RmsNormed
 from mlc_llm.device.cpu.kernels.rows import PLAIN
 from mlc_llm.plugin.scheme import Scheme
 
+pytestmark = pytest.mark.matrix
+
 EPSILON = 1e-5
 ROWS = {"plain": PLAIN, "normed": RmsNormed(EPSILON, "float16"), "gated": Gated("silu")}
 N, K = 105, 72  # neither a whole number of blocks nor of groups

@@ -20,6 +20,8 @@ from mlc_llm.device.cpu.kernels.isa import GENERIC
 from mlc_llm.device.cpu.kernels.vector import Accumulator, bind, vtype
 from mlc_llm.plugin.scheme import Scheme
 
+pytestmark = pytest.mark.matrix
+
 # Steps between 0 and the largest activation of a group, as rounding.py promises.
 LIMIT = {"a16": 32512, "a8": 127}
 Q4 = Scheme(4, "float16", 32, 7)

@@ -10,6 +10,8 @@ from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
 from mlc_llm.device.cpu.kernels.rows import rows_kernel
 from mlc_llm.plugin import AttentionSpec
 
+pytestmark = pytest.mark.matrix
+
 SIZES = [  # columns, dtype of the rows, dtype of the weights
     (1, "float32", "float32"),
     (7, "float32", "float16"),

@@ -10,6 +10,8 @@ from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, 
 from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
 from mlc_llm.device.cpu.kernels.rows import PLAIN, left_over, rows_kernel
 
+pytestmark = pytest.mark.matrix
+
 KINDS = [
     PLAIN,
     RmsNormed(1e-5, "float16"),
