@@ -1,4 +1,4 @@
-"""Fetching from a hub on loopback, with the real client: revisions, closed models, GGUF files, cuts."""
+"""Fetching from a hub on loopback: revisions, closed models, GGUF files, cut connections."""
 
 from __future__ import annotations
 
