@@ -17,11 +17,12 @@ if sys.argv.pop(1) == "debug":
     logging.basicConfig(level=logging.DEBUG)
 else:
     logging.basicConfig(level=logging.WARNING)
+to_run = sys.argv.pop(1) == "run"
 from mlc_llm.errors import HubError
 from mlc_llm.weights.locate import resolve_model
 for model in sys.argv[1:]:
     try:
-        found = {"path": str(resolve_model(model, progress=True))}
+        found = {"path": str(resolve_model(model, progress=True, to_run=to_run))}
     except HubError as error:
         traceback.print_exc()
         found = {"error": str(error), "code": error.code}
@@ -71,7 +72,7 @@ def model_folder(tmp_path, tensors):
 def fetch(tmp_path):
     """Resolve models in a child process, whose hub settings are its own."""
 
-    def run(endpoint, *models, log=None, **variables):
+    def run(endpoint, *models, log=None, to_run=True, **variables):
         environment = {
             **os.environ,
             "HF_ENDPOINT": endpoint,
@@ -83,7 +84,9 @@ def fetch(tmp_path):
             "NO_PROXY": "127.0.0.1,localhost",
             **variables,
         }
-        command = [sys.executable, "-c", FETCH, "warnings" if log is None else "debug", *models]
+        purpose = "run" if to_run else "keep"
+        level = "warnings" if log is None else "debug"
+        command = [sys.executable, "-c", FETCH, level, purpose, *models]
         done = subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=120, check=False
         )

@@ -206,10 +206,30 @@ def test_damaged_weights_are_found(hub, fetch):
         ("https://huggingface.co/org/name", "org/name", None),
         ("https://huggingface.co/org/name.git", "org/name", None),
         ("https://huggingface.co/org/name/tree/main", "org/name", "main"),
+        ("https://hf.co/org/name/tree/refs/pr/1", "org/name", "refs/pr/1"),
     ],
 )
 def test_references(text, repository, revision):
     assert HubReference.parse(text) == HubReference(repository, revision)
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "revision"),
+    [
+        ("HF://org/name/m.gguf", "m.gguf", None),
+        ("HF://org/name/Q8/m.GGUF", "Q8/m.GGUF", None),
+        ("HF://org/name/m.gguf@v1", "m.gguf", "v1"),
+        ("HF://org/name/m.gguf@refs/pr/1", "m.gguf", "refs/pr/1"),
+        ("HF://org/name@v1/m.gguf", "m.gguf", "v1"),
+        ("HF://org/name@refs/pr/1/a/m.gguf", "a/m.gguf", "refs/pr/1"),
+        ("https://huggingface.co/org/name/blob/main/a/m.gguf", "a/m.gguf", "main"),
+        ("https://huggingface.co/org/name/resolve/v1/m.gguf?download=true", "m.gguf", "v1"),
+    ],
+)
+def test_references_of_files(text, file, revision):
+    reference = HubReference.parse(text)
+    assert reference == HubReference("org/name", revision, file)
+    assert HubReference.parse(str(reference)) == reference
 
 
 @pytest.mark.parametrize(
@@ -224,6 +244,8 @@ def test_what_is_no_reference(text):
     [
         *("HF://", "HF://name", "HF://a/b/c", "HF://../..", "HF://org/na me", "HF://-x/y"),
         *("HF://org/name@a b", "HF://org/name@\0", "HF://org/name@\ud800", "HF://org/name@a/../b"),
+        *("HF://org/name/m.bin", "HF://org/name/../m.gguf", "HF://org/name//m.gguf"),
+        *("HF://org/name/a.gguf@v1/b.gguf", "HF://org/name/" + "a" * 300 + ".gguf"),
         *("HF://org/" + "a" * 300, "HF://org/name@" + "a" * 300, "HF://org/name@\x1b[31m"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Fetching from a hub on loopback with the real client: revisions, closed models, GGUF, cuts."""
+"""Fetching from a hub on loopback: revisions, closed models, GGUF files, cut connections."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ class TestGGUF:
         first, fits, huge, both = found
         assert Path(first["path"]).read_bytes() == b"m-Q4_K_M.gguf"
         assert Path(fits["path"]).read_bytes() == b"m-Q4_0.gguf"
-        assert huge["code"] in ("model-too-large", "disk-full")
-        assert "HF://org/huge" in huge["error"]
+        assert huge["code"] == "model-too-large"
+        assert "The weights of HF://org/huge take at least 10.0 TB" in huge["error"]
         assert Path(both["path"]).is_dir()
         assert (Path(both["path"]) / "model.safetensors").read_bytes() == b"model.safetensors"
         assert sorted(name for name in self.NAMES if hub.asked(name)) == [
@@ -156,10 +156,15 @@ class TestRoom:
     def test_what_does_not_fit_is_refused_before_it_is_downloaded(self, hub, fetch):
         add(hub, "org/vast", *FOLDER, claimed={"model.safetensors": PETABYTE})
         add(hub, "org/wide", "m-Q4_0.gguf", claimed={"m-Q4_0.gguf": PETABYTE})
-        vast, wide = fetch(hub.url, "HF://org/vast", "HF://org/wide")
-        assert (vast["code"], wide["code"]) == ("disk-full", "disk-full")
-        assert "1000.0 TB must be downloaded" in vast["error"]
-        assert "HF_HOME" in vast["error"]
+        models = ("HF://org/vast", "HF://org/wide")
+        for found in fetch(hub.url, *models):
+            assert found["code"] == "model-too-large"
+            assert "mlc_llm pull HF://org/" in found["error"]
+        for found in fetch(hub.url, *models, to_run=False):
+            assert found["code"] == "disk-full"
+            assert "1000.0 TB must be downloaded" in found["error"]
+            assert "HF_HOME" in found["error"]
+        assert "The weights of HF://org/wide take at least 1000.0 TB" in fetch.said
         assert not hub.asked("model.safetensors")
         assert not hub.asked("m-Q4_0.gguf")
 

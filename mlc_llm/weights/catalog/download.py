@@ -139,7 +139,7 @@ def _go_on(
         if have and not _continues(response, have):
             advance(-have)  # The server sends the whole file.
             _empty(file)
-        while file.tell() < nbytes and (piece := response.read(_PIECE)):
+        while file.tell() < nbytes and (piece := response.read1(_PIECE)):
             piece = piece[: nbytes - file.tell()]
             file.write(piece)
             advance(len(piece))

@@ -160,7 +160,6 @@ def _say_what_it_takes(
         *(reference, size_text(nbytes), size_text(selection.weight_bytes)),
         *(f"{context} tokens" if context else "not known", constants.HF_HUB_CACHE),
     )
-    require_disk(str(reference), nbytes, Path(constants.HF_HUB_CACHE).expanduser(), "HF_HOME")
     share = 1 if selection.runs_as_stored else _CHECKPOINT_SHARE
     problem = memory_problem(str(reference), int(selection.weight_bytes * share), total_memory())
     if problem and to_run:
@@ -171,6 +170,7 @@ def _say_what_it_takes(
         )
     if problem:
         logger.warning("%s", problem)
+    require_disk(str(reference), nbytes, Path(constants.HF_HUB_CACHE).expanduser(), "HF_HOME")
 
 
 def _download(

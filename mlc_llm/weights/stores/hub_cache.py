@@ -62,12 +62,7 @@ def plan_removal(reference: HubReference) -> Removal | None:
         for revision in repository.revisions
         if reference.revision in (None, revision.commit_hash, *revision.refs)
     ]
-    going = [
-        file
-        for revision in revisions
-        for file in revision.files
-        if reference.file in (None, file.file_path.relative_to(revision.snapshot_path).as_posix())
-    ]
+    going = [file for revision in revisions for file in _files(revision, reference.file)]
     if not going:
         return None
     gone = {file.file_path for file in going}
@@ -75,8 +70,30 @@ def plan_removal(reference: HubReference) -> Removal | None:
     if not staying:
         return Removal(repository.repo_path, (), repository.size_on_disk)
     kept = {file.blob_path for file in staying}
-    blobs = {f.blob_path: f.size_on_disk for f in going if f.blob_path not in kept}
+    blobs = {
+        file.blob_path: file.size_on_disk
+        for file in going
+        # A link may lead out of the cache: what it leads to is not the cache's.
+        if file.blob_path not in kept and file.blob_path.is_relative_to(repository.repo_path)
+    }
     return Removal(None, (*sorted(gone), *sorted(blobs.keys() - gone)), sum(blobs.values()))
+
+
+def _files(revision: Any, name: str | None) -> list[Any]:
+    """The files of a revision; with a name, the parts of that GGUF model."""
+    by_name = _by_name(revision)
+    if name is None:
+        return [*by_name.values()]
+    models = gguf_models((name, file.size_on_disk) for name, file in by_name.items())
+    parts = next((model.parts for model in models if name in model.parts), ())
+    return [by_name[part] for part in parts]
+
+
+def _by_name(revision: Any) -> dict[str, Any]:
+    return {
+        file.file_path.relative_to(revision.snapshot_path).as_posix(): file
+        for file in revision.files
+    }
 
 
 def _scan() -> list[Any]:
@@ -98,10 +115,7 @@ def _revision_order(revision: Any) -> tuple[bool, str]:
 def _models_of(repository: Any, revision: Any, partial: bool) -> Iterator[KeptModel]:
     name = None if "main" in revision.refs else min(revision.refs, default=revision.commit_hash)
     snapshot = revision.snapshot_path
-    sizes = {
-        file.file_path.relative_to(snapshot).as_posix(): file.size_on_disk
-        for file in revision.files
-    }
+    sizes = {name: file.size_on_disk for name, file in _by_name(revision).items()}
     for model in gguf_models(sizes.items()):
         reference = HubReference(repository.repo_id, name, model.parts[0])
         path = snapshot / model.parts[0]
