@@ -302,6 +302,9 @@ class TestStorage:
         (finding,) = storage.check_disk(folders)
         assert finding.status is Status.WARNING
         assert "ONE" in finding.remedy
+        usage.free = storage.NO_SPACE - 1
+        (finding,) = storage.check_disk(folders)
+        assert finding.status is Status.BROKEN
 
 
 class TestHub:
