@@ -10,8 +10,7 @@ protocol does it, with these differences, which keep a prompt what the models we
 - the token that begins a sequence is never given twice.
 
 For Llama-2 the ids are those of Meta's own code, which transformers calls ``legacy=True``: the text
-after each ``<s>`` and ``</s>`` begins with SentencePiece's dummy prefix space. MLC's template adds
-a space after the last ``[/INST]``, which the official Jinja template does not have.
+after each ``<s>`` and ``</s>`` begins with SentencePiece's dummy prefix space.
 """
 
 from mlc_llm.conversation.conversation import ChatTemplate, Conversation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -30,6 +31,21 @@ def model(mlc_llm: CLI, make_checkpoint: Callable[..., Path], tmp_path_factory: 
     assert config.returncode == 0, config.stderr
     assert config.stdout == f"{folder / 'mlc-chat-config.json'}\n"
     return folder
+
+
+def test_settings_and_a_system_message_of_a_folder(
+    mlc_llm: CLI, make_checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = make_checkpoint(num_hidden_layers=1)
+    settings = ("--temperature", "0.4", "--top-p", "0.8", "--presence-penalty", "-0.5")
+    written = mlc_llm(
+        *("gen_config", source, "--quantization", "q4f32_1", "-o", tmp_path),
+        *("--conv-template", "chatml", "--system-message", "Be brief.", *settings),
+    )
+    assert written.returncode == 0, written.stderr
+    data = json.loads((tmp_path / "mlc-chat-config.json").read_text(encoding="utf-8"))
+    assert (data["temperature"], data["top_p"], data["presence_penalty"]) == (0.4, 0.8, -0.5)
+    assert data["conv_template"]["system_message"] == "Be brief."
 
 
 @pytest.fixture(scope="module")

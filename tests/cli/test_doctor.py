@@ -200,6 +200,12 @@ class TestPlugins:
         assert "uninstall" in found["device bad"].remedy
         assert any(f.detail == "cpu" and f.status is Status.OK for f in found.values())
 
+    def test_of_many_the_first_are_named(self) -> None:
+        registry = Registry(allowed=[])
+        names = sorted(registry.names("conversation template"))
+        details = [f.detail for f in plugins.check_plugins(registry) if f.status is Status.OK]
+        assert f"{', '.join(names[:12])} and {len(names) - 12} more" in details
+
     def test_one_that_is_left_out_is_not_broken(self) -> None:
         entry_points = [EntryPoint("out", "no_such_module:X", "mlc_llm.devices")]
         findings = list(plugins.check_plugins(Registry(entry_points, allowed=[])))
@@ -296,6 +302,9 @@ class TestStorage:
         (finding,) = storage.check_disk(folders)
         assert finding.status is Status.WARNING
         assert "ONE" in finding.remedy
+        usage.free = storage.NO_SPACE - 1
+        (finding,) = storage.check_disk(folders)
+        assert finding.status is Status.BROKEN
 
 
 class TestHub:

@@ -12,6 +12,9 @@ from mlc_llm.registry.discovery import OWN_DISTRIBUTIONS, PLUGINS_VARIABLE, cano
 from mlc_llm.registry.probing import probe_all
 from mlc_llm.registry.registry import PluginEntry, Registry
 
+_LISTED = 12
+"""How many plugins of one distribution a line names."""
+
 
 def check_plugins(registry: Registry) -> Iterator[Finding]:
     """Every distribution with plugins as one line, and every plugin that is not well as its own."""
@@ -21,7 +24,7 @@ def check_plugins(registry: Registry) -> Iterator[Finding]:
         if entry.active and not entry.reason:
             well.setdefault(_origin(entry), []).append(entry.name)
     for origin, names in sorted(well.items()):
-        yield Finding("plugins", origin, Status.OK, ", ".join(sorted(names)))
+        yield Finding("plugins", origin, Status.OK, _some_of(sorted(names)))
     for entry in registry.entries():
         if entry.reason:
             yield plugin_finding(entry)
@@ -32,6 +35,12 @@ def check_plugins(registry: Registry) -> Iterator[Finding]:
             else "Reinstall that distribution, or uninstall it."
         )
         yield Finding("plugins", "installation", Status.BROKEN, problem, remedy)
+
+
+def _some_of(names: list[str]) -> str:
+    """Names, or the first ones and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
 
 
 def plugin_finding(entry: PluginEntry) -> Finding:

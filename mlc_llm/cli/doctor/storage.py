@@ -22,6 +22,8 @@ YOURS_ALONE = f"Make it yours alone (chmod 700), or name another folder in {CACH
 
 LITTLE_SPACE = 2 << 30
 """Bytes; a model of a thousand million parameters in 4 bits takes a third of it."""
+NO_SPACE = 16 << 20
+"""Bytes that compiling one library takes for a while, its parts included."""
 
 
 def check_library_cache(registry: Registry, cache: LibraryCache | None = None) -> Iterator[Finding]:
@@ -111,12 +113,13 @@ def check_disk(folders: dict[str, Path]) -> Iterator[Finding]:
             continue
         seen.add(disk)
         free = shutil.disk_usage(place).free
-        detail = f"{free / 2**30:.1f} GiB are free for {folder}"
+        detail = f"{free / 2**30:.2f} GiB are free for {folder}"
         if free >= LITTLE_SPACE:
             yield Finding("disk", str(place), Status.OK, detail)
         else:
             remedy = f"Free some space, or set {variable} to a folder on another disk."
-            yield Finding("disk", str(place), Status.WARNING, detail, remedy)
+            status = Status.WARNING if free >= NO_SPACE else Status.BROKEN
+            yield Finding("disk", str(place), status, detail, remedy)
 
 
 def nearest(folder: Path) -> Path:
