@@ -153,8 +153,9 @@ def translate_older_spellings(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_fields() -> frozenset[str]:
-    """Every name that a field of a conversation template may have."""
-    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"})
+    """Every name that a field of a named template may have."""
+    fields = {*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"}
+    return frozenset(fields - {"chat_template_kwargs"})
 
 
 class ChatConfig(Overlay):
