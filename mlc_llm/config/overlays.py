@@ -167,8 +167,9 @@ def conv_config_fields() -> frozenset[str]:
 
 
 def template_fields() -> frozenset[str]:
-    """Every name that a field of a conversation template may have."""
-    return conv_config_fields() | {"has_memory", "system_optional", "system_in_last_turn"}
+    """Every name that a field of a named template may have."""
+    own = {"has_memory", "system_optional", "system_in_last_turn"}
+    return (conv_config_fields() | own) - {"chat_template_kwargs"}
 
 
 class ChatConfig(Overlay):

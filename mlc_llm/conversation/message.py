@@ -27,7 +27,7 @@ class Message:
         token_ids: for a generated answer, the tokens that were generated, without those that
             ended it; they take the text's place in the prompt.
         more: what else it has, such as ``tool_calls`` or ``name``, in JSON's types: the model's own
-            template may read it. The ``content`` is there once more where it is no text: a list of
+            template may read it. The ``content`` is there once more where it is a list of
             parts, or None beside tool calls.
     """
 

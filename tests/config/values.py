@@ -82,6 +82,7 @@ CONV: dict[str, Any] = {
     "use_function_calling": True,
     "strip_reasoning_in_history": True,
     "add_bos": True,
+    "chat_template_kwargs": {},
     "offset": 0,
     "separator_style": 1,
 }

@@ -54,7 +54,7 @@ class ChatRenderer:
 
         Args:
             variables: what it may use: ``messages``, ``add_generation_prompt`` and so on; of
-                JSON's types. Texts in them that are no :class:`Text` count as given.
+                JSON's types. Plain strings in them count as given.
 
         Raises:
             TemplateError: the template refuses the messages, fails, or would take too long.
