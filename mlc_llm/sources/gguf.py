@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.errors import ConversionError, PluginError, unknown
+from mlc_llm.errors import ConversionError, PluginError, TokenizerError, unknown
 from mlc_llm.plugin import Architecture, Source, SourceFormat, SourceTensor
 from mlc_llm.plugin.source import Architectures
 from mlc_llm.sources import gguf_config
@@ -90,7 +90,10 @@ class GGUFSource(Source):
     def tokenizer_files(self) -> Mapping[str, bytes]:
         from mlc_llm.sources.gguf_tokenizer import tokenizer_files
 
-        return tokenizer_files(self._model.metadata)
+        try:
+            return tokenizer_files(self._model.metadata)
+        except TokenizerError as error:
+            raise TokenizerError(f"{self.path}: {error}", code=error.code) from error
 
     def _known(self, name: str, file: Path) -> str:
         """The name in the checkpoint of a tensor of the file's."""

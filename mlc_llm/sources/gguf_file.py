@@ -250,7 +250,7 @@ def _value(cursor: _Cursor, key: str, kind: int) -> Any:
 
 
 def _values(cursor: _Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
-    """Reads so many values of a type."""
+    """Reads a number of values of a type."""
     if kind == _STRING:
         return cursor.texts
     if kind == _BOOL:
