@@ -10,7 +10,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers
 
 from mlc_llm.shown import shown
 from mlc_llm.sources.gguf_pre_tokenizers import PreTokenizer
-from mlc_llm.sources.gguf_vocabulary import TokenType, Vocabulary, damaged, string_list
+from mlc_llm.sources.gguf_vocabulary import TokenType, Vocabulary, damaged, string_list, used_size
 
 
 def tokenizer_json(
@@ -20,15 +20,15 @@ def tokenizer_json(
 
     Args:
         metadata: the file's metadata, by key; it has the merges.
-        vocabulary: the tokens. Unused ones are left out, and their ids stay free.
+        vocabulary: the tokens. Unused ones at its end are left out.
         pre_tokenizer: how text is split before pieces are joined.
 
     Raises:
         TokenizerError: the merges are missing or malformed, or name tokens that there are not.
     """
     merges = _merges(metadata)
-    unused = frozenset(vocabulary.ids_of(TokenType.UNUSED))
-    ids = {text: i for i, text in enumerate(vocabulary.texts) if i not in unused}
+    size = used_size(vocabulary.types)
+    ids = {text: token_id for token_id, text in enumerate(vocabulary.texts[:size])}
     try:
         model = models.BPE(vocab=ids, merges=merges, ignore_merges=pre_tokenizer.ignores_merges)
     except Exception as error:  # The library raises nothing more specific.
@@ -49,11 +49,13 @@ def tokenizer_json(
     return tokenizer.to_str().encode()
 
 
-def _merges(metadata: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    pairs = [tuple(merge.split(" ")) for merge in string_list(metadata, "merges")]
-    if wrong := next((pair for pair in pairs if len(pair) != 2 or not all(pair)), None):
-        raise damaged("merges", f"must be pairs with a space between, not {shown(' '.join(wrong))}")
-    return pairs
+def _merges(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    merges = [merge.partition(" ") for merge in string_list(metadata, "merges")]
+    for first, space, second in merges:
+        if not (first and second) or " " in second:
+            wrong = first + space + second
+            raise damaged("merges", f"must be pairs with a space between, not {shown(wrong)}")
+    return [(first, second) for first, _, second in merges]
 
 
 def _whole_tokens(vocabulary: Vocabulary) -> list[tokenizers.AddedToken]:

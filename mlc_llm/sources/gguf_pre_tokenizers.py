@@ -1,9 +1,9 @@
 r"""How the tokenizers of byte-level BPE split text, by the names of ``tokenizer.ggml.pre``.
 
-A GGUF file does not hold the regular expressions of its tokenizer, but a name. What each name means
-is in llama.cpp's ``src/llama-vocab.cpp`` and in the ``tokenizer.json`` of the model that it is named
-after. Where the two differ (llama.cpp's expressions avoid ``(?i:...)`` and Unicode's categories of
-letters), this is the model's own.
+A GGUF file does not hold the regular expressions of its tokenizer, but a name. What each name
+means is in llama.cpp's ``src/llama-vocab.cpp``, and in the ``tokenizer.json`` of the model that it
+is named after. Where the two differ (llama.cpp's expressions avoid ``(?i:...)`` and Unicode's
+categories of letters, and it does not compose text), this is the model's own.
 """
 
 from __future__ import annotations
@@ -59,22 +59,26 @@ def _ranges(text: str) -> str:
     return "".join("-".join(rf"\x{{{end}}}" for end in one.split("-")) for one in text.split())
 
 
-def _words(numbers: str, *, marks: str = "", contractions: str = f"{_CONTRACTIONS}|") -> str:
+def _words(numbers: str, marks: str = "") -> str:
     """The expression of tiktoken's ``cl100k_base``, and of many after it.
 
     Args:
         numbers: how numbers are split.
         marks: a category that counts as letters, too.
-        contractions: what comes first.
     """
     return (
-        rf"{contractions}[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}{marks}]+|{numbers}"
+        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?[\p{{L}}{marks}]+|{numbers}"
         rf"| ?[^\s\p{{L}}{marks}\p{{N}}]+[\r\n]*|{_SPACES}"
     )
 
 
 def _cased_words(numbers: str, contractions: str) -> str:
-    """The expression of tiktoken's ``o200k_base``, which also splits where the case changes."""
+    """The expression of tiktoken's ``o200k_base``, which also splits where the case changes.
+
+    Args:
+        numbers: how numbers are split.
+        contractions: what may follow a word.
+    """
     return (
         rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+{contractions}"
         rf"|[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*{contractions}"
@@ -168,7 +172,7 @@ PRE_TOKENIZERS = MappingProxyType(
         "pixtral": _LLAMA_3_LIKE,
         "poro-chat": PreTokenizer((_BLOOM,)),
         "qwen2": _QWEN_2_LIKE,
-        "qwen35": PreTokenizer((_words(r"\p{N}", marks=r"\p{M}"),), composes=True),
+        "qwen35": PreTokenizer((_words(r"\p{N}", r"\p{M}"),), composes=True),
         "refact": _DIGIT_BY_DIGIT,
         "seed-coder": PreTokenizer(
             (

@@ -18,13 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlc_llm.shown import shown
-from mlc_llm.sources.gguf_vocabulary import KEYS, TokenType, Vocabulary, damaged, number_array
+from mlc_llm.sources.gguf_vocabulary import (
+    KEYS,
+    TokenType,
+    Vocabulary,
+    damaged,
+    number_array,
+    used_size,
+)
 
 logger = logging.getLogger("mlc_llm")
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-_PLAIN = (TokenType.NORMAL, TokenType.USER_DEFINED)
 _BPE = 2
+_OF_SPACES = -1e9
+"""The score that SentencePiece gives to pieces of nothing but spaces."""
 
 
 def sentencepiece_model(metadata: Mapping[str, Any], vocabulary: Vocabulary, prefix: bool) -> bytes:
@@ -40,8 +48,8 @@ def sentencepiece_model(metadata: Mapping[str, Any], vocabulary: Vocabulary, pre
             the 256 byte tokens are missing.
     """
     types = _types(vocabulary)
-    size = int(np.flatnonzero(types != TokenType.UNUSED).max(initial=-1)) + 1
-    scores = _scores(metadata, types)
+    size = used_size(types)
+    scores = _scores(metadata, vocabulary.texts, types)
     texts = _texts(vocabulary.texts, types)
     pieces = map(_piece, texts[:size], scores[:size].tolist(), types[:size].tolist())
     unknown = texts[int(np.flatnonzero(types == TokenType.UNKNOWN)[0])]
@@ -62,9 +70,9 @@ def _types(vocabulary: Vocabulary) -> NDArray[np.int32]:
     stated = vocabulary.ids_of(TokenType.UNKNOWN)
     named = vocabulary.roles.get("unknown", 0)
     if not stated and types[named] not in (TokenType.CONTROL, TokenType.USER_DEFINED):
+        text = shown(vocabulary.texts[named])
         raise damaged(
-            "unknown_token_id",
-            f"is missing or wrong: token {named}, {shown(vocabulary.texts[named])}, is ordinary text",
+            "unknown_token_id", f"is missing or wrong: token {named}, {text}, is ordinary text"
         )
     # Some converters call what only fills the vocabulary up unknown, too.
     types[stated] = TokenType.UNUSED
@@ -72,21 +80,24 @@ def _types(vocabulary: Vocabulary) -> NDArray[np.int32]:
     return types
 
 
-def _scores(metadata: Mapping[str, Any], types: NDArray[np.int32]) -> NDArray[np.float32]:
+def _scores(
+    metadata: Mapping[str, Any], texts: list[str], types: NDArray[np.int32]
+) -> NDArray[np.float32]:
     stated = number_array(metadata, "scores", "fiu", len(types))
     normal = types == TokenType.NORMAL
     if stated is not None:
-        scores = stated.astype(np.float32)
-        if not np.isfinite(scores).all():
-            raise damaged("scores", "has a value that is not finite")
-        if np.unique(scores[normal]).size > 1 or normal.sum() < 2:
-            return scores
+        scores = stated.astype(np.float64)
+        if not (np.abs(scores) <= np.finfo(np.float32).max).all():
+            raise damaged("scores", "has a value that is not a finite float32")
+        if normal.sum() < 2 or np.unique(scores[normal]).size > 1:
+            return scores.astype(np.float32)
     logger.warning(
         "The GGUF file's %sscores are the same for all tokens, as some converters write them: "
         "pieces are joined in the order of their ids, in which SentencePiece learns them",
         KEYS,
     )
-    return -np.arange(len(types), dtype=np.float32)
+    ranks = [_OF_SPACES if not text.strip(SPACE) else -i for i, text in enumerate(texts)]
+    return np.array(ranks, np.float32)
 
 
 def _texts(texts: list[str], types: NDArray[np.int32]) -> list[str]:

@@ -1,7 +1,7 @@
 """The tokenizer of a GGUF file, as the files that a model folder has.
 
-A GGUF file holds the tokens with their types, and either merges (byte-level BPE, ``gpt2``) or scores
-(SentencePiece's BPE, ``llama``). The former become a ``tokenizer.json``, the latter a
+A GGUF file holds the tokens with their types, and either merges (byte-level BPE, ``gpt2``) or
+scores (SentencePiece's BPE, ``llama``). The former become a ``tokenizer.json``, the latter a
 ``tokenizer.model``; what begins and ends a text stands beside it, in ``tokenizer_config.json`` and
 ``generation_config.json``.
 """
@@ -112,9 +112,9 @@ def _pre_tokenizer(metadata: Mapping[str, Any]) -> PreTokenizer:
         name = DEFAULT
     if name not in PRE_TOKENIZERS:
         raise TokenizerError(
-            f"{unknown('pre-tokenizer', name, PRE_TOKENIZERS)} The GGUF file names it in {KEYS}pre. "
-            "Take the original model in Hugging Face's layout, whose tokenizer.json says how text "
-            "is split.",
+            f"{unknown('pre-tokenizer', name, PRE_TOKENIZERS)} The GGUF file names it in "
+            f"{KEYS}pre. Take the original model in Hugging Face's layout, whose tokenizer.json "
+            "says how text is split.",
             code="tokenizer-unsupported",
         )
     return PRE_TOKENIZERS[name]
@@ -145,8 +145,9 @@ def _config(
             vocabulary.texts.__getitem__, _control_ids(vocabulary)
         )
         config["tokenizer_class"] = "LlamaTokenizer"
+        config["add_bos_token"] = adds_bos
         for role in {"bos", "eos"}.difference(vocabulary.roles):
-            del config[f"{role}_token"]  # The model's own stand: <s> and </s>.
+            del config[f"{role}_token"]  # SentencePiece's own stand: <s> and </s>.
     return config
 
 

@@ -60,8 +60,8 @@ class Vocabulary:
 def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
     """Read the tokens, their types and the ids of those with a meaning.
 
-    Tokens that only fill the vocabulary up count as unused, whatever the file calls them. Those that
-    begin and end texts are control tokens.
+    Tokens that only fill the vocabulary up count as unused, whatever the file calls them. Those
+    that begin and end texts are control tokens.
 
     Args:
         metadata: the file's metadata, by key.
@@ -86,6 +86,15 @@ def read_vocabulary(metadata: Mapping[str, Any]) -> Vocabulary:
         if role in found and len(texts[found[role]]) > 1:
             types[found[role]] = TokenType.CONTROL
     return Vocabulary(texts, types, found)
+
+
+def used_size(types: NDArray[np.int32]) -> int:
+    """How many tokens there are without the unused ones at the end.
+
+    Args:
+        types: the types of all tokens.
+    """
+    return int(np.flatnonzero(types != TokenType.UNUSED).max(initial=-1)) + 1
 
 
 def string_list(metadata: Mapping[str, Any], name: str) -> list[str]:
@@ -130,7 +139,8 @@ def number_array(
     if array.shape != (size,):
         raise damaged(name, f"has {len(value)} values, but {KEYS}tokens has {size}")
     if array.dtype.kind not in kinds:
-        raise damaged(name, f"must be numbers, and begins with {shown(value[0])}")
+        odd = (item for item in value if np.asarray(item).dtype.kind not in kinds)
+        raise damaged(name, f"must be numbers, and one is {shown(next(odd, value[0]))}")
     return array
 
 

@@ -34,10 +34,12 @@ def complete(tokenizer: tokenizers.Tokenizer, special: SpecialTokens, path: Path
     control = control_texts(special, {**vocabulary, **missing}, known)
     # The library counts ids up in the order in which tokens come.
     texts = [*sorted(missing, key=missing.__getitem__), *sorted(control), *sorted(told)]
-    for text in dict.fromkeys(texts):
-        token = _flagged(text, told.get(text), known.get(text), text in control)
-        if known.get(text) != token:
-            tokenizer.add_tokens([token])
+    tokens = [
+        _flagged(text, told.get(text), known.get(text), text in control)
+        for text in dict.fromkeys(texts)
+    ]
+    # All at once: for each call the library prepares its search for all added tokens again.
+    tokenizer.add_tokens([token for token in tokens if known.get(token.content) != token])
     for text, token_id in missing.items():
         if (here := tokenizer.token_to_id(text)) != token_id:
             raise TokenizerError(

@@ -1,0 +1,1 @@
+"""Tests of the tokenizer that a GGUF file's metadata gives."""
