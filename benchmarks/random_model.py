@@ -22,18 +22,19 @@ from benchmarks.shapes import SHAPES, LlamaShape
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.plugin.scheme import stored_tensors
-from mlc_llm.quantization import PLANS, plan
+from mlc_llm.quantization import PLANS, folder_fields, plan
+from mlc_llm.testing.random_weight import random_tensors
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
 
 WEIGHT_STD = 0.02
 
 
-def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
+def chat_config(shape: LlamaShape, quantization: str | Plan) -> dict[str, Any]:
     """The content of ``mlc-chat-config.json``."""
     config: dict[str, Any] = {
         "model_type": shape.model_type,
-        "quantization": quantization,
+        **folder_fields(_plan(quantization)),
         "model_config": {
             "hidden_size": shape.hidden,
             "intermediate_size": shape.ffn,
@@ -61,6 +62,10 @@ def chat_config(shape: LlamaShape, quantization: str) -> dict[str, Any]:
     return config
 
 
+def _plan(quantization: str | Plan) -> Plan:
+    return plan(quantization) if isinstance(quantization, str) else quantization
+
+
 def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
     """Name, rows and columns of every matrix, in the model's order."""
     attention = shape.heads * shape.head_dim
@@ -83,16 +88,6 @@ def norms(shape: LlamaShape) -> Iterator[str]:
     yield "model.norm.weight"
 
 
-def random_words(rng: np.random.Generator, scheme: Scheme, count: int) -> np.ndarray:
-    """Words of random codes, spread evenly around the code that stands for 0."""
-    most = 2 * scheme.zero if scheme.zero is not None else 2**scheme.bits - 1
-    words = np.zeros(count, np.uint32)
-    for place in range(scheme.codes_per_word):
-        codes = rng.integers(0, most, count, np.uint32, endpoint=True)
-        words |= codes << np.uint32(place * scheme.bits)
-    return words
-
-
 def write_matrix(
     writer: ShardWriter,
     rng: np.random.Generator,
@@ -102,20 +97,10 @@ def write_matrix(
     columns: int,
 ) -> None:
     """Write a random matrix as a scheme stores it."""
-    most = 2**scheme.bits - 1
-    step = WEIGHT_STD * 12**0.5 / most  # the standard deviation of even codes is most / sqrt(12)
-    for tensor in stored_tensors(f"{name}.weight", ((rows, scheme),), columns):
-        height, width = map(int, tensor.shape)
-        if tensor.name.endswith(".q_weight"):
-            values = random_words(rng, scheme, height * width).reshape(height, width)
-        elif tensor.name.endswith(".q_scale"):
-            values = rng.uniform(0.5, 1.5, (height, width)) * step
-        elif tensor.name.endswith(".q_min"):
-            values = rng.uniform(0.5, 1.5, (height, width)) * (-step * most / 2)
-        else:
-            values = rng.standard_normal((height, width), np.float32) * np.float32(WEIGHT_STD)
-        values = values.astype(tensor.dtype, copy=False)
-        writer.add(tensor.name, values.shape, tensor.dtype, [values])
+    declared = stored_tensors(f"{name}.weight", ((rows, scheme),), columns)
+    values = random_tensors(rng, rows, columns, scheme, WEIGHT_STD)
+    for tensor, array in zip(declared, values, strict=True):
+        writer.add(tensor.name, array.shape, tensor.dtype, [array])
 
 
 def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int) -> None:
@@ -130,17 +115,17 @@ def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int)
 
 
 def write_random_model(
-    shape: LlamaShape, output: Path, quantization: str = "q4f16_1", seed: int = 0
+    shape: LlamaShape, output: Path, quantization: str | Plan = "q4f16_1", seed: int = 0
 ) -> Path:
     """Write the folder and return its path; it appears only when it is complete.
 
     Args:
         shape: the model's shape.
         output: the folder, which must not exist.
-        quantization: the quantisation's name.
+        quantization: the quantisation's name, or a plan without exceptions for parts of weights.
         seed: of the random weights.
     """
-    stored = plan(quantization)
+    stored = _plan(quantization)
     with new_folder(output) as partial:
         with ShardWriter(partial) as writer:
             write_tensors(writer, shape, stored, seed)

@@ -19,6 +19,7 @@ from mlc_llm.model.llama import (
 )
 from mlc_llm.model.module import Parameter
 from mlc_llm.plugin import AttentionSpec, Device, ModelSpec
+from mlc_llm.plugin.scheme import stored_tensors
 from mlc_llm.quantization import plan
 from mlc_llm.quantization.packing import quantize
 from mlc_llm.runtime import kv_cache
@@ -118,10 +119,6 @@ def compile_kind(
     compile_library(spec, architecture, device, device.target(), path)
 
 
-QUANTIZED = ("q_weight", "q_scale", "q_min")
-"""What the tensors of a quantised weight are called."""
-
-
 class _Weights:
     """Weights as a model folder stores them; read as one."""
 
@@ -131,10 +128,11 @@ class _Weights:
     def read(self, name: str) -> np.ndarray:
         """A stored tensor."""
         owner, _, part = name.rpartition(".")
-        if part in QUANTIZED:
-            weight = f"{owner}.weight"
+        weight = f"{owner}.weight"
+        if name not in self._weights and weight in self._weights:
             [scheme] = self._plan.schemes(weight, embedding="embed" in owner)
-            return quantize(self._weights[weight], scheme)[QUANTIZED.index(part)]
+            names = [tensor.name for tensor in stored_tensors(weight, ((0, scheme),), 0)]
+            return quantize(self._weights[weight], scheme)[names.index(name)]
         dtype = "float32" if part == "sinks" else self._plan.dtype
         return self._weights[name].astype(dtype)
 

@@ -13,10 +13,12 @@ from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import MLCError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
-from mlc_llm.plugin import Availability, Device, Unavailable
+from mlc_llm.plugin import Availability, Device, Plan, Unavailable
 from mlc_llm.quantization import PLANS
 from mlc_llm.registry.choice import AUTO, parse_device
 from mlc_llm.registry.probing import probe_here
+from mlc_llm.testing.layer_cases import CASES, check_layer
+from mlc_llm.testing.random_weight import READ_SCHEMES
 from mlc_llm.testing.reference import LlamaReference, Logits
 from mlc_llm.testing.registry import registry_of
 from mlc_llm.testing.suite import Suite
@@ -35,6 +37,10 @@ TOLERANCES: Mapping[str, float] = {
     "q8f16_16": 5e-2,
     "q8f16_32": 5e-2,
 }
+
+
+LAYER_TOLERANCE = 1e-2
+"""How far a result of a single layer may be off, in standard deviations of the results."""
 
 
 class DeviceConformance(Suite):
@@ -125,6 +131,18 @@ class DeviceConformance(Suite):
             f"{quantization}: a logit is off by {error:.2g} standard deviations, {place}; "
             f"allowed are {self.tolerances[quantization]:g}"
         )
+
+    @pytest.mark.parametrize("name", READ_SCHEMES)
+    def test_weights_that_are_read(self, available: Device, name: str, tmp_path: Path) -> None:
+        """Weights that others have quantised are multiplied as they are stored, or refused."""
+        scheme = READ_SCHEMES[name]
+        if not available.has_scheme(scheme):
+            pytest.skip(f"the device {available.name!r} has no kernels for {scheme}")
+        plan = Plan(name=name, dtype="float16", linear=scheme, embedding=scheme)
+        for case in ("linear of parts with bias", "embedding"):
+            folder = tmp_path / case
+            folder.mkdir()
+            check_layer(CASES[case], available, plan, folder, tolerance=LAYER_TOLERANCE)
 
     def test_goes_back(self, available: Device, workbench: Workbench) -> None:
         """Dropping tokens and feeding others is as if they had never been there."""

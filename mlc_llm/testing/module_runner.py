@@ -14,11 +14,13 @@ from mlc_llm.compile.build import with_host, write_library
 from mlc_llm.compile.compiler import find_compiler
 from mlc_llm.compile.export import Inputs, TracedModel, add_repacking
 from mlc_llm.compile.pipeline import pipeline
+from mlc_llm.errors import QuantizationError
 from mlc_llm.model.module import Module, named_parameters
 from mlc_llm.model.stored import StoredWeight, stored_weights
-from mlc_llm.plugin import Device, Phase, Plan, Repack
+from mlc_llm.plugin import Device, Phase, Plan, Repack, Scheme
 from mlc_llm.quantization.packing import dequantize, quantize
 from mlc_llm.runtime.device_memory import WeightMemory, weight_memory
+from mlc_llm.testing.random_weight import random_tensors
 
 Array = npt.NDArray[Any]
 Values = Mapping[str, Array]
@@ -40,6 +42,8 @@ class StoredValues:
 
 def store(module: Module, values: Values, plan: Plan) -> StoredValues:
     """Store values of a module's parameters.
+
+    A weight in a scheme that it cannot be quantised to is a random one instead.
 
     Args:
         module: as it is declared.
@@ -65,10 +69,18 @@ def _store_weight(weight: StoredWeight, values: Array, tensors: dict[str, Array]
     sizes = [len(values)] if len(weight.parts) == 1 else [int(rows) for rows, _ in weight.parts]
     back, parts = [], np.split(values, np.cumsum(sizes)[:-1])
     for part, (_, scheme), named in zip(parts, weight.parts, weight.part_tensors, strict=True):
-        stored = quantize(part, scheme)
+        stored = _stored(part, scheme)
         back.append(dequantize(stored, part.shape[1], scheme))
         tensors.update(zip((one.name for one in named), stored, strict=True))
     return np.concatenate(back)
+
+
+def _stored(values: Array, scheme: Scheme) -> list[Array]:
+    try:
+        return quantize(values, scheme)
+    except QuantizationError:
+        rows, columns = values.shape
+        return random_tensors(np.random.default_rng(rows), rows, columns, scheme)
 
 
 def run_module(

@@ -15,6 +15,7 @@ from mlc_llm.model.layers import Linear
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.quantization import PLANS, plan
 from mlc_llm.testing.layer_cases import CASES, LayerCase, check_layer, linear, without_kernels
+from mlc_llm.testing.random_weight import READ_SCHEMES
 
 WITH_WEIGHTS = [name for name in CASES if "linear" in name or name in ("embedding", "tied head")]
 A16 = {"activations": "a16"}
@@ -51,8 +52,16 @@ def test_coarse_activations(quantization: str, tmp_path: Path) -> None:
     check_layer(case, CPU, plan(quantization), tmp_path, tolerance=3e-2, opt=A8)
 
 
+@pytest.mark.parametrize("scheme", READ_SCHEMES.values(), ids=READ_SCHEMES)
+@pytest.mark.parametrize("name", ["linear of parts with bias", "embedding", "tied head"])
+def test_weights_that_are_only_read(name: str, scheme: Scheme, tmp_path: Path) -> None:
+    read = Plan(name="read", dtype="float16", linear=scheme, embedding=scheme)
+    check_layer(CASES[name], CPU, read, tmp_path, tolerance=3e-4, opt=A16)
+
+
 Q4, Q8 = Scheme(4, "float16", 32, 7), Scheme(8, "float16", 16, 127)
 MINIMUM, Q3 = Scheme(4, "float16", 32), Scheme(3, "float16", 40, 3)
+Q4_K, Q6_K = READ_SCHEMES["two levels"], READ_SCHEMES["two planes and levels"]
 COLUMNS, F16 = Scheme(4, "float16", 32, 7, layout="columns"), Scheme(16, "float16")
 
 
@@ -62,6 +71,8 @@ COLUMNS, F16 = Scheme(4, "float16", 32, 7, layout="columns"), Scheme(16, "float1
         (Q4, Q4, Q8),
         (MINIMUM, Q8, Q4),
         (Q3, COLUMNS, Q3),
+        (Q4_K, Q4_K, Q6_K),
+        (F16, Q6_K, Q4_K),
         (F16, Q4, Q8),
         (Q4, F16, F16),
         (Q4, F16, Q8),

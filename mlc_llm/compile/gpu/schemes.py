@@ -12,8 +12,7 @@ def has_scheme(scheme: Scheme) -> bool:
     """Whether the kernels that GPUs share read weights that are stored so.
 
     Args:
-        scheme: any zero or a minimum will do, any group, and either layout.
+        scheme: any zero or a minimum will do, any group, and either layout. Two levels of scales
+            will not: shading languages have no bytes.
     """
-    if scheme.is_float:
-        return True
-    return scheme.bits in CODE_BITS and len(scheme.planes) == 1 and not scheme.has_two_levels
+    return scheme.is_float or (scheme.bits in CODE_BITS and not scheme.has_two_levels)

@@ -43,6 +43,8 @@ SCHEMES = [
     Scheme(3, "float16", group=40, zero=3),
     Scheme(2, "float16", group=16, zero=0),
     Scheme(7, "float32", group=12, layout="columns"),
+    Scheme(5, "float32", group=32),
+    Scheme(6, "float16", group=16, zero=40, layout="columns"),
 ]
 
 
@@ -87,7 +89,12 @@ def stored(
     groups = -(-columns // scheme.group)
     codes = rng.integers(0, 2**scheme.bits, (rows, groups, scheme.group))
     scales = rng.uniform(0.5, 1.5, (rows, groups)).astype(scheme.dtype)
-    tensors, values = [packed(codes.reshape(rows, -1), scheme.bits), scales], codes.astype(float)
+    of_rows, values = codes.reshape(rows, -1), codes.astype(float)
+    if scheme.bits in (5, 6):
+        planes = [packed(of_rows % 16, 4), packed(of_rows // 16, scheme.bits - 4)]
+    else:
+        planes = [packed(of_rows, scheme.bits)]
+    tensors = [*planes, scales]
     if scheme.zero is not None:
         values = (values - scheme.zero) * scales[:, :, None]
     else:
@@ -139,7 +146,7 @@ def _magnitudes(tensors: list[np.ndarray], values: np.ndarray, scheme: Scheme) -
     """What products are made of: with a minimum, the two parts of a weight."""
     if not scheme.has_minimum:
         return np.abs(values)
-    minimums = tensors[2].T if scheme.layout == "columns" else tensors[2]
+    minimums = tensors[-1].T if scheme.layout == "columns" else tensors[-1]
     minimums = np.repeat(minimums.astype("float64"), scheme.group, 1)[:, : values.shape[1]]
     return np.abs(values - minimums) + np.abs(minimums)
 

@@ -26,6 +26,15 @@ def test_every_named_plan_is_taken(plan: str) -> None:
 def test_any_zero_and_any_group_are_taken() -> None:
     assert has_scheme(replace(Q4, zero=8))
     assert has_scheme(Scheme(7, "float32", group=12, layout="columns"))
+    assert has_scheme(Scheme(5, "float16", group=32))
+    assert has_scheme(Scheme(6, "float16", group=16, zero=32))
+
+
+def test_two_levels_are_refused() -> None:
+    scheme = replace(Q4, super_group=256)
+    assert not has_scheme(scheme)
+    with raises("quantization-unsupported", "two levels over 256", error=CompileError):
+        weight_of(scheme, 512)
 
 
 def test_single_bits_are_refused() -> None:

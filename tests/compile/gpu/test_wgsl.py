@@ -109,7 +109,8 @@ SCHEMES = {
     "minimum": {},
     "8 bits": {"bits": 8, "zero": 127, "group": 16},
     "3 bits": {"bits": 3, "zero": 3, "group": 40},
-    "5 bits with a minimum": {"bits": 5, "group": 32},
+    "5 bits with a minimum": {"bits": 5},
+    "6 bits": {"bits": 6, "zero": 32, "group": 16},
 }
 """Weights, each of 4 bits in groups of 32 unless it says otherwise."""
 

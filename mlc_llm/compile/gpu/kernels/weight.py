@@ -1,9 +1,9 @@
 """How a weight (rows, columns) is stored, as the matmuls and the embedding read it.
 
 What is stored is described by `mlc_llm.plugin.scheme.Scheme`. It is read in units of consecutive
-weights of one row: a float, or the codes of a word. Neighbouring threads take neighbouring units,
-which in the layout `rows` lie in neighbouring memory; in the layout `columns` they lie as far apart
-as the weight has rows.
+weights of one row: a float, or the codes of a word of `q_weight`. Neighbouring threads take
+neighbouring units, which in the layout `rows` lie in neighbouring memory; in the layout `columns`
+they lie as far apart as the weight has rows.
 
 A unit is read as float32: `code - zero` or `code` is exact, and a weight is then
 `value * factor + offset`, rounded as float32 rounds.
@@ -18,7 +18,7 @@ from tvm.script.ir_builder import tirx as T
 
 from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.errors import CompileError
-from mlc_llm.plugin.scheme import Scheme
+from mlc_llm.plugin.scheme import Scheme, stored_tensors
 
 from .launch import Buffer, Expr, argument, bind, f32, i32, load_f32
 
@@ -134,18 +134,12 @@ class CodedWeight(KernelWeight):
 
     def arguments(self, rows: Expr) -> WeightTensors:
         scheme = self.scheme
-
-        def tensor(name: str, width: int, dtype: str) -> Buffer:
-            by_rows = scheme.layout == "rows"
-            return argument(name, (rows, width) if by_rows else (width, rows), dtype)
-
-        groups = scheme.groups(self.columns)
-        return _CodedTensors(
-            scheme,
-            tensor("q_weight", scheme.words(self.columns), scheme.storage),
-            tensor("q_scale", groups, scheme.dtype),
-            tensor("q_min", groups, scheme.dtype) if scheme.has_minimum else None,
-        )
+        buffers = {}
+        for tensor in stored_tensors("x.weight", (("rows", scheme),), self.columns):
+            shape = tuple(rows if size == "rows" else size for size in tensor.shape)
+            name = tensor.name.removeprefix("x.")
+            buffers[name] = argument(name, shape, tensor.dtype)
+        return _CodedTensors(scheme, **buffers)
 
 
 @dataclass(frozen=True)
@@ -158,29 +152,46 @@ class _FloatTensors(WeightTensors):
 
 @dataclass(frozen=True)
 class _CodedTensors(WeightTensors):
-    """The minimums are None for a scheme without."""
+    """The tensors that a scheme does not have are None."""
 
     scheme: Scheme
-    words: Buffer
-    scales: Buffer
-    minimums: Buffer | None
+    q_weight: Buffer
+    q_scale: Buffer
+    q_min: Buffer | None = None
+    q_high: Buffer | None = None
 
     def read(self, row: Expr, unit: Expr) -> Unit:
         words_of_group = self.scheme.group // self.scheme.codes_per_word
-        word = bind(self.words[self._at(row, unit)])
+        codes = self._codes(row, unit)
         group = self._at(row, T.truncdiv(unit, i32(words_of_group)))
-        scale = bind(load_f32(self.scales, group))
-        codes = [self._code(word, index) for index in range(self.scheme.codes_per_word)]
+        scale = bind(load_f32(self.q_scale, group))
         if self.scheme.zero is None:
-            return Unit(codes, scale, bind(load_f32(self.minimums, group)))
+            return Unit(codes, scale, bind(load_f32(self.q_min, group)))
         return Unit([code - f32(self.scheme.zero) for code in codes], scale)
 
     def _at(self, row: Expr, place: Expr) -> tuple[Expr, Expr]:
         """Where in a tensor the word or group of a row is."""
         return (row, place) if self.scheme.layout == "rows" else (place, row)
 
-    def _code(self, word: Expr, index: int) -> Expr:
-        """One of a word's codes as float32."""
-        bits = self.scheme.bits
-        code = T.shift_right(word, T.uint32(bits * index)) & T.uint32((1 << bits) - 1)
-        return T.Cast("float32", code)
+    def _codes(self, row: Expr, unit: Expr) -> list[Expr]:
+        """The codes of a unit as float32."""
+        count, low = self.scheme.codes_per_word, self.scheme.planes[0]
+        word = bind(self.q_weight[self._at(row, unit)])
+        codes = [_bits(word, low * index, low) for index in range(count)]
+        if self.q_high is not None:
+            high = self.scheme.planes[1]
+            units = i32(32 // (high * count))  # whose upper bits are in one word
+            word = self.q_high[self._at(row, T.truncdiv(unit, units))]
+            first = T.Cast("uint32", T.truncmod(unit, units) * i32(high * count))
+            word = bind(T.shift_right(word, first))
+            upper = [_bits(word, high * index, high) for index in range(count)]
+            codes = [
+                code | T.shift_left(bits, T.uint32(low))
+                for code, bits in zip(codes, upper, strict=True)
+            ]
+        return [T.Cast("float32", code) for code in codes]
+
+
+def _bits(word: Expr, first: int, count: int) -> Expr:
+    """Some bits of a word, as an integer."""
+    return T.shift_right(word, T.uint32(first)) & T.uint32((1 << count) - 1)

@@ -27,8 +27,8 @@ from .vector import Accumulator, Expr, bind, splat, vtype
 class Dot(ABC):
     """One way to sum products in vectors of `lanes` 32-bit lanes.
 
-    `chains` is how many sums should be under way at a time, so that none waits for its own last
-    product. `sum_bits` is the width of a sum, and `products` how many of a vector go into it.
+    `sum_bits` is the width of a sum, and `products` how many of a vector go into it. The sums of a
+    vector take `sum_registers`.
 
     Args:
         lanes: 32-bit lanes of a vector.
@@ -37,7 +37,7 @@ class Dot(ABC):
 
     lanes: int
     signed: bool = field(default=False, kw_only=True)
-    chains: ClassVar[int] = 1
+    sum_registers: ClassVar[int] = 1
     whole_bytes: ClassVar[bool] = False
     sum_bits: ClassVar[int] = 16
     products: ClassVar[int]
@@ -71,8 +71,6 @@ class FusedDot(Dot):
     """
 
     instruction: str
-    # It starts with the sum it adds to, takes 4 or 5 cycles, and most CPUs begin two in a cycle.
-    chains: ClassVar[int] = 8
     whole_bytes: ClassVar[bool] = True
     sum_bits: ClassVar[int] = 32
     products: ClassVar[int] = 4
@@ -123,6 +121,7 @@ class PlainDot(Dot):
     """
 
     products: ClassVar[int] = 2
+    sum_registers: ClassVar[int] = 2
 
     def sum(self, start: Expr) -> Accumulator:
         return Accumulator(4 * self.lanes, splat(T.int16(0), 4 * self.lanes), "int16")

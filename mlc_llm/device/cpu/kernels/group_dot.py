@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tvm.script.ir_builder import tirx as T
 
@@ -25,6 +26,9 @@ from .vector import Accumulator, Expr, bind, i32, i64, serial, splat, vtype, whe
 
 Sums = list[list[Expr]]
 """Vectors of 32-bit lanes, by token, by vector of rows."""
+
+Stage = tuple[int, int]
+"""A term of the activations and a digit of the codes."""
 
 
 def multiply(
@@ -87,22 +91,30 @@ class _Group:
         They are collected in stages, one for each term of the activations and digit of the codes,
         each of which counts 2^shift times as much as the next. A stage begins at 2^shift times the
         sum of those before, so that sums take no more registers than with one stage. But where the
-        sums are so few that they would wait for themselves, stages do not wait for each other, and
-        are added in the end.
+        sums of all stages stay in registers, they are collected together and added in the end: so
+        codes are unpacked once for all of them, and no sum waits for another.
         """
         lanes, digits = self.weight.isa.lanes, self.weight.digits
         stages = [(term, digit) for term in range(self.rounded.terms) for digit in range(digits)]
         shift = splat(i32(8 // digits), lanes)
-        few = len(self.rows) * self.rounded.tile < self.weight.isa.dot.chains
         totals = self._zeros()
-        for stage in stages:
-            before = [[bind(T.shift_left(total, shift)) for total in token] for token in totals]
-            starts = self._starts() if stage == stages[-1] else self._zeros()
-            if few:
-                totals = _plus(before, self._add_products(starts, *stage))
-            else:
-                totals = self._add_products(_plus(before, starts), *stage)
+        for some in self._together(stages):
+            begins = [self._zeros() for _ in some]
+            begins[0] = _shifted(totals, shift)
+            if some[-1] == stages[-1]:
+                begins[-1] = _plus(begins[-1], self._starts())
+            totals, *others = self._add_products(begins, some)
+            for other in others:
+                totals = _plus(_shifted(totals, shift), other)
         return totals
+
+    def _together(self, stages: Sequence[Stage]) -> list[Sequence[Stage]]:
+        """The stages, those that are collected together in one list."""
+        isa = self.weight.isa
+        sums = len(self.rows) * self.rounded.tile * len(stages)
+        # The other half of the registers is for codes and activations.
+        fit = sums * isa.dot.sum_registers <= isa.registers // 2
+        return [stages] if fit else [[stage] for stage in stages]
 
     def _zeros(self) -> Sums:
         zero = splat(i32(0), self.weight.isa.lanes)
@@ -117,31 +129,45 @@ class _Group:
         values = [bind(splat(starts[self.t, self.g, i64(m)], lanes)) for m in tokens]
         return [[value for _ in self.rows] for value in values]
 
-    def _add_products(self, totals: Sums, term: int, digit: int) -> Sums:
-        """`totals` and the products of a term of the activations and a digit of the codes."""
+    def _add_products(self, totals: Sequence[Sums], stages: Sequence[Stage]) -> Sequence[Sums]:
+        """`totals` of some stages and their products."""
         weight, chunks = self.weight, self.weight.part.chunks
-        vectors = len(weight.operands(digit, 0))
+        vectors = len(weight.operands(0, 0))
         at_once = weight.isa.dot.capacity(weight.largest) // vectors
         for first in range(0, chunks, at_once):
             some = range(first, min(first + at_once, chunks))
-            totals = self._add_chunks(totals, term, digit, some)
+            totals = self._add_chunks(totals, stages, some)
         return totals
 
-    def _add_chunks(self, totals: Sums, term: int, digit: int, chunks: range) -> Sums:
+    def _add_chunks(
+        self, totals: Sequence[Sums], stages: Sequence[Stage], chunks: range
+    ) -> Sequence[Sums]:
         """`_add_products` of as many vectors of codes as one sum holds."""
         weight, dot = self.weight, self.weight.isa.dot
-        sums = [[dot.sum(total) for total in token] for token in totals]
-        for c in chunks:
+        sums = [[[dot.sum(total) for total in token] for token in stage] for stage in totals]
+        digits = sorted({digit for _, digit in stages})
+        for c, digit in product(chunks, digits):
             for nibble, column in weight.operands(digit, c):
                 codes = [weight.codes(block, self.g, c, v, nibble) for block, v in self.rows]
-                for m in range(self.rounded.tile):
-                    word = bind(self.rounded.word(self.t, self.g, m, term, column))
-                    for total, code in zip(sums[m], codes, strict=True):
-                        dot.add(total, code, word)
+                for (term, other), found in zip(stages, sums, strict=True):
+                    if other == digit:
+                        self._add_word(found, codes, term, column)
         return [
-            [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
-            for token in zip(sums, totals, strict=True)
+            [
+                [dot.finish(total.get(), start) for total, start in zip(*token, strict=True)]
+                for token in zip(*stage, strict=True)
+            ]
+            for stage in zip(sums, totals, strict=True)
         ]
+
+    def _add_word(
+        self, sums: Sequence[Sequence[Accumulator]], codes: Sequence[Expr], term: int, column: int
+    ) -> None:
+        """Add the products of codes and the four activations from a column of the group on."""
+        for m, totals in enumerate(sums):
+            word = bind(self.rounded.word(self.t, self.g, m, term, column))
+            for total, code in zip(totals, codes, strict=True):
+                self.weight.isa.dot.add(total, code, word)
 
 
 def _plus(some: Sums, others: Sums) -> Sums:
@@ -149,3 +175,7 @@ def _plus(some: Sums, others: Sums) -> Sums:
         [bind(a + b) for a, b in zip(*token, strict=True)]
         for token in zip(some, others, strict=True)
     ]
+
+
+def _shifted(some: Sums, shift: Expr) -> Sums:
+    return [[bind(T.shift_left(total, shift)) for total in token] for token in some]

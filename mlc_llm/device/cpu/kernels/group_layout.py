@@ -21,7 +21,8 @@ upper level, (blocks, super groups, 16).
 
 groups = ceil(k / G). Codes past k are whatever they were stored as: they meet activations of 0.
 blocks is even (`blocks.py`), as the kernels take two at a time. Rows past n have scales and
-minimums of 0. So a packed weight is as large as a stored one, but for these rows.
+minimums of 0. Packed weights are as large as stored ones, but for these rows, and for codes of 1 to
+3 and of 7 bits.
 """
 
 from __future__ import annotations
@@ -92,12 +93,15 @@ def packed_shapes(part: Part, columns: int) -> list[tuple[tuple[int | str, ...],
     """
     scheme, blocks = part.scheme, packed_blocks(part.rows)
     groups, supers = scheme.groups(columns), scheme.super_groups(columns)
-    factors = [((blocks, groups, BLOCK_ROWS), scheme.dtype)]
-    if scheme.has_two_levels:
-        lower = ((blocks, groups, BLOCK_ROWS), "int8")
-        factors = [lower, ((blocks, supers, BLOCK_ROWS), scheme.dtype)]
-    codes = ((blocks, groups, part.all_chunks, 4 * BLOCK_ROWS), "uint8")
-    return [codes, *factors * (1 + scheme.has_minimum)]
+    levels = [(groups, "int8"), (supers, scheme.dtype)]
+    factors = levels if scheme.has_two_levels else [(groups, scheme.dtype)]
+    return [
+        ((blocks, groups, part.all_chunks, 4 * BLOCK_ROWS), "uint8"),
+        *(
+            ((blocks, width, BLOCK_ROWS), str(dtype))
+            for width, dtype in factors * (1 + scheme.has_minimum)
+        ),
+    ]
 
 
 @dataclass(frozen=True)

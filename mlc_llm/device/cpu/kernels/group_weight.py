@@ -116,7 +116,8 @@ class GroupWeight:
         return self._factors(self.tensors.scales, block, g, v)
 
     def minimum(self, block: Expr, g: Expr, v: int) -> Expr:
-        """The minimums of vector v of a block, in float32."""
+        """The minimums of vector v of a block, in float32; of a scheme that has some."""
+        assert self.tensors.minimums is not None
         return self._factors(self.tensors.minimums, block, g, v)
 
     def _factors(self, factors: Factors, block: Expr, g: Expr, v: int) -> Expr:
