@@ -6,7 +6,6 @@ import errno
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ModelFile
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.weight import chosen_plan
-from mlc_llm.convert.window_sizes import WindowSizes
+from mlc_llm.convert.window_sizes import Sizes, WindowSizes
 from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError, TokenizerError
 from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
@@ -86,12 +85,12 @@ def gen_config(
         TokenizerError: the tokenizer is missing, malformed, or another model's.
         ConversionError: the source is malformed, or the output could not be written.
     """
-    if isinstance(quantization, str):
+    if isinstance(quantization, str):  # a wrong name is found before anything is fetched
         quantization = plan(quantization)
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, registry=registry)
-    chosen = quantization or chosen_plan(None, model, model.checkpoint())
+    chosen = chosen_plan(quantization, model)
     sizes = Sizes(
         context_window_size=context_window_size,
         sliding_window_size=sliding_window_size,
@@ -101,17 +100,6 @@ def gen_config(
     )
     folder = expand_home(output, ConversionError, "The output")
     return write_config(model, chosen, template, sizes, folder)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes that a user asks for, as :func:`gen_config` takes them; None for the model's own."""
-
-    context_window_size: int | None = None
-    sliding_window_size: int | None = None
-    prefill_chunk_size: int | None = None
-    attention_sink_size: int | None = None
-    max_batch_size: int | None = None
 
 
 def write_config(
@@ -130,13 +118,7 @@ def write_config(
         sizes: what the user asks for.
         folder: the model folder; made if need be.
     """
-    windows = WindowSizes.choose(
-        model.config,
-        context_window_size=sizes.context_window_size,
-        sliding_window_size=sizes.sliding_window_size,
-        prefill_chunk_size=sizes.prefill_chunk_size,
-        attention_sink_size=sizes.attention_sink_size,
-    )
+    windows = WindowSizes.choose(model.config, sizes)
     files = dict(model.source.tokenizer_files())
     batch = 1 if sizes.max_batch_size is None else sizes.max_batch_size
     data = {

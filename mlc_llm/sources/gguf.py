@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from mlc_llm.sources.gguf_file import is_gguf
 from mlc_llm.sources.gguf_parts import GGUFModel, find_model, read_model
 from mlc_llm.sources.gguf_rope import TENSORS as ROPE_TENSORS
 from mlc_llm.sources.gguf_tensor import GGUFTensor
-from mlc_llm.sources.gguf_types import WIDENED
 from mlc_llm.weights.paths import is_folder, shown
 
 ARCHITECTURE_KEY = "general.architecture"
@@ -27,8 +25,6 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 
 _NUMBER = re.compile(r"blk\.(\d+)\.")
 _MOST_PAIRS = 1 << 16
-
-logger = logging.getLogger("mlc_llm")
 
 
 class GGUFFormat(SourceFormat):
@@ -84,7 +80,6 @@ class GGUFSource(Source):
             tensor = GGUFTensor(self._known(name, file), file, entry, order and order(self._config))
             tensor.require_readable()
             tensors[tensor.name] = tensor
-        _warn_of_widened(self.path, tensors.values())
         return tensors
 
     def tokenizer_files(self) -> Mapping[str, bytes]:
@@ -156,14 +151,3 @@ def _architecture(model: GGUFModel, architectures: Architectures) -> Architectur
         f"{model.path}: {unknown('architecture of GGUF files', wanted, set(read))}",
         code="architecture-unknown",
     )
-
-
-def _warn_of_widened(path: Path, tensors: Iterable[SourceTensor]) -> None:
-    found = sorted({tensor.dtype for tensor in tensors}.intersection(WIDENED))
-    if found:
-        logger.warning(
-            "%s has weights in %s, which are kept in 8 bits: that takes about twice their size in "
-            "the file",
-            path,
-            " and ".join(found),
-        )
