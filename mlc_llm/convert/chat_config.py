@@ -6,7 +6,6 @@ import errno
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,7 +16,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, UNSAID_SAMPLING, ChatConfig, ConvCo
 from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.weight import chosen_plan
-from mlc_llm.convert.window_sizes import WindowSizes
+from mlc_llm.convert.window_sizes import Sizes, WindowSizes
 from mlc_llm.errors import (
     ConfigError,
     ConversionError,
@@ -108,7 +107,7 @@ def gen_config(
         TokenizerError: the tokenizer is missing, malformed, or another model's.
         ConversionError: the source is malformed, or the output could not be written.
     """
-    if isinstance(quantization, str):
+    if isinstance(quantization, str):  # a wrong name is found before anything is fetched
         quantization = plan(quantization)
     registry = registry or default_registry()
     sampling = ChatConfig(
@@ -138,17 +137,6 @@ def gen_config(
     return write_config(model, chosen, template, sizes, folder, sampling)
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Sizes that a user asks for, as :func:`gen_config` takes them; None for the model's own."""
-
-    context_window_size: int | None = None
-    sliding_window_size: int | None = None
-    prefill_chunk_size: int | None = None
-    attention_sink_size: int | None = None
-    max_batch_size: int | None = None
-
-
 def write_config(
     model: SourceModel,
     chosen: Plan,
@@ -167,13 +155,7 @@ def write_config(
         folder: the model folder; made if need be.
         settings: further fields of the file, which take the place of the model's.
     """
-    windows = WindowSizes.choose(
-        model.config,
-        context_window_size=sizes.context_window_size,
-        sliding_window_size=sizes.sliding_window_size,
-        prefill_chunk_size=sizes.prefill_chunk_size,
-        attention_sink_size=sizes.attention_sink_size,
-    )
+    windows = WindowSizes.choose(model.config, sizes)
     files = dict(model.source.tokenizer_files())
     batch = 1 if sizes.max_batch_size is None else sizes.max_batch_size
     data = {

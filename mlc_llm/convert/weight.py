@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
 from mlc_llm.home import expand_home
 from mlc_llm.model.finer_weights import with_finer_weights
-from mlc_llm.plugin import Architecture, Plan, SourceTensor
+from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
 from mlc_llm.registry.registry import Registry
@@ -36,6 +36,10 @@ Array = npt.NDArray[np.generic]
 
 FLOAT_PLAN = "q4f16_k"
 """The plan for checkpoints of floating-point numbers, where none is named."""
+
+
+_GROWTH = 1.5
+"""How many times its bytes in the file a weight may take without a remark."""
 
 
 def convert_weight(
@@ -75,64 +79,47 @@ def convert_weight(
         ConversionError: the source is malformed or does not fit its architecture, a weight is not
             finite or too large for the dtype, or the output could not be written.
     """
-    if isinstance(quantization, str):
+    if isinstance(quantization, str):  # a wrong name is found before anything is fetched
         quantization = plan(quantization)
     model = SourceModel.open(source, progress=progress, registry=registry)
-    checkpoint = model.checkpoint()
-    chosen = chosen_plan(quantization, model, checkpoint)
+    chosen = chosen_plan(quantization, model)
     folder = expand_home(output, ConversionError, "The output")
-    write_weights(model, checkpoint, chosen, folder, progress=progress)
+    write_weights(model, chosen, folder, progress=progress)
     _warn_of_other_config(folder, chosen)
     return folder
 
 
-def chosen_plan(
-    quantization: str | Plan | None,
-    model: SourceModel,
-    checkpoint: Mapping[str, SourceTensor] | None = None,
-) -> Plan:
-    """The plan that was named, or else the one that a source has by itself, for all its weights.
-
-    Args:
-        quantization: its name, or the plan itself; None for the source's own.
-        model: the source.
-        checkpoint: its tensors, if they are known already.
+def chosen_plan(quantization: Plan | None, model: SourceModel) -> Plan:
+    """The plan that was asked for, or else the model's default, with the schemes of all weights.
 
     Raises:
-        QuantizationError: there is no quantisation of that name.
+        ConversionError: the tensors, whose types are to be kept, cannot be listed.
     """
-    if quantization is None:
-        if model.source.keeps_types:
-            tensors = model.checkpoint() if checkpoint is None else checkpoint
-            return own_plan(tensors, model.architecture, model.config)
-        quantization = FLOAT_PLAN
-    chosen = plan(quantization) if isinstance(quantization, str) else quantization
+    if quantization is None and model.source.keeps_types:
+        return own_plan(model.checkpoint(), model.architecture, model.config)
+    chosen = quantization or plan(FLOAT_PLAN)
     return with_finer_weights(chosen, model.architecture.module(model.config))
 
 
 def write_weights(
-    model: SourceModel,
-    checkpoint: Mapping[str, SourceTensor],
-    chosen: Plan,
-    folder: Path,
-    *,
-    progress: bool = False,
+    model: SourceModel, chosen: Plan, folder: Path, *, progress: bool = False
 ) -> None:
     """Write the weights of a model into a folder, as :func:`convert_weight` does.
 
     Args:
         model: the model.
-        checkpoint: its tensors, as :meth:`SourceModel.checkpoint` gives them.
         chosen: how to store them.
         folder: the model folder; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
     """
+    checkpoint = model.checkpoint()
     try:
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
     except ConversionError as error:
         raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
     _warn_of_rounding_again(model, weights, chosen)
+    _warn_of_growing(model, weights)
     with open_output(folder) as target:
         target.require(sum(planned.stored_nbytes for planned in weights))
         manifest = _write(weights, model.architecture, target, progress)
@@ -236,6 +223,22 @@ def _warn_of_rounding_again(
             model.source.path,
             ", ".join(sorted(coded)),
             chosen.name,
+        )
+
+
+def _warn_of_growing(model: SourceModel, weights: Sequence[PlannedWeight]) -> None:
+    """Say that weights take far more memory than in the file, though nothing is lost."""
+    growing = {
+        source.dtype
+        for planned in weights
+        if planned.is_kept and planned.stored_nbytes > _GROWTH * planned.read_nbytes
+        for source in planned.sources
+    }
+    if growing:
+        logger.warning(
+            "%s has weights in %s, which are kept in more bits: they take about twice the memory",
+            model.source.path,
+            ", ".join(sorted(growing)),
         )
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.convert.chat_config import Sizes, write_config
+from mlc_llm.convert.chat_config import write_config
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.weight import chosen_plan, write_weights
+from mlc_llm.convert.window_sizes import Sizes
 from mlc_llm.errors import ConversionError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Plan
+from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.paths import is_folder, shown_name
 from mlc_llm.weights.scratch import scratch_folder
@@ -62,11 +64,12 @@ def convert_source(
     folder = expand_home(output, ConversionError, "The output")
     if _is_there(folder, exist_ok):
         return folder
+    if isinstance(quantization, str):  # a wrong name is found before anything is fetched
+        quantization = plan(quantization)
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, progress=progress, registry=registry)
-    checkpoint = model.checkpoint()
-    chosen = chosen_plan(quantization, model, checkpoint)
+    chosen = chosen_plan(quantization, model)
     with _alone(folder):
         if _is_there(folder, exist_ok):  # another process made it while this one waited
             return folder
@@ -74,7 +77,7 @@ def convert_source(
             made = scratch / "model"
             # What is wrong with the tokenizer shows before gigabytes are written.
             write_config(model, chosen, template, sizes or Sizes(), made)
-            write_weights(model, checkpoint, chosen, made, progress=progress)
+            write_weights(model, chosen, made, progress=progress)
             for name, content in beside.items():
                 (made / name).write_bytes(content)
             if folder.is_dir():

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from mlc_llm.errors import ConversionError, PluginError, unknown
+from mlc_llm.errors import ConversionError, PluginError, TokenizerError, unknown
 from mlc_llm.plugin import Architecture, Source, SourceFormat, SourceTensor
 from mlc_llm.plugin.source import Architectures
 from mlc_llm.sources import gguf_config
@@ -19,7 +18,6 @@ from mlc_llm.sources.gguf_file import is_gguf
 from mlc_llm.sources.gguf_parts import GGUFModel, find_model, read_model
 from mlc_llm.sources.gguf_rope import TENSORS as ROPE_TENSORS
 from mlc_llm.sources.gguf_tensor import GGUFTensor
-from mlc_llm.sources.gguf_types import WIDENED
 from mlc_llm.weights.paths import is_folder, shown_name
 
 ARCHITECTURE_KEY = "general.architecture"
@@ -27,8 +25,6 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 
 _NUMBER = re.compile(r"blk\.(\d+)\.")
 _MOST_PAIRS = 1 << 16
-
-logger = logging.getLogger("mlc_llm")
 
 
 class GGUFFormat(SourceFormat):
@@ -84,13 +80,15 @@ class GGUFSource(Source):
             tensor = GGUFTensor(self._known(name, file), file, entry, order and order(self._config))
             tensor.require_readable()
             tensors[tensor.name] = tensor
-        _warn_of_widened(self.path, tensors.values())
         return tensors
 
     def tokenizer_files(self) -> Mapping[str, bytes]:
         from mlc_llm.sources.gguf_tokenizer import tokenizer_files
 
-        return tokenizer_files(self._model.metadata)
+        try:
+            return tokenizer_files(self._model.metadata)
+        except TokenizerError as error:
+            raise TokenizerError(f"{self.path}: {error}", code=error.code) from error
 
     def _known(self, name: str, file: Path) -> str:
         """The name in the checkpoint of a tensor of the file's."""
@@ -153,14 +151,3 @@ def _architecture(model: GGUFModel, architectures: Architectures) -> Architectur
         f"{model.path}: {unknown('architecture of GGUF files', wanted, set(read))}",
         code="architecture-unknown",
     )
-
-
-def _warn_of_widened(path: Path, tensors: Iterable[SourceTensor]) -> None:
-    found = sorted({tensor.dtype for tensor in tensors}.intersection(WIDENED))
-    if found:
-        logger.warning(
-            "%s has weights in %s, which are kept in 8 bits: that takes about twice their size in "
-            "the file",
-            path,
-            " and ".join(found),
-        )

@@ -14,17 +14,16 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
+from mlc_llm.sources.gguf_cursor import Cursor
 from mlc_llm.sources.gguf_types import TYPE_NAMES, TYPES
 from mlc_llm.weights.paths import shown_name
 
@@ -32,18 +31,13 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 """Version 1, of August 2023, has other sizes; files of it are hardly left."""
 
-LONGEST_HEADER = 64 << 20
-"""Bytes; the longest header of a published file, with 262,144 tokens, has some 15 MB."""
 LONGEST_ARRAY = 1 << 22
 """Elements; the longest array of a published file has some 600,000 merges."""
 MOST_SETTINGS = 1 << 16
 MOST_TENSORS = 1 << 18
-LONGEST_NAME = 1 << 16
-"""Bytes of a key or a name; the format allows that many in a key."""
 MOST_AXES = 4
 
-_DEFAULT_ALIGNMENT = 32
-_CHUNK = 4 << 20
+_DEFAULT_ALIGNMENT, _MOST_ALIGNMENT = 32, 4 << 20
 
 _STRING, _ARRAY, _BOOL = 8, 9, 7
 _NUMBERS = {
@@ -114,94 +108,14 @@ def read_header(path: Path) -> GGUFHeader:
     refuse_lfs_pointer(path, ConversionError)
     try:
         with path.open("rb") as file:
-            return _read(path, _Cursor(path, file))
+            return _read(path, Cursor(path, file))
     except OSError as error:
         raise ConversionError(
             f"{path} cannot be read: {error.strerror or error}.", code="file-unreadable"
         ) from None
 
 
-class _Cursor:
-    """Reads values one after the other, the file some megabytes at a time."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self.path, self._file = path, file
-        self.size = os.fstat(file.fileno()).st_size
-        self.at = 0
-        self._buffer = bytearray()
-
-    def refuse(self, what: str) -> ConversionError:
-        """The error for a header that is malformed."""
-        return ConversionError(
-            f"{self.path} is not a valid GGUF file: {what}.", code="checkpoint-damaged"
-        )
-
-    def need(self, count: int) -> None:
-        """Have the next ``count`` bytes in memory."""
-        end = self.at + count
-        if end <= len(self._buffer):
-            return
-        if end > self.size:
-            raise ConversionError(
-                f"{self.path} is cut short: its header goes beyond its {self.size} bytes. Fetch "
-                "it again.",
-                code="checkpoint-damaged",
-            )
-        if end > LONGEST_HEADER:
-            raise self.refuse(f"its header has more than {LONGEST_HEADER} bytes")
-        self._buffer += self._file.read(max(_CHUNK, end - len(self._buffer)))
-        if end > len(self._buffer):
-            raise self.refuse("it changed while it was read")
-
-    def number(self, dtype: str) -> Any:
-        """The next number of a type of NumPy's."""
-        return self.numbers(dtype, 1)[0]
-
-    def numbers(self, dtype: str, count: int) -> list[Any]:
-        nbytes = np.dtype(dtype).itemsize * count
-        self.need(nbytes)
-        values = np.frombuffer(bytes(self._buffer[self.at : self.at + nbytes]), dtype)
-        self.at += nbytes
-        return list(values.tolist())
-
-    def size_of(self, what: str, most: int, each: int) -> int:
-        """The next uint64, a number of things with ``each`` bytes or more that still follow."""
-        count = int(self.number("<u8"))
-        if count > most:
-            raise self.refuse(f"it has {count} {what}, where {most} are the most")
-        if count * each > self.size - self.at:
-            raise ConversionError(
-                f"{self.path} is cut short: {count} {what} do not fit into its {self.size} "
-                "bytes. Fetch it again.",
-                code="checkpoint-damaged",
-            )
-        return count
-
-    def texts(self, count: int) -> list[str]:
-        """The next ``count`` strings; bytes that are not UTF-8 become U+FFFD."""
-        found, unpack = [], struct.Struct("<Q").unpack_from
-        for _ in range(count):
-            self.need(8)
-            (length,) = unpack(self._buffer, self.at)
-            self.at += 8
-            self.need(length)
-            found.append(self._buffer[self.at : self.at + length].decode(errors="replace"))
-            self.at += length
-        return found
-
-    def name(self, what: str) -> str:
-        """The next string, which is a key or a name."""
-        length = self.size_of(f"bytes in {what}", LONGEST_NAME, 1)
-        self.need(length)
-        text = bytes(self._buffer[self.at : self.at + length])
-        self.at += length
-        try:
-            return text.decode()
-        except UnicodeError:
-            raise self.refuse(f"{what} is not UTF-8 text: {shown_name(repr(text))}") from None
-
-
-def _read(path: Path, cursor: _Cursor) -> GGUFHeader:
+def _read(path: Path, cursor: Cursor) -> GGUFHeader:
     if cursor.numbers("S4", 1) != [MAGIC]:
         raise cursor.refuse("it does not begin with GGUF")
     _check_version(path, cursor.number("<u4"))
@@ -230,7 +144,7 @@ def _check_version(path: Path, version: int) -> None:
     )
 
 
-def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
+def _metadata(cursor: Cursor, count: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for _ in range(count):
         key = cursor.name("a key")
@@ -240,7 +154,7 @@ def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     return metadata
 
 
-def _value(cursor: _Cursor, key: str, kind: int) -> Any:
+def _value(cursor: Cursor, key: str, kind: int) -> Any:
     if kind != _ARRAY:
         return _values(cursor, key, kind)(1)[0]
     inner = cursor.number("<u4")
@@ -249,8 +163,8 @@ def _value(cursor: _Cursor, key: str, kind: int) -> Any:
     return read(cursor.size_of(f"elements in {shown_name(key)}", LONGEST_ARRAY, each))
 
 
-def _values(cursor: _Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
-    """Reads so many values of a type."""
+def _values(cursor: Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
+    """Reads a number of values of a type."""
     if kind == _STRING:
         return cursor.texts
     if kind == _BOOL:
@@ -260,7 +174,7 @@ def _values(cursor: _Cursor, key: str, kind: int) -> Callable[[int], list[Any]]:
     raise cursor.refuse(f"the value of {shown_name(key)} is of the type {kind}, which is not read")
 
 
-def _listed(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
+def _listed(cursor: Cursor) -> tuple[str, tuple[int, ...], int, int]:
     """Name, shape, type and offset of the next tensor."""
     name = cursor.name("a tensor's name")
     axes = cursor.number("<u4")
@@ -270,15 +184,15 @@ def _listed(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     return name, shape, cursor.number("<u4"), cursor.number("<u8")
 
 
-def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
+def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:
     value = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
-    if not isinstance(value, int) or not 1 <= value <= _CHUNK or value & (value - 1):
+    if not isinstance(value, int) or not 1 <= value <= _MOST_ALIGNMENT or value & (value - 1):
         raise cursor.refuse(f"its general.alignment is {shown_name(repr(value))}, not a power of 2")
     return value
 
 
 def _placed(
-    cursor: _Cursor, listed: tuple[str, tuple[int, ...], int, int], data: int, alignment: int
+    cursor: Cursor, listed: tuple[str, tuple[int, ...], int, int], data: int, alignment: int
 ) -> GGUFEntry:
     """A tensor with the bytes that it has in the file, which begin at ``data`` for all."""
     name, shape, number, offset = listed
@@ -307,7 +221,7 @@ def _placed(
     return GGUFEntry(name, shape, known.name, data + offset, end)
 
 
-def _check_places(cursor: _Cursor, placed: list[GGUFEntry]) -> None:
+def _check_places(cursor: Cursor, placed: list[GGUFEntry]) -> None:
     """Refuse two tensors of one name, and two in the same bytes."""
     names: set[str] = set()
     for entry in placed:

@@ -69,7 +69,7 @@ def find_model(folder: Path) -> Path | None:
     Raises:
         ConversionError: it holds several.
     """
-    found = sorted(folder.glob("*.gguf"))
+    found = sorted(path for path in folder.glob("*.gguf") if is_file(path, ConversionError))
     firsts = [path for path in found if _number(path) in (None, 1)]
     # A projector of images or sound lies beside the model that it belongs to.
     models = [path for path in firsts if not path.name.startswith("mmproj")]

@@ -17,7 +17,7 @@ from mlc_llm.weights.paths import shown_name
 DIVISORS = "rope_freqs.weight"
 LONG, SHORT = "rope_factors_long.weight", "rope_factors_short.weight"
 TENSORS = (DIVISORS, LONG, SHORT)
-"""Tensors that are no weights: what they say goes into the config."""
+"""Tensors that say how RoPE is scaled, which the config says then."""
 
 _LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 _LLAMA_3_LENGTH = 8192

@@ -92,6 +92,3 @@ TYPE_NAMES = {
     **dict(enumerate(("MXFP4", "NVFP4", "Q1_0"), 39)),
 }
 """The types' names by their numbers in a file. Missing numbers were types once, or never."""
-
-WIDENED = ("IQ4_NL", "IQ4_XS")
-"""Types that take more memory than in the file, which is warned of."""

@@ -109,9 +109,7 @@ def test_as_transformers_does(name: str, conversation: str, transformers: Any) -
 @hypothesis.given(texts=st.lists(TEXT, min_size=1, max_size=4))
 def test_any_text_as_transformers_does(name: str, texts: list[str], transformers: Any) -> None:
     roles = ("user", "assistant") * 2
-    messages = [
-        {"role": role, "content": text} for role, text in zip(roles, texts, strict=False)
-    ]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
     expected = _as_transformers_does(transformers, ALL[name], messages, add_generation_prompt=True)
     assert _as_we_do(ALL[name], messages, add_generation_prompt=True) == expected
 

@@ -137,14 +137,14 @@ def test_a_dtype_that_is_not_converted_is_found_before_anything_is_written(
 def test_no_weights(refuse, checkpoint):
     (checkpoint.folder / "model.safetensors").unlink()
     names = ("model.safetensors", "model.safetensors.index.json")
-    refuse(checkpoint.folder, "safetensors-missing", *names)
+    refuse(checkpoint.folder, "weights-missing", *names)
 
 
 @pytest.mark.parametrize(
     ("file", "named"),
     [
-        ("pytorch_model.bin", "save_pretrained"),
-        ("model.gguf", "llama.cpp"),
+        ("model.bin", "save_pretrained"),
+        ("pytorch_model-00001-of-00002.bin", "index.json"),
         ("adapter_model.safetensors", "LoRA"),
         ("consolidated.safetensors", "Mistral"),
         ("consolidated.00.pth", "Meta"),
@@ -159,7 +159,7 @@ def test_weights_of_another_format(refuse, checkpoint, file, named, config):
     (checkpoint.folder / "model.safetensors").rename(checkpoint.folder / file)
     if not config:
         (checkpoint.folder / "config.json").unlink()
-    code = "safetensors-missing" if config else "source-config-missing"
+    code = "weights-missing" if config else "source-config-missing"
     refuse(checkpoint.folder, code, file, named)
 
 

@@ -382,3 +382,55 @@ class TestLookUp:
             thread.join()
         assert len(results) == 16
         assert len({id(r) if not isinstance(r, str) else r for r in results}) == 2
+
+
+SOURCE_MODULE = """
+from mlc_llm.plugin import SourceFormat
+
+class Format(SourceFormat):
+    name = {name!r}
+    order = {order!r}
+    description = "a test"
+
+    def recognizes(self, path):
+        return False
+
+    def open(self, path, architectures):
+        raise NotImplementedError
+"""
+
+
+class TestSources:
+    def test_the_cores_own_are_ordinary_entries(self, site: Site) -> None:
+        registry = Registry()
+        assert registry.names("source") == ["gguf", "safetensors", "torch"]
+        assert [one.name for one in registry.source_formats()] == ["safetensors", "torch", "gguf"]
+
+    def test_they_are_asked_in_their_order(self, site: Site) -> None:
+        for name, order in [("late", 60), ("early", 1)]:
+            module = SOURCE_MODULE.format(name=name, order=order)
+            site.install(
+                name, {"sources": {name: f"{name}_module:Format"}}, {f"{name}_module": module}
+            )
+        names = [one.name for one in Registry().source_formats()]
+        assert (names[0], names[-1]) == ("early", "late")
+
+    @pytest.mark.parametrize(
+        ("module", "reason"),
+        [
+            ("1/0", "ZeroDivisionError"),
+            ("Format = 3", "SourceFormat"),
+            (SOURCE_MODULE.format(name="other", order=1), "'other'"),
+            (SOURCE_MODULE.format(name="odd", order="first"), "'first'"),
+        ],
+    )
+    def test_a_broken_one_stops_no_other(
+        self, site: Site, caplog: pytest.LogCaptureFixture, module: str, reason: str
+    ) -> None:
+        site.install("odd", {"sources": {"odd": "odd_module:Format"}}, {"odd_module": module})
+        registry = Registry()
+        with caplog.at_level(logging.WARNING, "mlc_llm"):
+            names = [one.name for one in registry.source_formats()]
+        assert names == ["safetensors", "torch", "gguf"]
+        assert reason in caplog.text
+        assert reason in entry_of(registry, "odd").reason

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,16 @@ def test_the_commands_make_the_same_folder(tmp_path: Path) -> None:
     assert contents[0] == contents[1]
 
 
+def test_the_command_line(tmp_path: Path) -> None:
+    """It needs neither a quantisation nor a template: the file has both."""
+    path, out = write_llama(tmp_path / "model.gguf", "Q8_0"), tmp_path / "out"
+    for command, said in [("convert_weight", out), ("gen_config", out / "mlc-chat-config.json")]:
+        arguments = [sys.executable, "-W", "error", "-m", "mlc_llm", command, path, "-o", out]
+        result = subprocess.run(arguments, capture_output=True, text=True)
+        assert (result.returncode, result.stdout, result.stderr) == (0, f"{said}\n", "")
+    assert ModelFolder.open(out).config.quantization == "q8_0"
+
+
 def test_another_quantization_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -193,7 +205,7 @@ def test_types_that_grow_are_warned_of(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.WARNING, "mlc_llm"):
         out = convert_source(path, tmp_path / "out")
     [record] = caplog.records
-    assert all(word in record.getMessage() for word in ("IQ4_NL", "IQ4_XS", "8 bits"))
+    assert all(word in record.getMessage() for word in ("IQ4_NL", "IQ4_XS", "twice"))
     assert_same_values(out, llama_tensors({"ffn": "IQ4_NL", "": "IQ4_XS"}))
 
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.sources import gguf_file
+from mlc_llm.sources import gguf_cursor
 from mlc_llm.sources.gguf_file import GGUFHeader, read_header
 from mlc_llm.testing import raises
 
@@ -168,8 +168,8 @@ def test_git_lfs_pointer(tmp_path: Path) -> None:
 def test_a_header_that_is_too_long_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gguf_file, "LONGEST_HEADER", 5000)
-    monkeypatch.setattr(gguf_file, "_CHUNK", 100)
+    monkeypatch.setattr(gguf_cursor, "LONGEST_HEADER", 5000)
+    monkeypatch.setattr(gguf_cursor, "_CHUNK", 100)
     path = file_of(tmp_path / "f", [setting("k", STRING, text(b"x" * 5001))])
     with raises("checkpoint-damaged", path, 5000, error=ConversionError):
         read_header(path)
