@@ -117,20 +117,12 @@ def by_another(scenario: Scenario, work: Path, random: Random, seconds: float, s
 
 
 def undisturbed(scenario: Scenario, work: Path) -> tuple[float, int]:
-    """Run a scenario once as it should be; returns its seconds and the bytes that it wrote."""
+    """Run a scenario once as it should be; returns for how long it can be disturbed, in seconds,
+    and the bytes of the largest file that it wrote."""
     begin = time.monotonic()
-    if scenario.repeats:
-        program = Program(scenario.command(work), scenario.variables(work))
-        _wait_for_begin(program)
-        time.sleep(1)
-        program.process.kill()
-        program.end()
-        seconds = 1.0
-    else:
-        run(scenario.command(work), scenario.variables(work)).require_success("the first run")
-        seconds = time.monotonic() - begin
-    sizes = (path.stat().st_size for path in work.rglob("*") if path.is_file())
-    size = max(sizes, default=1)
+    run(scenario.again(work), scenario.variables(work)).require_success("the first run")
+    seconds = 1.0 if scenario.repeats else time.monotonic() - begin
+    size = max((path.stat().st_size for path in work.rglob("*") if path.is_file()), default=1)
     scenario.check_done(work)
     return seconds, size
 
@@ -146,10 +138,7 @@ def _failed_for_space(scenario: Scenario, work: Path, ended: Ended) -> str:
 
 
 def _run_again(scenario: Scenario, work: Path) -> None:
-    if scenario.repeats:
-        undisturbed(scenario, work)
-        return
-    run(scenario.command(work), scenario.variables(work)).require_success("the next run")
+    run(scenario.again(work), scenario.variables(work)).require_success("the next run")
     scenario.check_done(work)
 
 
