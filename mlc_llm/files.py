@@ -22,7 +22,7 @@ MOST_NESTED = 100
 """Levels of lists and objects that a JSON file may have; real ones have about ten."""
 
 _YOUNG_SECONDS = 60
-"""Age at which a temporary file that nobody has locked counts as left behind."""
+"""Age at which a temporary file that no process has locked counts as left behind."""
 
 _MIB = 2**20
 _CONFIG, _TOKENIZER, _LIST = 4 * _MIB, 128 * _MIB, 64 * _MIB
@@ -200,7 +200,7 @@ def _sweep(path: Path) -> None:
 
 
 def _is_left_behind(temporary: Path) -> bool:
-    """Whether nobody writes a temporary file any more; a young one may not have its lock yet."""
+    """Whether no process writes a temporary file any more; a young one may have no lock yet."""
     if time.time() - temporary.stat().st_mtime < _YOUNG_SECONDS:
         return False
     with temporary.open("rb") as file:
@@ -208,7 +208,7 @@ def _is_left_behind(temporary: Path) -> bool:
 
 
 def _lock(file: BinaryIO) -> bool:
-    """Take the lock of a file until it is closed; whether nobody else has it. On Windows, which has
+    """Take the lock of a file until it is closed; whether it was free. On Windows, which has
     no such locks, a file that is open cannot be removed."""
     if sys.platform == "win32":
         return True

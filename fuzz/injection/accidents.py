@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 import subprocess
@@ -56,11 +55,7 @@ def _by_signal(scenario: Scenario, work: Path, after: float, number: signal.Sign
 def by_file_limit(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
     """No file may grow beyond some size, which looks like a full disk to every program."""
     limit = random.choice((0, 1, 4096, random.randrange(size + 1), random.randrange(size + 1)))
-
-    def before() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
-    ended = Program(scenario.command(work), scenario.variables(work), before).end()
+    ended = Program(scenario.command(work), scenario.variables(work), limit).end()
     return _failed_for_space(scenario, work, ended)
 
 
