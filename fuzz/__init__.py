@@ -1,7 +1,7 @@
 """Fuzzing: damaged input of every kind, and what mlc_llm makes of it.
 
 Whatever a file, a prompt or a cache holds, mlc_llm either works or raises an error of its own. It
-never crashes, hangs, takes memory out of proportion, or raises what belongs to somebody else.
+never crashes, hangs, takes memory out of proportion, or raises an error of another kind.
 ``README.md`` beside this file tells how to run it, how to reproduce a finding, and how to add a
 subject.
 

@@ -12,7 +12,7 @@ import mlc_llm
 from mlc_llm.errors import MLCError
 
 LONGEST_MESSAGE = 10_000
-"""Characters of an error's message: beyond it, a value was put into it that nobody cut short."""
+"""Characters of an error's message: beyond it, a value was put into it uncut."""
 
 _PACKAGE = str(Path(mlc_llm.__file__).parent)
 

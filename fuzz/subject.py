@@ -13,7 +13,7 @@ from typing import ClassVar
 from fuzz.mutation import mutate_file
 
 Case = Mapping[str, bytes]
-"""One input: the content of each file by its name. What is no file, such as a prompt, is one of
+"""One input: the content of each file by its name. A prompt, which is not a file, is one of
 JSON here, so that a finding can be saved and read."""
 
 

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import faulthandler
 import os
-import resource
 import shutil
 import signal
 import sys
@@ -36,6 +35,8 @@ ADDRESS_SPACE = 24 << 30
 
 def main() -> None:
     """Feed inputs as the command line says."""
+    import resource  # which Windows has not
+
     arguments = _arguments()
     report = os.dup(1)
     os.dup2(2, 1)  # Whatever is printed must not mix with the reports.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import signal
 import subprocess
@@ -56,11 +55,7 @@ def _by_signal(scenario: Scenario, work: Path, after: float, number: signal.Sign
 def by_file_limit(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
     """No file may grow beyond some size, which looks like a full disk to every program."""
     limit = random.choice((0, 1, 4096, random.randrange(size + 1), random.randrange(size + 1)))
-
-    def before() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-
-    ended = Program(scenario.command(work), scenario.variables(work), before).end()
+    ended = Program(scenario.command(work), scenario.variables(work), limit).end()
     return _failed_for_space(scenario, work, ended)
 
 
@@ -117,20 +112,12 @@ def by_another(scenario: Scenario, work: Path, random: Random, seconds: float, s
 
 
 def undisturbed(scenario: Scenario, work: Path) -> tuple[float, int]:
-    """Run a scenario once as it should be; returns its seconds and the bytes that it wrote."""
+    """Run a scenario once as it should be; returns for how long it can be disturbed, in seconds,
+    and the bytes of the largest file that it wrote."""
     begin = time.monotonic()
-    if scenario.repeats:
-        program = Program(scenario.command(work), scenario.variables(work))
-        _wait_for_begin(program)
-        time.sleep(1)
-        program.process.kill()
-        program.end()
-        seconds = 1.0
-    else:
-        run(scenario.command(work), scenario.variables(work)).require_success("the first run")
-        seconds = time.monotonic() - begin
-    sizes = (path.stat().st_size for path in work.rglob("*") if path.is_file())
-    size = max(sizes, default=1)
+    run(scenario.again(work), scenario.variables(work)).require_success("the first run")
+    seconds = 1.0 if scenario.repeats else time.monotonic() - begin
+    size = max((path.stat().st_size for path in work.rglob("*") if path.is_file()), default=1)
     scenario.check_done(work)
     return seconds, size
 
@@ -146,10 +133,7 @@ def _failed_for_space(scenario: Scenario, work: Path, ended: Ended) -> str:
 
 
 def _run_again(scenario: Scenario, work: Path) -> None:
-    if scenario.repeats:
-        undisturbed(scenario, work)
-        return
-    run(scenario.command(work), scenario.variables(work)).require_success("the next run")
+    run(scenario.again(work), scenario.variables(work)).require_success("the next run")
     scenario.check_done(work)
 
 

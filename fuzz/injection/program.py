@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,6 +22,15 @@ HANG_SECONDS = 120.0
 _MARK = "MLC_LLM_INJECTION"
 _ORPHAN_SECONDS = 20.0
 _CRASHES = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGILL", "SIGFPE", "SIGTRAP", "SIGSYS")
+_BEGIN = """
+import os, resource, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+if (limit := int(sys.argv[1])) >= 0:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""What the process does before it becomes the command. A shell's background job ignores Ctrl-C."""
 
 
 class Unsound(Exception):
@@ -46,12 +56,12 @@ class Ended:
         return self.errors.strip()[-1500:]
 
     def require_sound(self) -> None:
-        """Raise Unsound if it crashed, or failed with what is no error of ours."""
+        """Raise Unsound if it crashed, or failed with an error that is not ours."""
         name = signal.Signals(-self.code).name if self.code < 0 else ""
         if name in _CRASHES:
             raise Unsound(f"it crashed with {name}: {self.words}")
         if self.code == 1 and "Error [" not in self.errors:
-            raise Unsound(f"it failed with no error of ours: {self.words}")
+            raise Unsound(f"it failed with an error that is not ours: {self.words}")
         if "This is not expected" in self.errors:
             raise Unsound(f"it met what it did not expect: {self.words}")
 
@@ -67,25 +77,24 @@ class Program:
     Args:
         command: the command.
         variables: environment variables that it has besides ours.
-        before: called in the new process before it becomes the command, as for limits.
+        largest_file: bytes that no file may have more of; -1 for no such limit.
     """
 
     def __init__(
         self,
         command: Sequence[str],
         variables: Mapping[str, str],
-        before: Callable[[], None] | None = None,
+        largest_file: int = -1,
     ) -> None:
         self._mark = secrets.token_hex(8)
         environment = {**os.environ, **variables, _MARK: self._mark, "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", _BEGIN, str(largest_file), *command],
             stdin=subprocess.DEVNULL,
             # Pipes: a limit on the size of files would cut what is written into one.
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=environment,
-            preexec_fn=lambda: _prepare(before),
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None
@@ -110,22 +119,26 @@ class Program:
         deadline = time.monotonic() + _ORPHAN_SECONDS
         while left := self._left_behind():
             if time.monotonic() > deadline:
-                raise Unsound(f"it left processes running: {left}")
+                for pid in left:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                raise Unsound(f"it left processes running: {list(left.values())}")
             time.sleep(0.05)
         for reader in (self._output, self._errors):
             reader.join()
         return Ended(code, self._output.text(), self._errors.text())
 
-    def _left_behind(self) -> list[str]:
-        """The command lines of processes that it started and that still run."""
-        wanted, found = f"{_MARK}={self._mark}".encode(), []
+    def _left_behind(self) -> dict[int, str]:
+        """The processes that it started and that still run, with their command lines."""
+        wanted, found = f"{_MARK}={self._mark}".encode(), {}
         for place in Path("/proc").glob("[0-9]*"):
             try:
                 if wanted in (place / "environ").read_bytes().split(b"\0"):
-                    found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:  # It ended, or belongs to somebody else.
+                    words = (place / "cmdline").read_bytes().split(b"\0")
+                    found[int(place.name)] = b" ".join(words).decode("utf-8", "replace")
+            except OSError:  # It ended, or belongs to others.
                 continue
-        return [line for line in found if line]
+        return found
 
 
 def run(command: Sequence[str], variables: Mapping[str, str]) -> Ended:
@@ -136,13 +149,6 @@ def run(command: Sequence[str], variables: Mapping[str, str]) -> Ended:
 def mlc_llm(*arguments: str | Path) -> list[str]:
     """The command line of ``mlc_llm``."""
     return [sys.executable, "-m", "mlc_llm", *map(str, arguments)]
-
-
-def _prepare(before: Callable[[], None] | None) -> None:
-    """In the new process: a shell's background job ignores Ctrl-C, and this one must not."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    if before is not None:
-        before()
 
 
 class _Reader(threading.Thread):

@@ -28,6 +28,10 @@ class Scenario(ABC):
     def command(self, work: Path) -> list[str]:
         """The command that writes to ``work``, which exists."""
 
+    def again(self, work: Path) -> list[str]:
+        """The command that is run in peace, and ends: the same, unless that goes on for ever."""
+        return self.command(work)
+
     def variables(self, work: Path) -> Mapping[str, str]:
         """Environment variables that it needs."""
         return {"MLC_LLM_CACHE": str(work / "cache"), "HOME": str(work)}

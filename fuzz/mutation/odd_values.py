@@ -50,7 +50,7 @@ TEXTS = (
     "<0x0A>",
     "<0xZZ>",
 )
-"""What a text may be that nobody thought of: nothing, no character, half of one, a path, a
+"""What a text may be that no one thought of: nothing, no character, half of one, a path, a
 placeholder, a pattern that backtracks, commands for a terminal."""
 
 
@@ -74,7 +74,7 @@ def odd_number(random: Random, near: float | None = None) -> Any:
 
 
 def odd_text(random: Random, near: str | None = None) -> str:
-    """A text that nobody thought of, or one that was there with a change."""
+    """A text that no one thought of, or one that was there with a change."""
     if near and random.random() < 0.4:
         at = random.randrange(len(near) + 1)
         return near[:at] + random.choice(TEXTS)[:100] + near[at + random.randrange(3) :]

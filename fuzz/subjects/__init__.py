@@ -10,6 +10,7 @@ from fuzz.subjects.libraries import LibraryRecords
 from fuzz.subjects.manifests import Manifests
 from fuzz.subjects.names import Names
 from fuzz.subjects.prompts import Prompts, Settings
+from fuzz.subjects.python_values import PythonValues
 from fuzz.subjects.saved_chats import CacheFiles, SavedPaths, Transcripts
 from fuzz.subjects.templates import Templates
 from fuzz.subjects.tokenizers import SentencePieceModels, TokenizerFiles, TokenizerTexts
@@ -28,6 +29,7 @@ SUBJECTS: dict[str, type[Subject]] = {
         Templates,
         Prompts,
         Settings,
+        PythonValues,
         Transcripts,
         SavedPaths,
         CacheFiles,

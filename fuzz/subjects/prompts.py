@@ -14,7 +14,7 @@ from mlc_llm.errors import ConfigError
 from mlc_llm.files import read_json_object
 
 _MOST_ANSWERS, _MOST_TOKENS = 3, 6
-"""Whoever asks for a billion tokens waits for them, which is no finding."""
+"""Whoever asks for a billion tokens waits for them, which is not a finding."""
 
 _PROMPTS: tuple[Any, ...] = (
     "Hello there",

@@ -31,8 +31,8 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
     # The last token is not fed back to the model.
     if len(prompt_ids) + length - 1 > window:
         raise PromptTooLongError(
-            f"The prompt's {len(prompt_ids)} tokens and {length} more do not fit into the context "
-            f"window of {window}."
+            f"The prompt's {len(prompt_ids)} tokens and {shown(length)} more do not fit into the "
+            f"context window of {window}."
         )
     _run(chat, settings, prompt_ids, min(length, _WARM_UP_TOKENS))
     chat.engine.call(lambda stop: chat.model.reset())

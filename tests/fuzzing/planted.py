@@ -37,7 +37,7 @@ class Planted(Subject):
             case "message":
                 raise ConfigError("x" * 100_000)
             case "memory":
-                bytearray(os.urandom(1) * (200 << 20))
+                _ = b"x" * (80 << 20)
             case "crash":
                 os.abort()
             case "exit":

@@ -33,8 +33,8 @@ def _workers_find_the_planted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(subject: Subject, inputs: int, folder: Path) -> tuple[Tally, list[tuple[Finding, Path]]]:
-    """Feed a subject; a second is long enough to be found hanging."""
-    campaign = Campaign(0, inputs, 300, folder, hang_seconds=1)
+    """Feed a subject; four seconds are long enough to be found hanging."""
+    campaign = Campaign(0, inputs, 300, folder, hang_seconds=4)
     events = list(campaign.run([subject]))
     [tally] = [event for event in events if isinstance(event, Tally)]
     return tally, [event for event in events if not isinstance(event, Tally)]
