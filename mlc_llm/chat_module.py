@@ -36,11 +36,14 @@ class ChatModule:
     failed, was interrupted or was closed leaves the history as it was.
 
     Args:
-        model: a model folder, or ``HF://org/name`` on the Hugging Face hub.
+        model: a model folder, a GGUF file or another checkpoint, ``HF://org/name`` on the Hugging
+            Face hub, or a short name such as ``demo``. A checkpoint is converted once.
         device: ``auto``, a device's name, or ``name:index``. With ``model_lib``, ``auto`` means
             the device that the library was built for.
         chat_config: overrides of the model's configuration; it is not changed.
         model_lib: a compiled library; by default one is found, or compiled and cached.
+        progress: whether to show the progress of a download and of a conversion on stderr, when
+            that is a terminal.
 
     Attributes:
         model_path: the model folder.
@@ -62,6 +65,8 @@ class ChatModule:
         device: str = "auto",
         chat_config: ChatConfig | None = None,
         model_lib: str | None = None,
+        *,
+        progress: bool = False,
     ) -> None:
         # Half of the package, and NumPy: imported for the first model, and not for this class.
         from mlc_llm.chat.dialogue import Dialogue
@@ -74,7 +79,7 @@ class ChatModule:
                 code="argument-mistyped",
             )
         self._registry = default_registry()
-        plan = plan_chat(model, device, chat_config, model_lib, self._registry)
+        plan = plan_chat(model, device, chat_config, model_lib, self._registry, progress=progress)
         self._chat: LoadedChat = load_chat(plan, self._registry)
         self._finalizer = weakref.finalize(self, self._chat.engine.abandon)
         self._lock = FairLock()

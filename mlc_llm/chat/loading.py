@@ -43,20 +43,25 @@ def open_chat(
     device: str = "auto",
     chat_config: ChatConfig | None = None,
     model_lib: str | None = None,
+    *,
+    progress: bool = False,
 ) -> Iterator[LoadedChat]:
     """Load a model, and let go of it after the ``with`` block.
 
     Args:
-        model: a model folder, ``HF://org/name`` or ``demo``.
+        model: a model folder, a checkpoint, ``HF://org/name`` or a short name such as ``demo``.
         device: ``auto``, a device's name, or ``name:index``.
         chat_config: overrides of the model's configuration.
         model_lib: a compiled library; by default one is found, or compiled and cached.
+        progress: whether to show the progress of a download and of a conversion on stderr, when
+            that is a terminal.
 
     Raises:
         MLCError: something is missing, malformed or does not fit; see ``mlc_llm.errors``.
     """
     registry = default_registry()
-    chat = load_chat(plan_chat(model, device, chat_config, model_lib, registry), registry)
+    plan = plan_chat(model, device, chat_config, model_lib, registry, progress=progress)
+    chat = load_chat(plan, registry)
     try:
         yield chat
     finally:

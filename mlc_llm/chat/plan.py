@@ -10,7 +10,7 @@ from pathlib import Path
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ChatConfig, check_options, parse_options
 from mlc_llm.conversation import Conversation
-from mlc_llm.convert.cached import model_folder
+from mlc_llm.convert.cached import converted, is_checkpoint
 from mlc_llm.errors import ConfigError, LibraryError
 from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
@@ -28,8 +28,10 @@ from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.chat_template import NAME
 from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.locate import resolve_model
 
 logger = logging.getLogger("mlc_llm")
 
@@ -135,6 +137,8 @@ def plan_chat(
     chat_config: ChatConfig | None,
     model_lib: str | None,
     registry: Registry,
+    *,
+    progress: bool = False,
 ) -> ChatPlan:
     """Find and check everything that a chat needs but its library.
 
@@ -144,12 +148,22 @@ def plan_chat(
         chat_config: the user's overlay.
         model_lib: a compiled library; None for one to be found or compiled.
         registry: where plugins are looked up.
+        progress: whether to show the progress of a download and of a conversion on stderr, when
+            that is a terminal.
 
     Raises:
         MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
     """
     _require_kinds(model, device, model_lib)
-    folder = ModelFolder.open(model_folder(model, registry=registry))
+    library = model_lib or (chat_config and chat_config.model_lib)
+    named = expand_home(library, LibraryError, "The model library") if library else None
+    path, chosen = resolve_model(model, progress=progress, registry=registry), None
+    if is_checkpoint(path, registry):
+        # What is wrong with the settings shows before minutes of work.
+        _require_template(chat_config, registry)
+        chosen = _choose(device, named, registry)
+        path = converted(path, chosen.device, progress=progress, registry=registry)
+    folder = ModelFolder.open(path)
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
     settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
@@ -158,9 +172,7 @@ def plan_chat(
     Conversation(settings.template, tokenizer)
     if isinstance(settings.template, ConversationTemplate):
         warn_of_misfits(settings.template, tokenizer)
-    library = model_lib or settings.overlay.model_lib
-    named = expand_home(library, LibraryError, "The model library") if library else None
-    chosen = _choose(device, named, registry)
+    chosen = chosen or _choose(device, named, registry)
     planned = ModelPlan.of(settings, folder, chosen, registry)
     planned.window.warn_if_untrained()
     memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)
@@ -173,6 +185,13 @@ def _require_kinds(model: object, device: object, model_lib: object) -> None:
     for name, value, kinds in wanted:
         if not isinstance(value, kinds) and not (name == "model_lib" and value is None):
             raise ConfigError(f"{name} must be text, not {shown(value)}.", code="argument-mistyped")
+
+
+def _require_template(chat_config: ChatConfig | None, registry: Registry) -> None:
+    """Refuse a named template that there is not."""
+    named = None if chat_config is None else chat_config.conv_template
+    if isinstance(named, str) and named != NAME:
+        registry.template(named)
 
 
 def _choose(device: str, library: Path | None, registry: Registry) -> Choice:

@@ -24,8 +24,13 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     no library; this command makes one to keep or to give away.
     """
     from mlc_llm.compile import compile_model
-    from mlc_llm.convert.cached import model_folder
+    from mlc_llm.convert.cached import converted, is_checkpoint
+    from mlc_llm.registry.choice import choose_device
+    from mlc_llm.weights.locate import resolve_model
 
-    folder = model_folder(model, progress=True)
+    folder = resolve_model(model, progress=True)
+    if is_checkpoint(folder):
+        chosen = choose_device(device)
+        device, folder = str(chosen), converted(folder, chosen.device, progress=True)
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
     say_path(path)

@@ -75,12 +75,14 @@ def command(
     content = _read(text)
     prepare_to_run(allow_prebuilt=False)
     with ExitStack() as stack:
-        chat = stack.enter_context(open_chat(model, device, _config(context, opt, threads)))
+        chat = stack.enter_context(
+            open_chat(model, device, _config(context, opt, threads), progress=True)
+        )
         cut = windows(chat.plan.tokenizer, content, context, tokens)
         beside = None
         if reference is not None:
             config = _config(context, reference_opt, threads)
-            beside = stack.enter_context(open_chat(reference, device, config))
+            beside = stack.enter_context(open_chat(reference, device, config, progress=True))
             _require_same_vocabulary(chat, beside, content, context, tokens)
         expected = None if beside is None else Reader(beside, read_as)
         found = _measured(cut, Reader(chat, read_as), expected)

@@ -16,11 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.convert.weight import FLOAT_PLAN
 from mlc_llm.convert.whole import convert_source
 from mlc_llm.errors import ConversionError
+from mlc_llm.model.finer_weights import FINER_SCHEME
+from mlc_llm.plugin import Device
+from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.source_digest import source_digest
-from mlc_llm.weights.locate import model_name, resolve_model
+from mlc_llm.weights.locate import model_name
 from mlc_llm.weights.paths import is_file, is_folder
 from mlc_llm.weights.stores.converted import SOURCE_FILE, converted_root
 
@@ -28,64 +32,71 @@ logger = logging.getLogger("mlc_llm")
 
 _CONVERTING = ("mlc_llm.convert", "mlc_llm.quantization", "mlc_llm.sources", "mlc_llm.model")
 """Packages whose code decides what a conversion writes."""
+OLDER_FLOAT_PLAN = "q4f16_1"
+"""What checkpoints in floats are quantised to for devices without the kernels of the default."""
 
 _PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
 
 
-def model_folder(
-    model: str | Path, *, progress: bool = False, registry: Registry | None = None
-) -> Path:
-    """The model folder of a model, which is converted first if it is a checkpoint.
+def is_checkpoint(path: Path, registry: Registry | None = None) -> bool:
+    """Whether a folder or file is what a format of checkpoints reads, and not a model folder.
 
     Args:
-        model: what :func:`~mlc_llm.weights.locate.resolve_model` takes.
+        path: the folder or file.
+        registry: where the formats are looked up; by default among the installed plugins.
+    """
+    if is_folder(path, ConversionError) and is_file(path / CHAT_CONFIG_FILE, ConversionError):
+        return False
+    return any(one.recognizes(path) for one in (registry or default_registry()).source_formats())
+
+
+def converted(
+    path: Path, device: Device, *, progress: bool = False, registry: Registry | None = None
+) -> Path:
+    """The model folder that a checkpoint is converted to, unless that was done before.
+
+    Args:
+        path: the checkpoint.
+        device: where the model is to run. A checkpoint in floats is quantised to what it computes
+            with.
         progress: whether to show progress on stderr, when that is a terminal.
         registry: where formats and architectures are looked up; by default among the installed
             plugins.
 
-    Returns:
-        A folder. One that is neither a model folder nor a checkpoint is returned as it is: whoever
-        opens it says what it lacks.
-
     Raises:
-        ModelNotFoundError: there is no such model.
-        HubError: it could not be fetched.
         ConversionError: the checkpoint is damaged, of a kind that is not read, or there is too
             little disk for it.
         MLCError: as :func:`mlc_llm.convert.convert_source`.
     """
-    registry = registry or default_registry()
-    path = resolve_model(model, progress=progress, registry=registry)
-    if not _is_checkpoint(path, registry):
-        return path
-    folder = converted_root() / _key(path)
+    default = _default_plan(device)
+    folder = converted_root() / _key(path, default)
     if is_file(folder / CHAT_CONFIG_FILE, ConversionError):
         return folder
     logger.info("Converting %s. This is done once.", path)
     begin = time.monotonic()
-    source = json.dumps({"source": model_name(path), "bytes": sum(map(_size, _files(path)))})
+    source = {"source": model_name(path), "bytes": sum(map(_size, _files(path)))}
     convert_source(
         path,
         folder,
+        default=default,
         exist_ok=True,
         progress=progress,
         registry=registry,
-        beside={SOURCE_FILE: source.encode()},
+        beside={SOURCE_FILE: json.dumps(source).encode()},
     )
     logger.info("Converted in %.1f s.", time.monotonic() - begin)
     return folder
 
 
-def _is_checkpoint(path: Path, registry: Registry) -> bool:
-    """Whether a path is what a format reads, and not a model folder."""
-    if is_folder(path, ConversionError) and is_file(path / CHAT_CONFIG_FILE, ConversionError):
-        return False
-    return any(one.recognizes(path) for one in registry.source_formats())
+def _default_plan(device: Device) -> str:
+    """The quantisation of a checkpoint in floats: the best one that a device computes with."""
+    schemes = {*plan(FLOAT_PLAN).all_schemes(), FINER_SCHEME}
+    return FLOAT_PLAN if all(map(device.has_scheme, schemes)) else OLDER_FLOAT_PLAN
 
 
-def _key(path: Path) -> str:
+def _key(path: Path, default: str) -> str:
     """What a converted model is called in the cache."""
-    digest = hashlib.sha256(source_digest(_CONVERTING).encode())
+    digest = hashlib.sha256(f"{source_digest(_CONVERTING)}\0{default}\0".encode())
     for file in _files(path):
         # A link in the hub's cache leads to a file that is named by what it holds.
         info = file.stat()

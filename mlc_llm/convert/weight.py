@@ -89,15 +89,20 @@ def convert_weight(
     return folder
 
 
-def chosen_plan(quantization: Plan | None, model: SourceModel) -> Plan:
-    """The plan that was asked for, or else the model's default, with the schemes of all weights.
+def chosen_plan(quantization: Plan | None, model: SourceModel, default: str = FLOAT_PLAN) -> Plan:
+    """The plan that was asked for, or else the model's own, with the schemes of all weights.
+
+    Args:
+        quantization: the plan; None for the types that a model has, if it keeps them.
+        model: the model.
+        default: the name of the quantisation for one that does not.
 
     Raises:
         ConversionError: the tensors, whose types are to be kept, cannot be listed.
     """
     if quantization is None and model.source.keeps_types:
         return own_plan(model.checkpoint(), model.architecture, model.config)
-    chosen = quantization or plan(FLOAT_PLAN)
+    chosen = quantization or plan(default)
     return with_finer_weights(chosen, model.architecture.module(model.config))
 
 

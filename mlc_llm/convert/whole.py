@@ -11,7 +11,7 @@ from types import MappingProxyType
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.chat_config import write_config
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.weight import chosen_plan, write_weights
+from mlc_llm.convert.weight import FLOAT_PLAN, chosen_plan, write_weights
 from mlc_llm.convert.window_sizes import Sizes
 from mlc_llm.errors import ConversionError
 from mlc_llm.home import expand_home
@@ -27,6 +27,7 @@ def convert_source(
     output: str | Path,
     *,
     quantization: str | Plan | None = None,
+    default: str = FLOAT_PLAN,
     conv_template: str | None = None,
     sizes: Sizes | None = None,
     exist_ok: bool = False,
@@ -44,7 +45,8 @@ def convert_source(
             or ``pytorch_model.bin``; or ``HF://org/name``.
         output: the model folder, which must not exist or be empty.
         quantization: the quantisation's name or a plan. With None the weights of a GGUF file are
-            kept as they are, and others are quantised to ``q4f16_k``.
+            kept as they are.
+        default: the name of the quantisation for others then.
         conv_template: the conversation template's name; None for the model's own chat template.
         sizes: sizes of the windows and of a batch; None for the model's own.
         exist_ok: whether a model folder that is there already is taken as it is.
@@ -69,7 +71,7 @@ def convert_source(
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, progress=progress, registry=registry)
-    chosen = chosen_plan(quantization, model)
+    chosen = chosen_plan(quantization, model, default)
     with _alone(folder):
         if _is_there(folder, exist_ok):  # another process made it while this one waited
             return folder

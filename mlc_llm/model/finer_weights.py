@@ -16,6 +16,9 @@ from mlc_llm.plugin.scheme import Plan, Scheme
 FINER = "q4f16_k"
 """The name of the plan that stores some weights finer."""
 
+FINER_SCHEME = Scheme(5, "float16", group=32, super_group=256)
+"""How it stores them, but for embeddings and the head."""
+
 _VALUES = "qkv_proj"
 _OUT_OF_FEED_FORWARD = "down_proj"
 
@@ -29,16 +32,15 @@ def with_finer_weights(plan: Plan, module: Module) -> Plan:
     """
     if plan.name != FINER or plan.exceptions:
         return plan
-    finer = Scheme(5, plan.dtype, group=32, super_group=plan.linear.super_group)
     exceptions: dict[str, tuple[Scheme, ...]] = {}
     for name, layer in named_modules(module):
         if not computes_as(layer, Linear):
             continue
         last = name.rpartition(".")[2]
         if last == _VALUES and len(layer.parts) == 3:
-            exceptions[f"{name}.weight"] = (plan.linear, plan.linear, finer)
+            exceptions[f"{name}.weight"] = (plan.linear, plan.linear, FINER_SCHEME)
         elif last == _OUT_OF_FEED_FORWARD:
-            exceptions[f"{name}.weight"] = (finer,)
+            exceptions[f"{name}.weight"] = (FINER_SCHEME,)
         elif layer.out_features == "vocab_size":
             exceptions[f"{name}.weight"] = (plan.embedding,)
     return plan.model_copy(update={"exceptions": exceptions})

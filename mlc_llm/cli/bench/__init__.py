@@ -133,14 +133,12 @@ def command(
     from mlc_llm.chat.loading import open_chat
     from mlc_llm.cli.bench.settings import BenchSettings
     from mlc_llm.cli.running import prepare_to_run
-    from mlc_llm.convert.cached import model_folder
     from mlc_llm.weights.locate import DEMO
 
     settings = BenchSettings(**sizes)
-    folder = str(model_folder(model or DEMO, progress=True))
     prepare_to_run(allow_prebuilt)
     config = _chat_config(threads, opt, deterministic)
-    with open_chat(folder, device, config, model_lib or None) as chat:
+    with open_chat(model or DEMO, device, config, model_lib or None, progress=True) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)
 
 

@@ -73,7 +73,6 @@ def command(
     from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.config import GenerationConfig
-    from mlc_llm.convert.cached import model_folder
     from mlc_llm.weights.locate import DEMO
 
     if model is None:
@@ -83,14 +82,13 @@ def command(
             f"For a real one: mlc_llm chat {A_REAL_MODEL}",
             err=True,
         )
-    # A download shows its progress here, which it does not in a program that uses ChatModule.
-    folder = str(model_folder(model, progress=True))
     prepare_to_run(allow_prebuilt)
     hide_what_is_used()
     given: dict[str, Any] = {name: value for name, value in sampling.items() if value is not None}
     generation = GenerationConfig(**given)
     config = _chat_config(conv_template, system, threads, opt, deterministic)
-    with ChatModule(folder, device, config, model_lib or None) as chat:
+    # Its progress is shown here, which it is not in a program that uses ChatModule.
+    with ChatModule(model, device, config, model_lib or None, progress=True) as chat:
         session = ChatSession(OpenChat(chat, model, config, generation))
         if prompt is not None:
             code = session.answer_once(prompt)
