@@ -84,7 +84,8 @@ def talkative(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     from mlc_llm.testing.model_folder import FIRST_BYTE, make_checkpoint
 
-    checkpoint = make_checkpoint(tmp_path_factory.mktemp("talkative"), num_hidden_layers=1)
+    shape = {"num_hidden_layers": 1, "max_position_embeddings": 65536}
+    checkpoint = make_checkpoint(tmp_path_factory.mktemp("talkative"), **shape)
     file = checkpoint / "model.safetensors"
     tensors = load_file(file)
     letters = FIRST_BYTE + np.frombuffer(b"abcdefghijklmnopqrstuvwxyz", np.uint8)

@@ -112,7 +112,6 @@ class TestSaveAndLoad:
         """The log says why, which the terminal shows as well."""
         saved.with_name(f"{saved.name}.kv").unlink()
         typist = open_chat()
-        caplog.clear()  # of what loading the model says
         with caplog.at_level("INFO", "mlc_llm"):
             code, _, err = typist.type(f"/load {saved}")
         assert (code, err) == (0, "Loaded 2 messages; the next turn reads all of it again.\n")
