@@ -26,6 +26,7 @@ NOT_RUN = {
         "installs the package",
         "downloads 0.7 GB",
     },
+    "getting-models.md": {"downloads 93 MB", "asks, and removes a model"},
     "models-and-devices.md": {"downloads 0.7 GB"},
     **{
         f"plugins/{name}.md": {"installs a plugin"} | others
@@ -34,6 +35,7 @@ NOT_RUN = {
             "device": set(),
             "library": {"a file of the example, which tests/docs_plugins compares"},
             "template": set(),
+            "catalog": {"a file of the example, which tests/docs_plugins compares"},
             "observer": {"a file of the example, which tests/docs_plugins compares"},
             "variant": {"a file of the example, which tests/docs_plugins compares"},
         }.items()

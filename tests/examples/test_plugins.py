@@ -31,6 +31,7 @@ EXAMPLE_PLUGINS = {
     ("architecture", "gpt2", "mlc-llm-gpt2"),
     ("architecture", "granite", "mlc-llm-granite"),
     ("observer", "diary", "mlc-llm-diary"),
+    ("catalogue", "favourites", "mlc-llm-favourites"),
 }
 
 GRANITE = {

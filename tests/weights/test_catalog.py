@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -211,6 +212,12 @@ class TestWheels:
         assert index.ranges[:2] == [None, f"bytes={half}-"]
         assert len(index.ranges) == 4
         assert int(index.ranges[2][6:-1]) in range(half + quarter - 2, half + quarter + 3)
+
+    def test_two_processes_at_once_fetch_it_once(self, index, pull):
+        with ThreadPoolExecutor(2) as both:
+            first, second = both.map(lambda _: pull(), range(2))
+        assert first == second
+        assert len(index.ranges) == 1
 
     def test_an_index_that_falls_silent(self, index, pull, tmp_path):
         index.stalled_at = 1000

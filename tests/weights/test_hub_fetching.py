@@ -145,6 +145,17 @@ class TestGGUF:
         assert any_of_it["path"] in (one["path"], whole["path"])
         assert other["code"] == "model-not-cached"
 
+    def test_names_that_lead_out_of_a_repository(self, hub, fetch):
+        odd = (
+            "../m-Q4_K_M.gguf",
+            "/etc/m-Q4_K_M.gguf",
+            "a/../../m-Q4_K_M.gguf",
+            "a\\m-Q4_K_M.gguf",
+        )
+        add(hub, "org/odd", *odd, "m-Q8_0.gguf")
+        (found,) = fetch(hub.url, "HF://org/odd")
+        assert Path(found["path"]).read_bytes() == b"m-Q8_0.gguf"
+
     def test_a_repository_without_weights(self, hub, fetch):
         add(hub, "org/words", "README.md", "config.json", "m.onnx")
         found = fetch(hub.url, "HF://org/words")[0]
@@ -167,6 +178,18 @@ class TestRoom:
         assert "The weights of HF://org/wide take at least 1000.0 TB" in fetch.said
         assert not hub.asked("model.safetensors")
         assert not hub.asked("m-Q4_0.gguf")
+
+    def test_what_was_begun_counts_as_there(self, hub, fetch, tmp_path):
+        add(hub, "org/wide", "m-Q4_0.gguf", claimed={"m-Q4_0.gguf": 10**13})
+        blobs = tmp_path / "huggingface" / "hub" / "models--org--wide" / "blobs"
+        blobs.mkdir(parents=True)
+        with (blobs / "some-etag.incomplete").open("wb") as begun:
+            try:
+                begun.truncate(10**13)  # which takes no space
+            except OSError:
+                pytest.skip("this file system has no such large files")
+        (found,) = fetch(hub.url, "HF://org/wide", to_run=False)
+        assert Path(found["path"]).read_bytes() == b"m-Q4_0.gguf"
 
     def test_what_is_said_before_a_download(self, hub, fetch):
         log: list[str] = []

@@ -124,3 +124,5 @@ def test_what_a_model_is_called(working_folder):
     assert model_name(PACKAGE / "demo") == "demo"
     snapshot = Path("hub/models--org--name--x/snapshots/0123abc")
     assert model_name(snapshot) == "HF://org/name--x"
+    assert model_name(snapshot / "a" / "m.gguf") == "HF://org/name--x/a/m.gguf"
+    assert model_name(Path("models/m-Q4_0.gguf")) == "m-Q4_0.gguf"

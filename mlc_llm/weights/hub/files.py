@@ -8,7 +8,7 @@ of them is taken. Of several GGUF files, which are one model in several sizes, o
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -35,6 +35,23 @@ class RepositoryFile:
 
     name: str
     nbytes: int
+
+
+def listed_files(files: Iterable[tuple[object, object]]) -> tuple[RepositoryFile, ...]:
+    """The files that a hub lists, but for those whose names lead out of the repository.
+
+    Args:
+        files: names and sizes; a size that is not one counts as 0.
+    """
+    return tuple(
+        RepositoryFile(name, size if isinstance(size, int) and size > 0 else 0)
+        for name, size in files
+        if isinstance(name, str) and _is_inside(name)
+    )
+
+
+def _is_inside(name: str) -> bool:
+    return "\\" not in name and not {"", ".", ".."} & {*name.split("/")}
 
 
 @dataclass(frozen=True)

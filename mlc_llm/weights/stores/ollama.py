@@ -29,7 +29,7 @@ _USUAL = ("registry.ollama.ai", "library")
 
 
 def ollama_models() -> Iterator[KeptModel]:
-    """The models that ollama has, those whose file is missing or no GGUF file left out."""
+    """The models that ollama has, but for those whose file is missing or of another format."""
     for folder in _folders():
         root = folder / "manifests"
         for manifest in sorted(root.glob("*/*/*/*")):

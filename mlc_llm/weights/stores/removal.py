@@ -38,7 +38,7 @@ class Removal:
     nbytes: int
 
     def carry_out(self) -> None:
-        """Delete it; what is gone already is no error.
+        """Delete it; what is gone already is passed over.
 
         Raises:
             OSError: something cannot be deleted.
