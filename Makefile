@@ -15,6 +15,10 @@ OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
 BENCH ?= build/bench
 SHAPE ?= tinyllama-1.1b
 ARGS ?=
+# What `make fuzz` feeds: another seed makes other inputs.
+FUZZ_SEED ?= 0
+FUZZ_INPUTS ?= 100000
+FUZZ_SECONDS ?= 600
 # The processes that run the tests: as many as there are cores, but no more than 4, since each may
 # hold a compiler and torch. 0 is the one that was started, as a debugger wants it.
 WORKERS ?= auto
@@ -34,7 +38,7 @@ PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 export MODEL
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test lint bench reference docs docs-serve clean
+.PHONY: help install chat test fuzz fuzz-short inject lint bench reference docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
@@ -42,6 +46,8 @@ help:
 	@echo "make chat MODEL=PATH        chat with the model in a folder"
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
+	@echo "make fuzz                   feed 100,000 damaged inputs; fuzz-short: for three minutes"
+	@echo "make inject                 kill, fill disks and cut files while the program works"
 	@echo "make reference              install torch and transformers, which more tests compare with"
 	@echo "make lint                   check style, types and import order"
 	@echo "make docs                   build the documentation into build/site"
@@ -58,11 +64,22 @@ chat:
 test: $(STAMPS)/test $(STAMPS)/vulkan
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
+fuzz: $(STAMPS)/test
+	$(BIN)/python -m fuzz --seed $(FUZZ_SEED) --inputs $(FUZZ_INPUTS) \
+	  --seconds $(FUZZ_SECONDS) $(ARGS)
+
+# What make test-all has of it.
+fuzz-short: $(STAMPS)/test
+	$(BIN)/python -m fuzz --seed $(FUZZ_SEED) --inputs $(FUZZ_INPUTS) --seconds 180 $(ARGS)
+
+inject: $(STAMPS)/test
+	$(BIN)/python -m fuzz.injection --seed $(FUZZ_SEED) $(ARGS)
+
 lint: $(STAMPS)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy benchmarks plugins/*/mlc_llm_*
+	$(BIN)/mypy benchmarks fuzz plugins/*/mlc_llm_*
 	$(BIN)/mypy examples/*.py
 	$(BIN)/mypy -p examples.demo_model
 	$(BIN)/mypy examples/plugins/*/*.py examples/plugins/*/mlc_llm_*/

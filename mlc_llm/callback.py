@@ -13,6 +13,7 @@ Attributes that ``ChatModule`` looks for on a callback, all optional:
 from __future__ import annotations
 
 import logging
+import numbers
 import queue
 import sys
 import threading
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from mlc_llm.errors import ConfigError
+from mlc_llm.shown import shown
 
 logger = logging.getLogger("mlc_llm")
 
@@ -52,9 +54,11 @@ class DeltaCallback(ABC):
 
     def __init__(self, callback_interval: int = 2) -> None:
         if isinstance(callback_interval, bool) or not isinstance(callback_interval, int):
-            raise ConfigError(f"callback_interval must be an int, not {callback_interval!r}.")
+            raise ConfigError(f"callback_interval must be an int, not {shown(callback_interval)}.")
         if callback_interval < 1:
-            raise ConfigError(f"callback_interval must be at least 1, not {callback_interval}.")
+            raise ConfigError(
+                f"callback_interval must be at least 1, not {shown(callback_interval)}."
+            )
         self.callback_interval = callback_interval
         self._message = ""
 
@@ -148,9 +152,10 @@ class StreamIterator(DeltaCallback):
 
     def __init__(self, callback_interval: int = 2, timeout: float | None = None) -> None:
         super().__init__(callback_interval)
-        if timeout is not None and not timeout > 0:
-            raise ConfigError(f"timeout must be more than 0 seconds or None, not {timeout!r}.")
-        self.timeout = timeout
+        if timeout is not None and not (isinstance(timeout, numbers.Real) and timeout > 0):
+            raise ConfigError(f"timeout must be more than 0 seconds or None, not {shown(timeout)}.")
+        # No lock waits longer, which is 292 years.
+        self.timeout = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
         self._parts: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._ended = False
         self._closed = threading.Event()
@@ -235,12 +240,12 @@ class Progress:
         if callback is not None and not callable(callback):
             raise ConfigError(
                 "progress_callback must be a function of (message, stopped), or None, not "
-                f"{callback!r}.",
+                f"{shown(callback)}.",
                 code="argument-mistyped",
             )
         interval = getattr(callback, "callback_interval", 1)
         if not isinstance(interval, int):
-            raise ConfigError(f"callback_interval must be an int, not {interval!r}.")
+            raise ConfigError(f"callback_interval must be an int, not {shown(interval)}.")
         self._callback = callback
         self._interval = max(1, interval)
         self._text = ""

@@ -18,6 +18,7 @@ from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.generation import Delta, GenerationResult
 from mlc_llm.runtime.statistics import Metrics
+from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,8 @@ class ChatModule:
 
         if chat_config is not None and not isinstance(chat_config, ChatConfig):
             raise ConfigError(
-                f"chat_config must be a ChatConfig, not {chat_config!r}.", code="argument-mistyped"
+                f"chat_config must be a ChatConfig, not {shown(chat_config)}.",
+                code="argument-mistyped",
             )
         self._registry = default_registry()
         plan = plan_chat(model, device, chat_config, model_lib, self._registry)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import secrets
+import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +20,9 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 MOST_NESTED = 100
 """Levels of lists and objects that a JSON file may have; real ones have about ten."""
+
+_YOUNG_SECONDS = 60
+"""Age at which a temporary file that no process has locked counts as left behind."""
 
 _MIB = 2**20
 _CONFIG, _TOKENIZER, _LIST = 4 * _MIB, 128 * _MIB, 64 * _MIB
@@ -165,12 +172,14 @@ def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> I
     Yields:
         A temporary file beside ``path``. It takes its place at the end of the ``with`` block; an
         exception in the block leaves ``path`` as it was. Unless the process is killed, no temporary
-        file stays behind.
+        file stays behind; that of a killed one goes when the same file is written again.
     """
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     mode = 0o600 if private else 0o666
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            _lock(file)
             yield file
             file.flush()
             if durable:
@@ -179,6 +188,37 @@ def atomic_file(path: Path, *, durable: bool = True, private: bool = False) -> I
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _sweep(path: Path) -> None:
+    """Remove the temporary files of ``path`` that killed processes left; what cannot go stays."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if name.fullmatch(entry.name) and _is_left_behind(Path(entry.path)):
+                Path(entry.path).unlink(missing_ok=True)
+
+
+def _is_left_behind(temporary: Path) -> bool:
+    """Whether no process writes a temporary file any more; a young one may have no lock yet."""
+    if time.time() - temporary.stat().st_mtime < _YOUNG_SECONDS:
+        return False
+    with temporary.open("rb") as file:
+        return _lock(file)
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Take the lock of a file until it is closed; whether it was free. On Windows, which has
+    no such locks, a file that is open cannot be removed."""
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # Another has it, or the file system has no locks.
+        return False
+    return True
 
 
 def _read(path: Path, most: int, error: type[MLCError]) -> bytes:

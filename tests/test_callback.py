@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -74,6 +75,8 @@ def test_one_object_serves_one_answer_after_another() -> None:
 def test_a_wrong_interval_is_refused(interval: int) -> None:
     with raises("config-invalid", "callback_interval", repr(interval)):
         StreamToStdout(callback_interval=interval)
+    with raises("config-invalid", "callback_interval"):
+        StreamToStdout(callback_interval=-(10**5000))
 
 
 def test_stdout_gets_the_text_and_a_newline(capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,8 +155,10 @@ def test_the_iterator_gets_the_error_after_the_text() -> None:
 def test_the_iterator_does_not_wait_for_ever() -> None:
     with pytest.raises(TimeoutError, match=r"No text came within 0\.01 seconds"):
         next(StreamIterator(timeout=0.01))
-    with raises("config-invalid", "timeout"):
-        StreamIterator(timeout=0)
+    for timeout in (0, -1, math.nan, "5", [5], 1j):
+        with raises("config-invalid", "timeout", repr(timeout)):
+            StreamIterator(timeout=timeout)  # type: ignore[arg-type]
+    assert StreamIterator(timeout=10**5000).timeout == threading.TIMEOUT_MAX
 
 
 def test_a_closed_iterator_ends_and_says_so() -> None:

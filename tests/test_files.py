@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -98,6 +100,48 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 def test_a_json_object(tmp_path: Path) -> None:
     write_atomically(tmp_path / "data.json", '{"ä": [1, null]}'.encode())
     assert read_json_object(tmp_path / "data.json", ConversionError) == {"ä": [1, None]}
+
+
+KILLED = """
+import os, sys, time
+from pathlib import Path
+from mlc_llm.files import atomic_file
+with atomic_file(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    print("begun", flush=True)
+    sys.stdin.read(1)
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "data [1].json"
+    stranger = tmp_path / ".data [1].json.bak.tmp"
+    stranger.write_bytes(b"mine")
+    command = [sys.executable, "-c", KILLED, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        [temporary] = set(tmp_path.iterdir()) - {stranger}
+        os.utime(temporary, (0, 0))
+        write_atomically(path, b"1")
+        assert temporary.exists()  # as long as it is written
+        process.stdin.write(b"x")
+        process.stdin.close()
+        process.wait()
+    assert temporary.exists()
+    write_atomically(path, b"2")
+    assert set(tmp_path.iterdir()) == {path, stranger}
+    assert path.read_bytes() == b"2"
+
+
+def test_a_young_file_may_be_in_use(tmp_path: Path) -> None:
+    temporary = tmp_path / ".data.json.0123abcd.tmp"
+    temporary.write_bytes(b"half")
+    write_atomically(tmp_path / "data.json", b"1")
+    assert temporary.exists()
 
 
 def test_pointers(tmp_path: Path) -> None:

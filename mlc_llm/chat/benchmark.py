@@ -8,6 +8,7 @@ from mlc_llm.chat.turn import Turn
 from mlc_llm.config import GenerationConfig
 from mlc_llm.errors import ConfigError, PromptTooLongError
 from mlc_llm.runtime.generation import Ending
+from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens
 
 _WARM_UP_TOKENS = 2
@@ -21,7 +22,7 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
         ConfigError: the prompt is empty, or the length is less than 1.
     """
     if isinstance(length, bool) or not isinstance(length, int) or length < 1:
-        raise ConfigError(f"generate_length must be a whole number from 1, not {length!r}.")
+        raise ConfigError(f"generate_length must be a whole number from 1, not {shown(length)}.")
     bos = chat.plan.tokenizer.bos_id
     prompt_ids = [*([] if bos is None else [bos]), *chat.plan.tokenizer.encode(prompt)]
     if not prompt_ids:
@@ -30,8 +31,8 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
     # The last token is not fed back to the model.
     if len(prompt_ids) + length - 1 > window:
         raise PromptTooLongError(
-            f"The prompt's {len(prompt_ids)} tokens and {length} more do not fit into the context "
-            f"window of {window}."
+            f"The prompt's {len(prompt_ids)} tokens and {shown(length)} more do not fit into the "
+            f"context window of {window}."
         )
     _run(chat, settings, prompt_ids, min(length, _WARM_UP_TOKENS))
     chat.engine.call(lambda stop: chat.model.reset())

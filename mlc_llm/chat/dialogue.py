@@ -19,6 +19,7 @@ from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
+from mlc_llm.shown import shown
 
 Prompt = str | Sequence[Any]
 """A new user's message, or all messages as mappings or objects with ``role`` and ``content``."""
@@ -182,7 +183,7 @@ class Dialogue:
     def _require_memory(self, purpose: str) -> None:
         if not self.conversation.template.has_memory:
             raise ConfigError(
-                f"The template {self.conversation.template.name!r} has no memory: every call "
+                f"The template {shown(self.conversation.template.name)} has no memory: every call "
                 f"begins afresh, so there is no history to {purpose}.",
                 code="template-without-memory",
             )
@@ -201,7 +202,8 @@ class Dialogue:
         if prompt:
             raise ConfigError(
                 "With continue_final_message the prompt must be empty, to go on with the history's "
-                f"last answer, or a list of messages that ends with an answer, not {prompt!r}.",
+                "last answer, or a list of messages that ends with an answer, not "
+                f"{shown(prompt)}.",
                 code="prompt-malformed",
             )
         return dropped, history
@@ -225,7 +227,8 @@ def _read(prompt: Sequence[Any]) -> Messages:
     """The messages of a list that is a prompt."""
     if isinstance(prompt, bytes | bytearray) or not isinstance(prompt, Sequence):
         raise ConfigError(
-            f"A prompt must be a text or a list of messages with role and content, not {prompt!r}.",
+            "A prompt must be a text or a list of messages with role and content, not "
+            f"{shown(prompt)}.",
             code="prompt-malformed",
         )
     return tuple(map(Message.of, prompt))

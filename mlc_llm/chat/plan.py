@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
+from mlc_llm.shown import shown
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
@@ -144,6 +146,7 @@ def plan_chat(
     Raises:
         MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
     """
+    _require_kinds(model, device, model_lib)
     folder = ModelFolder.open(resolve_model(model))
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
@@ -158,6 +161,14 @@ def plan_chat(
     planned = ModelPlan.of(settings, folder, chosen, registry)
     memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)
     return ChatPlan(folder, settings, tokenizer, chosen, planned, named)
+
+
+def _require_kinds(model: object, device: object, model_lib: object) -> None:
+    paths = (str, os.PathLike)
+    wanted = (("model", model, paths), ("device", device, str), ("model_lib", model_lib, paths))
+    for name, value, kinds in wanted:
+        if not isinstance(value, kinds) and not (name == "model_lib" and value is None):
+            raise ConfigError(f"{name} must be text, not {shown(value)}.", code="argument-mistyped")
 
 
 def _choose(device: str, library: Path | None, registry: Registry) -> Choice:

@@ -20,6 +20,7 @@ from mlc_llm.conversation.spelling import is_spelling
 from mlc_llm.errors import SavedChatError
 from mlc_llm.runtime.cache_header import is_cache_file
 from mlc_llm.weights.locate import model_name
+from mlc_llm.weights.paths import exists
 
 logger = logging.getLogger("mlc_llm")
 
@@ -70,6 +71,7 @@ def save(chat: LoadedChat, conversation: Conversation, path: Path) -> SavedChat:
             cannot be written; the message says whether the messages are saved.
     """
     transcript = _transcript(chat, conversation)
+    exists(path, SavedChatError)  # or it cannot be a path
     file = cache_file(path)
     _require_place(file)
     write_transcript(path, transcript)
@@ -118,20 +120,19 @@ def restore(
     if not conversation.messages:
         return RestoredChat(0, other_model=other)
     prompt, file = conversation.prompt(), cache_file(path)
-    tokens, reason = 0, ""
-    if not file.exists():
-        reason = f"there is no file {file}"
-        logger.info("The conversation is read again at the next turn: %s", reason)
-    else:
-        try:
+    tokens, level = 0, logging.WARNING
+    try:
+        if exists(file, SavedChatError):
             tokens = chat.engine.call(
                 lambda stop: chat.model.restore(file, prompt.ids, prompt.generated, stop)
             )
             reason = "" if tokens else f"{file} belongs to another conversation"
-        except SavedChatError as error:
-            reason = str(error)
-        if reason:
-            logger.warning("The conversation is read again at the next turn: %s", reason)
+        else:
+            reason, level = f"there is no file {file}", logging.INFO
+    except SavedChatError as error:
+        reason = str(error)
+    if reason:
+        logger.log(level, "The conversation is read again at the next turn: %s", reason)
     return RestoredChat(transcript.turns, tokens, len(prompt.ids), reason, other)
 
 

@@ -12,6 +12,7 @@ from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.runtime.threads import thread_count
+from mlc_llm.shown import shown
 
 _SAMPLING = (
     "temperature",
@@ -101,7 +102,7 @@ class ChatSettings:
             change = ChatConfig(conv_config=change)
         if not isinstance(change, ChatConfig):
             raise ConfigError(
-                f"A chat is reset to a ChatConfig or a ConvConfig, not {change!r}.",
+                f"A chat is reset to a ChatConfig or a ConvConfig, not {shown(change)}.",
                 code="argument-mistyped",
             )
         wanted = change.overrides()
@@ -109,7 +110,7 @@ class ChatSettings:
             here = getattr(self.overlay, name)
             if wanted.get(name) is not None and wanted[name] != here:
                 raise ConfigError(
-                    f"{name} is settled when a model is loaded (here: {here!r}); make a new "
+                    f"{name} is settled when a model is loaded (here: {shown(here)}); make a new "
                     "ChatModule for another one.",
                     code="setting-settled",
                 )

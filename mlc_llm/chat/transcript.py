@@ -25,6 +25,7 @@ from typing import Any
 from mlc_llm.conversation import Message
 from mlc_llm.errors import SavedChatError
 from mlc_llm.files import atomic_file, read_json_object
+from mlc_llm.weights.paths import exists, is_file
 
 VERSION = 2
 _READ = (1, VERSION)
@@ -54,8 +55,9 @@ def write_transcript(path: Path, transcript: Transcript) -> None:
     Raises:
         SavedChatError: the file cannot be written, or something else is there.
     """
+    there = exists(path, SavedChatError)
     path = Path(os.path.realpath(path))
-    if path.exists():
+    if there:
         try:
             read_transcript(path)
         except SavedChatError as error:
@@ -78,7 +80,7 @@ def read_transcript(path: Path) -> Transcript:
     Raises:
         SavedChatError: the file cannot be read, or is not a conversation; the message says where.
     """
-    if path.exists() and not path.is_file():
+    if exists(path, SavedChatError) and not is_file(path, SavedChatError):
         raise SavedChatError(f"{path} is not a file.", code="file-unreadable")
     data = read_json_object(path, SavedChatError)
     version, model, messages = (data.get(name) for name in ("version", "model", "messages"))

@@ -10,12 +10,15 @@ from pydantic import ValidationError
 from mlc_llm.errors import unknown
 from mlc_llm.shown import shown
 
+_MOST = 5
+"""Errors that a message tells of."""
+
 UNKNOWN_FIELD = ("extra_forbidden", "no_such_attribute")
 """What pydantic calls a field that there is not, at construction and at assignment."""
 
 
 def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
-    """A sentence for each error that pydantic found.
+    """A sentence for each of the first errors that pydantic found, and how many more there are.
 
     Args:
         error: what pydantic found.
@@ -23,7 +26,11 @@ def explain(error: ValidationError, kind: str, known: Iterable[str]) -> str:
         known: the names of the fields that may be given.
     """
     known = list(known)
-    return " ".join(_sentence(item, kind, known) for item in error.errors())
+    found = error.errors()
+    sentences = [_sentence(item, kind, known) for item in found[:_MOST]]
+    if len(found) > _MOST:
+        sentences.append(f"There are {len(found) - _MOST} more such errors.")
+    return " ".join(sentences)
 
 
 def _sentence(item: Any, kind: str, known: list[str]) -> str:

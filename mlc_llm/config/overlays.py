@@ -29,6 +29,7 @@ from mlc_llm.config.numbers import (
 )
 from mlc_llm.errors import ConfigError, unknown
 from mlc_llm.files import is_nested_deeper
+from mlc_llm.shown import shown
 
 OLDER_SPELLINGS = {
     "system": "system_message",
@@ -51,7 +52,7 @@ class Overlay(BaseModel):
 
     older_spellings: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
@@ -213,6 +214,13 @@ class ChatConfig(Overlay):
     opt: str | None = None
     deterministic: bool | None = None
 
+    @field_validator("conv_config", mode="before")
+    @classmethod
+    def _named_fields(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and not all(isinstance(name, str) for name in value):
+            raise ValueError("must be a ConvConfig or a mapping of its fields by name")
+        return value
+
     @field_validator("conv_template", mode="before")
     @classmethod
     def _own_template(cls, value: Any) -> Any:
@@ -285,7 +293,7 @@ def check_generation(generation: GenerationConfig | None) -> GenerationConfig:
         return GenerationConfig()
     if not isinstance(generation, GenerationConfig):
         raise ConfigError(
-            f"generation_config must be a GenerationConfig, not {generation!r}.",
+            f"generation_config must be a GenerationConfig, not {shown(generation)}.",
             code="argument-mistyped",
         )
     return generation

@@ -165,12 +165,12 @@ class Conversation:
         """Refuse to go on with what is not an answer."""
         if not self.template.has_memory:
             raise ConfigError(
-                f"The template {self.template.name!r} has no memory, so there is no answer to go "
-                "on with: give the text as the prompt, and it is continued.",
+                f"The template {shown(self.template.name)} has no memory, so there is no answer to "
+                "go on with: give the text as the prompt, and it is continued.",
                 code="template-without-memory",
             )
         if not history or history[-1].role != ASSISTANT:
-            last = f"is of the role {history[-1].role!r}" if history else "does not exist"
+            last = f"is of the role {shown(history[-1].role)}" if history else "does not exist"
             raise ConfigError(
                 f"The last message {last}; continue_final_message goes on with an answer of the "
                 f"role {ASSISTANT!r}.",

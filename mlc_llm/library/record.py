@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from mlc_llm.config.explain import explain
 from mlc_llm.errors import LibraryError
 from mlc_llm.library.object_file import object_problem
 from mlc_llm.plugin.device import Device
@@ -21,15 +21,17 @@ from mlc_llm.plugin.model_library import (
     LibraryRequest,
 )
 from mlc_llm.registry.entry import describe
+from mlc_llm.shown import shown
 from mlc_llm.version import tvm_version
+from mlc_llm.weights.paths import shown as shown_path
 
 MAX_RECORD_BYTES = 1 << 20
 
 LARGEST_LIBRARY = 1 << 27
 """Bytes. Libraries have a few MB; weights, which may be any size, are not in them."""
 
-_MOST_FIELDS = 5
-"""Wrong fields of a record that a message lists."""
+_MOST_DIFFERENCES = 20
+"""Fields that differ which a message lists."""
 
 OFFICIAL_NAME = re.compile(
     r"-q\d+f\d+(_\d+)?(-\w+)*-(cuda|rocm|vulkan|metal\w*|opencl|mali|android|iphone|webgpu)"
@@ -56,7 +58,7 @@ def read_record(path: Path) -> LibraryRecord:
 def refusal(path: Path | str, reason: str) -> str:
     """The message for a library that was named and cannot be used: why, and what to do."""
     end = "\n" if "\n" in reason else " "
-    return f"The model library {path} cannot be used: {reason}.{end}{COMPILE_ANEW}"
+    return f"The model library {shown_path(path)} cannot be used: {reason}.{end}{COMPILE_ANEW}"
 
 
 def check_file(path: Path, request: LibraryRequest, device: Device) -> str | None:
@@ -84,7 +86,7 @@ def _examine(path: Path) -> LibraryRecord | str:
     except FileNotFoundError:
         return "there is no such file"
     except (OSError, ValueError) as error:
-        return f"it cannot be read: {error}"
+        return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def _find_record(path: Path, data: bytes) -> LibraryRecord | str:
@@ -102,12 +104,8 @@ def _find_record(path: Path, data: bytes) -> LibraryRecord | str:
     try:
         return LibraryRecord.model_validate_json(first)
     except ValidationError as error:
-        fields = [
-            f"{'.'.join(map(str, item['loc'])) or 'record'}: {item['msg']}"
-            for item in islice(error.errors(include_url=False), _MOST_FIELDS)
-        ]
-        more = error.error_count() - len(fields)
-        return f"its record is malformed ({'; '.join(fields)}{f', and {more} more' * (more > 0)})"
+        problems = explain(error, "record", LibraryRecord.model_fields)
+        return f"its record is malformed ({problems.rstrip('.')})"
 
 
 def _record_text(data: bytes) -> tuple[bytes | None, bool]:
@@ -160,12 +158,15 @@ def check_record(record: LibraryRecord, request: LibraryRequest, device: Device)
         wanted = wanted.model_copy(update=update)
     differences = record.spec.differences(wanted)
     if differences:
-        return "it is for another model:\n" + "\n".join(f"  {line}" for line in differences)
+        lines = [f"  {line}" for line in differences[:_MOST_DIFFERENCES]]
+        if len(differences) > len(lines):
+            lines.append(f"  and {len(differences) - len(lines)} more")
+        return "\n".join(["it is for another model:", *lines])
     if record.device != request.device:
-        return f"it is for the device {record.device!r}, not {request.device!r}"
+        return f"it is for the device {shown(record.device)}, not {shown(request.device)}"
     kind, wanted_kind = record.target.get("kind"), request.target.get("kind")
     if kind != wanted_kind:
-        return f"its target is of kind {kind!r}, not {wanted_kind!r}"
+        return f"its target is of kind {shown(kind)}, not {shown(wanted_kind)}"
     try:
         return device.mismatch(record, request.target)
     except Exception as error:

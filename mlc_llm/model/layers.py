@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mlc_llm.model import op
 from mlc_llm.model.module import Module, Parameter
 from mlc_llm.plugin import AttentionSpec
+from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
     from tvm import te
@@ -52,7 +53,7 @@ def activation_name(hidden_act: str) -> ActivationName:
     """
     if not isinstance(hidden_act, str) or hidden_act not in _HIDDEN_ACT:
         known = ", ".join(_HIDDEN_ACT)
-        raise ValueError(f"the activation {hidden_act!r} is not supported; known: {known}")
+        raise ValueError(f"the activation {shown(hidden_act)} is not supported; known: {known}")
     return _HIDDEN_ACT[hidden_act]
 
 

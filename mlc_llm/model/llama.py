@@ -23,6 +23,7 @@ from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import Architecture, AttentionSpec, Weight
 from mlc_llm.plugin.architecture import Size
+from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
@@ -51,7 +52,9 @@ class LlamaConfig(RotaryConfig):
     def _check(self) -> LlamaConfig:
         part = (self.rope_scaling or {}).get("partial_rotary_factor", 1)
         if part != 1:
-            raise ValueError(f"partial_rotary_factor must be 1: heads turn whole, not {part!r}")
+            raise ValueError(
+                f"partial_rotary_factor must be 1: heads turn whole, not {shown(part)}"
+            )
         return self
 
 

@@ -51,6 +51,7 @@ from typing import Any
 import numpy as np
 
 from mlc_llm.plugin import Rope
+from mlc_llm.shown import shown
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _LARGEST = float(np.finfo(np.float32).max)
@@ -103,7 +104,7 @@ def rope(
     fields = _fields(scaling)
     if not isinstance(head_dim, int) or not 2 <= head_dim <= _WIDEST_HEAD or head_dim % 2:
         raise ValueError(
-            f"head_dim must be an even number from 2 to {_WIDEST_HEAD}, not {head_dim!r}"
+            f"head_dim must be an even number from 2 to {_WIDEST_HEAD}, not {shown(head_dim)}"
         )
     if partial_rotary_factor is not None:
         fields.setdefault("partial_rotary_factor", partial_rotary_factor)
@@ -144,7 +145,7 @@ def _fields(scaling: Mapping[str, Any] | None) -> dict[str, Any]:
     if scaling is None:
         return {}
     if not isinstance(scaling, Mapping):
-        raise ValueError(f"RoPE's scaling must be an object, not {scaling!r}")
+        raise ValueError(f"RoPE's scaling must be an object, not {shown(scaling)}")
     nested = [str(name) for name, value in scaling.items() if isinstance(value, Mapping)]
     if nested:
         raise ValueError(
@@ -165,7 +166,7 @@ def _kind(fields: Mapping[str, Any]) -> str:
     kind = "default" if kind is None else kind
     if kind not in KNOWN_TYPES:
         raise ValueError(
-            f"RoPE type {kind!r} is not supported; it must be one of {', '.join(KNOWN_TYPES)}"
+            f"RoPE type {shown(kind)} is not supported; it must be one of {', '.join(KNOWN_TYPES)}"
         )
     for name, model in _OVERRIDES.items():
         if name in fields:
@@ -177,14 +178,14 @@ def _number(name: str, value: Any, above: float = 0) -> float:
     """A number above a limit, and one that float32 can hold."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not above < value or not _SMALLEST <= value <= _LARGEST:
-        raise ValueError(f"{name} must be a number above {above}, not {value!r}")
+        raise ValueError(f"{name} must be a number above {above}, not {shown(value)}")
     return value
 
 
 def _positions(name: str, value: Any) -> int:
     """A number of positions, which kernels hold in an int32."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-        raise ValueError(f"{name} must be a whole number from 1 to {2**31 - 1}, not {value!r}")
+        raise ValueError(f"{name} must be a whole number from 1 to {2**31 - 1}, not {shown(value)}")
     return value
 
 
@@ -208,7 +209,7 @@ class _Request:
         """A list of ``length`` numbers, as float32."""
         values = self._given(name)
         if not isinstance(values, list | tuple):
-            raise ValueError(f"{name} must be a list of numbers, not {values!r}")
+            raise ValueError(f"{name} must be a list of numbers, not {shown(values)}")
         if len(values) != length:
             raise ValueError(
                 f"{name} must have {length} numbers, one for each pair that turns, not "
@@ -220,7 +221,7 @@ class _Request:
     def flag(self, name: str, default: bool) -> bool:
         value = self.fields.get(name, default)
         if not isinstance(value, bool):
-            raise ValueError(f"{name} must be true or false, not {value!r}")
+            raise ValueError(f"{name} must be true or false, not {shown(value)}")
         return value
 
     def _given(self, name: str) -> Any:
@@ -234,7 +235,7 @@ class _Request:
         """The part of a head that turns."""
         part = self.number("partial_rotary_factor", 1.0)
         if part > 1:
-            raise ValueError(f"partial_rotary_factor must be at most 1, not {part!r}")
+            raise ValueError(f"partial_rotary_factor must be at most 1, not {shown(part)}")
         return part
 
     @property

@@ -10,6 +10,7 @@ from pydantic import field_validator, model_validator
 from mlc_llm.model.rope import depends_on_window, rope
 from mlc_llm.plugin import ModelConfig, Rope
 from mlc_llm.plugin.architecture import Size
+from mlc_llm.shown import shown
 
 _TRAINED_LENGTH = "original_max_position_embeddings"
 _TYPES_WITH_TRAINED_LENGTH = ("llama3", "yarn", "longrope", "su")
@@ -86,7 +87,7 @@ def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     found = [data[name] for name in ("rope_scaling", "rope_parameters") if name in data]
     for one in found:
         if not isinstance(one, Mapping):
-            raise ValueError(f"rope_scaling or rope_parameters must be an object, not {one!r}")
+            raise ValueError(f"rope_scaling or rope_parameters must be an object, not {shown(one)}")
     used: Mapping[str, Any] = next(filter(None, found), {})
     scaling = {key: value for key, value in used.items() if value is not None}
     theta = scaling.pop("rope_theta", data.get("rope_theta"))

@@ -6,14 +6,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile, explain, parse_options
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.plugin.architecture import Architecture, ModelConfig
 from mlc_llm.plugin.scheme import Plan
+from mlc_llm.shown import shown
 
 RECORD_BEGIN = b"<<mlc-llm library record "
 RECORD_END = b" end of mlc-llm library record>>"
@@ -121,7 +122,7 @@ class ModelSpec(BaseModel):
         """What differs, one line each, as ``field: self, not other``."""
         mine, theirs = self._flat(), other._flat()
         return [
-            f"{key}: {mine.get(key)!r}, not {theirs.get(key)!r}"
+            f"{key[:100]}: {shown(mine.get(key))}, not {shown(theirs.get(key))}"
             for key in sorted({*mine, *theirs})
             if mine.get(key) != theirs.get(key)
         ]
@@ -131,6 +132,10 @@ class ModelSpec(BaseModel):
         data = self.model_dump(mode="json")
         shape, plan = data.pop("shape"), data.pop("plan")
         return {**data, "quantization": plan.pop("name"), **plan, **shape}
+
+
+Name = Annotated[str, Field(max_length=100)]
+"""A version, or the name of a device or a feature: a longer one is damage."""
 
 
 class LibraryRecord(BaseModel):
@@ -149,12 +154,12 @@ class LibraryRecord(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     format: int = RECORD_FORMAT
-    tvm: str
-    project: str
+    tvm: Name
+    project: Name
     spec: ModelSpec
-    device: str
+    device: Name
     target: dict[str, Any]
-    cpu_features: list[str] = []
+    cpu_features: Annotated[list[Name], Field(max_length=1000)] = []
 
     def embedded(self) -> str:
         """The text that is put into the library."""

@@ -13,6 +13,7 @@ from mlc_llm.plugin.device import Adapter, Availability, Device
 from mlc_llm.registry.discovery import DEVICE
 from mlc_llm.registry.probing import probe
 from mlc_llm.registry.registry import Registry, State, default_registry
+from mlc_llm.shown import shown
 
 logger = logging.getLogger("mlc_llm")
 
@@ -106,8 +107,8 @@ def parse_device(name: str) -> tuple[str, int]:
     match = _FORM.fullmatch(name)
     if match is None or (match["name"] == AUTO and match["index"]):
         raise DeviceError(
-            f"{name!r} does not name a device. Give 'auto', a name such as 'cpu', or a name and "
-            "an index such as 'cuda:1'.",
+            f"{shown(name)} does not name a device. Give 'auto', a name such as 'cpu', or a name "
+            "and an index such as 'cuda:1'.",
             code="device-name-malformed",
         )
     return match["name"], int(match["index"] or 0)
@@ -136,7 +137,7 @@ def require_available(
 def unavailable(name: str, availability: Availability, origin: str = "") -> DeviceError:
     """The error for a device that cannot be used; see :func:`require_available`."""
     return DeviceError(
-        f"The device {name!r}{origin} is not available. "
+        f"The device {shown(name)}{origin} is not available. "
         f"{sentence(availability.reason, availability.remedy)} `mlc_llm devices` shows all devices."
     )
 

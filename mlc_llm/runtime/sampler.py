@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.runtime.selection import draw_nucleus, top
+from mlc_llm.shown import shown
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
@@ -76,10 +77,10 @@ class SamplingSettings:
         for name, (holds, wanted) in ranges.items():
             value = getattr(self, name)
             if not holds or not math.isfinite(value):
-                raise ConfigError(f"{name} must be {wanted}, not {value!r}.")
+                raise ConfigError(f"{name} must be {wanted}, not {shown(value)}.")
         for token_id, bias in self.logit_bias.items():
             if token_id < 0 or not math.isfinite(bias):
-                raise ConfigError(f"logit_bias is wrong for the token {token_id}: {bias!r}.")
+                raise ConfigError(f"logit_bias is wrong for the token {token_id}: {shown(bias)}.")
 
     @property
     def greedy(self) -> bool:

@@ -32,6 +32,9 @@ LONGEST_HEADER = 16 << 20
 """Bytes, of some 100,000 tensors. The format's own limit is 100 MB, which would take some 2 GB of
 memory to read; the longest header of a published file has about 1 MB."""
 
+_LONGEST_REASON = 500
+"""Characters that are shown of what the library says, which may quote the whole header."""
+
 _BFLOAT16 = "BF16"
 _FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8", _BFLOAT16: "<u2"}
 _KEPT = {
@@ -146,7 +149,8 @@ def _refused(path: Path, text: bytes, size: int, error: Exception) -> Conversion
             "it again.",
             code="checkpoint-damaged",
         )
-    return _malformed(path, str(error).removeprefix("Error while deserializing header: "))
+    said = str(error).removeprefix("Error while deserializing header: ")
+    return _malformed(path, said[:_LONGEST_REASON])
 
 
 def _malformed(path: Path, what: str) -> ConversionError:

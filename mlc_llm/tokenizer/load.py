@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlc_llm.errors import TokenizerError
+from mlc_llm.files import is_file
 from mlc_llm.tokenizer.base import Tokenizer
 from mlc_llm.tokenizer.foreign import what_it_has_instead
 from mlc_llm.tokenizer.special import read_special_tokens
@@ -17,14 +18,15 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
     """Load the tokenizer of a model folder: ``tokenizer.json``, or else ``tokenizer.model``.
 
     Raises:
-        TokenizerError: there is neither file, or one is malformed or a Git-LFS pointer.
+        TokenizerError: there is neither file, or one is malformed, a Git-LFS pointer, or cannot be
+            read.
     """
     folder = Path(folder)
-    if (path := folder / HUGGING_FACE_FILE).is_file():
+    if is_file(path := folder / HUGGING_FACE_FILE, TokenizerError):
         from mlc_llm.tokenizer.huggingface import HuggingFaceTokenizer
 
         return HuggingFaceTokenizer(path, read_special_tokens(folder))
-    if (path := folder / SENTENCE_PIECE_FILE).is_file():
+    if is_file(path := folder / SENTENCE_PIECE_FILE, TokenizerError):
         from mlc_llm.tokenizer.sentencepiece import SentencePieceTokenizer
 
         return SentencePieceTokenizer(path, read_special_tokens(folder))

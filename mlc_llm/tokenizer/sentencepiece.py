@@ -104,7 +104,7 @@ class SentencePieceTokenizer(Tokenizer):
     def _load(self, proto: bytes) -> sentencepiece.SentencePieceProcessor:
         try:
             model = sentencepiece.SentencePieceProcessor(model_proto=proto)
-        except (RuntimeError, OSError):
+        except (RuntimeError, OSError, ValueError):  # ValueError: a reason that is not UTF-8.
             raise self._damaged() from None
         return model
 

@@ -19,8 +19,11 @@ from mlc_llm.errors import PluginError, TokenizerError
 from mlc_llm.registry.child import python_command, python_environment, run_child
 from mlc_llm.shown import shown
 
-SECONDS = 10.0
+SECONDS = 8.0
 """For all patterns of a file. A pattern that does not backtrack without end takes milliseconds."""
+
+_LISTED = 3
+"""How many patterns a message shows."""
 
 _TOKEN = re.compile(
     r"\\[pP]\{[^}]*\}|\\.|\[(?:\[:\^?\w+:\]|\\.|\[(?:\\.|[^\]\\])*\]|[^\]\\])*\]"
@@ -43,24 +46,27 @@ def refuse_slow_patterns(data: dict[str, Any], path: Path) -> None:
     Raises:
         TokenizerError: a pattern takes too long on a short text, or fails on it.
     """
-    for pattern in dict.fromkeys(_patterns(data)):
-        if not is_suspicious(pattern):
-            continue
-        try:
-            command = python_command("mlc_llm.tokenizer.try_pattern", json.dumps(pattern))
-            outcome = run_child(command, python_environment({"RUST_BACKTRACE": "0"}), SECONDS)
-        except (OSError, ValueError, PluginError) as error:
-            raise TokenizerError(
-                f"{path} splits text by {shown(pattern)}, which may take for ever, and a process "
-                f"to try it in cannot be started: {error}.",
-                code="tokenizer-endless",
-            ) from None
-        if outcome.returncode != 0:
-            raise TokenizerError(
-                f"{path} splits text by {shown(pattern)}, which backtracks without end: tried on "
-                f"a short text it {outcome.ending()}. Take the tokenizer of the original model.",
-                code="tokenizer-endless",
-            )
+    suspicious = list(filter(is_suspicious, dict.fromkeys(_patterns(data))))
+    if not suspicious:
+        return
+    listed = ", ".join(map(shown, suspicious[:_LISTED]))
+    try:
+        command = python_command("mlc_llm.tokenizer.try_pattern", json.dumps(suspicious))
+        outcome = run_child(command, python_environment({"RUST_BACKTRACE": "0"}), SECONDS)
+    except (OSError, ValueError, PluginError) as error:
+        raise TokenizerError(
+            f"{path} splits text by {listed}, which may take for ever, and a process to try it in "
+            f"cannot be started: {error}.",
+            code="tokenizer-endless",
+        ) from None
+    if outcome.returncode != 0:
+        begun = outcome.stdout.split()[-1:]
+        guilty = shown(suspicious[int(begun[0])]) if begun else listed
+        raise TokenizerError(
+            f"{path} splits text by {guilty}, which backtracks without end: tried on a short text "
+            f"it {outcome.ending()}. Take the tokenizer of the original model.",
+            code="tokenizer-endless",
+        )
 
 
 def is_suspicious(pattern: str) -> bool:

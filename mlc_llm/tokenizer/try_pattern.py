@@ -1,6 +1,7 @@
-"""``python -m mlc_llm.tokenizer.try_pattern JSON``: split short texts by a pattern, and end.
+"""``python -m mlc_llm.tokenizer.try_pattern JSON``: split short texts by patterns, and end.
 
-Whoever runs it sets a deadline; see :mod:`mlc_llm.tokenizer.split_patterns`.
+The index of each pattern is written on stdout before it is tried. Whoever runs it sets a deadline;
+see :mod:`mlc_llm.tokenizer.split_patterns`.
 """
 
 from __future__ import annotations
@@ -39,12 +40,13 @@ def texts(pattern: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Try the pattern that the command line has."""
+    """Try the patterns that the command line has."""
     exit_with_parent()
-    pattern = json.loads(sys.argv[1])
-    split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
-    for text in texts(pattern):
-        split.pre_tokenize_str(text)
+    for index, pattern in enumerate(json.loads(sys.argv[1])):
+        print(index, flush=True)
+        split = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+        for text in texts(pattern):
+            split.pre_tokenize_str(text)
 
 
 if __name__ == "__main__":

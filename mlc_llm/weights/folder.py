@@ -69,7 +69,9 @@ class ModelFolder:
         """
         record = self.manifest.tensors.get(name)
         if record is None:
-            raise ModelFolderError(f"{self.path} has no tensor {name!r}.", code="tensor-missing")
+            raise ModelFolderError(
+                f"{self.path} has no tensor {shown(name)}.", code="tensor-missing"
+            )
         return self._shards.read(record)
 
     def forget(self, name: str) -> None:

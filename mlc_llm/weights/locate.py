@@ -103,4 +103,4 @@ def _not_found(model: str, named: Path, places: list[Path]) -> str:
         if len(parts) == 2 and not named.is_absolute()
         else ""
     )
-    return f"No model {model!r}. Looked for a folder at: {looked}.{hint}"
+    return f"No model {shown(model)}. Looked for a folder at: {looked}.{hint}"

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError
 
 from mlc_llm.errors import ModelFolderError
 from mlc_llm.files import read_json_object
+from mlc_llm.shown import shown
 
 MANIFEST_FILE = "tensor-cache.json"
 OLDER_MANIFEST_FILE = "ndarray-cache.json"
@@ -34,6 +35,11 @@ DTYPES = frozenset(
     + [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
 )
 """The dtypes that a tensor may have."""
+
+MOST_AXES = 32
+"""Axes that a tensor may have: as many as every version of NumPy has room for."""
+_LARGEST = 2**60
+"""Elements that no tensor has: of 8 bytes each they have more bytes than an address."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,8 @@ class _Shard(BaseModel):
     def record(self) -> ShardRecord:
         if self.format != "raw-shard":
             raise ValueError(
-                f"the shard {self.file} has the format {self.format!r}; only 'raw-shard' is known"
+                f"the shard {shown(self.file)} has the format {shown(self.format)}; only "
+                "'raw-shard' is known"
             )
         tensors = tuple(
             TensorRecord(
@@ -192,13 +199,13 @@ def _check(manifest: Manifest) -> None:
     names: set[str] = set()
     for shard in manifest.shards:
         if not _stays_inside(shard.file):
-            raise ValueError(f"the shard {shard.file!r} lies outside the folder")
+            raise ValueError(f"the shard {shown(shard.file)} lies outside the folder")
         if shard.file in files:
-            raise ValueError(f"the shard {shard.file} is listed twice")
+            raise ValueError(f"the shard {shown(shard.file)} is listed twice")
         files.add(shard.file)
         for tensor in shard.tensors:
             if tensor.name in names:
-                raise ValueError(f"the tensor {tensor.name} is listed twice")
+                raise ValueError(f"the tensor {shown(tensor.name)} is listed twice")
             names.add(tensor.name)
             _check_tensor(tensor, shard)
         _check_overlap(shard.tensors)
@@ -213,20 +220,23 @@ def _stays_inside(file: str) -> bool:
 
 
 def _check_tensor(tensor: TensorRecord, shard: ShardRecord) -> None:
-    where = f"the tensor {tensor.name}"
+    where = f"the tensor {shown(tensor.name)}"
     if tensor.dtype not in DTYPES:
-        raise ValueError(f"{where} has the dtype {tensor.dtype!r}, which is not supported")
+        raise ValueError(f"{where} has the dtype {shown(tensor.dtype)}, which is not supported")
     if tensor.format not in (RAW, BFLOAT16):
-        raise ValueError(f"{where} has the format {tensor.format!r}, which is not known")
+        raise ValueError(f"{where} has the format {shown(tensor.format)}, which is not known")
+    # An axis of length 0 makes a tensor empty, and not its other axes any shorter.
+    if len(tensor.shape) > MOST_AXES or math.prod(filter(None, tensor.shape)) >= _LARGEST:
+        raise ValueError(f"{where} has the shape {shown(tensor.shape)}, which no tensor can have")
     if tensor.nbytes != tensor.stored_nbytes():
         raise ValueError(
-            f"{where} has {tensor.nbytes} bytes; its shape {tensor.shape} and its dtype "
+            f"{where} has {tensor.nbytes} bytes; its shape {shown(tensor.shape)} and its dtype "
             f"{tensor.dtype} need {tensor.stored_nbytes()}"
         )
     end = tensor.offset + tensor.nbytes
     if end > shard.nbytes:
         raise ValueError(
-            f"{where} ends at byte {end} of {shard.file}, which has {shard.nbytes} bytes"
+            f"{where} ends at byte {end} of {shown(shard.file)}, which has {shard.nbytes} bytes"
         )
 
 
@@ -234,7 +244,10 @@ def _check_overlap(tensors: Iterable[TensorRecord]) -> None:
     ordered = sorted((t for t in tensors if t.nbytes), key=lambda tensor: tensor.offset)
     for first, second in itertools.pairwise(ordered):
         if first.offset + first.nbytes > second.offset:
-            raise ValueError(f"the tensors {first.name} and {second.name} overlap in {first.shard}")
+            raise ValueError(
+                f"the tensors {shown(first.name)} and {shown(second.name)} overlap in "
+                f"{shown(first.shard)}"
+            )
 
 
 def _dump_shard(shard: ShardRecord) -> dict[str, Any]:

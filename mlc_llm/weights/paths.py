@@ -16,6 +16,11 @@ _LISTED = 5
 """How many names an error message lists."""
 
 
+def exists(path: Path, error: type[MLCError]) -> bool:
+    """Whether anything is at ``path``, links followed; raises as :func:`is_file` does."""
+    return _mode(path, error) != 0
+
+
 def is_file(path: Path, error: type[MLCError]) -> bool:
     """Whether a file is at ``path``.
 

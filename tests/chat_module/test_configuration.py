@@ -141,6 +141,13 @@ def test_a_wrong_chat_config(folder: Path, library: str) -> None:
         ChatModule(str(folder), "cpu", {"temperature": 0}, library)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("name", ["model", "device", "model_lib"])
+def test_an_argument_of_the_wrong_type(name: str, folder: Path) -> None:
+    wrong: dict[str, Any] = {"model": str(folder), "device": "cpu", name: {"a": 1}}
+    with raises("argument-mistyped", name, "{'a': 1}", error=ConfigError):
+        ChatModule(**wrong)
+
+
 def test_wrong_settings(chat: ChatModule) -> None:
     wrong: Any = {"temperature": 0}
     for call in (

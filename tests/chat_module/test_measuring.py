@@ -83,6 +83,8 @@ class TestBenchmark:
     def test_what_cannot_be_done(self, chat: ChatModule) -> None:
         with raises("prompt-too-long", 600, 512, error=PromptTooLongError):
             chat.benchmark_generate("The girl", 600)
+        with raises("prompt-too-long", error=PromptTooLongError):
+            chat.benchmark_generate("The girl", 10**5000)
         for length in (0, -1, 1.5, True):
             with raises("config-invalid", "generate_length", error=ConfigError):
                 chat.benchmark_generate("Once", length)  # type: ignore[arg-type]

@@ -418,3 +418,24 @@ class TestTheChat:
             assert second.load(tmp_path / "c.json").tokens > 0
             assert second.generate("And then?") == answer
             assert second.results[0].prefilled_tokens == result.prefilled_tokens
+
+
+@pytest.mark.parametrize("name", ["a\0b", "x" * 300, "\ud800x" * 100])
+def test_a_path_that_none_can_be(told: ChatModule, tmp_path: Path, name: str) -> None:
+    before = told.messages
+    for act in (told.save, told.load):
+        with raises("path-invalid", error=SavedChatError):
+            act(tmp_path / name)
+    assert told.messages == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_without_room_for_the_second_file(told: ChatModule, tmp_path: Path) -> None:
+    """The messages are whole where the name of their keys and values is too long."""
+    path = tmp_path / ("x" * 254)
+    with raises("file-unreadable", error=SavedChatError):
+        told.save(path)
+    messages = [{"role": m.role, "content": m.content} for m in told.messages]
+    path.write_text(json.dumps({"version": 1, "messages": messages}))
+    restored = told.load(path)
+    assert (restored.tokens, bool(restored.reason)) == (0, True)

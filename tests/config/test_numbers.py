@@ -143,6 +143,7 @@ class TestRanges:
             (lambda: ChatConfig(tensor_parallel_shards=2), ["tensor_parallel_shards", 2]),
             (lambda: ChatConfig(conv_template=5), ["template"]),
             (lambda: ChatConfig(conv_config=GenerationConfig()), ["ChatConfig.conv_config"]),
+            (lambda: ChatConfig(conv_config={1: 2}), ["ChatConfig.conv_config", "mapping"]),
             (
                 lambda: GenerationConfig(n=0, top_p=2),
                 ["GenerationConfig.top_p", "not 2", "GenerationConfig.n", "not 0"],

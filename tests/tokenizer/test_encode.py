@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -335,3 +336,18 @@ class TestBadFolders:
         (tmp_path / name).write_text(content)
         with raises(code, tmp_path / name, error=TokenizerError):
             load_tokenizer(tmp_path)
+
+
+def _piece(text: bytes, score: float, kind: int = 1) -> bytes:
+    """A piece of a SentencePiece model, in protocol buffers' encoding."""
+    inner = b"\x0a" + bytes([len(text)]) + text + b"\x15" + struct.pack("<f", score)
+    inner += b"\x18" + bytes([kind])
+    return b"\x0a" + bytes([len(inner)]) + inner
+
+
+def test_a_model_that_the_library_cannot_even_speak_of(tmp_path: Path) -> None:
+    """A piece that is there twice is quoted in the reason, and is not UTF-8 here."""
+    pieces = [_piece(b"<unk>", 0, kind=2), *[_piece(b"\xd2\xff", -1)] * 2]
+    (tmp_path / "tokenizer.model").write_bytes(b"".join(pieces))
+    with raises("tokenizer-damaged", tmp_path):
+        load_tokenizer(tmp_path)

@@ -143,11 +143,13 @@ TENSOR = (*SHARD, "records", 1)
         (_delete(*TENSOR, "name"), ["name"]),
         (_delete(*TENSOR, "shape"), ["shape"]),
         (_delete(*TENSOR, "byteOffset"), ["byteOffset"]),
-        (_set(*TENSOR, "name", "a"), ["tensor a", "twice"]),
+        (_set(*TENSOR, "name", "a"), ["tensor 'a'", "twice"]),
         (_set(*TENSOR, "shape", [2, -2]), ["shape.1", "greater"]),
         (_set(*TENSOR, "shape", [2, 2.5]), ["shape.1", "integer"]),
         (_set(*TENSOR, "shape", [2, 3]), ["b", 16, "(2, 3)", 24]),
-        (_set(*TENSOR, "shape", [1 << 40, 1 << 40]), [str(4 << 80)]),
+        (_set(*TENSOR, "shape", [1 << 40, 1 << 40]), ["shape", 1 << 40]),
+        (_set(*TENSOR, "shape", [0, 1 << 62, 1 << 62]), ["shape", 1 << 62]),
+        (_set(*TENSOR, "shape", [1] * 2 + [2] * 2 + [1] * 30), ["shape", "(1, 1, 2, 2"]),
         (_set(*TENSOR, "dtype", "float8_e4m3fn"), ["dtype", "'float8_e4m3fn'"]),
         (_set(*TENSOR, "dtype", "object"), ["dtype", "'object'"]),
         (_set(*TENSOR, "format", "gz"), ["format", "'gz'"]),
@@ -155,7 +157,7 @@ TENSOR = (*SHARD, "records", 1)
         (_set(*TENSOR, "byteOffset", 17), ["params_shard_0.bin", 33, 32]),
         (_set(*TENSOR, "byteOffset", -16), ["byteOffset", "greater"]),
         (_set(*TENSOR, "byteOffset", 1 << 70), ["byteOffset"]),
-        (_set(*TENSOR, "byteOffset", 8), ["a and b", "overlap"]),
+        (_set(*TENSOR, "byteOffset", 8), ["'a' and 'b'", "overlap"]),
     ],
 )
 def test_malformed(change, named):
@@ -163,6 +165,16 @@ def test_malformed(change, named):
     change(data)
     with raises("manifest-malformed", "tensor-cache.json", *named, error=ModelFolderError):
         Manifest.parse(data, "tensor-cache.json")
+
+
+def test_long_values_are_cut_short():
+    for path in ((*SHARD, "format"), (*SHARD, "dataPath"), (*TENSOR, "dtype"), (*TENSOR, "name")):
+        data = copy.deepcopy(VALID)
+        _set(*path, "../" + "x" * 100_000)(data)
+        _set(*TENSOR, "byteOffset", 8)(data)
+        with pytest.raises(ModelFolderError) as caught:
+            Manifest.parse(data, "x")
+        assert len(str(caught.value)) < 1000
 
 
 def test_one_shard_twice():

@@ -58,7 +58,7 @@ class HistoryFile:
         if self._path.exists() and not self._path.is_file():
             raise OSError(None, "it is not a file", str(path))
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.close(self._open())
+        self._end_last_line()
 
     def load(self) -> list[str]:
         """The entries, the oldest first; a file that has grown too large is cut down."""
@@ -79,6 +79,18 @@ class HistoryFile:
                 os.write(file, _line(entry))
             finally:
                 os.close(file)
+
+    def _end_last_line(self) -> None:
+        """Make the file if need be; what is added to it must not join a line that was cut off."""
+        added = self._open()
+        try:
+            with self._path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 1))
+                if file.read(1) not in (b"", b"\n"):
+                    os.write(added, b"\n")
+        finally:
+            os.close(added)
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

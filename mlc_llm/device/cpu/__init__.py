@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlc_llm.device.cpu.features import host_features, host_target, is_x86, required_features
 from mlc_llm.errors import DeviceError
 from mlc_llm.plugin import Adapter, Availability, Device, DeviceCodegen, LibraryRecord, Scheme
+from mlc_llm.weights.paths import listed
 
 if TYPE_CHECKING:
     import tvm
@@ -66,7 +67,7 @@ class CPUDevice(Device):
         missing = sorted(set(record.cpu_features) - host_features())
         if not missing:
             return None
-        return f"it needs the CPU features {', '.join(missing)}, which this CPU does not have"
+        return f"it needs the CPU features {listed(missing)}, which this CPU does not have"
 
     def _notable(self) -> list[str]:
         return sorted(host_features().intersection(required_features(self.target())))

@@ -52,6 +52,15 @@ def test_a_large_file_is_cut_down(tmp_path: Path) -> None:
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_a_line_that_was_cut_off_takes_no_other_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    HistoryFile(path).append("first")
+    with path.open("ab") as file:
+        file.write(b'"seco')
+    HistoryFile(path).append("third")
+    assert HistoryFile(path).load() == ["first", "third"]
+
+
 def test_only_the_last_entries_are_offered(tmp_path: Path) -> None:
     history = HistoryFile(tmp_path / "history.jsonl")
     for number in range(ENTRIES + 10):
