@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
             print(f"  FOUND {finding.result.outcome}: {finding.result.place}")
             print(f"    python -m fuzz --reproduce {place}", flush=True)
     _print_row(total, shown)
+    used = os.times()
+    print(f"{used.children_user + used.children_system:.0f} seconds of one core")
     for (outcome, where), count in total.places.most_common():
         print(f"  {count:>7}  {outcome}: {where}")
     return 1 if total.findings else 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.errors import ConversionError
+from mlc_llm.errors import ConversionError, MLCError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Source, SourceFormat
 from mlc_llm.registry.registry import Registry, default_registry
@@ -14,6 +15,8 @@ from mlc_llm.sources.foreign import what_it_has_instead
 from mlc_llm.sources.links import refuse_links_out
 from mlc_llm.weights.locate import resolve_model
 from mlc_llm.weights.paths import is_file, is_folder, shown_name
+
+logger = logging.getLogger("mlc_llm")
 
 
 def open_source(
@@ -39,9 +42,40 @@ def open_source(
         refuse_links_out(path)
     formats = registry.source_formats()
     for one in formats:
-        if one.recognizes(path):
-            return one.open(path, registry)
+        if _recognizes(one, path):
+            return _opened(one, path, registry)
     raise _unrecognized(path, formats)
+
+
+def _recognizes(one: SourceFormat, path: Path) -> bool:
+    """Whether a format recognises a file or folder; one that fails does not, and is warned of."""
+    try:
+        return one.recognizes(path)
+    except MLCError:
+        raise
+    except Exception as error:
+        logger.warning("The source %r failed: %s: %s", one.name, type(error).__name__, error)
+        return False
+
+
+def _opened(one: SourceFormat, path: Path, registry: Registry) -> Source:
+    """The checkpoint that a format opens, with a config that names its architecture."""
+    try:
+        source = one.open(path, registry)
+        named = source.config.get("model_type")
+    except MLCError:
+        raise
+    except Exception as error:
+        raise ConversionError(
+            f"{shown(path)} cannot be opened as {one.description}, by the source {one.name!r}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(named, str):
+        raise ConversionError(
+            f"{shown(path)} does not say the model_type, such as 'llama'.",
+            code="source-config-invalid",
+        )
+    return source
 
 
 def _located(source: str | Path, *, progress: bool) -> Path:
