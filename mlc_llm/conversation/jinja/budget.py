@@ -12,22 +12,31 @@ and a list that is too large in this sense cannot be made.
 
 from __future__ import annotations
 
-from collections.abc import ItemsView, KeysView, Mapping, ValuesView
+import weakref
+from collections.abc import ItemsView, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, NoReturn
 
-from mlc_llm.conversation.jinja.origin import runs_of
+from mlc_llm.conversation.jinja.origin import Text, runs_of
 from mlc_llm.errors import TemplateError
 
 STEP = 128
-"""Units of one operation: about a microsecond, in which Python copies as many characters."""
+"""Units of one operation, which takes about a microsecond."""
 _ITEM = 32
 """Units of one item of a list, or of one run of characters of one origin."""
+_LONG = 2**14
+"""Characters of a long text. Of long texts 16 characters are a unit, for copying them is fast."""
+_LONG_PER_UNIT = 16
 
 _UNITS = 2**26
 _UNITS_FOR_INPUT = 256
 """Units for each unit of what the template is given."""
+_UNITS_FOR_PAIRS = 2**9
+"""Units for each pair of messages: real templates look at all messages for each of them."""
 _LARGEST = 2**22
 _LARGEST_FOR_INPUT = 16
+_HELD = 2**26
+_HELD_FOR_INPUT = 64
+"""Characters that long texts may have together, for each unit of what is given."""
 
 MOST_NUMBER = 2**53
 """Beyond it whole numbers have no use in a template, and arithmetic with them no bound."""
@@ -43,19 +52,21 @@ class Budget:
     """What is left of one rendering's allowance.
 
     Args:
-        given: what the template is given: messages, tools and the like, without what is cyclic.
+        given: the template's variables: messages, tools and the like, without what is cyclic.
 
     Raises:
         TemplateError: by all methods, when the allowance is used up (code ``template-unbounded``).
     """
 
-    def __init__(self, given: Any) -> None:
-        self._left, self._largest = _UNITS, _LARGEST
+    def __init__(self, given: Mapping[str, Any]) -> None:
         self._weights: dict[int, tuple[Any, int]] = {}
+        self._held: dict[int, weakref.ref[Text]] = {}
         self._depth = 0
         size = _weigh_freely(given)
-        self._left += _UNITS_FOR_INPUT * size
-        self._largest += _LARGEST_FOR_INPUT * size
+        most = max((len(value) for value in given.values() if isinstance(value, list)), default=0)
+        self._left = _UNITS + _UNITS_FOR_INPUT * size + _UNITS_FOR_PAIRS * most**2
+        self._largest = _LARGEST + _LARGEST_FOR_INPUT * size
+        self._room = _HELD + _HELD_FOR_INPUT * size
 
     def pay(self, units: int) -> None:
         """Pay for work."""
@@ -68,14 +79,34 @@ class Budget:
         self.pay(STEP * count)
 
     def make(self, size: int) -> None:
-        """Pay for something of that size, before or after it is made.
+        """Pay for something of that size, before it is made.
 
         Args:
             size: characters, or units of a list.
         """
         if size > self._largest:
             refuse(f"makes a text or a list of {size} units; {self._largest} are allowed")
-        self.pay(size)
+        self.pay(_copying(size))
+
+    def join(self, texts: Sequence[str]) -> None:
+        """Pay for putting texts together, before it is done."""
+        self.make(sum(map(len, texts)))
+        self.pay(len(texts) + sum(len(runs_of(text)) for text in texts))
+
+    def hold(self, text: Text) -> None:
+        """Take note of a text that was made, for as long as there is something that holds it."""
+        key, size = id(text), len(text)
+        if size < _LONG or key in self._held:
+            return
+
+        def let_go(_text: object) -> None:
+            del self._held[key]
+            self._room += size
+
+        self._held[key] = weakref.ref(text, let_go)
+        self._room -= size
+        if self._room < 0:
+            refuse("keeps too many long texts at once")
 
     def weight(self, value: Any) -> int:
         """Units of a value when it is written out; looked up for a list that is known.
@@ -100,13 +131,16 @@ class Budget:
     def read(self, *values: Any) -> None:
         """Pay for reading values in full, as comparing and writing do."""
         for value in values:
-            self.pay(self.weight(value))
+            if isinstance(value, str):
+                self.pay(_copying(len(value)) + _ITEM * len(runs_of(value)))
+            else:
+                self.pay(self.weight(value))
 
     def glance(self, *values: Any) -> None:
         """Pay for going over the items of values once, without looking into them."""
         for value in values:
             if isinstance(value, str):
-                self.pay(self.weight(value))
+                self.read(value)
             elif hasattr(value, "__len__"):
                 self.pay(len(value))
 
@@ -128,6 +162,11 @@ def refuse(what: str) -> NoReturn:
         "template with ChatConfig(conv_template=...).",
         code="template-unbounded",
     )
+
+
+def _copying(size: int) -> int:
+    """Units for copying a text of that size."""
+    return size if size < _LONG else size // _LONG_PER_UNIT
 
 
 def _items(value: Any) -> Any:

@@ -10,6 +10,8 @@ from mlc_llm.conversation.jinja.budget import MOST_COUNT, Budget, refuse
 _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _MOST_CHARACTERS = 64
 """Characters that ``strip`` may be given: it compares each of a text with all of them."""
+WORD = 32
+"""Units of a character of a text that is cut into words."""
 _SEARCHED_AT_ONCE = 16
 """Characters of a sought text that cost no more than one."""
 

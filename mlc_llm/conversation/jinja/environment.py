@@ -19,7 +19,7 @@ from mlc_llm.conversation.jinja.costs import pay_for_method
 from mlc_llm.conversation.jinja.filters import filters, tests
 from mlc_llm.conversation.jinja.formatting import Formatter
 from mlc_llm.conversation.jinja.globals import globals_of_templates, make_dict
-from mlc_llm.conversation.jinja.origin import TEMPLATE, Text, joined, runs_of
+from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Text, joined, runs_of
 
 _METHODS: dict[type | tuple[type, ...], frozenset[str]] = {
     str: frozenset(
@@ -34,6 +34,8 @@ _METHODS: dict[type | tuple[type, ...], frozenset[str]] = {
 }
 """The methods of values that templates may call. Others are refused: what is not here is not
 needed to lay out a prompt, and may be a way to run for ever."""
+_OF_THE_COMPILER = frozenset({"_loop_vars", "_block_vars"})
+"""Arguments that the compiler adds to calls: variables that are not the callee's."""
 _OF_TEMPLATES = (LoopContext, Macro, Namespace, Cycler, Joiner)
 """Objects of jinja2's own, whose attributes are made for templates."""
 
@@ -73,7 +75,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             extensions=[ext.loopcontrols, Generation],
         )
         self.constants: list[str] = []
-        self.budget = Budget(())
+        self.budget = Budget({})
         self.filters.clear()
         self.filters.update(filters(self))
         self.tests.update(tests(self))
@@ -137,9 +139,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def sliced(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
         """``value[start:stop:step]``."""
         self._pay_for_runs(value)
-        result = value[start:stop:step]
-        self.budget.glance(result)
-        return result
+        return self.checked(value[start:stop:step])
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """``obj.attribute``."""
@@ -159,7 +159,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         if isinstance(receiver, str) and obj.__name__ == "join" and len(args) == 1:
             return self.join(receiver, args[0])
         if isinstance(receiver, str | list | tuple | dict):
-            pay_for_method(budget, receiver, obj.__name__, args, kwargs)
+            own = {name: kwargs[name] for name in kwargs if name not in _OF_THE_COMPILER}
+            pay_for_method(budget, receiver, obj.__name__, args, own)
         elif isinstance(obj, LoopContext):
             args = tuple(map(self.looped, args))
         elif isinstance(receiver, LoopContext) or obj is make_dict:
@@ -167,6 +168,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         budget.enter()
         result = super().call(context, obj, *args, **kwargs)
         budget.leave()
+        if isinstance(receiver, str) and isinstance(result, list | tuple):
+            return type(result)(map(self.checked, result))
         return result if isinstance(receiver, dict) else self.checked(result)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
@@ -202,14 +205,19 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             if between and parts:
                 parts.append(between)
             parts.append(self.written(value))
-            self.budget.read(parts[-1])
-        self.budget.make(sum(map(len, parts)))
-        return joined(parts)
+        self.budget.join(parts)
+        text = joined(parts)
+        self.budget.hold(text)
+        return text
 
     def checked(self, result: Any) -> Any:
         """The result of an operation, paid for; with bounds where it has none of its own."""
         if isinstance(result, str):
-            self.budget.make(self.budget.weight(result))
+            self.budget.make(len(result))
+            if type(result) is str:
+                result = Text.of(result, GIVEN)
+            if isinstance(result, Text):
+                self.budget.hold(result)
         elif isinstance(result, list | tuple | dict):
             self.budget.glance(result)
         elif isinstance(result, int) and abs(result) > MOST_NUMBER:

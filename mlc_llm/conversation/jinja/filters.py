@@ -31,6 +31,7 @@ _OF_TEXT = frozenset(
     "wordcount".split()
 )
 """Filters whose value is a text, or is written as one."""
+_WORD_BY_WORD = frozenset({"title", "wordcount"})
 _OF_NUMBERS = frozenset({"abs", "round"})
 _THOROUGH = frozenset("dictsort float groupby int max min sort unique".split())
 """Filters that compare values, or read them otherwise."""
@@ -148,6 +149,8 @@ def _pay_for_text(
         costs.check_count(width)
         size = len(width) if isinstance(width, str) else 10 * _size(width)
         budget.make(costs.lines(text) * size)
+    elif name in _WORD_BY_WORD:
+        budget.pay(costs.WORD * len(text))
     elif name == "center":
         costs.check_count(*others, *kwargs.values())
 

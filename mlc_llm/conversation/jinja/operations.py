@@ -44,10 +44,10 @@ def operate(budget: Budget, sign: str, left: Any, right: Any) -> Any:
         Exception: whatever Python raises for the operands.
     """
     if isinstance(left, _SEQUENCES) and sign == "+":
-        budget.glance(left, right)
         if isinstance(left, str) and isinstance(right, str) and not _is_markup(left, right):
-            budget.make(len(left) + len(right))
+            budget.join((left, right))
             return joined((left, right))
+        budget.glance(left, right)
     elif isinstance(left, str) and sign == "%":
         return percent(budget, left, right)
     elif sign == "*":

@@ -39,6 +39,8 @@ class Run(NamedTuple):
 class Text(str):
     """A string that knows where its characters come from."""
 
+    __slots__ = ("__weakref__", "_runs")
+
     _runs: tuple[Run, ...]
 
     @classmethod
@@ -196,8 +198,14 @@ def runs_of(text: str) -> tuple[Run, ...]:
 def joined(parts: Iterable[str]) -> Text:
     """Texts and plain strings one after another."""
     items = list(parts)
-    runs = _merged(run for item in items for run in runs_of(item))
-    return Text._made("".join(items), runs)
+    runs: list[Run] = []
+    for item in items:
+        following = runs_of(item)
+        if runs and following and _continues(runs[-1], following[0]):
+            runs[-1:] = _merged([runs[-1], following[0]])
+            following = following[1:]
+        runs += following
+    return Text._made("".join(items), tuple(runs))
 
 
 def _sum(left: Any, right: Any, other: Any) -> str:

@@ -79,7 +79,7 @@ class ChatRenderer:
                     code="template-failed",
                 ) from None
             finally:
-                self._environment.budget = Budget(())
+                self._environment.budget = Budget({})
 
     def _unreadable(self, what: str) -> TemplateError:
         return TemplateError(
