@@ -10,6 +10,9 @@ import pytest
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.testing import raises
 
+# Each option needs a library of its own.
+pytestmark = pytest.mark.matrix(chat=[None])
+
 NAMES = ("Ann", "Bob", "Cid", "Dora", "Eve")
 PROMPTS = [
     f"My name is {name} and I have {n} apples. What is one plus {n}?"

@@ -23,7 +23,7 @@ from mlc_llm.weights.folder import ModelFolder
 
 pytestmark = [
     pytest.mark.usefixtures("vulkan"),
-    pytest.mark.matrix(quantization=["q0f32", "q4f16_1"]),
+    pytest.mark.matrix(quantization=["q0f32", "q4f16_1"], name=["stories260k"]),
 ]
 
 Load = Callable[..., tuple[LoadedModel, LoadedModel]]
