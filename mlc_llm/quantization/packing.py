@@ -293,7 +293,9 @@ def _planes(codes: Codes, scheme: Scheme) -> list[Array]:
     """Codes (n, whole groups) to the words of each of their planes, the lowest first."""
     planes, shift = [], 0
     for bits in scheme.planes:
-        plane = (codes >> np.uint8(shift)) & np.uint8((1 << bits) - 1)
+        plane = codes
+        if len(scheme.planes) > 1:
+            plane = (codes >> np.uint8(shift)) & np.uint8((1 << bits) - 1)
         planes.append(_pack(plane, bits).astype(scheme.storage, copy=False))
         shift += bits
     return planes
@@ -302,16 +304,21 @@ def _planes(codes: Codes, scheme: Scheme) -> list[Array]:
 def _pack(codes: Codes, bits: int) -> Array:
     """Codes (n, m) of some bits to uint32 words, the first code in the lowest bits."""
     if 8 % bits == 0:
-        return _fill(codes, bits, 8 // bits, np.uint8).view("<u4")
-    return _fill(codes, bits, 32 // bits, np.uint32)
-
-
-def _fill(codes: Codes, bits: int, count: int, dtype: type[np.unsignedinteger[Any]]) -> Array:
-    """``count`` codes to an integer of a dtype, the first in the lowest bits."""
-    filled = codes[:, 0::count].astype(dtype)
+        return _pack_bytes(np.ascontiguousarray(codes), bits).view("<u4")
+    count = 32 // bits
+    words = codes[:, 0::count].astype(np.uint32)
     for place in range(1, count):
-        filled |= codes[:, place::count].astype(dtype) << dtype(place * bits)
-    return filled
+        words |= codes[:, place::count].astype(np.uint32) << np.uint32(place * bits)
+    return words
+
+
+def _pack_bytes(codes: Codes, bits: int) -> Codes:
+    """Codes of 1, 2, 4 or 8 bits to bytes: neighbours become one, until bytes are full."""
+    while bits < 8:
+        pairs = codes.view("<u2")
+        codes = (pairs | pairs >> np.uint16(8 - bits)).astype(np.uint8)
+        bits *= 2
+    return codes
 
 
 def _unpack(words: Array, bits: int) -> Codes:

@@ -48,7 +48,6 @@ SCHEMES = {
     "8 bits, minimums": Scheme(8, "float32", 32, None, layout="columns"),
     "3 bits": Scheme(3, "float16", 40, 3),
     "7 bits": Scheme(7, "float16", 40, 63),
-    "5 bits": Scheme(5, "float16", 32, 16),
     "5 bits, two levels": Scheme(5, "float16", 32, None, super_group=64),
     "6 bits, groups of 48": Scheme(6, "float32", 48, None, layout="columns"),
     "6 bits, two levels": Scheme(6, "float16", 16, 32, super_group=96),

@@ -18,7 +18,7 @@ from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
 from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.isa import GENERIC
 from mlc_llm.device.cpu.kernels.vector import Accumulator, bind, vtype
-from mlc_llm.plugin.scheme import Scheme
+from mlc_llm.plugin.scheme import Scheme, stored_tensors
 
 # Steps between 0 and the largest activation of a group, as rounding.py promises.
 LIMIT = {"a16": 32512, "a8": 127}
@@ -70,7 +70,13 @@ def test_linear_float16(machine, rng, random_weight, m, activations):
 
 # The largest sums there are, and those that bring the lower byte of two to its limits.
 EXTREMES = {"a8": (127, -127, 126, 1), "a16": (32512, -32512, 32384, -32384, 127, 128)}
-LARGE_SUMS = ["4 bits", "4 bits, groups of 40", "8 bits", "8 bits, minimums"]
+LARGE_SUMS = [
+    "4 bits",
+    "4 bits, groups of 40",
+    "6 bits, groups of 48",
+    "8 bits",
+    "8 bits, minimums",
+]
 
 
 @given(data=st.data())
@@ -127,7 +133,9 @@ class SignedDot(PlainDot):
 
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize(
-    "scheme", ["4 bits", "7 bits", "8 bits, groups of 16", "8 bits, minimums"], indirect=True
+    "scheme",
+    ["4 bits", "7 bits", "8 bits, groups of 16", "8 bits, minimums", "6 bits, two levels"],
+    indirect=True,
 )
 def test_linear_with_signed_bytes_and_words_by_lane(best, rng, random_weight, scheme, m):
     isa = replace(GENERIC, tile=2, dot=SignedDot(4, signed=True), by_lane=True)
@@ -206,6 +214,19 @@ def test_packed_layout(best, random_weight, scheme, symbolic):
         rows = factors.transpose(0, 2, 1).reshape(-1, expected.shape[1])
         np.testing.assert_array_equal(rows[:n], expected)
         assert not rows[n:].any()
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+@pytest.mark.parametrize("super_group", [None, 256])
+def test_a_packed_weight_is_as_large_as_a_stored_one(bits, super_group):
+    scheme = Scheme(bits, "float16", 32, super_group=super_group)
+    stored = stored_tensors("x.weight", ((64, scheme),), 512)
+    packed = packed_shapes(Part(64, scheme), 512)
+    sizes = [
+        sum(np.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in tensors)
+        for tensors in (packed, [(tensor.shape, tensor.dtype) for tensor in stored])
+    ]
+    assert sizes[0] == sizes[1]
 
 
 def look_up(machine, weight, out_dtype):
