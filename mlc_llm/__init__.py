@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlc_llm.chat_module import ChatModule
     from mlc_llm.compile import compile_model
     from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
-    from mlc_llm.convert import convert_weight, gen_config
+    from mlc_llm.convert import convert_source, convert_weight, gen_config
     from mlc_llm.runtime.generation import GenerationResult
     from mlc_llm.runtime.logprobs import TokenLogprob
     from mlc_llm.runtime.statistics import Metrics
@@ -37,6 +37,7 @@ _HOMES = {
     "StreamChunk": "mlc_llm.chat.streams",
     "TokenLogprob": "mlc_llm.runtime.logprobs",
     "compile_model": "mlc_llm.compile",
+    "convert_source": "mlc_llm.convert",
     "convert_weight": "mlc_llm.convert",
     "gen_config": "mlc_llm.convert",
 }
@@ -54,6 +55,7 @@ __all__ = [
     "TokenLogprob",
     "__version__",
     "compile_model",
+    "convert_source",
     "convert_weight",
     "gen_config",
 ]

@@ -6,6 +6,7 @@ from fuzz.subject import Subject
 from fuzz.subjects.caches import HistoryLines, LibraryCacheFiles, ProbeAnswers, VerifiedStamps
 from fuzz.subjects.checkpoints import Checkpoints, SafetensorsFiles
 from fuzz.subjects.configs import ChatConfigFile, SourceConfig
+from fuzz.subjects.gguf_files import GGUFFiles
 from fuzz.subjects.libraries import LibraryRecords
 from fuzz.subjects.manifests import Manifests
 from fuzz.subjects.names import Names
@@ -23,6 +24,7 @@ SUBJECTS: dict[str, type[Subject]] = {
         Manifests,
         SafetensorsFiles,
         Checkpoints,
+        GGUFFiles,
         TokenizerFiles,
         SentencePieceModels,
         TokenizerTexts,

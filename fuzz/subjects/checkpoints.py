@@ -17,8 +17,9 @@ from fuzz.mutation.json_text import json_bytes
 from fuzz.subject import Case, Subject
 from fuzz.subjects.small_model import TINY
 from mlc_llm.convert import convert_weight
-from mlc_llm.convert.safetensors_file import read_header
-from mlc_llm.convert.source import CONFIG_FILE, INDEX_FILE, SINGLE_FILE
+from mlc_llm.sources.folder import CONFIG_FILE
+from mlc_llm.sources.safetensors import INDEX_FILE, SINGLE_FILE
+from mlc_llm.sources.safetensors_file import read_header
 from mlc_llm.testing.model_folder import SMALL_CONFIG, llama_shapes
 from mlc_llm.weights.folder import read_manifest
 from mlc_llm.weights.shards import Shards

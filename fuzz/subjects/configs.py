@@ -16,11 +16,12 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.convert.chat_config import gen_config
 from mlc_llm.convert.plan import make_plan
-from mlc_llm.convert.source import CONFIG_FILE, SourceModel
+from mlc_llm.convert.source import SourceModel
 from mlc_llm.quantization import plan
 from mlc_llm.registry.choice import Choice, choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime import memory
+from mlc_llm.sources.folder import CONFIG_FILE
 from mlc_llm.testing.model_folder import SMALL_CONFIG
 from mlc_llm.weights.folder import ModelFolder, read_manifest
 

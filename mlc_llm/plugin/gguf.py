@@ -8,6 +8,8 @@ from typing import Any
 
 OrderRows = Callable[[Any], Any]
 """Gives the rows of an array in another order."""
+MakeValues = Callable[[Any], Any]
+"""Makes a float32 array of another of the same shape."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,8 @@ class GGUFFamily:
             (:data:`mlc_llm.sources.gguf_config.SETTINGS`).
         orders: by names in a file: from the architecture's config to the function that orders the
             rows of such a tensor as the checkpoint does.
+        values: by names in a file: functions that make the checkpoint's values of such a tensor's,
+            which must be floats, as norms are.
         ignored: tensors of a file that are known and not needed.
 
     See https://github.com/ggml-org/ggml/blob/master/docs/gguf.md for both kinds of names.
@@ -34,4 +38,5 @@ class GGUFFamily:
     tensors: Mapping[str, str]
     settings: Mapping[str, str] = field(default_factory=dict)
     orders: Mapping[str, Callable[[Any], OrderRows]] = field(default_factory=dict)
+    values: Mapping[str, MakeValues] = field(default_factory=dict)
     ignored: frozenset[str] = frozenset()

@@ -76,8 +76,9 @@ class GGUFSource(Source):
             stem = _stem(name)
             if name in ROPE_TENSORS or stem in self._family.ignored:
                 continue
-            order = self._family.orders.get(stem)
-            tensor = GGUFTensor(self._known(name, file), file, entry, order and order(self._config))
+            order, make = self._family.orders.get(stem), self._family.values.get(stem)
+            rows = order and order(self._config)
+            tensor = GGUFTensor(self._known(name, file), file, entry, rows, make)
             tensor.require_readable()
             tensors[tensor.name] = tensor
         return tensors

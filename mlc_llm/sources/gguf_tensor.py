@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin import Codes, Scheme, SourceTensor
-from mlc_llm.plugin.gguf import OrderRows
+from mlc_llm.plugin.gguf import MakeValues, OrderRows
 from mlc_llm.plugin.source import Rows
 from mlc_llm.sources.gguf_file import GGUFEntry
 from mlc_llm.sources.gguf_types import TYPES, GGUFType
@@ -35,12 +35,14 @@ class GGUFTensor(SourceTensor):
         file: the file.
         entry: what the file's header says of it.
         order: gives its rows in the checkpoint's order; None where the file has that order.
+        make: gives its values as the checkpoint has them; None where the file has those.
     """
 
     name: str
     file: Path
     entry: GGUFEntry
     order: OrderRows | None = None
+    make: MakeValues | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -57,12 +59,18 @@ class GGUFTensor(SourceTensor):
     @cached_property
     def scheme(self) -> Scheme | None:
         """That of its type. MXFP4's scales are float16 where that loses nothing, else float32."""
-        scheme = self._type.scheme
+        scheme = None if self.make else self._type.scheme
         if self.dtype == "MXFP4" and scheme is not None and self._has_half_scales():
             return replace(scheme, dtype="float16")
         return scheme
 
     def require_readable(self) -> None:
+        if self.make is not None and self._type.unpack is not None:
+            raise ConversionError(
+                f"{shown(self.entry.name)} in {self.file} is of the type {self.dtype}, where this "
+                "family has floating-point numbers.",
+                code="dtype-unsupported",
+            )
         if not self._type.is_read:
             known = ", ".join(one.name for one in TYPES.values() if one.is_read)
             raise ConversionError(
@@ -74,6 +82,13 @@ class GGUFTensor(SourceTensor):
 
     def read(self, rows: Rows = ...) -> npt.NDArray[np.float32]:
         self.require_readable()
+        values = self._read(rows)
+        if self.make is not None:
+            values = self.make(values)
+        return values
+
+    def _read(self, rows: Rows) -> npt.NDArray[np.float32]:
+        """The values as the file has them."""
         if self._type.unpack is not None:
             return self._values(self.read_codes(rows))
         stored = self._rows(_FLOATS[self.dtype], rows)

@@ -88,6 +88,20 @@ def test_rows_in_another_order(tmp_path: Path, kind: str) -> None:
         np.testing.assert_array_equal(tensor.read(slice(first, last)), expected[first:last])
 
 
+def test_values_that_a_family_changes(tmp_path: Path) -> None:
+    """As norms that llama.cpp has added 1 to."""
+    stored = random_matrix("F32", 1, 256)[0]
+    write_file(tmp_path / "f", {"w": ("F32", stored), "v": ("Q8_0", random_blocks("Q8_0", 1, 32))})
+    tensors = read_model(tmp_path / "f").tensors
+    tensor = GGUFTensor("weight", *tensors["w"], make=lambda w: w - 1)
+    tensor.require_readable()
+    np.testing.assert_array_equal(tensor.read(), stored - 1)
+    np.testing.assert_array_equal(tensor.read(slice(3, 5)), stored[3:5] - 1)
+    coded = GGUFTensor("weight", *tensors["v"], make=lambda w: w - 1)
+    with raises("dtype-unsupported", "v", tmp_path / "f", "Q8_0", error=ConversionError):
+        coded.require_readable()
+
+
 def test_three_axes(tmp_path: Path) -> None:
     """As those of experts, one matrix each."""
     stored = random_blocks("Q5_K", 6, 256)
