@@ -67,12 +67,12 @@ def _opened(one: SourceFormat, path: Path, registry: Registry) -> Source:
         raise
     except Exception as error:
         raise ConversionError(
-            f"{shown(path)} cannot be opened as {one.description}, by the source {one.name!r}: "
+            f"{shown_name(path)} cannot be opened as {one.description}, by the source {one.name!r}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(named, str):
         raise ConversionError(
-            f"{shown(path)} does not say the model_type, such as 'llama'.",
+            f"{shown_name(path)} does not say the model_type, such as 'llama'.",
             code="source-config-invalid",
         )
     return source

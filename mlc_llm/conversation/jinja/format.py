@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from mlc_llm.conversation.jinja.known_tokens import spelled_part, takes_space
-from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Text, joined, runs_of
+from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Run, Text, joined, runs_of
 from mlc_llm.conversation.jinja.rendering import ChatRenderer
 from mlc_llm.conversation.message import SYSTEM, USER, Message
 from mlc_llm.conversation.prompt_format import PromptFormat
@@ -95,6 +95,17 @@ class JinjaFormat(PromptFormat):
             return False
         return any(run.origin == 1 for run in runs)
 
+    @cached_property
+    def _knows_parts(self) -> bool:
+        """Whether the template takes a content in parts, and does not write the list itself."""
+        part = {"type": "text", "text": Text.of("Hello", 1)}
+        message = {"role": Text.of(USER, TEMPLATE), "content": [part]}
+        try:
+            text = self._renderer.render({**self._variables(), "messages": [message]})
+        except TemplateError:
+            return False
+        return any(run.origin == 1 for run in runs_of(text))
+
     def _all(self, history: Sequence[Message]) -> tuple[Message, ...]:
         """All messages of a prompt."""
         presets = tuple(Message(role, content) for role, content in self._template.messages)
@@ -110,11 +121,18 @@ class JinjaFormat(PromptFormat):
     def _rendered(self, messages: Sequence[Message], continues: bool) -> Text:
         """What the template writes, up to where the assistant writes."""
         data = [_data(message, number) for number, message in enumerate(messages, 1)]
+        for item, message in zip(data, messages, strict=True):
+            if isinstance(item.get("content"), list) and not self._knows_parts:
+                item["content"] = Text.of(message.content, GIVEN)
         if continues:
             _mark_end(data[-1], len(messages) + 1)
+        variables = {**self._variables(), "add_generation_prompt": not continues}
+        return self._renderer.render({**variables, "messages": data})
+
+    def _variables(self) -> dict[str, Any]:
+        """What a template may use besides the messages."""
         given = {"tools": None, "documents": None, **_given(self._template.variables)}
-        variables = {**self._tokens(), **given, "messages": data}
-        return self._renderer.render({**variables, "add_generation_prompt": not continues})
+        return {"add_generation_prompt": True, **self._tokens(), **given}
 
     def _tokens(self) -> dict[str, str]:
         """The special tokens by the names that templates have for them."""
@@ -130,26 +148,42 @@ class JinjaFormat(PromptFormat):
 
     def _parts(self, text: Text, messages: Sequence[Message], continues: bool) -> list[Segment]:
         """The prompt in parts, each of one origin."""
-        runs = runs_of(text)
-        origins = Counter(run.origin for run in runs)
+        origins = Counter(run.origin for run in runs_of(text))
         parts: list[Segment] = []
         at = 0
-        for run in runs:
+        for run in runs_of(text):
             piece = str.__getitem__(text, slice(at, at + run.length))  # a plain string
             at += run.length
-            part: Segment = Literal(piece) if run.origin == TEMPLATE else Plain(piece)
             if run.origin > TEMPLATE and origins[run.origin] == 1:
-                message = messages[run.origin - 1]
-                stop = run.start + run.length
-                if continues and run.origin == len(messages):
-                    stop = len(message.content)  # nothing is trimmed from what goes on
-                ids = spelled_part(self._tokenizer, message, run.start, stop)
-                if ids is not None:
-                    part = Generated(ids)
-                    if parts and not run.start and takes_space(self._tokenizer, ids):
-                        parts[-1] = _without_space(parts[-1])
-            parts.append(part)
+                goes_on = continues and run.origin == len(messages)
+                parts += self._answer(messages[run.origin - 1], run, piece, goes_on, parts)
+            else:
+                parts.append(Literal(piece) if run.origin == TEMPLATE else Plain(piece))
         return parts
+
+    def _answer(
+        self, message: Message, run: Run, piece: str, goes_on: bool, before: list[Segment]
+    ) -> list[Segment]:
+        """An answer, or what the template shows of it: in its own tokens, where that can be.
+
+        White space that the template writes in the place of some that it trimmed, or that the first
+        token holds, is taken away from what stands before.
+        """
+        start, stop = run.start, run.start + run.length
+        if goes_on:
+            stop = len(message.content)  # nothing is trimmed from what goes on
+        written = before[-1].text if before and isinstance(before[-1], Literal) else ""
+        held = message.content[:start]
+        if start and held.isspace() and written.endswith(held):
+            start = 0
+        ids = spelled_part(self._tokenizer, message, start, stop)
+        if ids is None:
+            return [Plain(piece)]
+        if run.start == 0 and written.endswith(" ") and takes_space(self._tokenizer, ids):
+            held = " "
+        if held and start == 0:
+            before[-1] = Literal(written.removesuffix(held))
+        return [Generated(ids)]
 
 
 def _data(message: Message, number: int) -> dict[str, Any]:
@@ -205,8 +239,3 @@ def _up_to_the_answer(text: Text, end: int) -> Text:
     kept = joined([text[:found]])
     whole = str(text[found : found + len(_GOES_ON)]) == _GOES_ON
     return kept if whole else joined([kept.rstrip()])
-
-
-def _without_space(part: Segment) -> Segment:
-    """A part without the space that ends it, if it is the template's."""
-    return Literal(part.text.removesuffix(" ")) if isinstance(part, Literal) else part
