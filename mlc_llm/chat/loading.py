@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlc_llm.chat.plan import ChatPlan, ModelPlan
+from mlc_llm.chat.plan import ChatPlan, ModelPlan, plan_chat
+from mlc_llm.config import ChatConfig
 from mlc_llm.library.resolve import resolve_library
-from mlc_llm.registry.registry import Registry
+from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.engine import Engine, Stop
 from mlc_llm.runtime.failures import as_device_errors, require_room
@@ -32,6 +35,33 @@ class LoadedChat:
     library: Path
     engine: Engine
     model: LoadedModel
+
+
+@contextmanager
+def open_chat(
+    model: str,
+    device: str = "auto",
+    chat_config: ChatConfig | None = None,
+    model_lib: str | None = None,
+) -> Iterator[LoadedChat]:
+    """Load a model, and let go of it after the ``with`` block.
+
+    Args:
+        model: a model folder, ``HF://org/name`` or ``demo``.
+        device: ``auto``, a device's name, or ``name:index``.
+        chat_config: overrides of the model's configuration.
+        model_lib: a compiled library; by default one is found, or compiled and cached.
+
+    Raises:
+        MLCError: something is missing, malformed or does not fit; see ``mlc_llm.errors``.
+    """
+    registry = default_registry()
+    chat = load_chat(plan_chat(model, device, chat_config, model_lib, registry), registry)
+    try:
+        yield chat
+    finally:
+        chat.engine.close()
+        chat.model.release()
 
 
 def load_chat(plan: ChatPlan, registry: Registry) -> LoadedChat:

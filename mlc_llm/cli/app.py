@@ -30,6 +30,7 @@ COMMANDS = {
     "convert_weight": "Convert a Hugging Face model's weights to a model folder.",
     "devices": "Show the devices, and why they can or cannot be used.",
     "doctor": "Check the installation, and say what to do about what is wrong.",
+    "eval": "Measure how well a model predicts a text.",
     "gen_config": "Write the mlc-chat-config.json of a model folder.",
     "models": "Show the architectures and quantisations.",
     "plugins": "Show the installed plugins and their state.",

@@ -177,6 +177,24 @@ class LoadedModel:
         self._decode(token)
         return self.logits
 
+    def score(self, ids: Sequence[int]) -> np.ndarray:
+        """Append ``ids`` to the cache as a prompt, in one pass; the logits after each of them.
+
+        Args:
+            ids: no more than a prefill's chunk.
+
+        Returns:
+            float32 of shape (len(ids), vocab_size), not to be written to.
+
+        Raises:
+            PromptTooLongError: the window would overflow; nothing was appended.
+            TokenizerError: one of them is not a token of this model; nothing was appended.
+            GenerationError: the pass failed.
+        """
+        self._check(ids, self.length + len(ids))
+        self._logits = None
+        return self._functions.score([Run(self._sequence, ids)], range(len(ids)))
+
     def pop(self, count: int) -> None:
         """Forget the last ``count`` tokens.
 

@@ -1,6 +1,6 @@
 """``mlc_llm bench``: how fast a model is here, and where its time goes.
 
-From Python: :func:`~mlc_llm.cli.bench.loading.open_chat` loads a model,
+From Python: :func:`~mlc_llm.chat.loading.open_chat` loads a model,
 :func:`~mlc_llm.cli.bench.measurement.measure` measures it, and
 :func:`~mlc_llm.cli.bench.profiling.profile` takes its time apart.
 """
@@ -130,7 +130,7 @@ def command(
         from mlc_llm.cli.bench.picture import require_matplotlib
 
         require_matplotlib()
-    from mlc_llm.cli.bench.loading import open_chat
+    from mlc_llm.chat.loading import open_chat
     from mlc_llm.cli.bench.settings import BenchSettings
     from mlc_llm.cli.running import prepare_to_run
     from mlc_llm.weights.locate import DEMO, resolve_model

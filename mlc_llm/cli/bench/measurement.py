@@ -99,7 +99,7 @@ class Measurement:
 
 
 def measure(chat: LoadedChat, settings: BenchSettings | None = None) -> Measurement:
-    """Measure a model that was just loaded; see :func:`~mlc_llm.cli.bench.loading.open_chat`.
+    """Measure a model that was just loaded; see :func:`~mlc_llm.chat.loading.open_chat`.
 
     After one warm-up, a prefill and a run of decode steps take turns. The model's KV cache is
     empty afterwards.

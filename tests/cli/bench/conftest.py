@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from mlc_llm.chat.loading import LoadedChat
-from mlc_llm.cli.bench.loading import open_chat
+from mlc_llm.chat.loading import LoadedChat, open_chat
 from mlc_llm.config import ChatConfig
 from mlc_llm.testing import make_model_folder
 
