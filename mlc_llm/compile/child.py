@@ -24,6 +24,7 @@ from mlc_llm.registry.child import Outcome, python_command, python_environment, 
 logger = logging.getLogger("mlc_llm")
 
 COMPILER_MODULE = "mlc_llm.compile"
+_LLVM = "LLVM ERROR: "
 LIBRARY_SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
 
@@ -97,5 +98,11 @@ def _failure(outcome: Outcome) -> CompileError:
     text = f"the compiler {outcome.ending()}"
     if outcome.returncode == -signal.SIGKILL:
         text += ", perhaps because the memory was full"
-    words = outcome.last_words()
+    words = _llvms_words(outcome) or outcome.last_words()
     return CompileError(f"{text}; it said: {words}" if words else text)
+
+
+def _llvms_words(outcome: Outcome) -> str:
+    """What LLVM ended the process for; a thread of it that goes on may crash and say more."""
+    lines = map(str.strip, outcome.stderr.splitlines())
+    return next((line for line in lines if line.startswith(_LLVM)), "")

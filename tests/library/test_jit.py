@@ -71,6 +71,11 @@ elif mode == "full":
 elif mode == "mute":
     print("{not json")
     sys.exit("LLVM ERROR: out of registers")
+elif mode == "crashing":
+    print("LLVM ERROR: IO failure: File too large", file=sys.stderr)
+    print("File sigaction.c, line 0, in 0x7fa3", file=sys.stderr)
+    sys.stderr.flush()
+    os.kill(os.getpid(), 11)
 elif mode == "nothing":
     pass
 elif mode == "wrong":
@@ -256,6 +261,7 @@ class TestFailure:
         [
             ("error", "No C compiler. Install gcc"),
             ("mute", "ended with exit status 1; it said: LLVM ERROR: out of registers"),
+            ("crashing", "crashed with SIGSEGV; it said: LLVM ERROR: IO failure: File too large"),
             ("killed", "crashed with SIGKILL, perhaps because the memory was full"),
             ("nothing", "the compiler's result does not serve: there is no such file"),
             ("wrong", "does not serve: it is for the device 'cuda', not 'cpu'"),
