@@ -13,14 +13,14 @@ import numpy.typing as npt
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.output import SHARD_PREFIX, WeightOutput, open_output
 from mlc_llm.convert.own_types import own_plan
-from mlc_llm.convert.plan import PlannedWeight, make_plan
+from mlc_llm.convert.plan import PlannedWeight, make_plan, require_tensors
 from mlc_llm.convert.progress import progress_bar
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.values import Advance, blocks, kept_blocks, require_equal_copies
 from mlc_llm.errors import ConversionError, MLCError, QuantizationError
 from mlc_llm.files import read_json_object
 from mlc_llm.home import expand_home
-from mlc_llm.model.finer_weights import with_finer_weights
+from mlc_llm.model.finer_weights import FINER, with_finer_weights
 from mlc_llm.plugin import Architecture, Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
 from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
@@ -98,11 +98,14 @@ def chosen_plan(quantization: Plan | None, model: SourceModel, default: str = FL
         default: the name of the quantisation for one that does not.
 
     Raises:
-        ConversionError: the tensors, whose types are to be kept, cannot be listed.
+        ConversionError: the tensors cannot be listed, or are too few for the model's config.
     """
     if quantization is None and model.source.keeps_types:
         return own_plan(model.checkpoint(), model.architecture, model.config)
     chosen = quantization or plan(default)
+    if chosen.name != FINER:
+        return chosen
+    require_tensors(model.checkpoint(), model.architecture, model.config)
     return with_finer_weights(chosen, model.architecture.module(model.config))
 
 

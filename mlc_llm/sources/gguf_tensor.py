@@ -67,8 +67,8 @@ class GGUFTensor(SourceTensor):
     def require_readable(self) -> None:
         if self.make is not None and self._type.unpack is not None:
             raise ConversionError(
-                f"{shown_name(self.entry.name)} in {self.file} is of the type {self.dtype}, where this "
-                "family has floating-point numbers.",
+                f"{shown_name(self.entry.name)} in {self.file} is of the type {self.dtype}, where "
+                "this family has floating-point numbers.",
                 code="dtype-unsupported",
             )
         if not self._type.is_read:

@@ -67,8 +67,8 @@ def _opened(one: SourceFormat, path: Path, registry: Registry) -> Source:
         raise
     except Exception as error:
         raise ConversionError(
-            f"{shown_name(path)} cannot be opened as {one.description}, by the source {one.name!r}: "
-            f"{type(error).__name__}: {error}"
+            f"{shown_name(path)} cannot be opened as {one.description}, by the source "
+            f"{one.name!r}: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(named, str):
         raise ConversionError(

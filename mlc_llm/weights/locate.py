@@ -123,7 +123,12 @@ def _model_in(folder: Path) -> Path | None:
     except (ModelNotFoundError, OSError):
         return None
     models = [model for model in gguf_models(files) if model.complete]
-    return folder / choose(models, total_memory()).parts[0] if models else None
+    if not models:
+        return None
+    chosen = choose(models, total_memory())
+    # Two files of one type are two models: whoever opens the folder says so.
+    alone = sum(model.type == chosen.type for model in models) == 1
+    return folder / chosen.parts[0] if alone else None
 
 
 def _places(named: Path) -> list[Path]:

@@ -42,7 +42,7 @@ def test_equals_the_steps(source: Path, tmp_path: Path) -> None:
 
 def test_the_default(source: Path, tmp_path: Path) -> None:
     folder = ModelFolder.open(convert_source(source, tmp_path / "out"))
-    assert folder.config.quantization == "q4f16_1"
+    assert folder.config.quantization == "q4f16_k"
     assert folder.config.conv_template is None
 
 

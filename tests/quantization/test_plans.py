@@ -14,7 +14,7 @@ MLC = {"q0f16", "q0f32", "q3f16_1", "q4f16_0", "q4f16_1", "q4f32_1"}
 
 
 def test_names():
-    assert set(PLANS) == MLC | {"q4f16_m", "q8f16_16", "q8f16_32"}
+    assert set(PLANS) == MLC | {"q4f16_k", "q4f16_m", "q8f16_16", "q8f16_32"}
     assert all(PLANS[name].name == name == plan(name).name for name in PLANS)
 
 
@@ -23,7 +23,8 @@ def test_a_name_says_bits_and_dtype(name):
     chosen = plan(name)
     bits, dtype = int(name[1]), {"f16": "float16", "f32": "float32"}[name[2:5]]
     for scheme in chosen.all_schemes():
-        assert scheme.bits == (bits or int(name[3:]))
+        table = name == "q4f16_k" and scheme == chosen.embedding
+        assert scheme.bits == (8 if table else bits or int(name[3:]))
         assert scheme.dtype == chosen.dtype == dtype
     assert not chosen.exceptions
 
