@@ -87,7 +87,7 @@ def make_plan(
             wrong shape; the architecture contradicts itself, or the plan the architecture.
         QuantizationError: the plan has a scheme that weights cannot be quantised to.
     """
-    _require_tensors(checkpoint, architecture, config)
+    require_tensors(checkpoint, architecture, config)
     weights = architecture.weights(config)
     module = architecture.module(config)
     _check_names(checkpoint, architecture, config, weights)
@@ -137,17 +137,21 @@ def expected_shapes(
     }
 
 
-def _require_tensors(
+def require_tensors(
     checkpoint: Mapping[str, SourceTensor], architecture: Architecture, config: ModelConfig
 ) -> None:
-    """Compare the config with the tensors before anything is made for each layer."""
+    """Compare the config with the tensors before anything is made for each layer.
+
+    Raises:
+        ConversionError: the config asks for more than the tensors can be.
+    """
     needless = architecture.copies(config)
     there = [name for name in checkpoint if name not in needless and not architecture.ignores(name)]
     try:
         config.require_tensors(len(there))
     except ValueError as error:
         raise ConversionError(
-            f"config.json does not fit the checkpoint: {error}. Is config.json its own?",
+            f"its config does not fit its tensors: {error}. Is config.json its own?",
             code="source-config-invalid",
         ) from None
 

@@ -92,13 +92,14 @@ def chosen_plan(quantization: Plan | None, model: SourceModel) -> Plan:
     """The plan that was asked for, or else the one that a model is converted to by default.
 
     Raises:
-        ConversionError: the tensors, whose types are to be kept, cannot be listed.
+        ConversionError: the tensors, whose types are kept, cannot be listed, or do not fit.
     """
     if quantization is not None:
         return quantization
-    if model.source.keeps_types:
+    if not model.source.keeps_types:
+        return plan(FLOAT_PLAN)
+    with _named(model):
         return own_plan(model.checkpoint(), model.architecture, model.config)
-    return plan(FLOAT_PLAN)
 
 
 def write_weights(
@@ -113,11 +114,9 @@ def write_weights(
         progress: whether to show progress on stderr, when that is a terminal.
     """
     checkpoint = model.checkpoint()
-    try:
+    with _named(model):
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
-    except ConversionError as error:
-        raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
     _warn_of_rounding_again(model, weights, chosen)
     _warn_of_growing(model, weights)
     with open_output(folder) as target:
@@ -125,6 +124,15 @@ def write_weights(
         manifest = _write(weights, model.architecture, target, progress)
         _verify(target, manifest, progress)
         target.commit(manifest)
+
+
+@contextlib.contextmanager
+def _named(model: SourceModel) -> Iterator[None]:
+    """Begin the message of a ConversionError with what is converted."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
 
 
 def _write(
