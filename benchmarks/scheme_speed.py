@@ -64,8 +64,8 @@ class Product:
 
 def _random(random: np.random.Generator, shape: tuple[int | str, ...], dtype: str) -> np.ndarray:
     sizes = tuple(map(int, shape))
-    if dtype == "uint8":
-        return random.integers(0, 256, sizes, np.uint8)
+    if dtype in ("uint8", "int8"):
+        return random.integers(0, np.iinfo(dtype).max, sizes, dtype, endpoint=True)
     return random.uniform(0.01, 0.02, sizes).astype(dtype)
 
 

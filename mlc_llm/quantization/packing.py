@@ -27,17 +27,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import QuantizationError
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
+from mlc_llm.quantization.codes import Codes, pack_planes, unpack_planes
 
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
-Codes = npt.NDArray[np.unsignedinteger[Any]]
 
 BLOCK_WEIGHTS = 1 << 16
 """Weights that are worked on at a time: few enough for their intermediates to stay in the cache."""
@@ -112,42 +111,6 @@ def quantize_rows(w: Array, scheme: Scheme) -> list[Array]:
         for tensor, part in zip(tensors, _quantize_block(_float32(w[block]), scheme), strict=True):
             tensor[block] = part
     return tensors
-
-
-def pack_codes(codes: Array, scheme: Scheme) -> list[Array]:
-    """Pack integer codes without rounding anything.
-
-    Args:
-        codes: the codes (rows, columns), of an integer dtype; those of whole groups past the end
-            of a row are 0.
-        scheme: how to store them.
-
-    Returns:
-        ``q_weight`` and, where codes have two planes, ``q_high``, with rows on the first axis
-        whatever the scheme's layout.
-
-    Raises:
-        QuantizationError: they are not a matrix, or one is not a code of the scheme.
-    """
-    if codes.ndim != 2 or codes.dtype.kind not in "iu":
-        raise QuantizationError(
-            f"Codes must be a matrix of integers, not of {codes.dtype} with the shape "
-            f"{codes.shape}."
-        )
-    if codes.size and (codes.min() < 0 or codes.max() >= 1 << scheme.bits):
-        raise QuantizationError(
-            f"Codes of {scheme.bits} bits must be from 0 to {(1 << scheme.bits) - 1}, not from "
-            f"{codes.min()} to {codes.max()}."
-        )
-    rows, columns = codes.shape
-    padded = np.zeros((rows, scheme.groups(columns) * scheme.group), np.uint8)
-    padded[:, :columns] = codes
-    return _planes(padded, scheme)
-
-
-def unpack_codes(planes: Sequence[Array], columns: int, scheme: Scheme) -> Codes:
-    """The codes (rows, columns), uint8, that :func:`pack_codes` packed."""
-    return _codes(planes, scheme)[:, :columns]
 
 
 def dequantize(tensors: Sequence[Array], columns: int, scheme: Scheme) -> Floats:
@@ -252,7 +215,7 @@ def _quantize_block(w: Floats, scheme: Scheme) -> list[Array]:
         codes, *others = _with_zero(grouped, scheme, scheme.zero)
     codes = codes.reshape(rows, -1)
     codes[:, columns:] = 0
-    return [*_planes(codes, scheme), *others]
+    return [*pack_planes(codes, scheme), *others]
 
 
 def _with_zero(grouped: Floats, scheme: Scheme, zero: int) -> tuple[Codes, Array]:
@@ -289,66 +252,13 @@ def _scales(exact: Floats, scheme: Scheme) -> Array:
     return scale
 
 
-def _planes(codes: Codes, scheme: Scheme) -> list[Array]:
-    """Codes (n, whole groups) to the words of each of their planes, the lowest first."""
-    planes, shift = [], 0
-    for bits in scheme.planes:
-        plane = codes
-        if len(scheme.planes) > 1:
-            plane = (codes >> np.uint8(shift)) & np.uint8((1 << bits) - 1)
-        planes.append(_pack(plane, bits).astype(scheme.storage, copy=False))
-        shift += bits
-    return planes
-
-
-def _pack(codes: Codes, bits: int) -> Array:
-    """Codes (n, m) of some bits to uint32 words, the first code in the lowest bits."""
-    if 8 % bits == 0:
-        return _pack_bytes(np.ascontiguousarray(codes), bits).view("<u4")
-    count = 32 // bits
-    words = codes[:, 0::count].astype(np.uint32)
-    for place in range(1, count):
-        words |= codes[:, place::count].astype(np.uint32) << np.uint32(place * bits)
-    return words
-
-
-def _pack_bytes(codes: Codes, bits: int) -> Codes:
-    """Codes of 1, 2, 4 or 8 bits to bytes: neighbours become one, until bytes are full."""
-    while bits < 8:
-        pairs = codes.view("<u2")
-        codes = (pairs | pairs >> np.uint16(8 - bits)).astype(np.uint8)
-        bits *= 2
-    return codes
-
-
-def _unpack(words: Array, bits: int) -> Codes:
-    """What :func:`_pack` packed, as uint8."""
-    if 8 % bits == 0:
-        units: Codes = np.ascontiguousarray(words, "<u4").view(np.uint8)
-    else:
-        units = words.astype(np.uint32)
-    kind = units.dtype.type
-    shifts = np.arange(8 * units.itemsize // bits, dtype=kind) * kind(bits)
-    codes = (units[:, :, None] >> shifts) & kind((1 << bits) - 1)
-    return codes.astype(np.uint8, copy=False).reshape(len(words), -1)
-
-
 def _dequantize_block(tensors: Sequence[Array], columns: int, scheme: Scheme) -> Floats:
     planes, factors = tensors[: len(scheme.planes)], tensors[len(scheme.planes) :]
-    codes = _codes(planes, scheme)
+    codes = unpack_planes(planes, scheme)
     values = codes.astype(np.float32).reshape(len(codes), scheme.groups(columns), scheme.group)
     scale, *minimum = (factor[:, :, None] for factor in _factors(factors, columns, scheme))
     values = values * scale + minimum[0] if minimum else (values - np.float32(scheme.zero)) * scale
     return values.reshape(len(codes), -1)[:, :columns]
-
-
-def _codes(planes: Sequence[Array], scheme: Scheme) -> Codes:
-    """The codes (n, whole groups) of words."""
-    codes, shift = _unpack(planes[0], scheme.planes[0]), scheme.planes[0]
-    for words, bits in zip(planes[1:], scheme.planes[1:], strict=True):
-        codes = codes | _unpack(words, bits) << np.uint8(shift)
-        shift += bits
-    return codes
 
 
 def _factors(stored: Sequence[Array], columns: int, scheme: Scheme) -> list[Floats]:

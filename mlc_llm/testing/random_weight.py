@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.plugin import Scheme
-from mlc_llm.quantization.packing import is_transposed, pack_codes
+from mlc_llm.quantization.codes import pack_codes
+from mlc_llm.quantization.packing import is_transposed
 
 Array = npt.NDArray[Any]
 

@@ -12,13 +12,12 @@ from hypothesis import example, given
 from mlc_llm.errors import QuantizationError
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
 from mlc_llm.quantization import plan
+from mlc_llm.quantization.codes import pack_codes, unpack_codes
 from mlc_llm.quantization.packing import (
     dequantize,
-    pack_codes,
     quantize,
     quantize_rows,
     row_blocks,
-    unpack_codes,
 )
 from mlc_llm.testing import raises
 

@@ -58,7 +58,7 @@ def test_tiles_fill_chunks():
     ("target", "instruction"),
     [
         (DOTPROD, r"sdot\s+v\d+\.4s, v\d+\.16b, v\d+\.4b\[\d\]"),  # by a lane, no copies
-        (ARM, r"smlal2\s+v\d+\.8h, v\d+\.16b, v\d+\.16b"),
+        (ARM, r"sm(?:lal|ull)2\s+v\d+\.8h, v\d+\.16b, v\d+\.16b"),
         ({**X86, "mcpu": "haswell"}, r"vpmaddubsw\s.*%ymm"),
         ({**X86, "mcpu": "x86-64-v3", "mattr": ["+avxvnni"]}, r"vpdpbusd\s.*%ymm"),
         ({**X86, "mcpu": "skylake-avx512"}, r"vpmaddubsw\s.*%zmm"),
