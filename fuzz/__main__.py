@@ -48,16 +48,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
-    total = Tally("all")
-    shown = [Outcome.ACCEPTED, Outcome.REFUSED]
-    print(
-        f"seed {campaign.seed}; {'subject':<18} {'inputs':>8} {'accepted':>9} {'refused':>9}"
-        f" {'findings':>9} {'seconds':>8}",
-        flush=True,
-    )
+    total, titles = Tally("all"), ("inputs", "accepted", "refused", "findings", "seconds")
+    print(f"seed {campaign.seed}\n{'subject':<18} {' '.join(f'{title:>9}' for title in titles)}")
     for event in campaign.run(subjects):
         if isinstance(event, Tally):
-            _print_row(event, shown)
+            _print_row(event)
             total.outcomes.update(event.outcomes)
             total.places.update(event.places)
             total.seconds += event.seconds
@@ -65,7 +60,7 @@ def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
             finding, place = event
             print(f"  FOUND {finding.result.outcome}: {finding.result.place}")
             print(f"    python -m fuzz --reproduce {place}", flush=True)
-    _print_row(total, shown)
+    _print_row(total)
     used = os.times()
     print(f"{used.children_user + used.children_system:.0f} seconds of one core")
     for (outcome, where), count in total.places.most_common():
@@ -73,13 +68,11 @@ def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
     return 1 if total.findings else 0
 
 
-def _print_row(tally: Tally, outcomes: Sequence[Outcome]) -> None:
-    counts = [tally.outcomes[outcome] for outcome in outcomes]
-    cells = [f"{count:>9,}" for count in (*counts, tally.findings)]
-    print(
-        f"        {tally.name:<18} {tally.inputs:>8,} {' '.join(cells)} {tally.seconds:>8.1f}",
-        flush=True,
-    )
+def _print_row(tally: Tally) -> None:
+    known = [tally.outcomes[outcome] for outcome in (Outcome.ACCEPTED, Outcome.REFUSED)]
+    counts = (tally.inputs, *known, tally.findings)
+    cells = [*(f"{count:>9,}" for count in counts), f"{tally.seconds:>9.1f}"]
+    print(f"{tally.name:<18} {' '.join(cells)}", flush=True)
 
 
 def _reproduce(place: Path) -> int:

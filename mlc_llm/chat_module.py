@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlc_llm.callback import Progress
 from mlc_llm.chat.fair_lock import FairLock
-from mlc_llm.chat.streams import StreamChunk, chunks, show, step_in_threads
+from mlc_llm.chat.streams import StepsInThreads, StreamChunk, chunks, show
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, check_generation
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
@@ -131,7 +131,7 @@ class ChatModule:
         generation = check_generation(generation_config)
         async with (
             self._lock.take_async(),
-            aclosing(step_in_threads(self._deltas(prompt, generation, stateless))) as deltas,
+            aclosing(StepsInThreads(self._deltas(prompt, generation, stateless))) as deltas,
         ):
             async for _ in deltas:
                 pass
@@ -188,7 +188,7 @@ class ChatModule:
             parts = chunks(
                 self._deltas(prompt, generation, stateless), generation.logprobs is not None
             )
-            async with aclosing(step_in_threads(parts)) as steps:
+            async with aclosing(StepsInThreads(parts)) as steps:
                 async for chunk in steps:
                     if chunk.finish_reason is None:
                         ticket.suspended()

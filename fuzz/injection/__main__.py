@@ -20,6 +20,7 @@ from fuzz.injection.accidents import (
     by_full_disk,
     by_interrupt,
     by_kill,
+    by_silence,
     by_termination,
     has_full_disks,
     undisturbed,
@@ -36,6 +37,7 @@ ACCIDENTS: dict[str, tuple[Accident, float]] = {
     "file limit": (by_file_limit, 0.7),
     "full disk": (by_full_disk, 0.7),
     "two at once": (by_another, 0.4),
+    "silence": (by_silence, 0.2),
 }
 """The accidents, and how often each happens: 1 for as many times as a scenario has rounds."""
 WITHOUT_DISK = ("chat",)
@@ -94,6 +96,8 @@ def _disturb(kind: type[Scenario], folder: Path, rounds: float, seed: int) -> in
 def _accidents(kind: type[Scenario], rounds: float) -> Iterator[tuple[str, Accident, int]]:
     for name, (accident, often) in ACCIDENTS.items():
         needs_disk = accident in (by_file_limit, by_full_disk)
+        if accident is by_silence and not kind.falls_silent:
+            continue
         if needs_disk and (kind.name in WITHOUT_DISK or kind.repeats):
             continue
         if accident is by_full_disk and not has_full_disks():

@@ -111,6 +111,18 @@ def by_another(scenario: Scenario, work: Path, random: Random, seconds: float, s
     return "both" if done == 2 else "one, and one was refused" if done else "both, and killed"
 
 
+def by_silence(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
+    """What it reads from keeps its connection open, and sends nothing more."""
+    with scenario.silence(random.randrange(size)):
+        ended = Program(scenario.command(work), scenario.variables(work)).end()
+    ended.require_sound()
+    if ended.code == 0:
+        raise Unsound("it ended well, with half of what it asked for")
+    scenario.check(work)
+    _run_again(scenario, work)
+    return "refused"
+
+
 def undisturbed(scenario: Scenario, work: Path) -> tuple[float, int]:
     """Run a scenario once as it should be; returns for how long it can be disturbed, in seconds,
     and the bytes of the largest file that it wrote."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar
 
@@ -21,6 +22,9 @@ class Scenario(ABC):
     repeats: ClassVar[bool] = False
     """Whether it goes on until it is stopped. Such a command writes a line when it begins."""
 
+    falls_silent: ClassVar[bool] = False
+    """Whether it reads from another program, which may stop speaking."""
+
     def __init__(self, inputs: Path) -> None:
         self.inputs = inputs
 
@@ -35,6 +39,10 @@ class Scenario(ABC):
     def variables(self, work: Path) -> Mapping[str, str]:
         """Environment variables that it needs."""
         return {"MLC_LLM_CACHE": str(work / "cache"), "HOME": str(work)}
+
+    def silence(self, after: int) -> AbstractContextManager[None]:
+        """Let the other program say nothing more after some bytes, as long as the block runs."""
+        raise NotImplementedError
 
     @abstractmethod
     def check(self, work: Path) -> None:

@@ -6,9 +6,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.errors import GenerationError
@@ -67,26 +67,23 @@ class FairLock:
         finally:
             self._leave(ticket)
 
-    @asynccontextmanager
-    async def take_async(self) -> AsyncIterator[Ticket]:
+    def take_async(self) -> _AsyncTurn:
         """Wait for the lock without blocking the event loop, and hold it inside the block.
 
-        Raises:
+        ``async with`` raises:
             GenerationError: this very task holds the lock already.
         """
+        return _AsyncTurn(self)
+
+    async def _wait(self, ticket: Ticket) -> None:
         import asyncio
 
-        ticket = Ticket()
-        try:
-            for _ in range(_LOOP_ROUNDS):
-                if self._has(lambda other: other.task is ticket.task):
-                    await asyncio.sleep(0)
-            self._join(ticket, lambda other: other.task is ticket.task)
-            # Without the shield, cancelling the task would cancel the ticket's own future.
-            await asyncio.shield(asyncio.wrap_future(ticket.ready))
-            yield ticket
-        finally:
-            self._leave(ticket)
+        for _ in range(_LOOP_ROUNDS):
+            if self._has(lambda other: other.task is ticket.task):
+                await asyncio.sleep(0)
+        self._join(ticket, lambda other: other.task is ticket.task)
+        # Without the shield, cancelling the task would cancel the ticket's own future.
+        await asyncio.shield(asyncio.wrap_future(ticket.ready))
 
     def _has(self, is_same: Callable[[Ticket], bool]) -> bool:
         with self._lock:
@@ -108,6 +105,26 @@ class FairLock:
     def _call_first(self) -> None:
         if self._waiting and not self._waiting[0].ready.done():
             self._waiting[0].ready.set_result(None)
+
+
+class _AsyncTurn(AbstractAsyncContextManager["Ticket"]):
+    """What :meth:`FairLock.take_async` returns. It is not made of an asynchronous generator: a loop
+    that ends closes all of those at once, this one while another still holds the lock by it."""
+
+    def __init__(self, lock: FairLock) -> None:
+        self._lock, self._ticket = lock, Ticket()
+
+    async def __aenter__(self) -> Ticket:
+        self._ticket.resumed()
+        try:
+            await self._lock._wait(self._ticket)
+        except BaseException:
+            self._lock._leave(self._ticket)
+            raise
+        return self._ticket
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock._leave(self._ticket)
 
 
 class Ticket:

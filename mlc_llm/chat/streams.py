@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
@@ -104,30 +104,44 @@ def chunks(
     yield StreamChunk("", token_ids, logprobs if records else None, reason, limit)
 
 
-async def step_in_threads(generator: Generator[T, None, None]) -> AsyncGenerator[T, None]:
-    """Take what a generator yields without blocking the event loop.
+class StepsInThreads(AsyncIterator[T]):
+    """Takes what a generator yields without blocking the event loop; close it with ``aclosing``.
 
     Each step runs in a thread of the loop's executor. When the task is cancelled, the generator is
     closed as soon as the step that runs has ended, and only then the cancellation goes on.
+
+    It is not an asynchronous generator: a loop that ends closes all of those at once, this one
+    while the one that uses it is waiting for it.
+
+    Args:
+        generator: what is stepped.
     """
-    import asyncio
 
-    lock = threading.Lock()
+    def __init__(self, generator: Generator[T, None, None]) -> None:
+        self._generator = generator
+        self._lock = threading.Lock()
 
-    def step() -> T:
-        with lock:
-            return next(generator, _END)
+    async def __anext__(self) -> T:
+        import asyncio
 
-    def close() -> None:
-        with lock:
-            generator.close()
+        value = await asyncio.get_running_loop().run_in_executor(None, self._step)
+        if value is _END:
+            raise StopAsyncIteration
+        return value
 
-    loop = asyncio.get_running_loop()
-    try:
-        while (value := await loop.run_in_executor(None, step)) is not _END:
-            yield value
-    finally:
-        await _finish(loop.run_in_executor(None, close))
+    async def aclose(self) -> None:
+        """Close the generator when the step that runs has ended."""
+        import asyncio
+
+        await _finish(asyncio.get_running_loop().run_in_executor(None, self._close))
+
+    def _step(self) -> T:
+        with self._lock:
+            return next(self._generator, _END)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._generator.close()
 
 
 async def _finish(future: asyncio.Future[None]) -> None:

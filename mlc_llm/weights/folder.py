@@ -12,6 +12,7 @@ from mlc_llm.config import CHAT_CONFIG_FILE, ModelFile
 from mlc_llm.errors import ModelFolderError, ModelNotFoundError
 from mlc_llm.files import refuse_lfs_pointer
 from mlc_llm.home import expand_home
+from mlc_llm.shown import shown as quoted
 from mlc_llm.weights.manifest import MANIFEST_FILE, OLDER_MANIFEST_FILE, Manifest
 from mlc_llm.weights.paths import is_file, is_folder, shown
 from mlc_llm.weights.shards import Shards
@@ -70,7 +71,7 @@ class ModelFolder:
         record = self.manifest.tensors.get(name)
         if record is None:
             raise ModelFolderError(
-                f"{self.path} has no tensor {shown(name)}.", code="tensor-missing"
+                f"{self.path} has no tensor {quoted(name)}.", code="tensor-missing"
             )
         return self._shards.read(record)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.errors import ModelNotFoundError
 from mlc_llm.home import expand_home
+from mlc_llm.shown import shown as quoted
 from mlc_llm.weights.hub import HubReference, fetch
 from mlc_llm.weights.paths import is_file, is_folder, shown
 
@@ -103,4 +104,4 @@ def _not_found(model: str, named: Path, places: list[Path]) -> str:
         if len(parts) == 2 and not named.is_absolute()
         else ""
     )
-    return f"No model {shown(model)}. Looked for a folder at: {looked}.{hint}"
+    return f"No model {quoted(model)}. Looked for a folder at: {looked}.{hint}"

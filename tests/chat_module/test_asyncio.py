@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from contextlib import aclosing
 from typing import Any
@@ -193,6 +194,24 @@ def test_a_closed_stream_leaves_the_history(told: ChatModule) -> None:
             break
 
     asyncio.run(main())
+    assert told.messages == before
+    assert told.generate("And then?")
+
+
+def test_a_stream_that_is_open_when_the_loop_ends(
+    told: ChatModule, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loop closes all asynchronous generators at once; none is in another's way."""
+    before, kept = told.messages, []
+
+    async def main() -> None:
+        for _ in range(2):  # The second one is never begun.
+            kept.append(told.astream("And then?"))
+        await anext(kept[0])
+
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        asyncio.run(main())
+    assert [r.getMessage() for r in caplog.records if r.levelno > logging.INFO] == []
     assert told.messages == before
     assert told.generate("And then?")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ class Downloading(Scenario):
 
     name = "download"
     rounds = 10
+    falls_silent = True
 
     @cached_property
     def _hub(self) -> LoopbackHub:
@@ -56,7 +58,16 @@ class Downloading(Scenario):
             "HF_HUB_OFFLINE": "0",
             "HF_ENDPOINT": self._hub.url,
             "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DOWNLOAD_TIMEOUT": "2",  # It is waited so long, and tried six times.
         }
+
+    @contextmanager
+    def silence(self, after: int) -> Iterator[None]:
+        self._hub.silent_after = after
+        try:
+            yield
+        finally:
+            self._hub.silent_after = None
 
     def check(self, work: Path) -> None:
         """Files under their own names are whole; what is not has another name."""
