@@ -50,6 +50,17 @@ def is_checkpoint(path: Path, registry: Registry | None = None) -> bool:
     return any(one.recognizes(path) for one in (registry or default_registry()).source_formats())
 
 
+def conversion_of(path: Path, device: Device) -> Path | None:
+    """The model folder that a checkpoint was converted to before, or None.
+
+    Args:
+        path: the checkpoint.
+        device: where the model is to run.
+    """
+    folder = converted_root() / _key(path, _default_plan(device))
+    return folder if is_file(folder / CHAT_CONFIG_FILE, ConversionError) else None
+
+
 def converted(
     path: Path, device: Device, *, progress: bool = False, registry: Registry | None = None
 ) -> Path:
@@ -68,10 +79,10 @@ def converted(
             little disk for it.
         MLCError: as :func:`mlc_llm.convert.convert_source`.
     """
+    if (folder := conversion_of(path, device)) is not None:
+        return folder
     default = _default_plan(device)
     folder = converted_root() / _key(path, default)
-    if is_file(folder / CHAT_CONFIG_FILE, ConversionError):
-        return folder
     logger.info("Converting %s. This is done once.", path)
     begin = time.monotonic()
     source = {"source": model_name(path), "bytes": sum(map(_size, _files(path)))}

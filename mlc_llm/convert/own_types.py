@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from mlc_llm.convert.plan import require_tensors
 from mlc_llm.model.layers import Embedding, Linear
 from mlc_llm.model.module import computes_as, named_modules
 from mlc_llm.plugin import Architecture, ModelConfig, Plan, Scheme, SourceTensor, Weight
@@ -32,7 +33,11 @@ def own_plan(
 
     Returns:
         A plan called as the type of most weights of linear layers, such as ``q4_k``.
+
+    Raises:
+        ConversionError: the config asks for more layers than there are tensors.
     """
+    require_tensors(checkpoint, architecture, config)
     weights = {weight.name: weight for weight in architecture.weights(config)}
     linears: dict[str, tuple[Scheme, ...]] = {}
     tables: dict[str, tuple[Scheme, ...]] = {}
@@ -41,7 +46,7 @@ def own_plan(
         weight = weights.get(f"{name}.weight")
         if weight is None:
             continue
-        sources = [checkpoint[name] for name in weight.sources if name in checkpoint]
+        sources = [checkpoint[source] for source in weight.sources if source in checkpoint]
         if computes_as(layer, Embedding):
             tables[weight.name] = _schemes(weight, sources, ())
         elif computes_as(layer, Linear):

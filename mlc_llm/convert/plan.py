@@ -143,7 +143,7 @@ def require_tensors(
     """Compare a config with a checkpoint's tensors, before anything is made for each layer.
 
     Raises:
-        ConversionError: the config asks for more layers than there are tensors.
+        ConversionError: the config asks for more than the tensors can be.
     """
     needless = architecture.copies(config)
     there = [name for name in checkpoint if name not in needless and not architecture.ignores(name)]
@@ -151,7 +151,7 @@ def require_tensors(
         config.require_tensors(len(there))
     except ValueError as error:
         raise ConversionError(
-            f"config.json does not fit the checkpoint: {error}. Is config.json its own?",
+            f"its config does not fit its tensors: {error}. Is config.json its own?",
             code="source-config-invalid",
         ) from None
 

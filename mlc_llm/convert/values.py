@@ -12,7 +12,8 @@ from mlc_llm.convert.plan import PlannedWeight, described
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin import Architecture, ModelConfig, Scheme, SourceTensor
 from mlc_llm.plugin.source import Rows
-from mlc_llm.quantization.packing import pack_codes, row_blocks
+from mlc_llm.quantization.codes import pack_codes
+from mlc_llm.quantization.packing import row_blocks
 
 READ_WEIGHTS = 1 << 20
 """Weights that are read at a time. This bounds the memory that a conversion takes, but for

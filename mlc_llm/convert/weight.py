@@ -98,14 +98,16 @@ def chosen_plan(quantization: Plan | None, model: SourceModel, default: str = FL
         default: the name of the quantisation for one that does not.
 
     Raises:
-        ConversionError: the tensors cannot be listed, or are too few for the model's config.
+        ConversionError: the tensors cannot be listed, or do not fit the config.
     """
     if quantization is None and model.source.keeps_types:
-        return own_plan(model.checkpoint(), model.architecture, model.config)
+        with _named(model):
+            return own_plan(model.checkpoint(), model.architecture, model.config)
     chosen = quantization or plan(default)
     if chosen.name != FINER:
         return chosen
-    require_tensors(model.checkpoint(), model.architecture, model.config)
+    with _named(model):
+        require_tensors(model.checkpoint(), model.architecture, model.config)
     return with_finer_weights(chosen, model.architecture.module(model.config))
 
 
@@ -121,11 +123,9 @@ def write_weights(
         progress: whether to show progress on stderr, when that is a terminal.
     """
     checkpoint = model.checkpoint()
-    try:
+    with _named(model):
         weights = make_plan(checkpoint, model.architecture, model.config, chosen)
         require_equal_copies(checkpoint, model.architecture, model.config)
-    except ConversionError as error:
-        raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
     _warn_of_rounding_again(model, weights, chosen)
     _warn_of_growing(model, weights)
     with open_output(folder) as target:
@@ -133,6 +133,15 @@ def write_weights(
         manifest = _write(weights, model.architecture, target, progress)
         _verify(target, manifest, progress)
         target.commit(manifest)
+
+
+@contextlib.contextmanager
+def _named(model: SourceModel) -> Iterator[None]:
+    """Begin the message of a ConversionError with what is converted."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
 
 
 def _write(

@@ -14,7 +14,8 @@ from mlc_llm.errors import ConversionError
 from mlc_llm.model.llama import Llama
 from mlc_llm.model.weights import grouped_qkv
 from mlc_llm.plugin import Codes, Scheme, Source, SourceFormat, SourceTensor, Weight
-from mlc_llm.quantization.packing import dequantize, unpack_codes
+from mlc_llm.quantization.codes import unpack_codes
+from mlc_llm.quantization.packing import dequantize
 from mlc_llm.registry.registry import Registry
 from mlc_llm.testing import make_checkpoint, raises, registry_of
 from mlc_llm.weights.folder import read_manifest

@@ -10,7 +10,8 @@ import pytest
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin.scheme import stored_tensors
-from mlc_llm.quantization.packing import dequantize, pack_codes
+from mlc_llm.quantization.codes import pack_codes
+from mlc_llm.quantization.packing import dequantize
 from mlc_llm.sources.gguf_parts import read_model
 from mlc_llm.sources.gguf_tensor import GGUFTensor
 from mlc_llm.sources.gguf_types import TYPE_NAMES, TYPES

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mlc_llm.cli.chat.session import ChatSession
     from mlc_llm.config import ChatConfig
 
-A_REAL_MODEL = "HF://mlc-ai/Llama-3.2-1B-Instruct-q4f16_1-MLC"
+A_REAL_MODEL = "smollm2"
 
 
 @click.command(name="chat")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.cli.doctor.finding import Finding, Status
 from mlc_llm.cli.doctor.python import threads_finding
 from mlc_llm.conversation import Conversation, Message
+from mlc_llm.convert.cached import conversion_of, is_checkpoint
 from mlc_llm.errors import HubError, MLCError
 from mlc_llm.library.jit import JITProvider
 from mlc_llm.plugin import LibraryRequest, ModelSpec
@@ -20,6 +20,7 @@ from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
 
+_TO_CONVERT = "a checkpoint, which the first chat converts"
 AGAIN = "Fetch or convert the model again, into an empty folder."
 
 
@@ -27,12 +28,18 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
     """Check a model's folder, whole.
 
     Args:
-        model: what ``mlc_llm chat`` takes: a folder, or a repository on the hub.
+        model: what ``mlc_llm chat`` takes.
         registry: where plugins are looked up.
         online: whether a repository that is not in the hub's cache may be fetched.
     """
     try:
-        path = local_folder(model, online)
+        path = resolve_model(model, local=not online)
+        if is_checkpoint(path, registry):
+            converted = conversion_of(path, choose_device(registry=registry).device)
+            if converted is None:
+                yield Finding("model", "folder", Status.ABSENT, f"{path}: {_TO_CONVERT}")
+                return
+            path = converted
         folder = ModelFolder.open(path)
     except MLCError as error:
         remedy = "Fetch it: mlc_llm pull " + model if isinstance(error, HubError) else AGAIN
@@ -48,15 +55,6 @@ def check_model(model: str, registry: Registry, online: bool) -> Iterator[Findin
         yield _library(folder, registry)
         if (threads := folder.config.num_threads) is not None:
             yield threads_finding("model", "threads", thread_count(threads))
-
-
-def local_folder(model: str, online: bool) -> Path:
-    """Where the model is; unless ``online``, nothing is fetched.
-
-    Raises:
-        MLCError: there is none.
-    """
-    return resolve_model(model, local=not online)
 
 
 def _checksums(folder: ModelFolder) -> Finding:
