@@ -21,7 +21,7 @@ from mlc_llm.tokenizer import load_tokenizer
 CALL = {"id": "1", "function": {"name": "f", "arguments": {"x": [1, 2.5, None, True]}}}
 
 
-class _Kind(str, enum.Enum):
+class _Kind(str, enum.Enum):  # noqa: UP042  # whose str() is another one
     TOOL = "tool"
 
 
