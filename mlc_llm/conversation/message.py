@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,14 @@ from mlc_llm.shown import shown
 SYSTEM = "system"
 USER = "user"
 ASSISTANT = "assistant"
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+}
+"""What makes a plain value of one whose class may have methods of its own, as enumerations have."""
 
 
 @dataclass(frozen=True)
@@ -147,9 +155,9 @@ def _plain(value: Any, role: str) -> Any:
 def _copied(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    for kind in (str, int, float):
+    for kind, plain in _PLAIN.items():
         if isinstance(value, kind):
-            return kind(value)  # a subclass, such as an enumeration's, may have methods of its own
+            return plain(value)
     if isinstance(value, list | tuple):
         return [_copied(item) for item in value]
     if (mapping := _mapping(value)) is not None:

@@ -57,7 +57,9 @@ TURNS = """{{ bos_token }}
     {{- '<turn>' + role + '\\n' }}
     {%- if message['content'] is string %}{{ message['content'] | trim }}
     {%- else %}
-        {%- for part in message['content'] if part.type == 'text' %}{{ part.text | trim }}{% endfor %}
+        {%- for part in message['content'] if part.type == 'text' %}
+            {{- part.text | trim }}
+        {%- endfor %}
     {%- endif %}
     {{- '</turn>\\n' }}
 {%- endfor %}
@@ -66,8 +68,8 @@ TURNS = """{{ bos_token }}
 """As Gemma's: no system message, another name for the assistant, contents in parts."""
 
 MADE_OF_ROLES = """{% for message in messages %}
-{% if message['content'] %}{{ '<|' + message['role'] + '|>\\n' + message['content'] + '<|end|>\\n' }}\
-{% endif %}
+{% set content = message['content'] %}
+{% if content %}{{ '<|' + message['role'] + '|>\\n' + content + '<|end|>\\n' }}{% endif %}
 {% endfor %}
 {% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}
 """
@@ -108,7 +110,8 @@ INSTRUCTIONS = """{%- if messages[0]["role"] == "system" %}
     {%- elif message["role"] == "assistant" %}
         {{- " " + message["content"] | trim + eos_token }}
     {%- elif message["role"] == "tool" %}
-        {%- set content = message.content.content if message.content is mapping else message.content %}
+        {%- set content = message.content %}
+        {%- set content = content.content if content is mapping else content %}
         {{- '[TOOL_RESULTS] {"content": ' + content | string + ", " }}
         {{- '"call_id": "' + message.tool_call_id | default('none') + '"}[/TOOL_RESULTS]' }}
     {%- else %}
@@ -146,7 +149,8 @@ REASONING = """{%- macro answer(text) -%}
 {%- endfor %}
 {%- if add_generation_prompt %}
     {{- '<|Assistant|>' }}
-    {%- if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\\n\\n</think>\\n\\n' }}
     {%- else %}{{ '<think>\\n' }}{% endif %}
 {%- endif %}
 """
@@ -154,13 +158,16 @@ REASONING = """{%- macro answer(text) -%}
 
 DOCUMENTS = """{% set content %}{% filter trim %}
 {% for document in documents or [] %}
-[{{ loop.index }}] {{ document.title | upper }}: {{ document['text'] | replace('\\n', ' ') | indent(2) }}
+[{{ loop.index }}] {{ document.title | upper }}:
+{{ document['text'] | replace('\\n', ' ') | indent(2) }}
 {% endfor %}
 {% endfilter %}{% endset %}
 {{- '<s>{0}|{name}</s>'.format(content, name=(messages | last).name | default('?')) }}
 {%- for message in messages -%}
     {{ ['<s>', message.role | capitalize, ': ', message.content.strip(), '</s>'] | join }}
-    {%- if message.content.startswith('  ') or message.content | length > 40 %}{{ '<long>' }}{% endif %}
+    {%- if message.content.startswith('  ') or message.content | length > 40 %}
+        {{- '<long>' }}
+    {%- endif %}
     {{- '-' * 3 ~ message.content[:3] ~ message.content[-2] if message.content | length > 1 }}
     {%- for word in message.content.split() %}{{ word.rpartition('a')[2] }}{% endfor %}
 {%- endfor %}

@@ -89,7 +89,8 @@ def _as_we_do(source: str, messages: list[dict[str, Any]], **variables: Any) -> 
     try:
         return str(ChatRenderer(source, "it").render(given))
     except TemplateError as error:
-        assert error.code in ("template-refused", "template-failed")
+        if error.code not in ("template-refused", "template-failed"):
+            raise
         return None
 
 
@@ -147,10 +148,12 @@ def test_what_the_template_wrote_is_known() -> None:
         "{% macro shout(x) %}A{{ x }}B{{ x|trim ~ 'C' }}{% endmacro %}"
         "{% set ns = namespace(t='') %}"
         "{% for m in messages %}{% set ns.t = ns.t + 'D' + m.role + '%s' % m.content %}{% endfor %}"
-        "{{ ns.t|replace('x', 'E') }}{{ shout(messages[0].content) }}{{ 'F{}G{x}'.format(1, x=messages[0].role) }}"
+        "{{ ns.t|replace('x', 'E') }}{{ shout(messages[0].content) }}"
+        "{{ 'F{}G{x}'.format(1, x=messages[0].role) }}"
         "{{ ['H', messages[0].content]|join('I') }}{% set b %}J{{ messages[0].role }}{% endset %}"
         "{{ b }}{% filter trim %}K {% endfilter %}{{ 'L' * 2 }}{{ ('M|N').split('|')|last }}"
-        "{{ messages[0].content.split('y') | join('O') }}{{ ('p'|upper)[::1] }}{{ messages|tojson }}"
+        "{{ messages[0].content.split('y') | join('O') }}{{ ('p'|upper)[::1] }}"
+        "{{ messages|tojson }}"
         "{% for c in 'QR' %}{{ c }}{% endfor %}{{ {'a': 'S'}['a'] }}{{ ('T', 'U')[1] }}"
         "{{ 'V'.join(['w', messages[0].role]) | replace('w', 'W') }}"
     )
