@@ -48,7 +48,8 @@ def _agreed(removals: list[Removal]) -> bool:
     """
     if not sys.stdin.isatty():
         raise MLCError(
-            "Without a terminal nothing is removed unless it is said that it may be: give --yes.",
+            "There is no terminal to ask on, so nothing was removed. Give --yes to remove without "
+            "being asked.",
             code="consent-missing",
         )
     for removal in removals:
