@@ -149,21 +149,25 @@ def _malformed(origin: str, problem: str) -> str:
 Size = Annotated[StrictInt, Field(ge=0, lt=1 << 63)]
 
 
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Word = Annotated[str, Field(max_length=100)]
+
+
 class _Tensor(BaseModel):
-    name: Annotated[str, Field(min_length=1)]
+    name: Name
     shape: list[Size]
-    dtype: str
-    format: str
+    dtype: Word
+    format: Word
     nbytes: Size
     offset: Size = Field(alias="byteOffset")
 
 
 class _Shard(BaseModel):
-    file: Annotated[str, Field(min_length=1, alias="dataPath")]
-    format: str
+    file: Name = Field(alias="dataPath")
+    format: Word
     nbytes: Size
     records: list[_Tensor]
-    md5: str | None = Field(alias="md5sum", default=None)
+    md5: Word | None = Field(alias="md5sum", default=None)
 
     def record(self) -> ShardRecord:
         if self.format != "raw-shard":

@@ -168,7 +168,8 @@ def test_malformed(change, named):
 
 
 def test_long_values_are_cut_short():
-    for path in ((*SHARD, "format"), (*SHARD, "dataPath"), (*TENSOR, "dtype"), (*TENSOR, "name")):
+    shard = [(*SHARD, name) for name in ("format", "dataPath", "md5sum")]
+    for path in (*shard, (*TENSOR, "dtype"), (*TENSOR, "format"), (*TENSOR, "name")):
         data = copy.deepcopy(VALID)
         _set(*path, "../" + "x" * 100_000)(data)
         _set(*TENSOR, "byteOffset", 8)(data)
