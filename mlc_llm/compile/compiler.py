@@ -36,7 +36,12 @@ def find_compiler() -> str:
 
 
 def _program(command: str) -> str:
-    """The compiler in a command such as ``ccache g++ -m64``: TVM starts it without a shell."""
+    """The compiler in a command such as ``ccache g++ -m64``: TVM starts it without a shell.
+
+    The whole command where it is a program's path, which may have blanks.
+    """
+    if shutil.which(command):
+        return command
     words = [word for word in command.split() if Path(word).name not in WRAPPERS]
     return words[0] if words else ""
 

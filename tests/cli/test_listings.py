@@ -27,7 +27,8 @@ def fakes(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "fake_data.py").write_text(
         'GOOD = {"roles": {"user": "[U]", "assistant": "[Ä]"}, "seps": ["\\n"],\n'
         '        "stop_str": ["\\n"], "stop_token_ids": [2], "system_message": "a\\n" + "b" * 99}\n'
-        'ODD = {"roles": {}}\n'
+        'ODD = {"roles": {}}\n',
+        encoding="utf-8",
     )
     return {"PYTHONPATH": str(tmp_path)}
 

@@ -117,6 +117,18 @@ def test_the_compiler_named_in_the_environment_is_taken(
     assert find_compiler() == sys.executable
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_a_path_of_the_compiler_may_have_blanks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "my tools" / "cc"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CXX", str(program))
+    assert find_compiler() == str(program)
+
+
 def test_an_unknown_option_is_refused_before_anything_is_built(tmp_path: Path) -> None:
     wrong = spec().model_copy(update={"opt": "activation=a8"})
     with raises("option-unknown", "'activation'", "activations", error=ConfigError):
