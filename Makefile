@@ -49,8 +49,9 @@ endif
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
+	@echo "make chat MODEL=smollm2     chat with a real assistant, a small one (93 MB)"
 	@echo "make chat MODEL=HF://O/N    chat with a model from the Hugging Face hub"
-	@echo "make chat MODEL=PATH        chat with the model in a folder"
+	@echo "make chat MODEL=PATH        chat with the model in a folder or a GGUF file"
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
 	@echo "make test-all               run the slow tests, which make test leaves out, and fuzz-short"

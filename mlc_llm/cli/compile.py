@@ -18,7 +18,7 @@ from mlc_llm.cli.output import say_path
 @click.option("--opt", default="", help="Compilation options, such as activations=a8.")
 @click.option("--deterministic", is_flag=True, help="Compute prompts the same way as answers.")
 def command(model: str, device: str, output: Path | None, opt: str, deterministic: bool) -> None:
-    """Compile the library of MODEL, a model folder or HF://org/name.
+    """Compile the library of MODEL, which is what `mlc_llm chat` takes.
 
     The path of the library is written on stdout. `mlc_llm chat` compiles by itself where there is
     no library; this command makes one to keep or to give away.

@@ -121,7 +121,7 @@ def command(
     picture: Path | None,
     **sizes: int,
 ) -> None:
-    """Measure how fast MODEL is: a model folder, HF://org/name, or "demo" when none is named.
+    """Measure how fast MODEL is, which is what `mlc_llm chat` takes; without one, "demo".
 
     Prefill and decode are measured with random tokens after one warm-up. Shown are medians, and the
     least and the most of all repeats.

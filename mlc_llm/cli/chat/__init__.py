@@ -60,7 +60,9 @@ def command(
     no_history: bool,
     **sampling: float | int | None,
 ) -> None:
-    """Chat with MODEL: a model folder, HF://org/name, or the small "demo" when none is named.
+    """Chat with MODEL: a model folder, a GGUF file, HF://org/name, or a name from `mlc_llm list`.
+
+    Without one, the small "demo" answers. A model in another format is converted once.
 
     Answers are written on stdout, everything else on stderr. On a terminal, /help shows commands
     and keys. When the input is not a terminal, each of its lines is a turn, or a command if it
