@@ -18,6 +18,10 @@ Accident = Callable[[Scenario, Path, Random, float, int], str]
 then has written; returns what became of it, and raises Unsound for a finding."""
 
 
+_SPARE_KIB = 16
+"""Room on a disk that is too small, for folders and for files that are rounded up to pages."""
+
+
 def by_interrupt(scenario: Scenario, work: Path, random: Random, seconds: float, size: int) -> str:
     """Ctrl-C."""
     return _by_signal(scenario, work, random.uniform(0, seconds), signal.SIGINT)
@@ -64,17 +68,24 @@ def by_full_disk(scenario: Scenario, work: Path, random: Random, seconds: float,
 
     It is a file system in memory that only the command sees, so its files are copied out of there.
     """
-    kib = max(4, random.randrange(2 * size) >> 10)
-    inside, outside = work / "disk", work / "copy"
+    given, inside, outside = (work / name for name in ("given", "disk", "copy"))
     for folder in (inside, outside):
         folder.mkdir()
+    command = scenario.command(inside)  # It may put files there, which the new disk would hide.
+    inside.rename(given)
+    inside.mkdir()
+    there = sum(path.stat().st_size for path in given.rglob("*"))
+    kib = (there + random.randrange(2 * size) >> 10) + _SPARE_KIB
     script = (
-        'mount -t tmpfs -o "size=$0k" none "$1" || exit 99; disk=$1; copy=$2; shift 2\n'
+        'mount -t tmpfs -o "size=$0k" none "$1" || exit 99; given=$2 disk=$1 copy=$3; shift 3\n'
+        'cp -a "$given/." "$disk" || exit 99\n'
         '"$@"; code=$?; cp -a "$disk/." "$copy"; exit $code'
     )
-    wrapped = ["unshare", "-rm", "sh", "-c", script, str(kib), str(inside), str(outside)]
-    command = [*wrapped, *scenario.command(inside)]
-    ended = Program(command, scenario.variables(inside)).end()
+    folders = map(str, (inside, given, outside))
+    wrapped = ["unshare", "-rm", "sh", "-c", script, str(kib), *folders]
+    ended = Program([*wrapped, *command], scenario.variables(inside)).end()
+    if ended.code == 99:
+        raise Unsound(f"there is no disk to fill: {ended.words}")
     inside.rmdir()
     outside.rename(inside)
     return _failed_for_space(scenario, inside, ended)
@@ -136,8 +147,6 @@ def undisturbed(scenario: Scenario, work: Path) -> tuple[float, int]:
 
 def _failed_for_space(scenario: Scenario, work: Path, ended: Ended) -> str:
     """Whether a command that had no room says so, and works when there is some."""
-    if ended.code == 99 and not ended.errors.startswith("Error"):
-        raise Unsound(f"there is no disk to fill: {ended.words}")
     ended.require_sound()
     scenario.check(work)
     _run_again(scenario, work)
