@@ -32,6 +32,8 @@ _MOST_BYTES = {
     "mlc-chat-config.json": _CONFIG,
     "special_tokens_map.json": _CONFIG,
     "added_tokens.json": _CONFIG,
+    "chat_template.jinja": _CONFIG,
+    "chat_template.json": _CONFIG,
     "tokenizer_config.json": 16 * _MIB,
     "tokenizer.json": _TOKENIZER,
     "tokenizer.model": _TOKENIZER,

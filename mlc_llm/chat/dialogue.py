@@ -127,7 +127,8 @@ class Dialogue:
         """
         chat = self._chat
         if change is not None:
-            settings = self.settings.reset(chat.plan.folder.config, change, self._registry)
+            folder = chat.plan.folder
+            settings = self.settings.reset(folder.config, change, self._registry, folder.path)
             planned = chat.plan.changed(settings, self._registry).model
             conversation = Conversation(settings.template, chat.plan.tokenizer)
             if planned.window != chat.model.window:

@@ -14,7 +14,7 @@ from mlc_llm.errors import ConfigError, LibraryError
 from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
 from mlc_llm.model.stored import stored_parameters
-from mlc_llm.plugin import LibraryRequest, ModelSpec
+from mlc_llm.plugin import ConversationTemplate, LibraryRequest, ModelSpec
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
@@ -150,11 +150,12 @@ def plan_chat(
     folder = ModelFolder.open(resolve_model(model))
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
-    settings = ChatSettings.of(folder.config, chat_config, registry)
+    settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
     tokenizer = load_tokenizer(folder.path)
     check_vocab(tokenizer, folder.config.vocab_size)
     Conversation(settings.template, tokenizer)
-    warn_of_misfits(settings.template, tokenizer)
+    if isinstance(settings.template, ConversationTemplate):
+        warn_of_misfits(settings.template, tokenizer)
     library = model_lib or settings.overlay.model_lib
     named = expand_home(library, LibraryError, "The model library") if library else None
     chosen = _choose(device, named, registry)

@@ -143,12 +143,9 @@ def cache_file(path: Path) -> Path:
 
 
 def _transcript(chat: LoadedChat, conversation: Conversation) -> Transcript:
-    history = [message for message in conversation.messages if message.role != "system"]
-    if not history:
+    if all(message.role == "system" for message in conversation.messages):
         raise SavedChatError("There is no conversation to save yet.", code="chat-empty")
-    if (system := conversation.system_message) is not None:
-        history.insert(0, Message("system", system))
-    return Transcript(model_name(chat.plan.folder.path), tuple(history))
+    return Transcript(model_name(chat.plan.folder.path), conversation.complete_messages)
 
 
 def _require_place(file: Path) -> None:

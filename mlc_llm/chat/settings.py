@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlc_llm.chat.prompt_budget import PromptBudget
 from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, ModelFile
+from mlc_llm.conversation import ChatTemplate
 from mlc_llm.errors import ConfigError
 from mlc_llm.plugin import ConversationTemplate
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.shown import shown
+from mlc_llm.tokenizer.chat_template import NAME, require_jinja_template
 
 _SAMPLING = (
     "temperature",
@@ -46,9 +49,6 @@ _SETTLED = (
 )
 """Those among them that only another load can change."""
 
-_WITHOUT = "LM"
-"""The template of a model that names none and has none of its own."""
-
 
 @dataclass(frozen=True)
 class ChatSettings:
@@ -56,20 +56,33 @@ class ChatSettings:
 
     Args:
         file: ``mlc-chat-config.json`` with the user's overlay.
-        template: the conversation template with the user's overlay.
+        template: the conversation template with the user's overlay: the one that the file or the
+            user names, or else the model's own.
         overlay: the user's overlay itself.
     """
 
     file: ModelFile
-    template: ConversationTemplate
+    template: ChatTemplate
     overlay: ChatConfig
 
     @classmethod
-    def of(cls, model: ModelFile, overlay: ChatConfig | None, registry: Registry) -> ChatSettings:
+    def of(
+        cls,
+        model: ModelFile,
+        overlay: ChatConfig | None,
+        registry: Registry,
+        folder: Path,
+    ) -> ChatSettings:
         """Lay the user's overlay over a model's own file.
 
+        Args:
+            model: the file.
+            overlay: what the user set.
+            registry: where a named template is looked up.
+            folder: the model's folder, where its own template is.
+
         Raises:
-            TemplateError: the template is unknown or malformed.
+            TemplateError: the template is unknown or malformed, or there is none.
             ConfigError: the file asks for what is not supported.
         """
         overlay = ChatConfig() if overlay is None else overlay.model_copy(deep=True)
@@ -81,16 +94,15 @@ class ChatSettings:
                 f"{file.pipeline_parallel_stages}); only 1 of each is supported.",
                 code="model-sharded",
             )
-        named = _WITHOUT if file.conv_template is None else file.conv_template
-        template = (
-            registry.template(named)
-            if isinstance(named, str)
-            else ConversationTemplate.from_data(named, "conv_template")
-        )
+        template = _template(file.conv_template, folder, registry)
         return cls(file, template.overlaid(overlay.conv_config), overlay)
 
     def reset(
-        self, model: ModelFile, change: ChatConfig | ConvConfig, registry: Registry
+        self,
+        model: ModelFile,
+        change: ChatConfig | ConvConfig,
+        registry: Registry,
+        folder: Path,
     ) -> ChatSettings:
         """Lay another overlay over a model's own file; what was settled at load stays as it is.
 
@@ -117,7 +129,7 @@ class ChatSettings:
         settled = {
             name: value for name in LOAD_TIME if (value := getattr(self.overlay, name)) is not None
         }
-        return self.of(model, ChatConfig(**{**settled, **wanted}), registry)
+        return self.of(model, ChatConfig(**{**settled, **wanted}), registry, folder)
 
     def effective(self, model_lib: str) -> ChatConfig:
         """All fields as they are in force."""
@@ -149,3 +161,16 @@ class ChatSettings:
     def _value(self, name: str, generation: GenerationConfig) -> Any:
         given = getattr(generation, name)
         return getattr(self.file, name) if given is None else given
+
+
+def _template(given: str | dict[str, Any] | None, folder: Path, registry: Registry) -> ChatTemplate:
+    """The template that ``conv_template`` stands for.
+
+    Raises:
+        TemplateError: it is unknown or malformed, or there is none.
+    """
+    if isinstance(given, dict):
+        return ConversationTemplate.from_data(given, "conv_template")
+    if given is not None and given != NAME:
+        return registry.template(given)
+    return require_jinja_template(folder)

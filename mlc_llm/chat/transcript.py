@@ -5,11 +5,12 @@ The file is a JSON object:
 - ``version``: 2, the version of this format; version 1, which has no ``token_ids``, is read too;
 - ``model``: the name of the model;
 - ``messages``: the conversation in OpenAI's form, objects with ``role`` and ``content``. The first
-  is the system message where the model's template has a place for one. A generated answer may have
-  its ``token_ids``.
+  is the system message where one is set and the model's template has a place for it. A generated
+  answer may have its ``token_ids``; other fields of messages, such as ``tool_calls``, are kept.
 
-Unknown fields are ignored. If you edit a message, you may leave its ``token_ids``: those
-that do not spell the content are not used, see :func:`mlc_llm.conversation.spelling.is_spelling`.
+Unknown fields of the file are ignored. If you edit a message, you may leave its ``token_ids``:
+those that do not spell the content are not used, see
+:func:`mlc_llm.conversation.spelling.is_spelling`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import json
 import os
 import reprlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,15 @@ def _message(message: Any, where: str, has_tokens: bool) -> Message:
                 f"{where}: {name} must be text; it is {reprlib.repr(message.get(name))}."
             )
     token_ids = message.get("token_ids") if has_tokens else None
+    known = message if has_tokens else {name: message[name] for name in ("role", "content")}
+    given = Message.of({**known, "token_ids": None})
     if token_ids is None:
-        return Message(message["role"], message["content"])
+        return given
     if not isinstance(token_ids, list) or any(type(token) is not int for token in token_ids):
         raise SavedChatError(
             f"{where}: token_ids must be a list of whole numbers; it is {reprlib.repr(token_ids)}."
         )
-    return Message(message["role"], message["content"], tuple(token_ids))
+    return replace(given, token_ids=tuple(token_ids))
 
 
 def _text(transcript: Transcript) -> str:
@@ -136,12 +139,13 @@ def _fields(message: Message) -> dict[str, str]:
     fields = {"role": _json(message.role), "content": _json(message.content)}
     if message.token_ids is not None:
         fields["token_ids"] = _json(message.token_ids)
-    return fields
+    others = {name: item for name, item in message.more.items() if name not in fields}
+    return fields | {name: _json(item) for name, item in others.items()}
 
 
 def _object(fields: dict[str, str], indent: str) -> str:
     """A JSON object of fields whose values are JSON already."""
-    return _block("{", (f'"{name}": {value}' for name, value in fields.items()), "}", indent)
+    return _block("{", (f"{_json(name)}: {value}" for name, value in fields.items()), "}", indent)
 
 
 def _block(begin: str, items: Iterable[str], end: str, indent: str) -> str:

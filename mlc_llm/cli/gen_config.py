@@ -15,8 +15,8 @@ from mlc_llm.cli.output import say_path
 @click.option("--quantization", help="As given to convert_weight.")
 @click.option(
     "--conv-template",
-    help="The conversation template's name (`mlc_llm templates` lists them), in the place of the "
-    "model's own chat template.",
+    help="A conversation template's name, which `mlc_llm templates` lists; by default the model's "
+    "own chat template is used.",
 )
 @click.option(
     "-o",

@@ -44,8 +44,7 @@ class ModelFile(BaseModel):
     ``quantization_plan`` says how the weights are stored where ``quantization`` is not the name of
     one of our plans: the fields of ``mlc_llm.plugin.Plan`` without the name.
 
-    Without a ``conv_template`` the prompt is laid out by the model's own chat template, which
-    stands in ``chat_template.jinja`` beside the file.
+    ``conv_template`` may be left out: then the chat template that lies in the folder counts.
 
     ``architecture_config`` is the file's ``model_config`` (a name that pydantic keeps for itself):
     the architecture's own fields.

@@ -98,6 +98,8 @@ class ConvConfig(Overlay):
         add_bos: whether the prompt begins with the tokenizer's BOS, which is never given twice; by
             default as ``system_prefix_token_ids`` says.
         stop_str: strings that end an answer; one may be given as it is.
+        chat_template_kwargs: variables of the model's own template, such as ``enable_thinking``,
+            ``tools`` and ``documents``; named templates have none.
     """
 
     older_spellings: ClassVar[Mapping[str, str]] = OLDER_SPELLINGS
@@ -119,6 +121,7 @@ class ConvConfig(Overlay):
     use_function_calling: bool | None = None
     strip_reasoning_in_history: bool | None = None
     add_bos: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     offset: int | None = None
     separator_style: int | str | None = None
 
@@ -151,8 +154,9 @@ def translate_older_spellings(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def template_fields() -> frozenset[str]:
-    """Every name that a field of a conversation template may have."""
-    return frozenset({*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"})
+    """Every name that a field of a named template may have."""
+    fields = {*ConvConfig.model_fields, *OLDER_SPELLINGS, "has_memory"}
+    return frozenset(fields - {"chat_template_kwargs"})
 
 
 class ChatConfig(Overlay):

@@ -1,7 +1,8 @@
 """A conversation: its messages, and the prompt that a template makes of them.
 
-The prompt is laid out as MLC LLM's conversation protocol does it, with these differences, which
-keep a prompt what the models were trained on:
+A template is a named one, which is data, or the model's own, which is a program in Jinja
+(:mod:`mlc_llm.conversation.jinja`). Of a named one the prompt is laid out as MLC LLM's conversation
+protocol does it, with these differences, which keep a prompt what the models were trained on:
 
 - the text of a special token (``</s>``) is that token only where the template holds it; in a
   message it is plain text;
@@ -13,7 +14,8 @@ after each ``<s>`` and ``</s>`` begins with SentencePiece's dummy prefix space. 
 a space after the last ``[/INST]``, which the official Jinja template does not have.
 """
 
-from mlc_llm.conversation.conversation import Conversation
+from mlc_llm.conversation.conversation import ChatTemplate, Conversation
 from mlc_llm.conversation.message import Message
+from mlc_llm.tokenizer.chat_template import JinjaTemplate, read_jinja_template
 
-__all__ = ["Conversation", "Message"]
+__all__ = ["ChatTemplate", "Conversation", "JinjaTemplate", "Message", "read_jinja_template"]

@@ -6,15 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlc_llm.conversation.layout import fill_functions, has_place_for_system, layout, layout_last
-from mlc_llm.conversation.message import ASSISTANT, SYSTEM, Message
+from mlc_llm.conversation.message import ASSISTANT, Message
+from mlc_llm.conversation.named import NamedFormat
+from mlc_llm.conversation.prompt_format import PromptFormat
 from mlc_llm.conversation.segments import Generated, Segment, SegmentEncoder
 from mlc_llm.conversation.spelling import spelling
-from mlc_llm.errors import ConfigError, TemplateError, unknown
+from mlc_llm.errors import ConfigError
 from mlc_llm.plugin.template import ConversationTemplate
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens, Tokenizer
-from mlc_llm.tokenizer.template_ids import marks, prefix_ids, stop_ids
+from mlc_llm.tokenizer.chat_template import JinjaTemplate
+
+ChatTemplate = ConversationTemplate | JinjaTemplate
+"""How messages become a prompt: a named template, or the model's own one."""
 
 
 class Conversation:
@@ -27,18 +31,15 @@ class Conversation:
         tokenizer: the model's tokenizer.
 
     Raises:
-        TemplateError: the template asks for tokens that the tokenizer does not have, or begins
-            with a message of a role that it does not have.
+        TemplateError: the template is malformed, asks for tokens that the tokenizer does not have,
+            or begins with a message of a role that it does not have.
     """
 
-    def __init__(self, template: ConversationTemplate, tokenizer: Tokenizer) -> None:
+    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer) -> None:
         self.template = template
         self._tokenizer = tokenizer
-        self._encoder = SegmentEncoder(tokenizer, marks(template, tokenizer))
-        self._prefix = prefix_ids(template, tokenizer)
-        for role, _ in template.messages:
-            if role not in template.roles:
-                raise TemplateError(unknown("role", role, template.roles), code="role-unknown")
+        self._format = _format_of(template, tokenizer)
+        self._encoder = SegmentEncoder(tokenizer, self._format.marks)
         self._messages: tuple[Message, ...] = ()
 
     @property
@@ -55,15 +56,21 @@ class Conversation:
 
     @property
     def system_message(self) -> str | None:
-        """The system message of the prompt; None where the template has no place for one."""
-        if not has_place_for_system(self.template):
-            return None
-        return self._system_of(self._messages)
+        """The system message of the prompt; None where the template has no place for one.
+
+        Of the model's own template only what was set is known; it may have a text besides.
+        """
+        return self._format.system_message(self._messages)
+
+    @property
+    def complete_messages(self) -> tuple[Message, ...]:
+        """The history with the system message in force, as it is saved."""
+        return self._format.complete(self._messages)
 
     @property
     def stop_strings(self) -> tuple[str, ...]:
         """The template's strings that end an answer."""
-        return tuple(stop for stop in self.template.stop_str if stop)
+        return self._format.stop_strings
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -73,9 +80,8 @@ class Conversation:
         as ``<|im_end|>`` is met only this way.
         """
         tokens = {**self._tokenizer.added_ids, **self._tokenizer.special_ids}
-        named = {tokens[stop] for stop in self.template.stop_str if stop in tokens}
-        own = stop_ids(self.template, self._tokenizer)
-        return self._tokenizer.end_ids.union(named, own)
+        named = {tokens[stop] for stop in self.stop_strings if stop in tokens}
+        return self._tokenizer.end_ids.union(named, self._format.stop_ids)
 
     def append(self, role: str, content: str, token_ids: Sequence[int] | None = None) -> None:
         """Add a message to the history.
@@ -105,7 +111,8 @@ class Conversation:
 
         Args:
             messages: what to use in place of the history, as :meth:`Message.of` reads them.
-                System messages replace the template's; several are joined by an empty line.
+                System messages replace the template's; a named template joins several by an empty
+                line.
 
         Raises:
             TemplateError: the template has no role of that name.
@@ -126,7 +133,7 @@ class Conversation:
         Raises:
             ConfigError: the last message cannot go on; and see :meth:`prompt_ids`.
         """
-        return self._encoder.encode(self._filled(messages, continues), self._prefix)
+        return self._encoder.encode(self._segments(messages, continues), self._format.prefix)
 
     def prompt_text(self, messages: Iterable[Any] | None = None, *, continues: bool = False) -> str:
         """The prompt as text, to show, without the tokens that begin every prompt.
@@ -136,30 +143,20 @@ class Conversation:
         """
         return "".join(
             self._tokenizer.decode(segment.ids) if isinstance(segment, Generated) else segment.text
-            for segment in self._filled(messages, continues)
+            for segment in self._segments(messages, continues)
         )
 
     @property
     def prefix_text(self) -> str:
         """The tokens that begin every prompt, such as BOS, by their names."""
         names = {token_id: text for text, token_id in self._tokenizer.special_ids.items()}
-        return "".join(names.get(token_id, f"<{token_id}>") for token_id in self._prefix)
-
-    def _filled(self, messages: Iterable[Any] | None, continues: bool = False) -> list[Segment]:
-        return fill_functions(self._segments(messages, continues), self.template.function_string)
+        return "".join(names.get(token_id, f"<{token_id}>") for token_id in self._format.prefix)
 
     def _segments(self, messages: Iterable[Any] | None, continues: bool) -> list[Segment]:
         history = self._messages if messages is None else self._read(messages)
         if continues:
             self._require_answer(history)
-        if not history and not self.template.messages:
-            raise ConfigError(
-                "There is no message to answer: give at least one.", code="prompt-empty"
-            )
-        if not self.template.has_memory:
-            return layout_last(self.template, history)
-        turns = [message for message in history if message.role != SYSTEM]
-        return list(layout(self.template, self._system_of(history), turns, continues))
+        return self._format.segments(history, continues)
 
     def _require_answer(self, history: Sequence[Message]) -> None:
         """Refuse to go on with what is not an answer."""
@@ -177,19 +174,19 @@ class Conversation:
                 code="prompt-malformed",
             )
 
-    def _system_of(self, history: Iterable[Message]) -> str:
-        """The history's system messages, or else the template's."""
-        given = [message.content for message in history if message.role == SYSTEM]
-        return "\n\n".join(given) if given else self.template.system_message
-
     def _read(self, messages: Iterable[Any]) -> tuple[Message, ...]:
         if isinstance(messages, str | Mapping) or not isinstance(messages, Iterable):
             raise ConfigError(
                 f"Messages must be a list, not {shown(messages)}.", code="prompt-malformed"
             )
         read = tuple(Message.of(message) for message in messages)
-        roles = {SYSTEM, *self.template.roles}
-        for message in read:
-            if message.role not in roles:
-                raise TemplateError(unknown("role", message.role, roles), code="role-unknown")
+        self._format.check(read)
         return read
+
+
+def _format_of(template: ChatTemplate, tokenizer: Tokenizer) -> PromptFormat:
+    if isinstance(template, ConversationTemplate):
+        return NamedFormat(template, tokenizer)
+    from mlc_llm.conversation.jinja.format import JinjaFormat  # needs jinja2, which takes its time
+
+    return JinjaFormat(template, tokenizer)

@@ -16,16 +16,23 @@ from mlc_llm.config.explain import explain
 from mlc_llm.convert.source import SourceModel
 from mlc_llm.convert.weight import chosen_plan
 from mlc_llm.convert.window_sizes import Sizes, WindowSizes
-from mlc_llm.errors import ConfigError, ConversionError, ModelFolderError, TokenizerError
+from mlc_llm.errors import (
+    ConfigError,
+    ConversionError,
+    ModelFolderError,
+    TemplateError,
+    TokenizerError,
+)
 from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
-from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
+from mlc_llm.sources.folder import CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
-from mlc_llm.tokenizer import check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.chat_template import require_jinja_template
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_folder
 from mlc_llm.weights.scratch import scratch_folder
@@ -60,7 +67,7 @@ def gen_config(
         quantization: the quantisation's name, such as ``q4f16_1``, or a plan; None for the one
             that ``convert_weight`` chooses then.
         conv_template: the conversation template's name, such as ``llama-2``; None for the model's
-            own chat template, which is written to ``chat_template.jinja`` in any case.
+            own chat template.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
             trained for, or, with a sliding window, -1: no limit.
@@ -77,7 +84,8 @@ def gen_config(
 
     Raises:
         QuantizationError: there is no quantisation of that name.
-        TemplateError: there is no conversation template of that name.
+        TemplateError: there is no conversation template of that name, or the model has none of its
+            own.
         ConfigError: a size is out of its range or contradicts another.
         ModelNotFoundError: there is no such source.
         HubError: the source could not be fetched.
@@ -137,8 +145,6 @@ def write_config(
         **_of_tokenizer(model, files, template),
     }
     _validate(data, model)
-    if model.source.chat_template is not None:
-        files[CHAT_TEMPLATE_FILE] = model.source.chat_template.encode(errors="replace")
     return _write(model.source.path, folder, files, data)
 
 
@@ -189,12 +195,22 @@ def _of_tokenizer(
             return {
                 "active_vocab_size": tokenizer.vocab_size,
                 "tokenizer_info": tokenizer_info(folder),
-                "conv_template": template and _template(fitted(template, tokenizer)),
+                **_conv_template(template, tokenizer, folder),
             }
-        except (ConversionError, TokenizerError) as error:
+        except (ConversionError, TemplateError, TokenizerError) as error:
             # What is wrong with the files is wrong with those that they were made of.
             message = str(error).replace(name, str(model.source.path))
             raise type(error)(message, code=error.code) from error
+
+
+def _conv_template(
+    template: ConversationTemplate | None, tokenizer: Tokenizer, folder: Path
+) -> dict[str, Any]:
+    """The template that was named; nothing where the model's own counts, which must be there."""
+    if template is None:
+        require_jinja_template(folder)
+        return {}
+    return {"conv_template": _template(fitted(template, tokenizer))}
 
 
 def _template(template: ConversationTemplate) -> dict[str, Any]:

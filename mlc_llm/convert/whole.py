@@ -20,6 +20,9 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.paths import is_folder, shown
 from mlc_llm.weights.scratch import scratch_folder
 
+_PLAIN = "LM"
+"""The template of a model that was not trained to chat."""
+
 
 def convert_source(
     source: str | Path,
@@ -43,7 +46,8 @@ def convert_source(
         output: the model folder, which must not exist or be empty.
         quantization: the quantisation's name or a plan. With None the weights of a GGUF file are
             kept as they are, and others are quantised to ``q4f16_1``.
-        conv_template: the conversation template's name; None for the model's own chat template.
+        conv_template: the conversation template's name; None for the model's own chat template,
+            or ``LM`` where it has none.
         sizes: sizes of the windows and of a batch; None for the model's own.
         exist_ok: whether a model folder that is there already is taken as it is.
         progress: whether to show progress on stderr, when that is a terminal.
@@ -66,6 +70,8 @@ def convert_source(
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, progress=progress, registry=registry)
+    if template is None and model.source.chat_template is None:
+        template = registry.template(_PLAIN)
     chosen = chosen_plan(quantization, model)
     with _alone(folder):
         if _is_there(folder, exist_ok):  # another process made it while this one waited

@@ -149,6 +149,12 @@ class ConversationTemplate(BaseModel):
                 template does not have.
         """
         changes = {} if config is None else config.overrides()
+        if changes.pop("chat_template_kwargs", None):
+            raise TemplateError(
+                f"The template {shown(self.name)} has no variables that chat_template_kwargs could "
+                "set. A model's own template may: name it with ChatConfig(conv_template='jinja').",
+                code="template-fixed",
+            )
         data = self.model_dump()
         for name in ("roles", "role_templates"):
             if name in changes:

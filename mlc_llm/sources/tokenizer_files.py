@@ -1,4 +1,4 @@
-"""The tokenizer's files, which a model folder carries as they are."""
+"""The files of tokenizer and chat template, which a model folder carries as they are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import read_json_object, refuse_lfs_pointer
+from mlc_llm.tokenizer.chat_template import TEMPLATE_FILES
 from mlc_llm.weights.paths import is_file
 
 TOKENIZER_FILES = (
@@ -17,6 +18,7 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    *TEMPLATE_FILES,
 )
 
 

@@ -80,7 +80,7 @@ def convert_checkpoint(
     source: Path,
     path: str | Path,
     quantization: str | Plan,
-    conv_template: str = "LM",
+    conv_template: str | None = "LM",
     registry: Registry | None = None,
 ) -> Path:
     """Convert a checkpoint's weights and write its configuration; returns the model folder."""

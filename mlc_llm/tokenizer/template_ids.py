@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mlc_llm.errors import TemplateError
 from mlc_llm.plugin.template import ConversationTemplate
@@ -66,7 +66,12 @@ def stop_ids(template: ConversationTemplate, tokenizer: Tokenizer) -> list[int]:
 
 def marks(template: ConversationTemplate, tokenizer: Tokenizer) -> list[str]:
     """Added tokens that the template marks turns with, though no file calls them control tokens."""
-    text = "\n".join(_literals(template))
+    return marks_in(_literals(template), tokenizer)
+
+
+def marks_in(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
+    """The same for a template that writes these texts."""
+    text = "\n".join(texts)
     return [
         token
         for token in tokenizer.added_ids

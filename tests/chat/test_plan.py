@@ -129,8 +129,9 @@ def test_what_is_planned_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_change_that_needs_another_library_is_refused() -> None:
     registry, planned = default_registry(), plan()
-    same = planned.settings.of(planned.folder.config, ChatConfig(context_window_size=99), registry)
+    config, path = planned.folder.config, planned.folder.path
+    same = planned.settings.of(config, ChatConfig(context_window_size=99), registry, path)
     assert planned.changed(same, registry).model.window.size == 99
-    other = planned.settings.of(planned.folder.config, ChatConfig(opt="activations=a8"), registry)
+    other = planned.settings.of(config, ChatConfig(opt="activations=a8"), registry, path)
     with raises("setting-settled", "activations=a8", error=ConfigError):
         planned.changed(other, registry)

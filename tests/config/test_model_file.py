@@ -54,7 +54,7 @@ class TestUnknownFields:
             "conv_template.colour, conv_template.sep_style"
         ]
         assert caplog.records[0].levelno == logging.WARNING
-        settings = ChatSettings.of(loaded, None, default_registry())
+        settings = ChatSettings.of(loaded, None, default_registry(), tmp_path)
         assert settings.template == ConversationTemplate.from_data(TEMPLATE, "it")
 
     def test_a_models_file_of_known_fields_gets_none(
@@ -69,6 +69,6 @@ class TestUnknownFields:
         paths = sorted((test_data / "mlc" / "weights").glob("*/mlc-chat-config.json"))
         assert len(paths) > 1
         for path in paths:
-            settings = ChatSettings.of(ModelFile.load(path), None, default_registry())
+            settings = ChatSettings.of(ModelFile.load(path), None, default_registry(), path.parent)
             assert settings.template.name in ("chatml", "qwen2")
         assert not caplog.records

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -71,7 +72,7 @@ class TestOrder:
     def test_defaults_of_one_do_not_leak_into_another(self) -> None:
         file = model_file()
         for overlay in (None, ChatConfig(), ChatConfig(conv_config=ConvConfig())):
-            settings = ChatSettings.of(file, overlay, default_registry())
+            settings = ChatSettings.of(file, overlay, default_registry(), Path())
             assert settings.file == file
             assert settings.template == ConversationTemplate.from_data(TEMPLATE, "it")
             sampling = settings.sampling(GenerationConfig())
@@ -83,13 +84,14 @@ class TestOrder:
             file,
             ChatConfig(top_p=0.1, context_window_size=64, conv_config=ConvConfig(system="A")),
             registry,
+            Path(),
         )
         change = ChatConfig(temperature=0.0, context_window_size=None, conv_config=None)
-        second = first.reset(file, change, registry)
+        second = first.reset(file, change, registry, Path())
         assert (second.file.temperature, second.file.top_p) == (0.0, FILE["top_p"])
         assert second.file.context_window_size == 64  # settled at load; None does not unset it
         assert second.template.system_message == ""
-        third = second.reset(file, ConvConfig(system="B"), registry)
+        third = second.reset(file, ConvConfig(system="B"), registry, Path())
         assert (third.template.system_message, third.file.temperature) == ("B", FILE["temperature"])
         assert file == model_file()
 
@@ -161,13 +163,13 @@ class TestTheCallersObjects:
         before = copy.deepcopy((conv, chat, generation))
         sets = [set(config.model_fields_set) for config in before]
         registry = default_registry()
-        settings = ChatSettings.of(model_file(), chat, registry)
-        settings = settings.reset(model_file(), chat, registry)
+        settings = ChatSettings.of(model_file(), chat, registry, Path())
+        settings = settings.reset(model_file(), chat, registry, Path())
         settings.sampling(generation)
         _vandalise(settings)
         assert (conv, chat, generation) == before
         assert [config.model_fields_set for config in (conv, chat, generation)] == sets
-        assert ChatSettings.of(model_file(), chat, registry).template.roles["user"] == "You"
+        assert ChatSettings.of(model_file(), chat, registry, Path()).template.roles["user"] == "You"
 
     def test_nor_are_what_they_were_made_of(self) -> None:
         template, stops, roles = copy.deepcopy(TEMPLATE), ["x"], {"user": "Me"}

@@ -82,6 +82,7 @@ CONV: dict[str, Any] = {
     "use_function_calling": True,
     "strip_reasoning_in_history": True,
     "add_bos": True,
+    "chat_template_kwargs": {},
     "offset": 0,
     "separator_style": 1,
 }
@@ -119,4 +120,4 @@ def written(folder: Path, **changes: Any) -> Path:
 
 def settings_of(overlay: ChatConfig | None = None, **changes: Any) -> ChatSettings:
     """What a chat goes by: a model's file with changes, and what is laid over it."""
-    return ChatSettings.of(model_file(**changes), overlay, default_registry())
+    return ChatSettings.of(model_file(**changes), overlay, default_registry(), Path())

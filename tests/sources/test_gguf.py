@@ -157,8 +157,8 @@ def test_a_complete_folder(tmp_path: Path) -> None:
         "temperature": 0.25,
         "bos_token_id": 1,
         "eos_token_id": 2,
-        "conv_template": None,
     }
+    assert "conv_template" not in data
     assert {name: data[name] for name in wanted} == wanted
     assert (out / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"
     assert set(data["tokenizer_files"]) <= {one.name for one in out.iterdir()}

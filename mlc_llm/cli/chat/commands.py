@@ -201,7 +201,7 @@ def _load(open_chat: OpenChat, name: str) -> None:
         restored = chat.load(path)
     texts = [message.content for message in chat.messages if message.role == "system"]
     system = "\n\n".join(texts)
-    if texts:
+    if texts and chat.system_message is not None:
         open_chat.config = open_chat.with_system_message(system)
     say(f"Loaded {_count(restored.messages)}{_what_is_left(restored)}.", err=True)
     if system and chat.system_message is None:

@@ -94,7 +94,7 @@ def _tokenizer(folder: ModelFolder) -> tuple[Tokenizer | None, Finding]:
 def _template(folder: ModelFolder, tokenizer: Tokenizer | None, registry: Registry) -> Finding:
     """Whether the template exists, is valid, and makes a prompt with this tokenizer."""
     try:
-        settings = ChatSettings.of(folder.config, None, registry)
+        settings = ChatSettings.of(folder.config, None, registry, folder.path)
         detail = str(settings.template.name)
         if tokenizer is not None:
             conversation = Conversation(settings.template, tokenizer)
