@@ -31,10 +31,10 @@ from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.shown import shown
-from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE, CONFIG_FILE, GENERATION_FILE
+from mlc_llm.sources.folder import CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
-from mlc_llm.tokenizer import check_vocab, load_tokenizer
-from mlc_llm.tokenizer.chat_template import no_template
+from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer.chat_template import require_jinja_template
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_folder
 from mlc_llm.weights.scratch import scratch_folder
@@ -75,7 +75,7 @@ def gen_config(
         quantization: the quantisation's name, such as ``q4f16_1``, or a plan; None for the one
             that ``convert_weight`` chooses then.
         conv_template: a conversation template's name, such as ``llama-2``; None for the model's
-            own chat template, which is written to ``chat_template.jinja`` in any case.
+            own chat template.
         output: the model folder to write to; made if need be.
         context_window_size: tokens that the conversation may hold; by default what the model was
             trained for, or, with a sliding window, -1: no limit.
@@ -121,8 +121,6 @@ def gen_config(
     if template is not None:
         template = _with_system(template, system_message)
     model = SourceModel.open(source, registry=registry)
-    if template is None and model.source.chat_template is None:
-        raise no_template(model.source.path)
     chosen = chosen_plan(quantization, model)
     sizes = Sizes(
         context_window_size=context_window_size,
@@ -175,8 +173,6 @@ def write_config(
         **settings,
     }
     _validate(data, model)
-    if model.source.chat_template is not None:
-        files[CHAT_TEMPLATE_FILE] = model.source.chat_template.encode(errors="replace")
     return _write(model.source.path, folder, files, data)
 
 
@@ -245,17 +241,25 @@ def _of_tokenizer(
         try:
             tokenizer = load_tokenizer(folder)
             check_vocab(tokenizer, model.config.vocab_size)
-            found = {
+            return {
                 "active_vocab_size": tokenizer.vocab_size,
                 "tokenizer_info": tokenizer_info(folder),
+                **_conv_template(template, tokenizer, folder),
             }
-            if template is not None:
-                found["conv_template"] = _template(fitted(template, tokenizer))
-            return found
-        except (ConversionError, TokenizerError) as error:
+        except (ConversionError, TemplateError, TokenizerError) as error:
             # What is wrong with the files is wrong with those that they were made of.
             message = str(error).replace(name, str(model.source.path))
             raise type(error)(message, code=error.code) from error
+
+
+def _conv_template(
+    template: ConversationTemplate | None, tokenizer: Tokenizer, folder: Path
+) -> dict[str, Any]:
+    """The template that was named; nothing where the model's own counts, which must be there."""
+    if template is None:
+        require_jinja_template(folder)
+        return {}
+    return {"conv_template": _template(fitted(template, tokenizer))}
 
 
 def _template(template: ConversationTemplate) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,11 @@ from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.paths import is_folder, shown_name
 from mlc_llm.weights.scratch import scratch_folder
+
+logger = logging.getLogger("mlc_llm")
+
+_PLAIN = "LM"
+"""The template of a model that was not trained to chat."""
 
 
 def convert_source(
@@ -47,7 +53,8 @@ def convert_source(
         quantization: the quantisation's name or a plan. With None the weights of a GGUF file are
             kept as they are.
         default: the name of the quantisation for others then.
-        conv_template: the conversation template's name; None for the model's own chat template.
+        conv_template: the conversation template's name; None for the model's own chat template,
+            or ``LM`` where it has none.
         sizes: sizes of the windows and of a batch; None for the model's own.
         exist_ok: whether a model folder that is there already is taken as it is.
         progress: whether to show progress on stderr, when that is a terminal.
@@ -71,6 +78,9 @@ def convert_source(
     registry = registry or default_registry()
     template = None if conv_template is None else registry.template(conv_template)
     model = SourceModel.open(source, progress=progress, registry=registry)
+    if template is None and model.source.chat_template is None:
+        logger.warning("%s has no chat template, and continues text: %s", model.source.path, _PLAIN)
+        template = registry.template(_PLAIN)
     chosen = chosen_plan(quantization, model, default)
     with _alone(folder):
         if _is_there(folder, exist_ok):  # another process made it while this one waited

@@ -91,7 +91,7 @@ class Source(ABC):
         path: its file or folder, for messages.
         config: what a ``config.json`` says, ``model_type`` among it.
         generation_config: what a ``generation_config.json`` says; empty where there is none.
-        chat_template: the model's own chat template in Jinja, or None.
+        chat_template: the model's own chat template in Jinja, which is among its files; or None.
         keeps_types: whether its tensors stay as they are stored, unless another quantisation is
             asked for.
     """
@@ -112,7 +112,7 @@ class Source(ABC):
 
     @abstractmethod
     def tokenizer_files(self) -> Mapping[str, bytes]:
-        """The tokenizer's files by the names that a model folder has for them.
+        """The files of tokenizer and chat template by the names that a model folder has for them.
 
         Raises:
             ConversionError: one cannot be read.

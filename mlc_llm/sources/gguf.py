@@ -14,6 +14,7 @@ from mlc_llm.plugin import Architecture, Source, SourceFormat, SourceTensor
 from mlc_llm.plugin.source import Architectures
 from mlc_llm.sources import gguf_config
 from mlc_llm.sources.config import parse_config
+from mlc_llm.sources.folder import CHAT_TEMPLATE_FILE
 from mlc_llm.sources.gguf_file import is_gguf
 from mlc_llm.sources.gguf_parts import GGUFModel, find_model, read_model
 from mlc_llm.sources.gguf_rope import TENSORS as ROPE_TENSORS
@@ -87,9 +88,12 @@ class GGUFSource(Source):
         from mlc_llm.sources.gguf_tokenizer import tokenizer_files
 
         try:
-            return tokenizer_files(self._model.metadata)
+            files = dict(tokenizer_files(self._model.metadata))
         except TokenizerError as error:
             raise TokenizerError(f"{self.path}: {error}", code=error.code) from error
+        if self.chat_template is not None:
+            files[CHAT_TEMPLATE_FILE] = self.chat_template.encode(errors="replace")
+        return files
 
     def _known(self, name: str, file: Path) -> str:
         """The name in the checkpoint of a tensor of the file's."""

@@ -12,6 +12,7 @@ import pytest
 from mlc_llm.convert import Sizes, convert_source, convert_weight, gen_config
 from mlc_llm.errors import ConversionError, MLCError
 from mlc_llm.testing import make_checkpoint, raises
+from mlc_llm.tokenizer.chat_template import read_jinja_template
 from mlc_llm.weights.folder import ModelFolder
 
 
@@ -43,7 +44,8 @@ def test_equals_the_steps(source: Path, tmp_path: Path) -> None:
 def test_the_default(source: Path, tmp_path: Path) -> None:
     folder = ModelFolder.open(convert_source(source, tmp_path / "out"))
     assert folder.config.quantization == "q4f16_k"
-    assert folder.config.conv_template is None
+    assert isinstance(folder.config.conv_template, dict)
+    assert folder.config.conv_template["name"] == "LM"
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,10 @@ def test_the_default(source: Path, tmp_path: Path) -> None:
 def test_the_chat_template(source: Path, tmp_path: Path, file: str, text: str) -> None:
     (source / file).write_text(text)
     out = convert_source(source, tmp_path / "out")
-    assert (out / "chat_template.jinja").read_text() == "{{ messages }}"
+    template = read_jinja_template(out)
+    assert template is not None
+    assert template.source == "{{ messages }}"
+    assert ModelFolder.open(out).config.conv_template is None
 
 
 def test_an_output_that_is_there(source: Path, tmp_path: Path) -> None:

@@ -158,6 +158,7 @@ def test_a_complete_folder(tmp_path: Path) -> None:
         "bos_token_id": 1,
         "eos_token_id": 2,
     }
+    assert "conv_template" not in data
     assert {name: data[name] for name in wanted} == wanted
     assert "conv_template" not in data
     assert (out / "chat_template.jinja").read_text() == "{{ messages[0]['content'] }}"
