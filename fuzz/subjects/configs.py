@@ -46,7 +46,7 @@ class ChatConfigFile(Subject):
     def feed(self, folder: Path) -> None:
         registry = default_registry()
         file = ModelFile.load(folder / CHAT_CONFIG_FILE)
-        settings = ChatSettings.of(file, None, registry)
+        settings = ChatSettings.of(file, None, registry, model_folder())
         tiny = model_folder()
         with ModelFolder(tiny, file, read_manifest(tiny)) as opened:
             planned = ModelPlan.of(settings, opened, self._device, registry)
