@@ -22,7 +22,7 @@ from .official import (
     Official,
 )
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 ROW = re.compile(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+) \|$", re.MULTILINE)
 
 DIFFERENCES = {TRIMS, REASONING, REFUSES, LEAVES_OUT}
