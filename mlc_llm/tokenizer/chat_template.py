@@ -8,8 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from mlc_llm.config import ConvConfig
-from mlc_llm.errors import TemplateError
-from mlc_llm.files import is_file, read_file, read_json_object
+from mlc_llm.errors import ConfigError, TemplateError
+from mlc_llm.files import (
+    MOST_NESTED,
+    is_file,
+    is_nested_deeper,
+    read_file,
+    read_json_object,
+)
 from mlc_llm.shown import shown
 
 NAME = "jinja"
@@ -61,6 +67,7 @@ class JinjaTemplate:
         Raises:
             TemplateError: it sets what the template itself lays down, such as ``roles``, or
                 variables that are not the user's.
+            ConfigError: a variable is nested too deeply.
         """
         changes = {} if config is None else config.overrides()
         if fixed := sorted(changes.keys() - _SETTABLE - _WITHOUT_MEANING):
@@ -75,6 +82,11 @@ class JinjaTemplate:
             raise TemplateError(
                 f"chat_template_kwargs cannot have {', '.join(taken)}: every prompt sets it.",
                 code="template-fixed",
+            )
+        if is_nested_deeper(variables):
+            raise ConfigError(
+                f"chat_template_kwargs is nested in more than {MOST_NESTED} levels: "
+                f"{shown(variables)}."
             )
         return replace(
             self,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig
+from mlc_llm.convert import gen_config
 from mlc_llm.errors import TemplateError
 from mlc_llm.testing import raises
 
@@ -124,3 +125,9 @@ def test_a_folder_without_any_template(own_folder: Path, library: str, tmp_path:
         ChatModule(str(folder), "cpu", None, library)
     with ChatModule(str(folder), "cpu", ChatConfig(conv_template="LM"), library) as chat:
         assert chat.system_message is None
+
+
+def test_a_source_without_one(checkpoint: Path, tmp_path: Path) -> None:
+    with raises("template-missing", checkpoint, "--conv-template", error=TemplateError):
+        gen_config(checkpoint, "q0f32", None, tmp_path / "model")
+    assert not (tmp_path / "model").exists()

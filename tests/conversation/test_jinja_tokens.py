@@ -250,6 +250,8 @@ class TestSystemMessages:
         assert Conversation(_template(source), tokenizer).system_message is None
         with raises("template-without-system", "it", error=TemplateError):
             Conversation(_template(source, system_message="x"), tokenizer)
+        without = Conversation(_template(source, system_message=""), tokenizer)
+        assert "Hi" in without.prompt_text([Message("user", "Hi")])
 
 
 def test_what_can_be_set(smollm2: Path) -> None:
@@ -282,6 +284,13 @@ def test_parts_are_one_text_for_a_template_that_knows_no_parts(
     conversation = Conversation(_template(ALL[name]), _tokenizer(smollm2))
     prompt = conversation.prompt_text([{"role": "user", "content": parts}])
     assert text in prompt
+
+
+def test_variables_are_not_nested_for_ever(smollm2: Path) -> None:
+    value: list[Any] = []
+    value.append(value)
+    with raises("config-invalid", "chat_template_kwargs", error=ConfigError):
+        _own(smollm2).overlaid(ConvConfig(chat_template_kwargs={"x": value}))
 
 
 def test_no_message(smollm2: Path) -> None:

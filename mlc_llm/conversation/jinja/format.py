@@ -52,7 +52,7 @@ class JinjaFormat(PromptFormat):
         self.prefix = ()
         self.stop_strings = tuple(stop for stop in template.stop_str if stop)
         self.stop_ids = frozenset(template.stop_token_ids)
-        if template.system_message is not None and not self._has_place_for_system:
+        if template.system_message and not self._has_place_for_system:
             raise TemplateError(
                 f"The model's chat template ({template.origin}) has no place for a system message. "
                 "Leave ConvConfig(system_message=...) out, or name another template.",
@@ -115,6 +115,8 @@ class JinjaFormat(PromptFormat):
         """The system message that was set, where the history has none."""
         text = self._template.system_message
         if text is None or any(message.role == SYSTEM for message in history):
+            return ()
+        if not text and not self._has_place_for_system:
             return ()
         return (Message(SYSTEM, text),)
 
