@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuzz.campaign import Campaign, Tally
-from fuzz.child import ROOT
+from fuzz.child import ROOT, environment
 from fuzz.finding import reproduce
 from fuzz.outcome import Outcome
 from fuzz.subject import Subject, load_subject
@@ -76,7 +77,9 @@ def _print_row(tally: Tally) -> None:
 
 
 def _reproduce(place: Path) -> int:
-    with tempfile.TemporaryDirectory(prefix="mlc-llm-fuzz-") as folder:
+    place = place.resolve()
+    with tempfile.TemporaryDirectory(prefix="mlc-llm-fuzz-") as folder, contextlib.chdir(folder):
+        os.environ.update(environment(folder))
         result = reproduce(place, Path(folder))
     print(f"{result.outcome}: {result.place}\n{result.detail}")
     return 1 if result.outcome.is_finding else 0

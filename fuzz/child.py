@@ -56,7 +56,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             cwd=self._scratch.name,
-            env=_environment(self._scratch.name),
+            env=environment(self._scratch.name),
             start_new_session=True,
         )
 
@@ -159,7 +159,7 @@ def _memory_folder() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-def _environment(scratch: str) -> dict[str, str]:
+def environment(scratch: str) -> dict[str, str]:
     """Variables of a worker: its home is its scratch folder, and no network is asked."""
     cache = os.environ.get("MLC_LLM_CACHE", str(ROOT / "build" / "fuzz" / "cache"))
     search = [str(ROOT), *(entry for entry in sys.path if entry)]

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fuzz.outcome import Outcome, Result
+from fuzz.outcome import Result
 from fuzz.subject import load_subject
 from fuzz.worker import feed
 
@@ -63,9 +63,8 @@ def reproduce(place: Path, folder: Path) -> Result:
         if path.is_file() and path.name != DESCRIPTION
     }
     subject = load_subject(description["subject"])
-    if description["result"]["outcome"] == Outcome.MEMORY:
-        for seed in subject.valid:  # What is made once is not the input's.
-            feed(subject, seed, folder / "case", -1)
+    for seed in subject.valid:  # What is made once takes memory that is not the input's.
+        feed(subject, seed, folder / "case", -1)
     result = feed(subject, case, folder / "case", description["result"]["number"])
     shutil.rmtree(folder / "case")
     return result
