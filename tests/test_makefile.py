@@ -52,6 +52,7 @@ def installed(venv: str) -> str:
     return venv
 
 
+@pytest.mark.matrix(model=[()])
 @pytest.mark.parametrize("model", [(), ("MODEL=",), (f"MODEL={DEMO}",)], ids=" ".join)
 def test_chat(model: tuple[str, ...], installed: str) -> None:
     """Without a model, it is with the one that is part of the package."""

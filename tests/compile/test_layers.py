@@ -37,6 +37,7 @@ def test_layers_that_no_kernel_takes(name: str, dtype: str, tmp_path: Path) -> N
     check_layer(without_kernels(CASES[name]), CPU, plan(dtype), tmp_path)
 
 
+@pytest.mark.matrix(name=WITH_WEIGHTS)
 @pytest.mark.parametrize("name", CASES)
 def test_a_single_token_known_to_the_compiler(name: str, tmp_path: Path) -> None:
     check_layer(CASES[name], CPU, plan("q0f16"), tmp_path, tokens=1, rows=1)

@@ -19,6 +19,8 @@ from mlc_llm.runtime.parameters import load_parameters
 from mlc_llm.runtime.sequence import CachedSequence, Run
 from mlc_llm.weights.folder import ModelFolder
 
+pytestmark = pytest.mark.matrix(scheme=["q0f32", "q4f16_1"])
+
 TOLERANCE = {"q0f32": 1e-4, "q4f32_1": 1e-4, "q0f16": 2e-2, "q4f16_1": 2e-2}
 """In standard deviations of the logits: a row alone is summed in another order than in a batch."""
 

@@ -108,6 +108,7 @@ def test_a_trained_model_writes_the_cpus_text(
         assert greedy(vulkan, start, 60) == greedy(cpu, start, 60)
 
 
+@pytest.mark.slow
 def test_a_trained_model_in_4_bits_writes_the_cpus_text(stories260k: Path, load: Load) -> None:
     vulkan, cpu = load(stories260k, "q4f16_1")
     assert greedy(vulkan, [1], 40) == greedy(cpu, [1], 40)

@@ -73,6 +73,7 @@ def test_hardware_comes_before_software(vulkan: Availability) -> None:
     assert software == sorted(software)
 
 
+@pytest.mark.slow
 def test_doctor_names_the_adapters(run: Run, vulkan: Availability) -> None:
     result = run("-m", "mlc_llm", "doctor", "--json")
     findings = json.loads(result.stdout)
@@ -93,6 +94,7 @@ def test_a_chat_says_what_the_cpu_says(run: Run) -> None:
     assert answers["vulkan:0"] == answers["cpu"]
 
 
+@pytest.mark.slow
 def test_the_command(run: Run) -> None:
     """It prints the answer and nothing else; which device it took, it says on stderr."""
     arguments = ["chat", "--prompt", QUESTION, "--temperature", "0", "--device"]
