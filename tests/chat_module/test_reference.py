@@ -12,6 +12,8 @@ import pytest
 
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 
+pytestmark = pytest.mark.matrix(pair=["stories260k"])
+
 PROMPTS = ("Once upon a time", "Lily likes cats. One day", "The sun")
 
 

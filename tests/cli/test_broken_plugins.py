@@ -116,6 +116,7 @@ def test_devices_reports_what_cannot_be_probed(mlc_llm: CLI, dozen: dict[str, st
     assert data["auto"] == "cpu:0"
 
 
+@pytest.mark.slow
 def test_doctor_reports_all_and_exits_with_1(mlc_llm: CLI, dozen: dict[str, str]) -> None:
     result = mlc_llm("doctor", "--json", variables=dozen)
     assert result.returncode == 1, result.stderr

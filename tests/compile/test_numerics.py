@@ -17,7 +17,7 @@ from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
-pytestmark = pytest.mark.matrix
+pytestmark = pytest.mark.matrix(name=["stories260k"])
 
 Logits = Callable[[Sequence[int]], np.ndarray]
 
