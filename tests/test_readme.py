@@ -87,7 +87,7 @@ def test_the_first_command_needs_nothing() -> None:
     """What a newcomer types first downloads no model; the next lines name a real one."""
     first, second, *_ = [block for block in blocks("sh") if block.document.name == "README.md"]
     assert first.text == "make chat\n"
-    assert re.match(r"make chat MODEL=HF://[\w.-]+/[\w.-]+\n", second.text)
+    assert second.text == "make chat MODEL=smollm2\n"
 
 
 @pytest.mark.parametrize(("origin", "arguments"), commands(), ids=lambda v: str(v)[:80])

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.errors import ConversionError, MLCError
+from mlc_llm.errors import ConversionError, MLCError, ModelNotFoundError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Source, SourceFormat
 from mlc_llm.registry.registry import Registry, default_registry
@@ -80,8 +80,8 @@ def _opened(one: SourceFormat, path: Path, registry: Registry) -> Source:
 
 def _located(source: str | Path, *, progress: bool) -> Path:
     """The file or folder that is named."""
-    named = expand_home(source, ConversionError, "The source")
-    if named.name != CHAT_CONFIG_FILE and is_file(named, ConversionError):
+    named = expand_home(source, ModelNotFoundError, "The source")
+    if named.name != CHAT_CONFIG_FILE and is_file(named, ModelNotFoundError):
         return named
     return resolve_model(source, progress=progress)
 

@@ -123,9 +123,9 @@ class TestMessageLists:
         self, chat: ChatModule, as_object: Callable[[dict[str, str]], Any]
     ) -> None:
         expected = chat.generate(MESSAGES)
-        history = chat.messages
+        history = [(message.role, message.content) for message in chat.messages]
         assert chat.generate([as_object(message) for message in MESSAGES]) == expected
-        assert chat.messages == history
+        assert [(message.role, message.content) for message in chat.messages] == history
 
     def test_the_system_message_of_the_list_replaces_the_templates(self, load: Loader) -> None:
         chat = load(conv_template=CHAT)

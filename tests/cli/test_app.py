@@ -59,7 +59,7 @@ class TestWrongCommandLines:
             (["chta"], "Unknown command 'chta'. Did you mean 'chat'?"),
             (["chat", "--no-such-option"], "--no-such-option"),
             (["chat", "m", "--temperature", "warm"], "'warm' is not a valid float"),
-            (["convert_weight", "m"], "--quantization"),
+            (["convert_weight", "m"], "--output"),
             (["compile"], "MODEL"),
         ],
     )

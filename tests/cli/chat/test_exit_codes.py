@@ -83,7 +83,7 @@ def test_without_a_model(mlc_llm: CLI, options: Any, tmp_path: Path) -> None:
     assert result.stdout.strip().isalpha()
     first = result.stderr.splitlines()[0]
     assert first.startswith("No model is named, so this is demo")
-    assert "mlc_llm chat HF://" in first
+    assert "mlc_llm chat smollm2" in first
 
 
 def start(arguments: Any) -> subprocess.Popen[bytes]:

@@ -19,8 +19,10 @@ Q4 = Scheme(4, "float16", group=32, zero=7)
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_every_named_plan_is_taken(plan: str) -> None:
-    assert all(map(has_scheme, PLANS[plan].all_schemes()))
+def test_every_named_plan_of_one_level_is_taken(plan: str) -> None:
+    schemes = PLANS[plan].all_schemes()
+    assert all(map(has_scheme, schemes)) == (plan != "q4f16_k")
+    assert all(has_scheme(scheme) != scheme.has_two_levels for scheme in schemes)
 
 
 def test_any_zero_and_any_group_are_taken() -> None:
