@@ -20,11 +20,12 @@ def rounded(weight: torch.Tensor) -> torch.Tensor:
     Returns:
         The weight as it is after quantising and back, of the same shape and dtype.
     """
-    groups = weight.unflatten(-1, (-1, GROUP))
-    scale = (groups.abs().amax(-1, keepdim=True) / LARGEST).half().float()
+    # In float16 step by step, as MLC and this project convert weights.
+    groups = weight.unflatten(-1, (-1, GROUP)).half()
+    scale = groups.abs().amax(-1, keepdim=True) / LARGEST
     scale = scale.clamp_min(torch.finfo(torch.float16).tiny)
-    codes = (groups / scale).round().clamp(-LARGEST, LARGEST)
-    return (codes * scale).flatten(-2)
+    codes = (groups / scale + LARGEST).round().clamp(0, 2 * LARGEST) - LARGEST
+    return (codes.float() * scale.float()).flatten(-2)
 
 
 @contextmanager

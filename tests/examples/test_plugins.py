@@ -136,9 +136,8 @@ def convert(environment: Any, checkpoint: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def strangers(environment: Any, build_wheels: Any) -> Strangers:
-    simple = [
-        EXAMPLES / name for name in ("template", "device", "architecture", "variant", "observer")
-    ]
+    names = ("template", "device", "architecture", "variant", "observer", "catalog")
+    simple = [EXAMPLES / name for name in names]
     wheels = build_wheels(ROOT, ROOT / "plugins" / "templates", *simple)
     environment.install(*wheels)
     llama = convert(environment, make_checkpoint(environment.folder / "llama"))

@@ -14,6 +14,7 @@ import pytest
 from mlc_llm_vulkan import DEVICE
 
 from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
+from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.device.cpu import CPU
 from mlc_llm.library.cache import LibraryCache
 from mlc_llm.model.module import named_parameters
@@ -74,7 +75,10 @@ def checkpoint(workbench: Workbench) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=PLANS)
+@pytest.fixture(
+    scope="module",
+    params=[name for name, plan in PLANS.items() if all(map(has_scheme, plan.all_schemes()))],
+)
 def quantization(request: pytest.FixtureRequest) -> str:
     return request.param
 
