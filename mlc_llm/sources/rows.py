@@ -30,7 +30,7 @@ def read_rows(
         rows: slices along its first axis, or all.
 
     Raises:
-        ConversionError: the file cannot be read, or is shorter than it was.
+        ConversionError: the file cannot be read, is shorter than it was, or no array has the shape.
     """
     numbers = np.dtype(dtype)
     if isinstance(rows, slice):
@@ -38,14 +38,15 @@ def read_rows(
         shape = (max(0, last - first), *shape[1:])
         begin += first * math.prod(shape[1:]) * numbers.itemsize
     count = math.prod(shape)
-    if not count:
-        return np.empty(shape, numbers)
     try:
+        # Also of no elements: an array cannot have more than 64 axes, nor any length.
+        if not count:
+            return np.empty(shape, numbers)
         values = np.fromfile(file, numbers, count, offset=begin)
         if len(values) < count:
             raise ValueError("the file was cut short")
+        return values.reshape(shape)
     except (OSError, ValueError) as error:
         raise ConversionError(
             f"{shown_name(name)} cannot be read from {file}: {error}.", code="checkpoint-damaged"
         ) from None
-    return values.reshape(shape)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_llm.errors import ConversionError
+from mlc_llm.sources.rows import read_rows
 from mlc_llm.sources.safetensors_file import LONGEST_HEADER, read_header
 from mlc_llm.testing import raises
 
@@ -159,3 +160,9 @@ def test_a_file_that_shrank_after_opening(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with raises("checkpoint-damaged", "w cannot", path):
         tensor.read()
+
+
+@pytest.mark.parametrize("shape", [(0, 2**62, 2**62), (0, *[1] * 70)])
+def test_an_empty_tensor_of_a_shape_that_no_array_has(tmp_path, shape):
+    with raises("checkpoint-damaged", "x", error=ConversionError):
+        read_rows("x", tmp_path / "file", 0, "float32", shape, ...)
