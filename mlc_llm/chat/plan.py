@@ -143,7 +143,7 @@ def plan_chat(
     """Find and check everything that a chat needs but its library.
 
     Args:
-        model: a model folder, or ``HF://org/name``.
+        model: what :func:`~mlc_llm.weights.locate.resolve_model` takes. A checkpoint is converted.
         device: ``auto``, a device's name, or ``name:index``.
         chat_config: the user's overlay.
         model_lib: a compiled library; None for one to be found or compiled.

@@ -24,6 +24,8 @@ from mlc_llm.plugin import Device
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.source_digest import source_digest
+from mlc_llm.sources.gguf_parts import model_parts
+from mlc_llm.sources.locate import format_of
 from mlc_llm.weights.locate import model_name
 from mlc_llm.weights.paths import is_file, is_folder
 from mlc_llm.weights.stores.converted import SOURCE_FILE, converted_root
@@ -35,8 +37,6 @@ _CONVERTING = ("mlc_llm.convert", "mlc_llm.quantization", "mlc_llm.sources", "ml
 OLDER_FLOAT_PLAN = "q4f16_1"
 """What checkpoints in floats are quantised to for devices without the kernels of the default."""
 
-_PART = re.compile(r"-\d{5}-of-\d{5}\.gguf$")
-
 
 def is_checkpoint(path: Path, registry: Registry | None = None) -> bool:
     """Whether a folder or file is what a format of checkpoints reads, and not a model folder.
@@ -47,7 +47,7 @@ def is_checkpoint(path: Path, registry: Registry | None = None) -> bool:
     """
     if is_folder(path, ConversionError) and is_file(path / CHAT_CONFIG_FILE, ConversionError):
         return False
-    return any(one.recognizes(path) for one in (registry or default_registry()).source_formats())
+    return format_of(path, registry or default_registry()) is not None
 
 
 def conversion_of(path: Path, device: Device) -> Path | None:
@@ -57,8 +57,8 @@ def conversion_of(path: Path, device: Device) -> Path | None:
         path: the checkpoint.
         device: where the model is to run.
     """
-    folder = converted_root() / _key(path, _default_plan(device))
-    return folder if is_file(folder / CHAT_CONFIG_FILE, ConversionError) else None
+    folder = _place(path, _default_plan(device))
+    return folder if _is_whole(folder) else None
 
 
 def converted(
@@ -79,10 +79,10 @@ def converted(
             little disk for it.
         MLCError: as :func:`mlc_llm.convert.convert_source`.
     """
-    if (folder := conversion_of(path, device)) is not None:
-        return folder
     default = _default_plan(device)
-    folder = converted_root() / _key(path, default)
+    folder = _place(path, default)
+    if _is_whole(folder):
+        return folder
     logger.info("Converting %s. This is done once.", path)
     begin = time.monotonic()
     source = {"source": model_name(path), "bytes": sum(map(_size, _files(path)))}
@@ -105,8 +105,12 @@ def _default_plan(device: Device) -> str:
     return FLOAT_PLAN if all(map(device.has_scheme, schemes)) else OLDER_FLOAT_PLAN
 
 
-def _key(path: Path, default: str) -> str:
-    """What a converted model is called in the cache."""
+def _is_whole(folder: Path) -> bool:
+    return is_file(folder / CHAT_CONFIG_FILE, ConversionError)
+
+
+def _place(path: Path, default: str) -> Path:
+    """Where a checkpoint's model folder is in the cache, or will be."""
     digest = hashlib.sha256(f"{source_digest(_CONVERTING)}\0{default}\0".encode())
     for file in _files(path):
         # A link in the hub's cache leads to a file that is named by what it holds.
@@ -115,17 +119,15 @@ def _key(path: Path, default: str) -> str:
             f"{file.resolve()}\0{info.st_size}\0{info.st_mtime_ns}\0".encode(errors="replace")
         )
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", model_name(path)).strip("-.")[:80]
-    return f"{name}-{digest.hexdigest()[:16]}"
+    return converted_root() / f"{name}-{digest.hexdigest()[:16]}"
 
 
 def _files(path: Path) -> Iterator[Path]:
     """The files of a checkpoint: those in its folder, or all parts of its GGUF file."""
     if path.is_dir():
         yield from sorted(file for file in path.iterdir() if file.is_file())
-    elif _PART.search(path.name):
-        yield from sorted(path.parent.glob(f"{_PART.sub('', path.name)}-*-of-*.gguf"))
     else:
-        yield path
+        yield from model_parts(path)
 
 
 def _size(path: Path) -> int:

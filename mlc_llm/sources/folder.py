@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.files import read_file, read_json_object
-from mlc_llm.plugin import Source
+from mlc_llm.files import read_json_object
+from mlc_llm.plugin import Source, SourceFormat
 from mlc_llm.sources.foreign import refuse_quantized
 from mlc_llm.sources.tokenizer_files import find_tokenizer_files
+from mlc_llm.tokenizer.chat_template import read_jinja_template
 from mlc_llm.weights.paths import is_file
 
 CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 CHAT_TEMPLATE_FILE = "chat_template.jinja"
-TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
+
+
+class FolderFormat(SourceFormat):
+    """Folders with ``config.json`` and weights in one file, or in several that an index lists."""
+
+    single_file: ClassVar[str]
+    index_file: ClassVar[str]
+
+    def recognizes(self, path: Path) -> bool:
+        return is_file(path / CONFIG_FILE, ConversionError) and any(
+            is_file(path / name, ConversionError) for name in (self.single_file, self.index_file)
+        )
 
 
 class FolderSource(Source):
@@ -43,14 +55,9 @@ class FolderSource(Source):
 
     @property
     def chat_template(self) -> str | None:  # type: ignore[override]
-        """``chat_template.jinja``, or else the default one in ``tokenizer_config.json``."""
-        path = self.path / CHAT_TEMPLATE_FILE
-        if is_file(path, ConversionError):
-            return _text(path)
-        settings = self.path / TOKENIZER_CONFIG_FILE
-        if not is_file(settings, ConversionError):
-            return None
-        return _default_template(read_json_object(settings, ConversionError).get("chat_template"))
+        """The text of the template that the folder has; None where it has none."""
+        template = read_jinja_template(self.path)
+        return None if template is None else template.source
 
     def tokenizer_files(self) -> Mapping[str, bytes]:
         names = find_tokenizer_files(self.path)
@@ -66,18 +73,3 @@ def _config(folder: Path) -> dict[str, Any]:
         )
     refuse_quantized(data, folder)
     return data
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_file(path, ConversionError).decode()
-    except UnicodeError:
-        raise ConversionError(f"{path} is not UTF-8 text.", code="source-config-invalid") from None
-
-
-def _default_template(value: Any) -> str | None:
-    """The template that counts of one text, or of a list of templates with names."""
-    if isinstance(value, list):
-        named = {one.get("name"): one.get("template") for one in value if isinstance(one, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None

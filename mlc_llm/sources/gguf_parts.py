@@ -41,7 +41,7 @@ def read_model(path: Path) -> GGUFModel:
     Raises:
         ConversionError: a file is missing or damaged, or the files do not belong together.
     """
-    headers = [read_header(part) for part in _parts(path)]
+    headers = [read_header(part) for part in model_parts(path)]
     _check_split(headers)
     tensors: dict[str, tuple[Path, GGUFEntry]] = {}
     for header in headers:
@@ -88,8 +88,12 @@ def _number(path: Path) -> int | None:
     return int(part["number"]) if part else None
 
 
-def _parts(path: Path) -> list[Path]:
-    """All files of the model that a file belongs to, the first one first."""
+def model_parts(path: Path) -> list[Path]:
+    """All files of the model that a file belongs to, the first one first.
+
+    Raises:
+        ConversionError: one is missing, or the name cannot be that of a part.
+    """
     part = _PART.fullmatch(path.name)
     if part is None:
         return [path]

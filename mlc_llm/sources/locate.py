@@ -40,11 +40,16 @@ def open_source(
     path = _located(source, progress=progress)
     if is_folder(path, ConversionError):
         refuse_links_out(path)
+    found = format_of(path, registry)
+    if found is None:
+        raise _unrecognized(path, registry.source_formats())
+    return _opened(found, path, registry)
+
+
+def format_of(path: Path, registry: Registry) -> SourceFormat | None:
+    """The first format that recognises a file or folder; None where none does."""
     formats = registry.source_formats()
-    for one in formats:
-        if _recognizes(one, path):
-            return _opened(one, path, registry)
-    raise _unrecognized(path, formats)
+    return next((one for one in formats if _recognizes(one, path)), None)
 
 
 def _recognizes(one: SourceFormat, path: Path) -> bool:

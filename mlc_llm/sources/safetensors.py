@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mlc_llm.errors import ConversionError
-from mlc_llm.plugin import Source, SourceFormat, SourceTensor
+from mlc_llm.plugin import Source, SourceTensor
 from mlc_llm.plugin.source import Architectures
-from mlc_llm.sources.folder import CONFIG_FILE, FolderSource
+from mlc_llm.sources.folder import CONFIG_FILE, FolderFormat, FolderSource
 from mlc_llm.sources.index import read_index
 from mlc_llm.sources.safetensors_file import read_header
 from mlc_llm.weights.paths import is_file
@@ -17,17 +17,14 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
 
-class SafetensorsFormat(SourceFormat):
+class SafetensorsFormat(FolderFormat):
     """Folders with ``config.json`` and ``model.safetensors`` or its index."""
 
     name = "safetensors"
     order = 10
     description = f"a folder with {CONFIG_FILE} and {SINGLE_FILE} or {INDEX_FILE}"
 
-    def recognizes(self, path: Path) -> bool:
-        return is_file(path / CONFIG_FILE, ConversionError) and any(
-            is_file(path / name, ConversionError) for name in (SINGLE_FILE, INDEX_FILE)
-        )
+    single_file, index_file = SINGLE_FILE, INDEX_FILE
 
     def open(self, path: Path, architectures: Architectures) -> Source:
         return SafetensorsSource(path)

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.files import refuse_lfs_pointer
-from mlc_llm.plugin import Scheme, Source, SourceFormat, SourceTensor
+from mlc_llm.plugin import Scheme, Source, SourceTensor
 from mlc_llm.plugin.source import Architectures, Rows
-from mlc_llm.sources.folder import CONFIG_FILE, FolderSource
+from mlc_llm.sources.folder import CONFIG_FILE, FolderFormat, FolderSource
 from mlc_llm.sources.index import read_index
 from mlc_llm.weights.paths import is_file, shown_name
 
@@ -35,17 +35,14 @@ _KEPT = {
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
-class TorchFormat(SourceFormat):
+class TorchFormat(FolderFormat):
     """Folders with ``config.json`` and ``pytorch_model.bin`` or its index."""
 
     name = "torch"
     order = 20
     description = f"a folder with {CONFIG_FILE} and {SINGLE_FILE} or {INDEX_FILE}, through torch"
 
-    def recognizes(self, path: Path) -> bool:
-        return is_file(path / CONFIG_FILE, ConversionError) and any(
-            is_file(path / name, ConversionError) for name in (SINGLE_FILE, INDEX_FILE)
-        )
+    single_file, index_file = SINGLE_FILE, INDEX_FILE
 
     def open(self, path: Path, architectures: Architectures) -> Source:
         return TorchSource(path)

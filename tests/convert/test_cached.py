@@ -19,7 +19,9 @@ from mlc_llm.convert.weight import FLOAT_PLAN
 from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import MLCError
 from mlc_llm.plugin import Device, Scheme
-from mlc_llm.testing import FakeDevice, make_checkpoint, make_model_folder
+from mlc_llm.sources.safetensors import SafetensorsFormat
+from mlc_llm.testing import FakeDevice, make_checkpoint, make_model_folder, registry_of
+from mlc_llm.tokenizer.chat_template import read_jinja_template
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.stores.converted import converted_models, converted_root
 
@@ -98,6 +100,30 @@ def test_a_model_folder_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert not is_checkpoint(folder)
     assert not is_checkpoint(tmp_path / "empty")
+
+
+def test_a_source_that_fails_stops_no_other(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(SafetensorsFormat):
+        name, order = "broken", 0
+
+        def recognizes(self, path: Path) -> bool:
+            raise ZeroDivisionError("by zero")
+
+    assert is_checkpoint(checkpoint, registry_of(sources={"broken": Broken()}))
+    assert "by zero" in caplog.text
+
+
+def test_an_older_chat_template_counts(checkpoint: Path) -> None:
+    """As transformers wrote it for a while; the model is not taken for one that has none."""
+    template = {"chat_template": "{{ messages[0]['content'] }}"}
+    (checkpoint / "chat_template.json").write_text(json.dumps(template), encoding="utf-8")
+    with ModelFolder.open(model_folder(checkpoint)) as folder:
+        assert folder.config.conv_template is None
+    found = read_jinja_template(folder.path)
+    assert found is not None
+    assert found.source == template["chat_template"]
 
 
 def test_a_device_without_its_kernels_gets_an_older_plan(checkpoint: Path) -> None:
