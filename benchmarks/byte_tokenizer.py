@@ -13,8 +13,18 @@ def byte_token(byte: int) -> int:
     return len(SPECIAL_TOKENS) + byte
 
 
+def vocabulary(size: int) -> list[str]:
+    """The tokens: three special ones, one a byte, fillers.
+
+    Args:
+        size: how many there are in all.
+    """
+    tokens = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))]
+    return [*tokens, *(f"<filler {index}>" for index in range(size - len(tokens)))]
+
+
 def write_tokenizer(path: Path, vocab: int) -> None:
-    """Write a ``tokenizer.json``: three special tokens, a token a byte, fillers.
+    """Write a ``tokenizer.json`` of the :func:`vocabulary`.
 
     Args:
         path: the file.
@@ -23,10 +33,8 @@ def write_tokenizer(path: Path, vocab: int) -> None:
     # Sides that only count tokens run where this is not installed.
     import tokenizers
 
-    tokens = [*SPECIAL_TOKENS, *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokens += [f"<filler {index}>" for index in range(vocab - len(tokens))]
     model = tokenizers.models.BPE(
-        vocab={token: index for index, token in enumerate(tokens)},
+        vocab={token: index for index, token in enumerate(vocabulary(vocab))},
         merges=[],
         unk_token="<unk>",
         byte_fallback=True,

@@ -7,7 +7,9 @@ all of them. A row's figure is the median over the rounds.
 
 With ``--weights q4``, mlc_llm runs q4f16_1, llama.cpp Q4_0 with flash attention off (its faster
 setting on a CPU), and OpenVINO symmetric INT4 in groups of 32 and of 128, of which the faster one
-counts. ``f16`` compares q0f16, F16 and bfloat16 (transformers), ``f32`` float32 everywhere.
+counts. With ``gguf``, mlc_llm and llama.cpp run the same file: that of ``--file``, which has the
+shape, or a random one in the types of Q4_K_M. ``f16`` compares q0f16, F16 and bfloat16
+(transformers), ``f32`` float32 everywhere.
 
 Prints a table, and with ``--json`` writes all that was measured.
 
@@ -117,6 +119,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], Results]:
         threads=arguments.threads,
         room=max(512, *(row.room for row in rows)),
         work=arguments.work,
+        file=arguments.file,
         opt=arguments.opt,
         flash_attention=arguments.flash_attention,
         llama_cpp_python=arguments.llama_cpp_python,
@@ -166,6 +169,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=sorted(SHAPES), default="tinyllama-1.1b")
     parser.add_argument("--weights", choices=WEIGHTS, default="q4")
+    parser.add_argument("--file", type=Path, help="a GGUF file of the shape, for --weights gguf")
     parser.add_argument("--rows", nargs="+", metavar="PHASE:TOKENS", help="decode:1024 ...")
     parser.add_argument("--sides", nargs="+", choices=list(SIDES), metavar="SIDE")
     parser.add_argument("--llama-cpp-python", default=sys.executable, help="has llama_cpp and gguf")

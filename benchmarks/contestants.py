@@ -14,11 +14,12 @@ from benchmarks.child import ROOT, Child
 from benchmarks.results import OURS, OURS_A16, REFERENCE
 from benchmarks.shapes import SHAPES
 
-WEIGHTS = ("q4", "f16", "f32")
-"""Kinds of weights: 4 bits in groups, or float16 and float32 as they are."""
+WEIGHTS = ("q4", "gguf", "f16", "f32")
+"""Kinds of weights: 4 bits in groups, the same GGUF file for mlc_llm and llama.cpp, or float16 and
+float32 as they are."""
 
 MLC_QUANTIZATION = {"q4": "q4f16_1", "f16": "q0f16", "f32": "q0f32"}
-GGUF_TYPE = {"q4": "q4_0", "f16": "f16", "f32": "f32"}
+GGUF_TYPE = {"q4": "q4_0", "gguf": "q4_k_m", "f16": "f16", "f32": "f32"}
 TORCH_DTYPE = {"f16": "bfloat16", "f32": "float32"}
 
 
@@ -32,6 +33,7 @@ class Setup:
         threads: threads of each side.
         room: tokens that a KV cache must hold.
         work: the folder of the models.
+        file: a GGUF file instead of a random one, where the weights are "gguf".
         opt: compilation options of mlc_llm.
         flash_attention: whether llama.cpp uses it.
         llama_cpp_python: an interpreter with llama_cpp and gguf.
@@ -44,6 +46,7 @@ class Setup:
     threads: int
     room: int
     work: Path
+    file: Path | None = None
     opt: str = ""
     flash_attention: bool = False
     llama_cpp_python: str = sys.executable
@@ -72,23 +75,35 @@ def mlc(opt: str = "") -> Callable[[Setup], list[str]]:
     """
 
     def command(setup: Setup) -> list[str]:
-        quantization = MLC_QUANTIZATION[setup.weights]
-        folder = setup.model(quantization)
-        wanted = (setup.shape, str(folder), "--quantization", quantization)
-        prepare(folder, sys.executable, "random_model", *wanted)
-        side = [sys.executable, "-m", "benchmarks.mlc_side", str(folder)]
+        side = [sys.executable, "-m", "benchmarks.mlc_side", str(_mlc_model(setup))]
         options = opt or setup.opt
         return [*side, "--context", str(setup.room), *(["--opt", options] if options else [])]
 
     return command
 
 
-def llama_cpp(setup: Setup) -> list[str]:
-    """The command of llama.cpp's side."""
+def _mlc_model(setup: Setup) -> Path:
+    """What mlc_llm's side loads."""
+    if setup.weights == "gguf":
+        return _gguf_file(setup)
+    quantization = MLC_QUANTIZATION[setup.weights]
+    folder = setup.model(quantization)
+    wanted = (setup.shape, str(folder), "--quantization", quantization)
+    return prepare(folder, sys.executable, "random_model", *wanted)
+
+
+def _gguf_file(setup: Setup) -> Path:
+    if setup.file is not None:
+        return setup.file
     kind = GGUF_TYPE[setup.weights]
     file = setup.model(f"{kind}.gguf")
     wanted = (setup.shape, str(file), "--type", kind)
-    prepare(file, setup.llama_cpp_python, "random_gguf", *wanted)
+    return prepare(file, setup.llama_cpp_python, "random_gguf", *wanted)
+
+
+def llama_cpp(setup: Setup) -> list[str]:
+    """The command of llama.cpp's side."""
+    file = _gguf_file(setup)
     command = [setup.llama_cpp_python, "-m", "benchmarks.llama_cpp_side", str(file)]
     command += ["--context", str(setup.room)]
     return [*command, *(["--flash-attention"] if setup.flash_attention else [])]
@@ -154,7 +169,7 @@ def default_sides(shape: str, weights: str) -> tuple[str, ...]:
 
     OpenVINO's exporter refuses groups that do not divide the rows of every matrix.
     """
-    if weights != "q4":
+    if weights not in ("q4", "gguf"):
         return (OURS, REFERENCE, "transformers")
     rows = math.gcd(SHAPES[shape].hidden, SHAPES[shape].ffn)
     groups = (name for name, group in OPENVINO_GROUPS.items() if rows % group == 0)

@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks.byte_tokenizer import byte_token
 
-PRINTABLE = (33, 127)
-"""Prompts are characters from this range, so that they are tokens and text alike."""
+DIGITS = "0123456789"
+"""Prompts are digits, each of which is a token: in the tokenizers of random models, where every
+byte is one, and in those of Llama and SmolLM2."""
 
 
 class Side(Protocol):
@@ -42,21 +43,23 @@ class Side(Protocol):
 def prompt(length: int, variant: int = 0) -> str:
     """Random text that is ``length`` tokens.
 
-    A shorter prompt is the start of a longer one of the same variant. Two variants differ from
-    their first character on, which leaves nothing to a cache of prompts.
+    A shorter prompt is the start of a longer one of the same variant. Two variants differ within
+    their first two characters, which leaves nothing to a cache of prompts.
 
     Args:
         length: how many tokens, at least 1.
-        variant: which of several prompts, below the number of printable characters.
+        variant: which of several prompts, below 100.
     """
-    first, end = PRINTABLE
-    codes = np.random.default_rng([7, variant]).integers(first, end, length, dtype=np.uint8)
-    codes[0] = first + variant
-    return codes.tobytes().decode("ascii")
+    codes = np.random.default_rng([7, variant]).integers(0, len(DIGITS), length)
+    codes[:2] = [variant % 10, variant // 10][:length]
+    return "".join(DIGITS[code] for code in codes)
 
 
 def tokens(text: str) -> list[int]:
-    """The token ids of a prompt."""
+    """The token ids of a prompt, in a model where every byte is a token.
+
+    Other models have other tokens there, which take as long.
+    """
     return [byte_token(code) for code in text.encode("ascii")]
 
 

@@ -1,7 +1,9 @@
-"""Write a GGUF file of a named shape with random weights, every matrix in one type.
+"""Write a GGUF file of a named shape with random weights.
 
-Needs the ``gguf`` package. For Q4_0 ``llama-quantize`` would keep the output matrix in Q6_K, which
-is slower to read; here it is Q4_0 too, so the comparison leans towards llama.cpp.
+Needs the ``gguf`` package. ``q4_0`` has every matrix in Q4_0: ``llama-quantize`` would keep the
+output matrix in Q6_K, which is slower to read; here it is Q4_0 too, so the comparison leans towards
+llama.cpp. ``q4_k_m`` has the types that ``llama-quantize`` gives to a file of that name. Every byte
+is a token, as in :mod:`benchmarks.byte_tokenizer`.
 
     python -m benchmarks.random_gguf tinyllama-1.1b build/bench/tinyllama-1.1b.gguf
 """
@@ -16,13 +18,11 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+from gguf import GGMLQuantizationType, LlamaFileType
 
+from benchmarks.byte_tokenizer import BOS, EOS, SPECIAL_TOKENS, vocabulary
 from benchmarks.shapes import SHAPES, LlamaShape
 
-BLOCK = 32
-"""Weights in one Q4_0 block: a float16 scale, then 16 bytes of two 4-bit codes each."""
-
-BLOCK_BYTES = 18
 WEIGHT_STD = 0.02
 CODE_STD = 4.6
 """Standard deviation of a uniform 4-bit code."""
@@ -52,67 +52,108 @@ def norms(shape: LlamaShape) -> Iterator[str]:
     yield "output_norm.weight"
 
 
-def random_q4_0(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-    """Random Q4_0 blocks: uint8 of shape (rows, columns / 32 * 18)."""
-    blocks = columns // BLOCK
-    data = rng.integers(0, 256, (rows, blocks, BLOCK_BYTES), dtype=np.uint8)
-    scale = rng.uniform(0.5, 1.5, (rows, blocks, 1)) * (WEIGHT_STD / CODE_STD)
-    data[:, :, :2] = scale.astype(np.float16).view(np.uint8)
-    return data.reshape(rows, blocks * BLOCK_BYTES)
+def random_q4_0(rng: np.random.Generator, blocks: int) -> np.ndarray:
+    """A float16 scale and 32 codes of 4 bits: uint8 of shape (blocks, 18)."""
+    data = rng.integers(0, 256, (blocks, 18), dtype=np.uint8)
+    data[:, :2] = _scales(rng, blocks, WEIGHT_STD / CODE_STD)
+    return data
 
 
-def random_float(dtype: type[np.floating]) -> Callable[..., np.ndarray]:
-    """Writes random matrices of a float type: shape (rows, columns)."""
+def random_q4_k(rng: np.random.Generator, blocks: int) -> np.ndarray:
+    """Two float16 super-scales, 8 scales and minimums of 6 bits, 256 codes of 4: (blocks, 144)."""
+    data = rng.integers(0, 256, (blocks, 144), dtype=np.uint8)
+    # Scales and minimums are 32 in the mean, codes 7.5.
+    data[:, :2] = _scales(rng, blocks, WEIGHT_STD / CODE_STD / 32)
+    data[:, 2:4] = _scales(rng, blocks, 7.5 * WEIGHT_STD / CODE_STD / 32)
+    return data
 
-    def matrix(rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-        values = rng.standard_normal((rows, columns), np.float32) * np.float32(WEIGHT_STD)
+
+def random_q6_k(rng: np.random.Generator, blocks: int) -> np.ndarray:
+    """256 codes of 6 bits, 16 scales of 8 bits, a float16 super-scale: (blocks, 210)."""
+    data = rng.integers(0, 256, (blocks, 210), dtype=np.uint8)
+    data[:, 192:208] = rng.integers(32, 96, (blocks, 16), dtype=np.uint8)
+    data[:, 208:] = _scales(rng, blocks, WEIGHT_STD / (4 * CODE_STD) / 64)
+    return data
+
+
+def _scales(rng: np.random.Generator, blocks: int, mean: float) -> np.ndarray:
+    """The bytes of float16 scales: uint8 of shape (blocks, 2)."""
+    scales = rng.uniform(0.5, 1.5, (blocks, 1)) * mean
+    return scales.astype(np.float16).view(np.uint8)
+
+
+def random_float(dtype: type[np.floating]) -> Callable[[np.random.Generator, int], np.ndarray]:
+    """Writes random weights of a float type: shape (weights, 1)."""
+
+    def weights(rng: np.random.Generator, count: int) -> np.ndarray:
+        values = rng.standard_normal((count, 1), np.float32) * np.float32(WEIGHT_STD)
         return values.astype(dtype, copy=False)
 
-    return matrix
+    return weights
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the matrices are stored.
+    """How a matrix is stored.
 
     Args:
         tensor: llama.cpp's number for it.
-        file: what the file says of itself.
         dtype: of the arrays that :attr:`random` gives.
-        random: makes a matrix from a generator, rows and columns.
+        random: makes some blocks from a generator.
     """
 
-    tensor: gguf.GGMLQuantizationType
-    file: gguf.LlamaFileType
+    tensor: GGMLQuantizationType
     dtype: type[np.generic]
-    random: Callable[[np.random.Generator, int, int], np.ndarray]
+    random: Callable[[np.random.Generator, int], np.ndarray]
 
-    def width(self, columns: int) -> int:
-        """Elements of :attr:`dtype` in a row of ``columns`` weights."""
-        return columns // BLOCK * BLOCK_BYTES if self.dtype is np.uint8 else columns
+    @property
+    def block(self) -> tuple[int, int]:
+        """How many weights a block has, and how many elements of :attr:`dtype`."""
+        weights, nbytes = gguf.GGML_QUANT_SIZES[self.tensor]
+        return weights, nbytes // np.dtype(self.dtype).itemsize
+
+    def matrix(self, rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
+        """A random matrix: (rows, elements of a row)."""
+        weights, _ = self.block
+        return self.random(rng, rows * columns // weights).reshape(rows, -1)
 
 
-KINDS: dict[str, Kind] = {
-    "q4_0": Kind(
-        gguf.GGMLQuantizationType.Q4_0, gguf.LlamaFileType.MOSTLY_Q4_0, np.uint8, random_q4_0
-    ),
-    "f16": Kind(
-        gguf.GGMLQuantizationType.F16,
-        gguf.LlamaFileType.MOSTLY_F16,
-        np.float16,
-        random_float(np.float16),
-    ),
-    "f32": Kind(
-        gguf.GGMLQuantizationType.F32,
-        gguf.LlamaFileType.ALL_F32,
-        np.float32,
-        random_float(np.float32),
-    ),
+Q4_0 = Kind(GGMLQuantizationType.Q4_0, np.uint8, random_q4_0)
+Q4_K = Kind(GGMLQuantizationType.Q4_K, np.uint8, random_q4_k)
+Q6_K = Kind(GGMLQuantizationType.Q6_K, np.uint8, random_q6_k)
+F16 = Kind(GGMLQuantizationType.F16, np.float16, random_float(np.float16))
+F32 = Kind(GGMLQuantizationType.F32, np.float32, random_float(np.float32))
+
+
+def as_q4_k_m(tensor: str, layers: int) -> Kind:
+    """The type of a matrix in a file of the name Q4_K_M.
+
+    Value and down projections have more bits in the first and last eighth of the layers, and in
+    every third between them.
+    """
+    if tensor == "output.weight":
+        return Q6_K
+    if not tensor.endswith(("attn_v.weight", "ffn_down.weight")):
+        return Q4_K
+    layer, eighth = int(tensor.split(".")[1]), layers // 8
+    finer = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    return Q6_K if finer else Q4_K
+
+
+FILES: dict[str, tuple[LlamaFileType, Callable[[str, int], Kind]]] = {
+    "q4_0": (LlamaFileType.MOSTLY_Q4_0, lambda tensor, layers: Q4_0),
+    "q4_k_m": (LlamaFileType.MOSTLY_Q4_K_M, as_q4_k_m),
+    "f16": (LlamaFileType.MOSTLY_F16, lambda tensor, layers: F16),
+    "f32": (LlamaFileType.ALL_F32, lambda tensor, layers: F32),
 }
+"""By name, what a file says of itself, and what a matrix of it is, by its name and the number of
+layers."""
 
 
-def add_metadata(writer: gguf.GGUFWriter, name: str, shape: LlamaShape, kind: Kind) -> None:
-    """Write the keys that llama.cpp needs, with a vocabulary of placeholder tokens."""
+def add_metadata(
+    writer: gguf.GGUFWriter, name: str, shape: LlamaShape, file_type: LlamaFileType
+) -> None:
+    """Write the keys that llama.cpp needs, with a vocabulary in which every byte is a token."""
     writer.add_name(name)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.hidden)
@@ -124,19 +165,34 @@ def add_metadata(writer: gguf.GGUFWriter, name: str, shape: LlamaShape, kind: Ki
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_layer_norm_rms_eps(shape.norm_eps)
     writer.add_vocab_size(shape.vocab)
-    writer.add_file_type(kind.file)
+    writer.add_file_type(file_type)
+    tokens = vocabulary(shape.vocab)
+    kinds = [gguf.TokenType.NORMAL] * len(tokens)
+    first = len(SPECIAL_TOKENS)
+    kinds[:first] = [gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    kinds[first : first + 256] = [gguf.TokenType.BYTE] * 256
     writer.add_tokenizer_model("llama")
-    writer.add_token_list([f"<{index}>" for index in range(shape.vocab)])
-    writer.add_token_scores([0.0] * shape.vocab)
-    writer.add_token_types([gguf.TokenType.NORMAL] * shape.vocab)
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * len(tokens))
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(BOS)
+    writer.add_eos_token_id(EOS)
+    writer.add_add_bos_token(False)
+    writer.add_add_space_prefix(False)
 
 
-def add_tensors(writer: gguf.GGUFWriter, shape: LlamaShape, kind: Kind) -> None:
+def add_tensors(
+    writer: gguf.GGUFWriter, shape: LlamaShape, kind: Callable[[str, int], Kind]
+) -> None:
     """Announce all tensors, in the order in which they are written."""
     for tensor, rows, columns in matrices(shape):
-        size = (rows, kind.width(columns))
-        nbytes = rows * kind.width(columns) * np.dtype(kind.dtype).itemsize
-        writer.add_tensor_info(tensor, size, np.dtype(kind.dtype), nbytes, raw_dtype=kind.tensor)
+        stored = kind(tensor, shape.layers)
+        weights, elements = stored.block
+        size = (rows, columns // weights * elements)
+        nbytes = size[0] * size[1] * np.dtype(stored.dtype).itemsize
+        writer.add_tensor_info(
+            tensor, size, np.dtype(stored.dtype), nbytes, raw_dtype=stored.tensor
+        )
     for tensor in norms(shape):
         writer.add_tensor_info(tensor, (shape.hidden,), np.dtype(np.float32), shape.hidden * 4)
 
@@ -147,22 +203,22 @@ def write_random_gguf(name: str, output: Path, kind: str = "q4_0", seed: int = 0
     Args:
         name: a shape's name in :data:`~benchmarks.shapes.SHAPES`.
         output: the file; it appears only when it is complete.
-        kind: a name in :data:`KINDS`.
+        kind: a name in :data:`FILES`.
         seed: of the random weights.
     """
-    shape, stored = SHAPES[name], KINDS[kind]
+    shape, (file_type, stored) = SHAPES[name], FILES[kind]
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
     writer = gguf.GGUFWriter(partial, "llama")
-    add_metadata(writer, name, shape, stored)
+    add_metadata(writer, name, shape, file_type)
     add_tensors(writer, shape, stored)
     try:
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         rng = np.random.default_rng(seed)
-        for _, rows, columns in matrices(shape):
-            writer.write_tensor_data(stored.random(rng, rows, columns))
+        for tensor, rows, columns in matrices(shape):
+            writer.write_tensor_data(stored(tensor, shape.layers).matrix(rng, rows, columns))
         for _ in norms(shape):
             writer.write_tensor_data(np.ones(shape.hidden, np.float32))
         writer.close()
@@ -176,7 +232,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("shape", choices=sorted(SHAPES))
     parser.add_argument("output", type=Path)
-    parser.add_argument("--type", choices=sorted(KINDS), default="q4_0")
+    parser.add_argument("--type", choices=sorted(FILES), default="q4_0")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(write_random_gguf(arguments.shape, arguments.output, arguments.type, arguments.seed))

@@ -19,8 +19,9 @@ from mlc_llm.errors import MLCError
 _LFS_POINTER = b"version https://git-lfs.github.com/spec"
 
 _LEAVES = frozenset({str, int, float, bool, type(None)})
-"""Types of JSON's values without levels, of which a tokenizer has a hundred thousand: asking each
-whether it is a mapping takes twice as long."""
+_LEVELS = frozenset({dict, list})
+"""JSON's types, without and with levels. A tokenizer has a hundred thousand values, and asking each
+whether it is a mapping takes ten times as long."""
 
 MOST_NESTED = 100
 """Levels of lists and objects that a JSON file may have; real ones have about ten."""
@@ -124,12 +125,17 @@ def is_nested_deeper(value: Any, most: int = MOST_NESTED) -> bool:
         level = {
             id(inner): inner  # once, for what holds itself in several places
             for outer in level
-            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
-            if type(inner) not in _LEAVES and isinstance(inner, Mapping | list | tuple)
+            for inner in (outer if type(outer) is list else _values(outer))
+            if (kind := type(inner)) not in _LEAVES
+            and (kind in _LEVELS or isinstance(inner, Mapping | tuple))
         }.values()
         if not level:
             return False
     return True
+
+
+def _values(container: Any) -> Iterable[Any]:
+    return container.values() if isinstance(container, Mapping) else container
 
 
 def json_in_utf8(data: bytes) -> bytes:

@@ -20,3 +20,22 @@ def prepare_to_run(allow_prebuilt: bool) -> None:
     with hidden("torch"):
         # TVM's base, which otherwise imports torch where that is installed.
         import tvm_ffi  # noqa: F401
+    _never_ask_for_missing_types()
+
+
+def _never_ask_for_missing_types() -> None:
+    """Let TVM's Python code find only the types that the loaded library has.
+
+    It names a hundred types that only the compiler's library has. Asking for one is an error with a
+    trace of the stack, for the first of which TVM reads the debug information of all that is
+    loaded: that takes twice as long as the rest of the import.
+    """
+    from tvm_ffi import core
+    from tvm_ffi.registry import get_registered_type_keys
+
+    find = core._object_type_key_to_index
+
+    def found(type_key: str) -> int | None:
+        return find(type_key) if type_key in set(get_registered_type_keys()) else None
+
+    core._object_type_key_to_index = found

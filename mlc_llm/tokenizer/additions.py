@@ -16,13 +16,16 @@ from mlc_llm.tokenizer.special import AddedToken, SpecialTokens
 logger = logging.getLogger("mlc_llm")
 
 
-def complete(tokenizer: tokenizers.Tokenizer, special: SpecialTokens, path: Path) -> None:
+def complete(tokenizer: tokenizers.Tokenizer, special: SpecialTokens, path: Path) -> dict[str, int]:
     """Give the library's tokenizer the tokens and flags of the small files, as transformers does.
 
     Args:
         tokenizer: the tokenizer of ``tokenizer.json``; it is changed.
         special: what the small files say.
         path: the ``tokenizer.json``, for messages.
+
+    Returns:
+        all tokens' ids by text.
 
     Raises:
         TokenizerError: the files give one token different ids.
@@ -48,6 +51,7 @@ def complete(tokenizer: tokenizers.Tokenizer, special: SpecialTokens, path: Path
                 "tokenizer's files again, all of one model.",
                 code="tokenizer-damaged",
             )
+    return {**vocabulary, **missing}
 
 
 def _missing(

@@ -51,9 +51,8 @@ class HuggingFaceTokenizer(Tokenizer):
         changed = set_prefix_space(data, special)
         raw = json.dumps(data).encode() if changed else json_in_utf8(raw)
         refuse_slow_patterns(data, path)
-        self._tokenizer = self._build(raw)
+        self._tokenizer, vocabulary = self._build(raw)
         added = self._tokenizer.get_added_tokens_decoder()
-        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
         self.vocab_size = max(vocabulary.values(), default=-1) + 1
         by_text = {token.content: token_id for token_id, token in sorted(added.items())}
         self.special_ids = {text: i for text, i in by_text.items() if added[i].special}
@@ -105,13 +104,14 @@ class HuggingFaceTokenizer(Tokenizer):
                 code="tokenizer-failed",
             ) from None
 
-    def _build(self, raw: bytes) -> tokenizers.Tokenizer:
+    def _build(self, raw: bytes) -> tuple[tokenizers.Tokenizer, dict[str, int]]:
+        """The library's tokenizer, and the ids of its tokens by their texts."""
         try:
             tokenizer = tokenizers.Tokenizer.from_buffer(raw)
             # A file may ask to cut or to fill up every text, which nothing here wants.
             tokenizer.no_truncation()
             tokenizer.no_padding()
-            complete(tokenizer, self._special, self._path)
+            vocabulary = complete(tokenizer, self._special, self._path)
             tokenizer.encode_special_tokens = True
         except BaseException as error:
             if isinstance(error, TokenizerError) or not _is_failure(error):
@@ -121,7 +121,7 @@ class HuggingFaceTokenizer(Tokenizer):
                 f"read: {str(error)[:500]}. Download the file again, or upgrade tokenizers.",
                 code="tokenizer-damaged",
             ) from None
-        return tokenizer
+        return tokenizer, vocabulary
 
     @cached_property
     def _continuing(self) -> tokenizers.Tokenizer:
@@ -130,7 +130,8 @@ class HuggingFaceTokenizer(Tokenizer):
             return self._tokenizer
         data = parse_json_object(self._raw, self._path, TokenizerError)
         remove_prefix_space(data)
-        return self._build(json.dumps(data).encode())
+        tokenizer, _ = self._build(json.dumps(data).encode())
+        return tokenizer
 
     def _piece(self, token_id: int) -> bytes | None:
         """The token's bytes; None for special tokens and for ids that there are not."""
