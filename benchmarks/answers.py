@@ -1,13 +1,15 @@
-"""What rounding does to a model's answers: a GGUF file here, in llama.cpp, and in float32.
+"""What quantisation and rounding do to a model: its size, speed, predictions and answers.
 
-The reference is transformers in float32 on the dequantised weights of the same file. Each side
-reads a text, of which the perplexity and the Kullback-Leibler divergence from the reference's
-predictions are taken (in nats, the mean over all tokens), and answers questions greedily: how many
-answers are right, and how many of the first texts are, token for token, the reference's.
+A GGUF file is read here as it is and in other quantisations, with each rounding of activations, and
+in llama.cpp. The reference is transformers in float32 on the file's own weights. Each side reads a
+text, of which the perplexity and the Kullback-Leibler divergence from the reference's predictions
+are taken (in nats, the mean over all tokens, read as a prompt), and answers questions greedily: how
+many answers are right, and how many of the first texts are, token for token, the reference's.
 
     python -m benchmarks.answers FILE.gguf TEXT_FILE --llama-cpp-python A/bin/python
 
-Needs torch, transformers and gguf; llama.cpp is left out where no interpreter with it is named.
+Needs torch, transformers, accelerate and gguf; llama.cpp is left out where no interpreter with it
+is named.
 """
 
 from __future__ import annotations
@@ -30,12 +32,22 @@ from benchmarks.questions import QUESTIONS
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.chat.evaluation import Reader
 from mlc_llm.chat.loading import open_chat
+from mlc_llm.cli.bench.measurement import measure
+from mlc_llm.cli.bench.settings import BenchSettings
+from mlc_llm.convert import convert_source
+from mlc_llm.quantization import PLANS
+
+OWN = "own"
+"""The types that the weights have in the file."""
 
 ANSWER = 64
 """Most tokens of an answer."""
 
 TEXTS = 20
 """Answers that are compared with the reference's."""
+
+SPEEDS = BenchSettings(prompt_length=128, generate_length=64, repeat=5)
+"""What is timed."""
 
 Logits = npt.NDArray[np.float32]
 
@@ -47,10 +59,16 @@ class Outputs:
     Args:
         logits: after each token of the text; (tokens, vocabulary).
         answers: the tokens of each answer, without the one that ends it.
+        size: bytes of the weights.
+        prefill: tokens a second of a prompt.
+        decode: tokens a second of an answer.
     """
 
     logits: Logits
     answers: list[list[int]]
+    size: int | None = None
+    prefill: float | None = None
+    decode: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,20 +128,22 @@ class Reference:
         return [int(token) for token in made[len(prompt) :] if token not in ends]
 
 
-def ours(file: Path, opt: str, inputs: Inputs) -> Outputs:
+def ours(model: Path, opt: str, inputs: Inputs) -> Outputs:
     """What a :class:`~mlc_llm.ChatModule` answers, and what its model predicts."""
     config = ChatConfig(opt=opt, context_window_size=max(1024, len(inputs.text)))
-    with open_chat(str(file), "cpu", config) as chat:
+    with open_chat(str(model), "cpu", config) as chat:
         logits = np.concatenate(list(Reader(chat, "prompt").read(inputs.text)))
+        timed = measure(chat, SPEEDS)
     greedy = GenerationConfig(temperature=0.0, max_gen_len=ANSWER, repetition_penalty=1.0)
     answers = []
-    with ChatModule(str(file), "cpu", config) as module:
+    with ChatModule(str(model), "cpu", config) as module:
         for question in QUESTIONS:
             module.reset_chat()
             module.generate(question.text, greedy)
             [result] = module.results
             answers.append([token for token in result.token_ids if token not in inputs.ends])
-    return Outputs(logits, answers)
+    speeds = timed.prefill_speed.median, timed.decode_speed.median
+    return Outputs(logits, answers, timed.memory.weights, *speeds)
 
 
 def llama_cpp(python: str, file: Path, inputs: Inputs) -> Outputs:
@@ -132,10 +152,12 @@ def llama_cpp(python: str, file: Path, inputs: Inputs) -> Outputs:
         given, made = Path(folder) / "given.npz", Path(folder) / "made.npz"
         _save(given, inputs.prompts, text=np.array(inputs.text), ends=np.array(inputs.ends))
         command = [python, "-m", "benchmarks.llama_cpp_answers", str(file), str(given), str(made)]
-        subprocess.run([*command, "--most", str(ANSWER)], cwd=ROOT, check=True)
+        command += ["--most", str(ANSWER), "--prompt", str(SPEEDS.prompt_length)]
+        subprocess.run([*command, "--repeat", str(SPEEDS.repeat)], cwd=ROOT, check=True)
         with np.load(made) as arrays:
             answers = [arrays[f"list{index}"].tolist() for index in range(len(inputs.prompts))]
-            return Outputs(arrays["logits"], answers)
+            speeds = float(arrays["prefill"]), float(arrays["decode"])
+            return Outputs(arrays["logits"], answers, file.stat().st_size, *speeds)
 
 
 def _save(path: Path, lists: list[list[int]], **arrays: npt.NDArray[Any]) -> None:
@@ -153,9 +175,16 @@ def row(found: Outputs, wanted: Outputs, inputs: Inputs, tokenizer: Any) -> str:
     right = sum(one.is_answered(text) for one, text in zip(QUESTIONS, texts, strict=True))
     pairs = list(zip(found.answers, wanted.answers, strict=True))[:TEXTS]
     equal = sum(ours == theirs for ours, theirs in pairs)
-    return (
-        f"{np.exp(surprise):.2f} | {divergence:.1e} | {100 * same:.1f} % | "
-        f"{right} of {len(QUESTIONS)} | {equal} of {TEXTS}"
+    costs = [found.size and found.size / 1e6, found.prefill, found.decode]
+    return " | ".join(
+        [
+            *("" if cost is None else f"{cost:.0f}" for cost in costs),
+            f"{np.exp(surprise):.2f}",
+            f"{divergence:.1e}",
+            f"{100 * same:.1f} %",
+            f"{right} of {len(QUESTIONS)}",
+            f"{equal} of {TEXTS}",
+        ]
     )
 
 
@@ -166,10 +195,16 @@ def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     return logs
 
 
-def sides(arguments: argparse.Namespace, inputs: Inputs) -> Iterator[tuple[str, Outputs]]:
-    """Each side and what it makes of the inputs."""
-    for opt in arguments.opt:
-        yield f"mlc_llm, {opt}", ours(arguments.file, opt, inputs)
+def sides(
+    arguments: argparse.Namespace, inputs: Inputs, folder: Path
+) -> Iterator[tuple[str, Outputs]]:
+    """Each side and what it makes of the inputs; models are made in a folder."""
+    for quantization in arguments.quantization:
+        model = arguments.file
+        if quantization != OWN:
+            model = convert_source(model, folder / quantization, quantization=quantization)
+        for rounding in arguments.activations:
+            yield f"{quantization}, {rounding}", ours(model, f"activations={rounding}", inputs)
     if arguments.llama_cpp_python:
         yield "llama.cpp", llama_cpp(arguments.llama_cpp_python, arguments.file, inputs)
 
@@ -179,20 +214,22 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="a GGUF file")
     parser.add_argument("text", type=Path, help="a text file")
     parser.add_argument("--tokens", type=int, default=512, help="of the text that are read")
-    parser.add_argument(
-        "--opt", nargs="*", default=[f"activations={value}" for value in ("a16", "mixed", "a8")]
-    )
+    names = [OWN, *sorted(PLANS)]
+    parser.add_argument("--quantization", nargs="*", choices=names, default=names)
+    parser.add_argument("--activations", nargs="*", default=["a16", "mixed"])
     parser.add_argument("--llama-cpp-python", help="an interpreter with llama_cpp")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     reference = Reference(arguments.file)
     inputs = reference.inputs(arguments.text.read_text(encoding="utf-8"), arguments.tokens)
     wanted = reference.outputs(inputs)
-    print("| | perplexity | KL divergence | same token | right answers | equal texts |")
-    print("|---|---|---|---|---|---|")
+    heads = ["", "MB", "prompt, tok/s", "answer, tok/s", "perplexity", "KL divergence"]
+    heads += ["same token", "right answers", "equal texts"]
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     print(f"| float32 | {row(wanted, wanted, inputs, reference.tokenizer)} |", flush=True)
-    for name, found in sides(arguments, inputs):
-        print(f"| {name} | {row(found, wanted, inputs, reference.tokenizer)} |", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, found in sides(arguments, inputs, Path(folder)):
+            print(f"| {name} | {row(found, wanted, inputs, reference.tokenizer)} |", flush=True)
 
 
 if __name__ == "__main__":
