@@ -128,6 +128,11 @@ def show_error(error: Exception) -> None:
         kind, message = f"Error [{error.code}]", str(error)
     elif isinstance(error, OSError) and error.strerror:
         message = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    elif isinstance(error, MemoryError):
+        message = (
+            "There is not enough memory for this process. Close other programs, or raise its limit "
+            "where it has one (ulimit -v, a container's)."
+        )
     else:
         message = (
             f"{type(error).__name__}: {error}\nThis is not expected. Please report it with what "

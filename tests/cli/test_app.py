@@ -98,6 +98,12 @@ class TestErrors:
         assert failing(OSError(errno.ENOSPC, "No space left on device", "weights.bin")) == 1
         assert capsys.readouterr().err == "Error: No space left on device: weights.bin\n"
 
+    def test_too_little_memory(self, failing: CLI, capsys: pytest.CaptureFixture[str]) -> None:
+        assert failing(MemoryError()) == 1
+        message = capsys.readouterr().err
+        assert "not enough memory" in message
+        assert "report" not in message
+
     def test_any_other_asks_for_a_report(
         self, failing: CLI, capsys: pytest.CaptureFixture[str]
     ) -> None:
