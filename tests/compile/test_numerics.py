@@ -194,7 +194,7 @@ def test_a_quantised_model_computes_with_the_dequantised_weights(
         assert max(found) < TOLERANCE[quantization]
 
 
-@pytest.mark.parametrize("opt", ["", "activations=a8"])
+@pytest.mark.parametrize("opt", ["activations=mixed", "activations=a8"])
 @pytest.mark.parametrize("name", ["stories260k", "babyllama"])
 def test_activations_in_8_bits_move_the_logits_a_little(
     request: pytest.FixtureRequest, load: Any, name: str, opt: str
@@ -206,6 +206,23 @@ def test_activations_in_8_bits_move_the_logits_a_little(
         ids = prompt(length, model.vocab_size)
         ours, theirs = model.feed(ids), expected(ids)
         assert np.linalg.norm(ours - theirs) < 0.04 * np.linalg.norm(theirs)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "same", "other"), [(64, "a16", "mixed"), (1024, "mixed", "a16")]
+)
+def test_small_models_read_prompts_in_16_bits(
+    make_checkpoint: Any, load: Any, hidden: int, same: str, other: str
+) -> None:
+    """Unless an option says otherwise; to the bit."""
+    checkpoint = make_checkpoint("llama", hidden_size=hidden, num_hidden_layers=1)
+    ids = prompt(17, 300)
+    unset, alike, unlike = (
+        np.array(load(checkpoint, "q4f32_1", opt=opt).feed(ids))
+        for opt in ("", f"activations={same}", f"activations={other}")
+    )
+    np.testing.assert_array_equal(unset, alike)
+    assert np.any(unset != unlike)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -26,11 +26,12 @@ class CPUDevice(Device):
 
     name = "cpu"
     priority = 0
-    options: Mapping[str, Sequence[str]] = {"activations": ("mixed", "a16", "a8")}
+    options: Mapping[str, Sequence[str]] = {"activations": ("auto", "mixed", "a16", "a8")}
     """``activations`` says how products with quantised weights round theirs: to 8 bits in the
     prefill and to 16 in the decode, which waits for the weights anyway (mixed), to 16 bits
-    everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser).
-    ``docs/decisions.md`` has what each costs."""
+    everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser). By default (auto)
+    small models, whose answers it changes, have a16, and others mixed. ``docs/decisions.md`` has
+    what each costs."""
     probe_in_process = True
 
     def probe(self) -> Availability:
