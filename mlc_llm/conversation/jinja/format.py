@@ -203,8 +203,9 @@ def _data(message: Message, number: int) -> dict[str, Any]:
 def _mark_end(answer: dict[str, Any], origin: int) -> None:
     """Put a mark of an origin of its own after an answer that goes on."""
     place, name = answer, "content"
-    if isinstance(answer.get("content"), list):
-        place, name = answer["content"][-1], "text"  # Message.of reads no other parts than texts
+    if isinstance(parts := answer.get("content"), list):
+        parts = answer["content"] = parts or [{"type": "text"}]
+        place, name = parts[-1], "text"  # Message.of reads no other parts than texts
     place[name] = joined([place.get(name, ""), Text.of(_GOES_ON, origin)])
 
 
@@ -220,24 +221,29 @@ def _given(value: Any) -> Any:
 
 
 def _up_to_the_answer(text: Text, end: int) -> Text:
-    """A prompt up to the end of the answer that goes on.
+    """A prompt up to the end of the answer that goes on, where the template writes it last.
 
     Where the template trims answers, the white space that ends this one is left out.
 
     Raises:
-        TemplateError: the template left the answer out.
+        TemplateError: the template left the answer out, or writes it in another form, too.
     """
-    found = None
-    at = 0
+    parts, at = [], 0
     for run in runs_of(text):
-        found = at if run.origin == end and run.start == 0 else found
+        parts.append((run, text[at : at + run.length]))
         at += run.length
-    if found is None:
+    ends = [index for index, (run, _) in enumerate(parts) if run.origin == end and run.start == 0]
+    if not ends:
         raise TemplateError(
             "The model's chat template leaves out the answer that should go on, so that "
             "continue_final_message cannot be used with it.",
             code="template-refused",
         )
-    kept = joined([text[:found]])
-    whole = str(text[found : found + len(_GOES_ON)]) == _GOES_ON
-    return kept if whole else joined([kept.rstrip()])
+    kept = joined([part for run, part in parts[: ends[-1]] if run.origin != end])
+    if _GOES_ON.strip().casefold() in kept.casefold():
+        raise TemplateError(
+            "The model's chat template writes the answer that should go on in another form, so "
+            "that continue_final_message cannot be used with it.",
+            code="template-refused",
+        )
+    return kept if parts[ends[-1]][1] == _GOES_ON else joined([kept.rstrip()])
