@@ -167,6 +167,15 @@ def test_what_would_be_too_large_is_refused(source: str) -> None:
         tracemalloc.stop()
 
 
+def test_what_is_given_is_not_written_again_and_again() -> None:
+    """Each character may become a token, and a token takes far more memory."""
+    messages = [{"role": "user", "content": "x" * 100_000}]
+    twice = ChatRenderer("{{ messages[0].content * 2 }}", "it").render({"messages": messages})
+    assert len(twice) == 200_000
+    with raises("template-unbounded", 1_000_000, error=TemplateError):
+        ChatRenderer("{{ messages[0].content * 10 }}", "it").render({"messages": messages})
+
+
 @pytest.mark.parametrize(
     "source",
     [

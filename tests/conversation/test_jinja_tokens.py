@@ -225,6 +225,16 @@ class TestContinuing:
         answer = {"role": "assistant", "content": content}
         assert conversation.prompt_text([answer], continues=True) == "1It is2It is3It is4It is"
 
+    def test_an_answer_among_many_pieces(self, smollm2: Path) -> None:
+        """The time that this takes grows with the prompt, and not with its square."""
+        source = (
+            "{% for c in messages[0].content %}{{ c ~ '-' }}{% endfor %}{{ messages[-1].content }}"
+        )
+        conversation = Conversation(_template(source), _tokenizer(smollm2))
+        messages = [Message("user", "ab" * 20_000), Message("assistant", "It is")]
+        text = conversation.prompt_text(messages, continues=True)
+        assert text == "a-b-" * 20_000 + "It is"
+
     def test_an_answer_of_no_parts(self, smollm2: Path) -> None:
         source = "{{ '<|im_start|>' }}{% for p in messages[-1].content %}{{ p.text }}{% endfor %}"
         conversation = Conversation(_template(source), _tokenizer(smollm2))

@@ -41,6 +41,11 @@ _HELD = 2**23
 _HELD_FOR_INPUT = 64
 """Characters that these texts may have together, for each unit of what is given."""
 
+_WRITTEN = 2**17
+_WRITTEN_FOR_INPUT = 4
+"""Characters of the prompt: each becomes up to a token, which takes far more memory. Real templates
+write what they are given once or twice."""
+
 MOST_NUMBER = 2**53
 """Beyond it whole numbers have no use in a template, and arithmetic with them no bound."""
 MOST_COUNT = 2**12
@@ -70,6 +75,7 @@ class Budget:
         self._left = _UNITS + _UNITS_FOR_INPUT * size + _UNITS_FOR_PAIRS * most**2
         self._largest = _LARGEST + _LARGEST_FOR_INPUT * size
         self._room = _HELD + _HELD_FOR_INPUT * size
+        self._written = _WRITTEN + _WRITTEN_FOR_INPUT * size
 
     def pay(self, units: int) -> None:
         """Pay for work."""
@@ -114,6 +120,11 @@ class Budget:
         self._room -= size
         if self._room < 0:
             refuse("keeps too many long texts at once")
+
+    def finish(self, prompt: str) -> None:
+        """Check the size of all that was written."""
+        if len(prompt) > self._written:
+            refuse(f"makes a prompt of {len(prompt)} characters; {self._written} are allowed")
 
     def weight(self, value: Any) -> int:
         """Units of a value when it is written out; looked up for a list that is known.

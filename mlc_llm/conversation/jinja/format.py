@@ -13,7 +13,16 @@ from functools import cached_property
 from typing import Any
 
 from mlc_llm.conversation.jinja.known_tokens import spelled_part, takes_space
-from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Run, Text, joined, runs_of
+from mlc_llm.conversation.jinja.origin import (
+    GIVEN,
+    TEMPLATE,
+    Run,
+    Text,
+    joined,
+    parts_of,
+    runs_of,
+    text_of,
+)
 from mlc_llm.conversation.jinja.rendering import ChatRenderer
 from mlc_llm.conversation.message import SYSTEM, USER, Message
 from mlc_llm.conversation.prompt_format import PromptFormat
@@ -152,10 +161,7 @@ class JinjaFormat(PromptFormat):
         """The prompt in parts, each of one origin."""
         origins = Counter(run.origin for run in runs_of(text))
         parts: list[Segment] = []
-        at = 0
-        for run in runs_of(text):
-            piece = str.__getitem__(text, slice(at, at + run.length))  # a plain string
-            at += run.length
+        for run, piece in parts_of(text):
             if run.origin > TEMPLATE and origins[run.origin] == 1:
                 goes_on = continues and run.origin == len(messages)
                 parts += self._answer(messages[run.origin - 1], run, piece, goes_on, parts)
@@ -228,10 +234,7 @@ def _up_to_the_answer(text: Text, end: int) -> Text:
     Raises:
         TemplateError: the template left the answer out, or writes it in another form, too.
     """
-    parts, at = [], 0
-    for run in runs_of(text):
-        parts.append((run, text[at : at + run.length]))
-        at += run.length
+    parts = list(parts_of(text))
     ends = [index for index, (run, _) in enumerate(parts) if run.origin == end and run.start == 0]
     if not ends:
         raise TemplateError(
@@ -239,7 +242,7 @@ def _up_to_the_answer(text: Text, end: int) -> Text:
             "continue_final_message cannot be used with it.",
             code="template-refused",
         )
-    kept = joined([part for run, part in parts[: ends[-1]] if run.origin != end])
+    kept = text_of((run, part) for run, part in parts[: ends[-1]] if run.origin != end)
     if _GOES_ON.strip().casefold() in kept.casefold():
         raise TemplateError(
             "The model's chat template writes the answer that should go on in another form, so "
