@@ -12,7 +12,7 @@ from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
-from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.choice import Choice, choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
@@ -44,14 +44,8 @@ def compile_model(
             ``output`` stays then.
     """
     folder = ModelFolder.open(resolve_model(str(model)))
-    registry = default_registry()
     chosen = choose_device(device)
-    plan = folder_plan(folder.config)
-    require_plan(plan, chosen.device, chosen.adapter)
-    architecture = registry.architecture(folder.config.model_type)
-    config_of(folder.config, architecture, len(folder.manifest.tensors))
-    spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
-    check_options(parse_options(spec.opt), chosen.device.options)
+    spec = library_spec(folder, chosen, opt=opt, deterministic=deterministic)
     path = folder.path / f"{folder.path.name}-{chosen.device.name}{LIBRARY_SUFFIX}"
     if output is not None:
         path = expand_home(output, CompileError, "The output")
@@ -72,3 +66,26 @@ def compile_model(
             code="file-unwritable",
         ) from error
     return path
+
+
+def library_spec(
+    folder: ModelFolder, chosen: Choice, *, opt: str = "", deterministic: bool = False
+) -> ModelSpec:
+    """What the library of a model folder is compiled for.
+
+    Args:
+        folder: the model folder, of which only the configuration and the tensors' number count.
+        chosen: the device.
+        opt: compilation options.
+        deterministic: compute prompts the same way as answers.
+
+    Raises:
+        MLCError: the folder, the device or the options do not fit together.
+    """
+    plan = folder_plan(folder.config)
+    require_plan(plan, chosen.device, chosen.adapter)
+    architecture = default_registry().architecture(folder.config.model_type)
+    config_of(folder.config, architecture, len(folder.manifest.tensors))
+    spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
+    check_options(parse_options(spec.opt), chosen.device.options)
+    return spec
