@@ -28,7 +28,7 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     no library; this command makes one to keep or to give away.
     """
     from mlc_llm.compile import compile_model
-    from mlc_llm.compile.model import library_spec
+    from mlc_llm.compile.model import library_file, library_spec
     from mlc_llm.convert.cached import converted, is_checkpoint
     from mlc_llm.registry.choice import choose_device
     from mlc_llm.weights.locate import resolve_model
@@ -40,6 +40,8 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
 
         def check(planned: ModelFolder) -> None:
             library_spec(planned, chosen, opt=opt, deterministic=deterministic)
+            if output is not None:
+                library_file(output)
 
         folder = converted(folder, chosen.device, progress=True, check=check)
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)

@@ -72,6 +72,7 @@ def command(
     from mlc_llm.chat.evaluation import Reader, windows
     from mlc_llm.chat.loading import open_chat
     from mlc_llm.cli.running import prepare_to_run
+    from mlc_llm.weights.locate import resolve_model
 
     content = _read(text)
     prepare_to_run(allow_prebuilt=False)
@@ -79,6 +80,8 @@ def command(
     def cut_for(plan: ChatPlan) -> list[list[int]]:
         return windows(plan.tokenizer, content, context, tokens)
 
+    if reference is not None:  # a wrong name shows before anything is converted
+        resolve_model(reference, progress=True)
     with ExitStack() as stack:
         config = _config(context, opt, threads)
         chat = stack.enter_context(open_chat(model, device, config, progress=True, check=cut_for))

@@ -48,10 +48,9 @@ def compile_model(
     spec = library_spec(folder, chosen, opt=opt, deterministic=deterministic)
     path = folder.path / f"{folder.path.name}-{chosen.device.name}{LIBRARY_SUFFIX}"
     if output is not None:
-        path = expand_home(output, CompileError, "The output")
+        path = library_file(output)
     target = chosen.device.target(chosen.index)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent.absolute()) as work:
             compile_in_child(spec, chosen.device.name, target, work).replace(path)
     except CompileError as error:
@@ -60,12 +59,30 @@ def compile_model(
             f"Compiling the library {path} failed: {error}.{full}", code=error.code
         ) from error
     except OSError as error:
-        raise CompileError(
-            f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
-            "or choose another place.",
-            code="file-unwritable",
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def library_file(output: str | Path) -> Path:
+    """The file that a user names for a library; its folder is made if need be.
+
+    Raises:
+        CompileError: it cannot be.
+    """
+    path = expand_home(output, CompileError, "The output")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> CompileError:
+    return CompileError(
+        f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
+        "or choose another place.",
+        code="file-unwritable",
+    )
 
 
 def library_spec(

@@ -39,6 +39,11 @@ def test_compile(refused: Callable[..., str], checkpoint: Path) -> None:
     assert "'activations' 'x7'" in said
 
 
+def test_the_output_of_compile(refused: Callable[..., str], checkpoint: Path) -> None:
+    output = checkpoint / "config.json" / "library.so"
+    assert f"written to {output}" in refused("compile", checkpoint, "--device", "cpu", "-o", output)
+
+
 def test_bench(refused: Callable[..., str], checkpoint: Path) -> None:
     assert "100000" in refused("bench", checkpoint, "--device", "cpu", "--context", "100000")
 
@@ -47,6 +52,16 @@ def test_eval(refused: Callable[..., str], checkpoint: Path, tmp_path: Path) -> 
     text = tmp_path / "text.txt"
     text.write_text("", encoding="utf-8")
     assert "too short" in refused("eval", checkpoint, "--device", "cpu", "--text", text)
+
+
+def test_a_reference_that_is_not_there(
+    refused: Callable[..., str], checkpoint: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("Hello there", encoding="utf-8")
+    missing = tmp_path / "nowhere"
+    said = refused("eval", checkpoint, "--device", "cpu", "--text", text, "--reference", missing)
+    assert str(missing) in said
 
 
 def test_the_reference_of_eval(
