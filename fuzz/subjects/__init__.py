@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzz.subject import Subject
 from fuzz.subjects.caches import HistoryLines, LibraryCacheFiles, ProbeAnswers, VerifiedStamps
+from fuzz.subjects.chat_templates import ChatTemplates
 from fuzz.subjects.checkpoints import Checkpoints, SafetensorsFiles
 from fuzz.subjects.configs import ChatConfigFile, SourceConfig
 from fuzz.subjects.gguf_files import GGUFFiles
@@ -29,6 +30,7 @@ SUBJECTS: dict[str, type[Subject]] = {
         SentencePieceModels,
         TokenizerTexts,
         Templates,
+        ChatTemplates,
         Prompts,
         Settings,
         PythonValues,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mlc_llm.chat.plan import ChatPlan, ModelPlan, plan_chat
+from mlc_llm.chat.plan import ChatPlan, Check, ModelPlan, plan_chat
 from mlc_llm.config import ChatConfig
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.registry.registry import Registry, default_registry
@@ -45,6 +45,7 @@ def open_chat(
     model_lib: str | None = None,
     *,
     progress: bool = False,
+    check: Check | None = None,
 ) -> Iterator[LoadedChat]:
     """Load a model, and let go of it after the ``with`` block.
 
@@ -55,12 +56,16 @@ def open_chat(
         model_lib: a compiled library; by default one is found, or compiled and cached.
         progress: whether to show the progress of a download and of a conversion on stderr, when
             that is a terminal.
+        check: is given the plan before anything is converted, compiled or loaded; what it raises,
+            this does.
 
     Raises:
         MLCError: something is missing, malformed or does not fit; see ``mlc_llm.errors``.
     """
     registry = default_registry()
-    plan = plan_chat(model, device, chat_config, model_lib, registry, progress=progress)
+    plan = plan_chat(
+        model, device, chat_config, model_lib, registry, progress=progress, check=check
+    )
     chat = load_chat(plan, registry)
     try:
         yield chat

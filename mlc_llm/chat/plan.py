@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from mlc_llm.convert.cached import converted, is_checkpoint
 from mlc_llm.errors import ConfigError, LibraryError
 from mlc_llm.home import expand_home
 from mlc_llm.library.record import read_record
+from mlc_llm.library.resolve import resolve_library
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import ConversationTemplate, LibraryRequest, ModelSpec
 from mlc_llm.plugin.model_library import config_of
@@ -23,12 +25,12 @@ from mlc_llm.registry.choice import AUTO, Choice, choose_device
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime import memory
 from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.runtime.failures import require_room
 from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
-from mlc_llm.tokenizer.chat_template import NAME
 from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
@@ -130,6 +132,39 @@ class ChatPlan:
             model.window.warn_if_untrained()
         return replace(self, settings=settings, model=model)
 
+    @classmethod
+    def of(
+        cls,
+        folder: ModelFolder,
+        device: Choice,
+        chat_config: ChatConfig | None,
+        named: Path | None,
+        registry: Registry,
+    ) -> ChatPlan:
+        """Check a model folder, a device and settings together. Of the weights nothing is read.
+
+        Args:
+            folder: the model folder.
+            device: the device.
+            chat_config: the user's overlay.
+            named: the library file that the user named, if any.
+            registry: where plugins are looked up.
+
+        Raises:
+            MLCError: something is malformed, or does not fit.
+        """
+        settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
+        tokenizer = load_tokenizer(folder.path)
+        check_vocab(tokenizer, folder.config.vocab_size)
+        Conversation(settings.template, tokenizer)
+        model = ModelPlan.of(settings, folder, device, registry)
+        memory.require(model.memory, memory.available_on(device.adapter), model.window)
+        return cls(folder, settings, tokenizer, device, model, named)
+
+
+Check = Callable[[ChatPlan], object]
+"""Raises an MLCError where a plan does not serve."""
+
 
 def plan_chat(
     model: str,
@@ -139,8 +174,12 @@ def plan_chat(
     registry: Registry,
     *,
     progress: bool = False,
+    check: Check | None = None,
 ) -> ChatPlan:
     """Find and check everything that a chat needs but its library.
+
+    Of a checkpoint that must be converted it is all checked before that begins, as far as it can
+    be known from its configuration and its tokenizer.
 
     Args:
         model: what :func:`~mlc_llm.weights.locate.resolve_model` takes. A checkpoint is converted.
@@ -150,6 +189,7 @@ def plan_chat(
         registry: where plugins are looked up.
         progress: whether to show the progress of a download and of a conversion on stderr, when
             that is a terminal.
+        check: more that the plan is checked for, before anything is converted.
 
     Raises:
         MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
@@ -157,26 +197,38 @@ def plan_chat(
     _require_kinds(model, device, model_lib)
     library = model_lib or (chat_config and chat_config.model_lib)
     named = expand_home(library, LibraryError, "The model library") if library else None
+
+    def planned(folder: ModelFolder, chosen: Choice) -> ChatPlan:
+        plan = ChatPlan.of(folder, chosen, chat_config, named, registry)
+        if check is not None:
+            check(plan)
+        return plan
+
     path, chosen = resolve_model(model, progress=progress, registry=registry), None
     if is_checkpoint(path, registry):
-        # What is wrong with the settings shows before minutes of work.
-        _require_template(chat_config, registry)
-        chosen = _choose(device, named, registry)
-        path = converted(path, chosen.device, progress=progress, registry=registry)
+        chosen = here = _choose(device, named, registry)
+        path = converted(
+            path,
+            here.device,
+            progress=progress,
+            registry=registry,
+            check=lambda folder: _require_loadable(planned(folder, here), registry),
+        )
     folder = ModelFolder.open(path)
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
-    settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
-    tokenizer = load_tokenizer(folder.path)
-    check_vocab(tokenizer, folder.config.vocab_size)
-    Conversation(settings.template, tokenizer)
-    if isinstance(settings.template, ConversationTemplate):
-        warn_of_misfits(settings.template, tokenizer)
-    chosen = chosen or _choose(device, named, registry)
-    planned = ModelPlan.of(settings, folder, chosen, registry)
-    planned.window.warn_if_untrained()
-    memory.require(planned.memory, memory.available_on(chosen.adapter), planned.window)
-    return ChatPlan(folder, settings, tokenizer, chosen, planned, named)
+    plan = planned(folder, chosen or _choose(device, named, registry))
+    if isinstance(plan.settings.template, ConversationTemplate):
+        warn_of_misfits(plan.settings.template, plan.tokenizer)
+    plan.model.window.warn_if_untrained()
+    return plan
+
+
+def _require_loadable(plan: ChatPlan, registry: Registry) -> None:
+    """Check what loading would check first: the address space, and a library that was named."""
+    require_room(str(plan.device), plan.model.memory)
+    if plan.named is not None:
+        resolve_library(plan.request, registry)
 
 
 def _require_kinds(model: object, device: object, model_lib: object) -> None:
@@ -185,13 +237,6 @@ def _require_kinds(model: object, device: object, model_lib: object) -> None:
     for name, value, kinds in wanted:
         if not isinstance(value, kinds) and not (name == "model_lib" and value is None):
             raise ConfigError(f"{name} must be text, not {shown(value)}.", code="argument-mistyped")
-
-
-def _require_template(chat_config: ChatConfig | None, registry: Registry) -> None:
-    """Refuse a named template that there is not."""
-    named = None if chat_config is None else chat_config.conv_template
-    if isinstance(named, str) and named != NAME:
-        registry.template(named)
 
 
 def _choose(device: str, library: Path | None, registry: Registry) -> Choice:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mlc_llm.cli.output import say_path
+
+if TYPE_CHECKING:
+    from mlc_llm.weights.folder import ModelFolder
 
 
 @click.command(name="compile")
@@ -24,6 +28,7 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     no library; this command makes one to keep or to give away.
     """
     from mlc_llm.compile import compile_model
+    from mlc_llm.compile.model import library_file, library_spec
     from mlc_llm.convert.cached import converted, is_checkpoint
     from mlc_llm.registry.choice import choose_device
     from mlc_llm.weights.locate import resolve_model
@@ -31,6 +36,13 @@ def command(model: str, device: str, output: Path | None, opt: str, deterministi
     folder = resolve_model(model, progress=True)
     if is_checkpoint(folder):
         chosen = choose_device(device)
-        device, folder = str(chosen), converted(folder, chosen.device, progress=True)
+        device = str(chosen)
+
+        def check(planned: ModelFolder) -> None:
+            library_spec(planned, chosen, opt=opt, deterministic=deterministic)
+            if output is not None:
+                library_file(output)
+
+        folder = converted(folder, chosen.device, progress=True, check=check)
     path = compile_model(folder, device, output, opt=opt, deterministic=deterministic)
     say_path(path)

@@ -17,6 +17,7 @@ from mlc_llm.cli.output import say
 if TYPE_CHECKING:
     from mlc_llm.chat.evaluation import Evaluation, ReadAs, Reader
     from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.chat.plan import ChatPlan
     from mlc_llm.config import ChatConfig
 
 
@@ -71,19 +72,30 @@ def command(
     from mlc_llm.chat.evaluation import Reader, windows
     from mlc_llm.chat.loading import open_chat
     from mlc_llm.cli.running import prepare_to_run
+    from mlc_llm.weights.locate import resolve_model
 
     content = _read(text)
     prepare_to_run(allow_prebuilt=False)
+
+    def cut_for(plan: ChatPlan) -> list[list[int]]:
+        return windows(plan.tokenizer, content, context, tokens)
+
+    if reference is not None:  # a wrong name shows before anything is converted
+        resolve_model(reference, progress=True)
     with ExitStack() as stack:
-        chat = stack.enter_context(
-            open_chat(model, device, _config(context, opt, threads), progress=True)
-        )
-        cut = windows(chat.plan.tokenizer, content, context, tokens)
+        config = _config(context, opt, threads)
+        chat = stack.enter_context(open_chat(model, device, config, progress=True, check=cut_for))
+        cut = cut_for(chat.plan)
         beside = None
         if reference is not None:
             config = _config(context, reference_opt, threads)
-            beside = stack.enter_context(open_chat(reference, device, config, progress=True))
-            _require_same_vocabulary(chat, beside, content, context, tokens)
+
+            def check(plan: ChatPlan) -> None:
+                _require_same_vocabulary(chat.plan, plan, cut == cut_for(plan))
+
+            beside = stack.enter_context(
+                open_chat(reference, device, config, progress=True, check=check)
+            )
         expected = None if beside is None else Reader(beside, read_as)
         found = _measured(cut, Reader(chat, read_as), expected)
         if as_json:
@@ -116,22 +128,18 @@ def _config(context: int, opt: str | None, threads: int | None) -> ChatConfig:
     return config
 
 
-def _require_same_vocabulary(
-    model: LoadedChat, reference: LoadedChat, text: str, context: int, tokens: int | None
-) -> None:
-    from mlc_llm.chat.evaluation import windows
+def _require_same_vocabulary(model: ChatPlan, reference: ChatPlan, same_tokens: bool) -> None:
+    """Refuse a reference whose predictions are of other tokens."""
     from mlc_llm.errors import ConfigError
 
-    ours, theirs = (
-        windows(chat.plan.tokenizer, text, context, tokens) for chat in (model, reference)
+    sizes = [plan.folder.config.usable_vocab_size for plan in (model, reference)]
+    if same_tokens and sizes[0] == sizes[1]:
+        return
+    raise ConfigError(
+        f"{model.folder.path} and {reference.folder.path} have different vocabularies: their "
+        "predictions cannot be compared. Name a reference of the same family.",
+        code="vocabulary-mismatch",
     )
-    if ours != theirs or model.model.vocab_size != reference.model.vocab_size:
-        raise ConfigError(
-            f"{model.plan.folder.path} and {reference.plan.folder.path} have different "
-            "vocabularies: their predictions cannot be compared. Name a reference of the same "
-            "family.",
-            code="vocabulary-mismatch",
-        )
 
 
 def _measured(cut: Sequence[Sequence[int]], model: Reader, reference: Reader | None) -> Evaluation:

@@ -12,7 +12,7 @@ from mlc_llm.plugin import ModelSpec
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.quantization.requirement import require_plan
-from mlc_llm.registry.choice import choose_device
+from mlc_llm.registry.choice import Choice, choose_device
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
@@ -44,20 +44,13 @@ def compile_model(
             ``output`` stays then.
     """
     folder = ModelFolder.open(resolve_model(str(model)))
-    registry = default_registry()
     chosen = choose_device(device)
-    plan = folder_plan(folder.config)
-    require_plan(plan, chosen.device, chosen.adapter)
-    architecture = registry.architecture(folder.config.model_type)
-    config_of(folder.config, architecture, len(folder.manifest.tensors))
-    spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
-    check_options(parse_options(spec.opt), chosen.device.options)
+    spec = library_spec(folder, chosen, opt=opt, deterministic=deterministic)
     path = folder.path / f"{folder.path.name}-{chosen.device.name}{LIBRARY_SUFFIX}"
     if output is not None:
-        path = expand_home(output, CompileError, "The output")
+        path = library_file(output)
     target = chosen.device.target(chosen.index)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         with scratch_folder(path.parent.absolute()) as work:
             compile_in_child(spec, chosen.device.name, target, work).replace(path)
     except CompileError as error:
@@ -66,9 +59,50 @@ def compile_model(
             f"Compiling the library {path} failed: {error}.{full}", code=error.code
         ) from error
     except OSError as error:
-        raise CompileError(
-            f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
-            "or choose another place.",
-            code="file-unwritable",
-        ) from error
+        raise _unwritable(path, error) from error
     return path
+
+
+def library_file(output: str | Path) -> Path:
+    """The file that a user names for a library; its folder is made if need be.
+
+    Raises:
+        CompileError: it cannot be.
+    """
+    path = expand_home(output, CompileError, "The output")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    return path
+
+
+def _unwritable(path: Path, error: OSError) -> CompileError:
+    return CompileError(
+        f"The library cannot be written to {path}: {error.strerror or error}. Free some space, "
+        "or choose another place.",
+        code="file-unwritable",
+    )
+
+
+def library_spec(
+    folder: ModelFolder, chosen: Choice, *, opt: str = "", deterministic: bool = False
+) -> ModelSpec:
+    """What the library of a model folder is compiled for.
+
+    Args:
+        folder: the model folder, of which only the configuration and the tensors' number count.
+        chosen: the device.
+        opt: compilation options.
+        deterministic: compute prompts the same way as answers.
+
+    Raises:
+        MLCError: the folder, the device or the options do not fit together.
+    """
+    plan = folder_plan(folder.config)
+    require_plan(plan, chosen.device, chosen.adapter)
+    architecture = default_registry().architecture(folder.config.model_type)
+    config_of(folder.config, architecture, len(folder.manifest.tensors))
+    spec = ModelSpec.of(folder.config, architecture, plan, opt, deterministic)
+    check_options(parse_options(spec.opt), chosen.device.options)
+    return spec

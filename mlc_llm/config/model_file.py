@@ -114,6 +114,11 @@ class ModelFile(BaseModel):
         eos = self.eos_token_id
         return () if eos is None else (eos,) if isinstance(eos, int) else tuple(eos)
 
+    @property
+    def usable_vocab_size(self) -> int:
+        """How many tokens a model can predict: rows of its table, without those that fill it up."""
+        return min(self.vocab_size, self.active_vocab_size or self.vocab_size)
+
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file at ``path``; fields that are not known are left out, with one warning.

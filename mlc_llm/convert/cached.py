@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.weight import FLOAT_PLAN
-from mlc_llm.convert.whole import convert_source
+from mlc_llm.convert.whole import Check, convert_source
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.finer_weights import FINER_SCHEME
 from mlc_llm.plugin import Device
@@ -26,6 +26,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.source_digest import source_digest
 from mlc_llm.sources.gguf_parts import model_parts
 from mlc_llm.sources.locate import format_of
+from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import model_name
 from mlc_llm.weights.paths import is_file, is_folder
 from mlc_llm.weights.stores.converted import SOURCE_FILE, converted_root
@@ -62,7 +63,12 @@ def conversion_of(path: Path, device: Device) -> Path | None:
 
 
 def converted(
-    path: Path, device: Device, *, progress: bool = False, registry: Registry | None = None
+    path: Path,
+    device: Device,
+    *,
+    progress: bool = False,
+    registry: Registry | None = None,
+    check: Check | None = None,
 ) -> Path:
     """The model folder that a checkpoint is converted to, unless that was done before.
 
@@ -73,6 +79,7 @@ def converted(
         progress: whether to show progress on stderr, when that is a terminal.
         registry: where formats and architectures are looked up; by default among the installed
             plugins.
+        check: is asked before a conversion begins; see :func:`mlc_llm.convert.convert_source`.
 
     Raises:
         ConversionError: the checkpoint is damaged, of a kind that is not read, or there is too
@@ -83,8 +90,13 @@ def converted(
     folder = _place(path, default)
     if _is_whole(folder):
         return folder
-    logger.info("Converting %s. This is done once.", path)
     begin = time.monotonic()
+
+    def check_and_say(planned: ModelFolder) -> None:
+        if check is not None:
+            check(planned)
+        logger.info("Converting %s. This is done once.", path)
+
     source = {"source": model_name(path), "bytes": sum(map(_size, _files(path)))}
     convert_source(
         path,
@@ -94,6 +106,7 @@ def converted(
         progress=progress,
         registry=registry,
         beside={SOURCE_FILE: json.dumps(source).encode()},
+        check=check_and_say,
     )
     logger.info("Converted in %.1f s.", time.monotonic() - begin)
     return folder

@@ -84,7 +84,7 @@ def convert_weight(
     model = SourceModel.open(source, progress=progress, registry=registry)
     chosen = chosen_plan(quantization, model)
     folder = expand_home(output, ConversionError, "The output")
-    write_weights(model, chosen, folder, progress=progress)
+    write_weights(model, chosen, plan_weights(model, chosen), folder, progress=progress)
     _warn_of_other_config(folder, chosen)
     return folder
 
@@ -111,21 +111,40 @@ def chosen_plan(quantization: Plan | None, model: SourceModel, default: str = FL
     return with_finer_weights(chosen, model.architecture.module(model.config))
 
 
+def plan_weights(model: SourceModel, chosen: Plan) -> list[PlannedWeight]:
+    """What will be written of a model's weights, without their values.
+
+    Args:
+        model: the model.
+        chosen: how to store them.
+
+    Raises:
+        ConversionError: the tensors are not those of the architecture.
+        QuantizationError: weights cannot be quantised to a scheme of the plan.
+    """
+    with _named(model):
+        return make_plan(model.checkpoint(), model.architecture, model.config, chosen)
+
+
 def write_weights(
-    model: SourceModel, chosen: Plan, folder: Path, *, progress: bool = False
+    model: SourceModel,
+    chosen: Plan,
+    weights: Sequence[PlannedWeight],
+    folder: Path,
+    *,
+    progress: bool = False,
 ) -> None:
     """Write the weights of a model into a folder, as :func:`convert_weight` does.
 
     Args:
         model: the model.
         chosen: how to store them.
+        weights: what :func:`plan_weights` makes of both.
         folder: the model folder; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
     """
-    checkpoint = model.checkpoint()
     with _named(model):
-        weights = make_plan(checkpoint, model.architecture, model.config, chosen)
-        require_equal_copies(checkpoint, model.architecture, model.config)
+        require_equal_copies(model.checkpoint(), model.architecture, model.config)
     _warn_of_rounding_again(model, weights, chosen)
     _warn_of_growing(model, weights)
     with open_output(folder) as target:

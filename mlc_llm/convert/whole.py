@@ -5,24 +5,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
 from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.chat_config import write_config
+from mlc_llm.convert.planned_folder import planned_folder
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.weight import FLOAT_PLAN, chosen_plan, write_weights
+from mlc_llm.convert.weight import FLOAT_PLAN, chosen_plan, plan_weights, write_weights
 from mlc_llm.convert.window_sizes import Sizes
-from mlc_llm.errors import ConversionError
+from mlc_llm.errors import ConversionError, MLCError
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Plan
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
+from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.paths import is_folder, shown_name
 from mlc_llm.weights.scratch import scratch_folder
 
 logger = logging.getLogger("mlc_llm")
+
+Check = Callable[[ModelFolder], object]
+"""Raises an MLCError where a model is not wanted, given its folder: configuration, tokenizer and
+what tensors there will be, which cannot be read."""
 
 _PLAIN = "LM"
 """The template of a model that was not trained to chat."""
@@ -40,6 +46,7 @@ def convert_source(
     progress: bool = False,
     registry: Registry | None = None,
     beside: Mapping[str, bytes] = MappingProxyType({}),
+    check: Check | None = None,
 ) -> Path:
     """Make a model folder of a checkpoint: weights, configuration, tokenizer, chat template.
 
@@ -61,6 +68,8 @@ def convert_source(
         registry: where formats, architecture and template are looked up; by default among the
             installed plugins.
         beside: more files of the folder, by their names.
+        check: is asked before the weights are converted, which takes minutes; what it raises, this
+            does.
 
     Returns:
         The folder.
@@ -82,14 +91,18 @@ def convert_source(
         logger.warning("%s has no chat template, and continues text: %s", model.source.path, _PLAIN)
         template = registry.template(_PLAIN)
     chosen = chosen_plan(quantization, model, default)
-    with _alone(folder):
-        if _is_there(folder, exist_ok):  # another process made it while this one waited
-            return folder
-        with scratch_folder(folder.parent) as scratch:
-            made = scratch / "model"
-            # What is wrong with the tokenizer shows before gigabytes are written.
-            write_config(model, chosen, template, sizes or Sizes(), made)
-            write_weights(model, chosen, made, progress=progress)
+    with _writing(folder), scratch_folder(folder.parent) as scratch:
+        made = scratch / "model"
+        # What is wrong with the tokenizer shows before gigabytes are written.
+        write_config(model, chosen, template, sizes or Sizes(), made)
+        weights = plan_weights(model, chosen)
+        if check is not None:
+            with _of_source(made, model):
+                check(planned_folder(made, weights))
+        with _alone(folder):
+            if _is_there(folder, exist_ok):  # another process made it while this one waited
+                return folder
+            write_weights(model, chosen, weights, made, progress=progress)
             for name, content in beside.items():
                 (made / name).write_bytes(content)
             if folder.is_dir():
@@ -123,18 +136,34 @@ def _taken(folder: Path, what: str) -> ConversionError:
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes this folder, and keep others waiting.
+def _of_source(made: Path, model: SourceModel) -> Iterator[None]:
+    """Have errors name the checkpoint, and not the folder that is made of it."""
+    try:
+        yield
+    except MLCError as error:
+        message = str(error).replace(str(made), str(model.source.path))
+        raise type(error)(message, code=error.code) from error
 
-    Raises:
-        ConversionError: the folder cannot be written.
-    """
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes this folder, and keep others waiting."""
     import filelock
 
+    with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Make the folder's parent, and have the system's errors say what was written.
+
+    Raises:
+        ConversionError: it cannot be written.
+    """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
-            yield
+        yield
     except OSError as error:
         full = error.errno == errno.ENOSPC
         raise ConversionError(

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Rows = slice | EllipsisType
-"""Which rows of a tensor are read: slices along its first axis, or ``...`` for all."""
+"""Which rows of a tensor are read: consecutive ones, as a slice along its first axis, or ``...``
+for all. As in NumPy, what a slice has beyond the last row is left out."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class SourceTensor(ABC):
     def read(self, rows: Rows = ...) -> npt.NDArray[np.float32]:
         """Return the values of some rows, or of all, as float32.
 
+        The array is the caller's to change. Where the file is mapped, its size must be looked at
+        first: a mapped file that another program has cut short would end the process.
+
         Raises:
             ConversionError: the dtype cannot be read, or the file has changed since it was opened.
         """
@@ -86,6 +90,8 @@ class SourceTensor(ABC):
 
 class Source(ABC):
     """A checkpoint that was opened; its tensors' values are read later.
+
+    It is not closed: whatever it keeps open must go when it is not used any more.
 
     Attributes:
         path: its file or folder, for messages.

@@ -150,6 +150,11 @@ class Registry:
         """Return the library provider of that name; raises PluginError when there is none."""
         return self._find(LIBRARY, name).load()
 
+    def source_format(self, name: str) -> SourceFormat:
+        """Return the format of checkpoints of that name; raises PluginError when there is none."""
+        found: SourceFormat = self._selected(SOURCE, name)
+        return found
+
     def source_formats(self) -> list[SourceFormat]:
         """The formats of checkpoints in the order in which they are asked.
 

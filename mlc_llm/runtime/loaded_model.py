@@ -83,8 +83,7 @@ class LoadedModel:
         check_functions(compiled)
         check_parameters(compiled.metadata.params, folder, f"the library {library}")
         parameters = load_parameters(compiled, folder, device, stop)
-        rows, active = folder.config.vocab_size, folder.config.active_vocab_size
-        vocab_size = min(rows, active or rows)
+        vocab_size = folder.config.usable_vocab_size
         functions = ModelFunctions(compiled, parameters, device, vocab_size)
         files = ModelFiles(model_name(folder.path), library, manifest_path(folder.path))
         return cls(compiled, functions, window, vocab_size, device, files)

@@ -1,12 +1,13 @@
 """Folders in Hugging Face's layout with ``pytorch_model.bin``, with or without an index.
 
 These files are pickles, which may hold code. They are read by torch's loader for weights only,
-which makes nothing but tensors, and only where torch is installed. They are mapped, not copied.
+which makes nothing but tensors, and only where torch is installed. They are mapped, and what is
+read is copied. A mapped file that another program cuts short would end the process, so that its
+size and its time are looked at before each read.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,9 @@ _KEPT = {
     "bfloat16": Scheme(16, "float16"),
     "float32": Scheme(32, "float32"),
 }
+_Stamp = tuple[int, int]
+"""Size and time of a file, by which it is known whether it changed."""
+
 _FLOATS = ("bfloat16", "float16", "float32", "float64")
 
 
@@ -69,6 +73,7 @@ class TorchTensor(SourceTensor):
     name: str
     file: Path
     value: Any
+    stamp: _Stamp | None
 
     @property
     def shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -96,30 +101,70 @@ class TorchTensor(SourceTensor):
 
     def read(self, rows: Rows = ...) -> npt.NDArray[np.float32]:
         self.require_readable()
+        if _stamp(self.file) != self.stamp:
+            raise ConversionError(
+                f"{shown_name(self.name)} cannot be read from {self.file}: the file has changed "
+                "since it was opened.",
+                code="checkpoint-damaged",
+            )
         values: npt.NDArray[np.float32] = self.value[rows].float().numpy()
-        return values
+        # What is float32 already is a view of the mapped file.
+        return values.copy() if self.dtype == "float32" else values
 
 
 def _load(path: Path) -> dict[str, SourceTensor]:
     """The tensors of one file by their names."""
     refuse_lfs_pointer(path, ConversionError)
     torch = _require_torch(path)
+    stamp = _stamp(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # of any kind, as whatever a damaged pickle has is looked up
         raise ConversionError(
             f"{path} cannot be read by torch's loader for weights only: {_first_line(error)}. "
             "Take the model in safetensors, or save it again with save_pretrained.",
             code="checkpoint-damaged",
         ) from None
     if not isinstance(loaded, Mapping) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout is torch.strided
+        isinstance(name, str) and isinstance(value, torch.Tensor) and _holds_values(value)
         for name, value in loaded.items()
     ):
         raise ConversionError(
             f"{path} is not a table of tensors by their names.", code="checkpoint-damaged"
         )
-    return {name: TorchTensor(name, path, value.detach()) for name, value in loaded.items()}
+    tensors = [TorchTensor(name, path, one.detach(), stamp) for name, one in loaded.items()]
+    for tensor in tensors:
+        _require_in_file(tensor)
+    return {tensor.name: tensor for tensor in tensors}
+
+
+def _holds_values(value: Any) -> bool:
+    """Whether a tensor has a value for each index, and not a description of them."""
+    return value.device.type == "cpu" and str(value.layout) == "torch.strided"
+
+
+def _require_in_file(tensor: TorchTensor) -> None:
+    """Refuse a tensor whose rows lie in the same bytes, so that it is larger than its file.
+
+    Raises:
+        ConversionError: it is.
+    """
+    size = tensor.stamp[0] if tensor.stamp else 0
+    if tensor.nbytes > size:
+        raise ConversionError(
+            f"{shown_name(tensor.name)} in {tensor.file} has {tensor.nbytes} bytes by its shape "
+            f"{tensor.shape}, and the file {size}.",
+            code="checkpoint-damaged",
+        )
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """What a file is known by; None where there is none any more."""
+    try:
+        info = path.stat()
+    except OSError:
+        return None
+    return info.st_size, info.st_mtime_ns
 
 
 def _require_torch(path: Path) -> Any:
@@ -136,4 +181,4 @@ def _require_torch(path: Path) -> Any:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__
+    return ": ".join([type(error).__name__, *(line.rstrip(".") for line in lines[:1])])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mlc_llm.testing.raising import raises
     from mlc_llm.testing.reference import LlamaReference
     from mlc_llm.testing.registry import registry_of
+    from mlc_llm.testing.source import SourceConformance
     from mlc_llm.testing.template import TemplateConformance
 
 _HOMES = {
@@ -46,6 +47,7 @@ _HOMES = {
     "FakeProvider": "fakes",
     "LlamaReference": "reference",
     "ProviderConformance": "provider",
+    "SourceConformance": "source",
     "TemplateConformance": "template",
     "make_checkpoint": "model_folder",
     "make_model_folder": "model_folder",
@@ -62,6 +64,7 @@ __all__ = [
     "FakeProvider",
     "LlamaReference",
     "ProviderConformance",
+    "SourceConformance",
     "TemplateConformance",
     "make_checkpoint",
     "make_model_folder",

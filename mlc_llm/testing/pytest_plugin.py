@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from mlc_llm.errors import MLCError
-from mlc_llm.registry.discovery import ARCHITECTURE, DEVICE, LIBRARY, TEMPLATE, Kind
+from mlc_llm.registry.discovery import ARCHITECTURE, DEVICE, LIBRARY, SOURCE, TEMPLATE, Kind
 from mlc_llm.registry.registry import Registry, default_registry
 
 OPTIONS: dict[str, Kind] = {
@@ -25,6 +25,7 @@ OPTIONS: dict[str, Kind] = {
     "provider": LIBRARY,
     "template": TEMPLATE,
     "architecture": ARCHITECTURE,
+    "source": SOURCE,
 }
 """Options, without their prefix, and the kind of plugin that each one names."""
 
@@ -87,6 +88,7 @@ def _suite(word: str, name: str, registry: Registry) -> type[Any]:
         ArchitectureConformance,
         DeviceConformance,
         ProviderConformance,
+        SourceConformance,
         TemplateConformance,
     )
 
@@ -95,6 +97,7 @@ def _suite(word: str, name: str, registry: Registry) -> type[Any]:
         "provider": (ProviderConformance, registry.provider),
         "template": (TemplateConformance, registry.template),
         "architecture": (ArchitectureConformance, registry.architecture),
+        "source": (SourceConformance, registry.source_format),
     }
     base, look_up = bases[word]
     title = f"Test{word.capitalize()}_" + "".join(c if c.isalnum() else "_" for c in name)

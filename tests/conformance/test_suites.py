@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-BROKEN = Path(__file__).with_name("broken_plugins.py")
+HERE = Path(__file__).parent
 
 FOREIGN = "test_foreign_requests[{}]"
+OTHERS = "test_refuses_others[{}]"
 
-REPORTED = {
+PLUGINS = {
     "TestLosesText": {
         "test_one_turn": "is 0 times in the prompt",
         "test_several_turns": "is 0 times in the prompt",
@@ -74,8 +75,44 @@ REPORTED = {
         "test_config_is_kept_by_its_shape": "the shape loses ['rms_norm_eps']",
     },
 }
-"""By suite and test, what the failure says."""
+"""By suite and test of ``broken_plugins.py``, what the failure says."""
 
+SOURCES = {
+    "TestRecognizesAnything": {
+        OTHERS.format("an empty folder"): "says True of an empty folder",
+        OTHERS.format("a text"): "says True of a text",
+        OTHERS.format("a place with nothing"): "says True",
+    },
+    "TestRaisesForOthers": {OTHERS.format("a text"): "NotADirectoryError"},
+    "TestRecognizesNothing": {"test_recognizes_its_own": "says None of"},
+    "TestHasNoDescription": {"test_is_accepted": "it has no description"},
+    "TestConfigIsNotJSON": {"test_says_what_the_model_is": "its config is not JSON"},
+    "TestGivesText": {"test_tokenizer_and_template": "tokenizer.json is str, not bytes"},
+    "TestTemplateIsInNoFile": {"test_tokenizer_and_template": "and that of its files None"},
+    "TestForgetsATensor": {
+        "test_reads_the_values": "it lacks ['",
+        "test_converts[q4f16_1]": "lacks",
+    },
+    "TestLeavesFilesOpen": {"test_leaves_no_file_open": "it still holds ['"},
+    "TestRaisesOthersErrors": {
+        "test_cut_short": "SafetensorError is raised",
+        "test_changed_bytes": "SafetensorError is raised",
+    },
+    "TestMisnames": {"test_lists_its_tensors": "says that its name is 'x."},
+    "TestLosesTheShape": {"test_reads_the_values": "and reads ("},
+    "TestReadsDoubles": {"test_reads_the_values": "is read as float64"},
+    "TestReversesRows": {"test_reads_the_values": "has other values"},
+    "TestIgnoresRows": {"test_reads_rows": "has other rows in slice(0, 1, None)"},
+    "TestSharesItsArrays": {"test_reads_rows": "changes with what was read of it"},
+    "TestPadsWhatIsMissing": {"test_cut_short_when_it_is_open": "has other values"},
+    "TestKeepsTooLittle": {"test_is_kept_without_loss": "has other values in float16"},
+    "TestHasOtherCodes": {"test_is_kept_without_loss": "has other values in 8 bits"},
+    "TestHasNarrowScales": {"test_is_kept_without_loss": "'float16'"},
+}
+"""By suite and test of ``broken_sources.py``, what the failure says."""
+
+FILE_OF = dict.fromkeys(PLUGINS, "broken_plugins.py") | dict.fromkeys(SOURCES, "broken_sources.py")
+REPORTED = PLUGINS | SOURCES
 EVERY = [(suite, test) for suite, tests in REPORTED.items() for test in tests]
 
 
@@ -93,7 +130,7 @@ def run_pytest(*arguments: str | Path, path: Path | None = None) -> tuple[int, s
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], str]:
     """What each failed test of the broken plugins says; all are run in one process."""
     report = tmp_path_factory.mktemp("report") / "report.xml"
-    tests = [f"{BROKEN}::{suite}::{test}" for suite, test in EVERY]
+    tests = [f"{HERE / FILE_OF[suite]}::{suite}::{test}" for suite, test in EVERY]
     status, printed = run_pytest(*tests, f"--junitxml={report}")
     assert status == 1, printed
     return {
@@ -127,6 +164,14 @@ def test_installed_plugins_by_name(tmp_path: Path) -> None:
     assert "TestTemplate_LM::test_one_turn PASSED" in printed
     assert "test_other" not in printed
     assert "TestDevice" not in printed
+
+
+def test_an_installed_source_by_name(tmp_path: Path) -> None:
+    """What needs a checkpoint is left to a subclass, which has one."""
+    status, printed = run_pytest(*PLUGIN, "--mlc-llm-source", "gguf", "--rootdir", tmp_path, "-v")
+    assert status == 0, printed
+    assert "TestSource_gguf::test_refuses_others[random bytes] PASSED" in printed
+    assert "TestSource_gguf::test_cut_short SKIPPED" in printed
 
 
 def test_files_beside_installed_plugins(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from mlc_llm.errors import TemplateError
 from mlc_llm.testing import raises
 
 MESSAGES = [{"role": "user", "content": "Hello"}]
-MOST_BYTES = 100 * 2**20
+MOST_BYTES = 2**26
 
 
 def _repeated(value: str, start: str = "'ab'", then: str = "") -> str:
@@ -36,6 +36,12 @@ def _long(body: str) -> str:
 def _for_each(body: str, count: str = "range(100000)") -> str:
     start = "{% set a = range(100000) | list %}"
     return f"{start}{{% for i in {count} %}}{body}{{% endfor %}}"
+
+
+def _chained(value: str, start: str = "") -> str:
+    """A template that keeps everything that it makes: each namespace holds the one before."""
+    loop = "{% for i in range(99999) %}{% set ns.all = namespace(x=VALUE, y=ns.all) %}{% endfor %}"
+    return "{% set ns = namespace(all=none) %}" + start + loop.replace("VALUE", value)
 
 
 LOOPS = [
@@ -100,6 +106,15 @@ TEXTS = [
     _long("{% set ns.all = ns.all + [namespace(x=ns.x ~ i)] %}"),
     _long("{% set ns.all = ns.all + [namespace(x=ns.x.split('|'))] %}"),
     _long("{% set ns.all = ns.all + [namespace(x=ns.x[1:])] %}"),
+    _chained("a[1:]", "{% set a = range(100000) | list %}"),
+    _chained("a + a", "{% set a = range(100000) | list %}"),
+    _chained("a * 2", "{% set a = range(100000) | list %}"),
+    _chained("range(100000) | map('string') | list"),
+    _chained("a.split()", "{% set a = 'a ' * 4000 %}"),
+    _chained("a | list", "{% set a = 'a ' * 4000 %}"),
+    _chained("a ~ i", "{% set a = '\U0001f469' * 4000 %}"),
+    _chained("a ~ i", "{% set a = '\U0001f469' * 500 %}"),
+    _chained("a ~ i", "{% set a = '\U0001f469' * 200 %}"),
     _repeated("ns.x * ns.x", "3"),
     _repeated("ns.x ~ ns.x"),
     _repeated("ns.x + ns.x"),
@@ -117,6 +132,8 @@ TEXTS = [
     _repeated("ns.x + (ns.x,)", "(1,)", "{% set d = dict([(ns.x, 1)]) %}"),
     _repeated("ns.x + (ns.x,)", "(1,)", "{{ [ns.x] | unique | list }}"),
     _repeated("dict(ns.x, a=ns.x, b=ns.x)", "{}", "{{ ns.x }}"),
+    _repeated("ns.x + ns.x", "[1]"),
+    _repeated("ns.x * 9", "[1]"),
     _nested("{{ ns.x }}"),
     _nested("{{ ns.x ~ '' }}"),
     _nested("{{ ns.x | string }}"),
@@ -148,6 +165,15 @@ def test_what_would_be_too_large_is_refused(source: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < MOST_BYTES
     finally:
         tracemalloc.stop()
+
+
+def test_what_is_given_is_not_written_again_and_again() -> None:
+    """Each character may become a token, and a token takes far more memory."""
+    messages = [{"role": "user", "content": "x" * 100_000}]
+    twice = ChatRenderer("{{ messages[0].content * 2 }}", "it").render({"messages": messages})
+    assert len(twice) == 200_000
+    with raises("template-unbounded", 1_000_000, error=TemplateError):
+        ChatRenderer("{{ messages[0].content * 10 }}", "it").render({"messages": messages})
 
 
 @pytest.mark.parametrize(

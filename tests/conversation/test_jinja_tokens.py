@@ -213,6 +213,41 @@ class TestContinuing:
         answer = Message("assistant", "so ", ids)
         assert tuple(conversation.prompt([answer], continues=True).ids) == ids
 
+    @pytest.mark.parametrize("content", ["It is", [{"type": "text", "text": "It is"}]])
+    def test_an_answer_that_the_template_writes_twice(self, content: Any, smollm2: Path) -> None:
+        """It goes on where it stands last, and nothing is put into it before."""
+        source = (
+            "{% set text = messages[-1].content %}"
+            "{% set text = text if text is string else text[0].text %}"
+            "{{ '1' ~ text ~ '2' ~ text[:7] ~ '3' ~ text | trim ~ '4' ~ text ~ '5' }}"
+        )
+        conversation = Conversation(_template(source), _tokenizer(smollm2))
+        answer = {"role": "assistant", "content": content}
+        assert conversation.prompt_text([answer], continues=True) == "1It is2It is3It is4It is"
+
+    def test_an_answer_among_many_pieces(self, smollm2: Path) -> None:
+        """The time that this takes grows with the prompt, and not with its square."""
+        source = (
+            "{% for c in messages[0].content %}{{ c ~ '-' }}{% endfor %}{{ messages[-1].content }}"
+        )
+        conversation = Conversation(_template(source), _tokenizer(smollm2))
+        messages = [Message("user", "ab" * 20_000), Message("assistant", "It is")]
+        text = conversation.prompt_text(messages, continues=True)
+        assert text == "a-b-" * 20_000 + "It is"
+
+    def test_an_answer_of_no_parts(self, smollm2: Path) -> None:
+        source = "{{ '<|im_start|>' }}{% for p in messages[-1].content %}{{ p.text }}{% endfor %}"
+        conversation = Conversation(_template(source), _tokenizer(smollm2))
+        answer = {"role": "assistant", "content": []}
+        assert conversation.prompt_text([answer], continues=True) == "<|im_start|>"
+
+    @pytest.mark.parametrize("form", ["upper", "tojson", "title"])
+    def test_an_answer_that_the_template_changes(self, form: str, smollm2: Path) -> None:
+        source = f"{{{{ messages[-1].content | {form} ~ messages[-1].content }}}}"
+        conversation = Conversation(_template(source), _tokenizer(smollm2))
+        with raises("template-refused", error=TemplateError):
+            conversation.prompt([Message("assistant", "It is")], continues=True)
+
     def test_an_answer_that_the_template_leaves_out(self, smollm2: Path) -> None:
         conversation = Conversation(_template("Hello"), _tokenizer(smollm2))
         with raises("template-refused", error=TemplateError):

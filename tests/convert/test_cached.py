@@ -17,7 +17,6 @@ from mlc_llm.convert import convert_source
 from mlc_llm.convert.cached import OLDER_FLOAT_PLAN, converted, is_checkpoint
 from mlc_llm.convert.weight import FLOAT_PLAN
 from mlc_llm.device.cpu import CPU
-from mlc_llm.errors import MLCError
 from mlc_llm.plugin import Device, Scheme
 from mlc_llm.sources.safetensors import SafetensorsFormat
 from mlc_llm.testing import FakeDevice, make_checkpoint, make_model_folder, registry_of
@@ -137,13 +136,6 @@ def test_a_device_without_its_kernels_gets_an_older_plan(checkpoint: Path) -> No
         with ModelFolder.open(folder) as opened:
             found.append(opened.config.quantization)
     assert found == [FLOAT_PLAN, OLDER_FLOAT_PLAN]
-
-
-def test_a_wrong_setting_shows_before_the_conversion(checkpoint: Path) -> None:
-    for config, device in ((ChatConfig(conv_template="lama-2"), "cpu"), (None, "gpu")):
-        with pytest.raises(MLCError):
-            ChatModule(str(checkpoint), device, config)
-    assert not converted_root().exists()
 
 
 def test_two_places_are_two_models(checkpoint: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlc_llm.convert import Sizes, convert_source, convert_weight, gen_config
-from mlc_llm.errors import ConversionError, MLCError
+from mlc_llm.errors import ConfigError, ConversionError, MLCError
 from mlc_llm.testing import make_checkpoint, raises
 from mlc_llm.tokenizer.chat_template import read_jinja_template
 from mlc_llm.weights.folder import ModelFolder
@@ -125,3 +125,31 @@ def test_several_at_once(source: Path, tmp_path: Path, caplog: pytest.LogCapture
     assert len(made) == 4
     assert len(set(made)) == 1
     ModelFolder.open(tmp_path / "out").verify()
+
+
+@pytest.mark.parametrize("quantization", [None, "q4f16_0", "q4f16_1", "q0f32"])
+def test_what_is_asked_about_first_is_what_is_made(
+    source: Path, tmp_path: Path, quantization: str | None
+) -> None:
+    planned: list[ModelFolder] = []
+    out = tmp_path / "out"
+    convert_source(source, out, quantization=quantization, check=planned.append)
+    [first], made = planned, ModelFolder.open(out)
+    assert first.config == made.config
+    assert first.total_bytes == made.total_bytes
+    tensors, others = (
+        [(t.name, t.shape, t.dtype, t.nbytes) for t in folder.manifest.tensors.values()]
+        for folder in (first, made)
+    )
+    assert tensors == others
+    made.close()
+
+
+def test_what_is_refused_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    def refuse(folder: ModelFolder) -> None:
+        raise ConfigError(f"{folder.path} is not wanted.", code="size-invalid")
+
+    out = tmp_path / "models" / "out"
+    with raises("size-invalid", f"{source} is not wanted", error=ConfigError):
+        convert_source(source, out, check=refuse)
+    assert list(out.parent.iterdir()) == []

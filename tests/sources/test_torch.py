@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,42 @@ def test_no_table_of_tensors(folder: Path, torch: Any, value: Any) -> None:
     torch.save(value, folder / "pytorch_model.bin")
     with raises("checkpoint-damaged", folder / "pytorch_model.bin", error=ConversionError):
         open_source(folder).tensors()
+
+
+def test_a_tensor_of_no_values(folder: Path, torch: Any) -> None:
+    torch.save({"w": torch.empty(2, device="meta")}, folder / "pytorch_model.bin")
+    with raises("checkpoint-damaged", folder / "pytorch_model.bin", error=ConversionError):
+        open_source(folder).tensors()
+
+
+def test_a_tensor_that_is_larger_than_its_file(folder: Path, torch: Any) -> None:
+    """All its rows are one, as a file may say that was made to fill the memory."""
+    shape = (1 << 20, 1 << 20)
+    torch.save({"w": torch.zeros(1).expand(shape)}, folder / "pytorch_model.bin")
+    with raises("checkpoint-damaged", "w", str(shape), 4 << 40, error=ConversionError):
+        open_source(folder).tensors()
+
+
+def test_a_pickle_that_names_nothing(folder: Path, torch: Any) -> None:
+    """Its machine looks up what is not there: torch raises a KeyError."""
+    with zipfile.ZipFile(folder / "pytorch_model.bin", "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02h\x07.")
+        archive.writestr("archive/version", b"3\n")
+    with raises(
+        "checkpoint-damaged", folder / "pytorch_model.bin", "KeyError", error=ConversionError
+    ):
+        open_source(folder).tensors()
+
+
+def test_a_file_that_changes_is_not_read(folder: Path, state: dict[str, Any], torch: Any) -> None:
+    """It is mapped: a page that is not there any more would end the process."""
+    path = folder / "pytorch_model.bin"
+    torch.save(state, path)
+    tensors = open_source(folder).tensors()
+    os.truncate(path, 0)
+    for tensor in tensors.values():
+        with raises("checkpoint-damaged", path, tensor.name, error=ConversionError):
+            tensor.read(slice(0, 1))
 
 
 @pytest.mark.parametrize("length", [0, 10, 1000])

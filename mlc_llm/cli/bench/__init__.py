@@ -138,7 +138,14 @@ def command(
     settings = BenchSettings(**sizes)
     prepare_to_run(allow_prebuilt)
     config = _chat_config(threads, opt, deterministic)
-    with open_chat(model or DEMO, device, config, model_lib or None, progress=True) as chat:
+    with open_chat(
+        model or DEMO,
+        device,
+        config,
+        model_lib or None,
+        progress=True,
+        check=lambda plan: settings.require_window(plan.model.window.size),
+    ) as chat:
         _report(chat, settings, as_json, profiled or picture is not None, picture)
 
 

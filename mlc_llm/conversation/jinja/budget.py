@@ -27,16 +27,24 @@ _LONG = 2**14
 """Characters of a long text. Of long texts 16 characters are a unit, for copying them is fast."""
 _LONG_PER_UNIT = 16
 
-_UNITS = 2**26
+_UNITS = 2**25
 _UNITS_FOR_INPUT = 256
 """Units for each unit of what the template is given."""
 _UNITS_FOR_PAIRS = 2**9
 """Units for each pair of messages: real templates look at all messages for each of them."""
 _LARGEST = 2**22
 _LARGEST_FOR_INPUT = 16
-_HELD = 2**26
+_HELD_FROM = 2**8
+"""Characters of a text that is counted for as long as it is there. Shorter ones cost more units to
+make, for the bytes that they take, so that what all of them take is bounded."""
+_HELD = 2**23
 _HELD_FOR_INPUT = 64
-"""Characters that long texts may have together, for each unit of what is given."""
+"""Characters that these texts may have together, for each unit of what is given."""
+
+_WRITTEN = 2**17
+_WRITTEN_FOR_INPUT = 4
+"""Characters of the prompt: each becomes up to a token, which takes far more memory. Real templates
+write what they are given once or twice."""
 
 MOST_NUMBER = 2**53
 """Beyond it whole numbers have no use in a template, and arithmetic with them no bound."""
@@ -67,6 +75,7 @@ class Budget:
         self._left = _UNITS + _UNITS_FOR_INPUT * size + _UNITS_FOR_PAIRS * most**2
         self._largest = _LARGEST + _LARGEST_FOR_INPUT * size
         self._room = _HELD + _HELD_FOR_INPUT * size
+        self._written = _WRITTEN + _WRITTEN_FOR_INPUT * size
 
     def pay(self, units: int) -> None:
         """Pay for work."""
@@ -88,6 +97,10 @@ class Budget:
             refuse(f"makes a text or a list of {size} units; {self._largest} are allowed")
         self.pay(_copying(size))
 
+    def gather(self, count: int) -> None:
+        """Pay for a list of that many items, before it is made."""
+        self.pay(_ITEM * count)
+
     def join(self, texts: Sequence[str]) -> None:
         """Pay for putting texts together, before it is done."""
         self.make(sum(map(len, texts)))
@@ -96,7 +109,7 @@ class Budget:
     def hold(self, text: Text) -> None:
         """Take note of a text that was made, for as long as there is something that holds it."""
         key, size = id(text), len(text)
-        if size < _LONG or key in self._held:
+        if size < _HELD_FROM or key in self._held:
             return
 
         def let_go(_text: object) -> None:
@@ -107,6 +120,11 @@ class Budget:
         self._room -= size
         if self._room < 0:
             refuse("keeps too many long texts at once")
+
+    def finish(self, prompt: str) -> None:
+        """Check the size of all that was written."""
+        if len(prompt) > self._written:
+            refuse(f"makes a prompt of {len(prompt)} characters; {self._written} are allowed")
 
     def weight(self, value: Any) -> int:
         """Units of a value when it is written out; looked up for a list that is known.

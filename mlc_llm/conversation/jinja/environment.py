@@ -139,7 +139,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def sliced(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
         """``value[start:stop:step]``."""
         self._pay_for_runs(value)
-        return self.checked(value[start:stop:step])
+        bounds = slice(start, stop, step)
+        if isinstance(value, list | tuple):
+            self.budget.gather(len(range(*bounds.indices(len(value)))))
+        return self.checked(value[bounds])
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """``obj.attribute``."""

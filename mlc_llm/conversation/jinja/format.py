@@ -13,7 +13,16 @@ from functools import cached_property
 from typing import Any
 
 from mlc_llm.conversation.jinja.known_tokens import spelled_part, takes_space
-from mlc_llm.conversation.jinja.origin import GIVEN, TEMPLATE, Run, Text, joined, runs_of
+from mlc_llm.conversation.jinja.origin import (
+    GIVEN,
+    TEMPLATE,
+    Run,
+    Text,
+    joined,
+    parts_of,
+    runs_of,
+    text_of,
+)
 from mlc_llm.conversation.jinja.rendering import ChatRenderer
 from mlc_llm.conversation.message import SYSTEM, USER, Message
 from mlc_llm.conversation.prompt_format import PromptFormat
@@ -152,10 +161,7 @@ class JinjaFormat(PromptFormat):
         """The prompt in parts, each of one origin."""
         origins = Counter(run.origin for run in runs_of(text))
         parts: list[Segment] = []
-        at = 0
-        for run in runs_of(text):
-            piece = str.__getitem__(text, slice(at, at + run.length))  # a plain string
-            at += run.length
+        for run, piece in parts_of(text):
             if run.origin > TEMPLATE and origins[run.origin] == 1:
                 goes_on = continues and run.origin == len(messages)
                 parts += self._answer(messages[run.origin - 1], run, piece, goes_on, parts)
@@ -203,8 +209,9 @@ def _data(message: Message, number: int) -> dict[str, Any]:
 def _mark_end(answer: dict[str, Any], origin: int) -> None:
     """Put a mark of an origin of its own after an answer that goes on."""
     place, name = answer, "content"
-    if isinstance(answer.get("content"), list):
-        place, name = answer["content"][-1], "text"  # Message.of reads no other parts than texts
+    if isinstance(parts := answer.get("content"), list):
+        parts = answer["content"] = parts or [{"type": "text"}]
+        place, name = parts[-1], "text"  # Message.of reads no other parts than texts
     place[name] = joined([place.get(name, ""), Text.of(_GOES_ON, origin)])
 
 
@@ -220,24 +227,26 @@ def _given(value: Any) -> Any:
 
 
 def _up_to_the_answer(text: Text, end: int) -> Text:
-    """A prompt up to the end of the answer that goes on.
+    """A prompt up to the end of the answer that goes on, where the template writes it last.
 
     Where the template trims answers, the white space that ends this one is left out.
 
     Raises:
-        TemplateError: the template left the answer out.
+        TemplateError: the template left the answer out, or writes it in another form, too.
     """
-    found = None
-    at = 0
-    for run in runs_of(text):
-        found = at if run.origin == end and run.start == 0 else found
-        at += run.length
-    if found is None:
+    parts = list(parts_of(text))
+    ends = [index for index, (run, _) in enumerate(parts) if run.origin == end and run.start == 0]
+    if not ends:
         raise TemplateError(
             "The model's chat template leaves out the answer that should go on, so that "
             "continue_final_message cannot be used with it.",
             code="template-refused",
         )
-    kept = joined([text[:found]])
-    whole = str(text[found : found + len(_GOES_ON)]) == _GOES_ON
-    return kept if whole else joined([kept.rstrip()])
+    kept = text_of((run, part) for run, part in parts[: ends[-1]] if run.origin != end)
+    if _GOES_ON.strip().casefold() in kept.casefold():
+        raise TemplateError(
+            "The model's chat template writes the answer that should go on in another form, so "
+            "that continue_final_message cannot be used with it.",
+            code="template-refused",
+        )
+    return kept if parts[ends[-1]][1] == _GOES_ON else joined([kept.rstrip()])

@@ -47,14 +47,15 @@ def operate(budget: Budget, sign: str, left: Any, right: Any) -> Any:
         if isinstance(left, str) and isinstance(right, str) and not _is_markup(left, right):
             budget.join((left, right))
             return joined((left, right))
-        budget.glance(left, right)
+        _pay_for_sum(budget, left, right)
     elif isinstance(left, str) and sign == "%":
         return percent(budget, left, right)
     elif sign == "*":
         for sequence, times in ((left, right), (right, left)):
             if isinstance(sequence, _SEQUENCES) and isinstance(times, int):
+                size = len(sequence) * max(times, 0)
                 budget.step(max(times, 0))
-                budget.make(len(sequence) * max(times, 0))
+                (budget.make if isinstance(sequence, str) else budget.gather)(size)
     elif sign == "**" and isinstance(left, int) and isinstance(right, int):
         _check_power(left, right)
     return _ARITHMETIC[sign](left, right)
@@ -76,6 +77,12 @@ def compare(budget: Budget, sign: str, left: Any, right: Any) -> Any:
         if not isinstance(right, str):
             budget.glance(right)
     return _COMPARISONS[sign](left, right)
+
+
+def _pay_for_sum(budget: Budget, left: Any, right: Any) -> None:
+    """Pay for a list of the items of two."""
+    if hasattr(right, "__len__"):
+        budget.gather(len(left) + len(right))
 
 
 def _check_power(base: int, exponent: int) -> None:

@@ -195,6 +195,23 @@ def runs_of(text: str) -> tuple[Run, ...]:
     return (Run(len(text), GIVEN),) if text else ()
 
 
+def parts_of(text: str) -> Iterator[tuple[Run, str]]:
+    """The runs of a text, each with its characters as a plain string."""
+    at = 0
+    for run in runs_of(text):
+        yield run, str.__getitem__(text, slice(at, at + run.length))
+        at += run.length
+
+
+def text_of(parts: Iterable[tuple[Run, str]]) -> Text:
+    """The text of these runs, whose characters are given."""
+    runs, pieces = [], []
+    for run, piece in parts:
+        runs.append(run)
+        pieces.append(piece)
+    return Text._made("".join(pieces), _merged(runs))
+
+
 def joined(parts: Iterable[str]) -> Text:
     """Texts and plain strings one after another."""
     items = list(parts)

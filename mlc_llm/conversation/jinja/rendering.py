@@ -65,9 +65,11 @@ class ChatRenderer:
                 code="template-failed",
             )
         with self._lock:
-            self._environment.budget = Budget(variables)
+            self._environment.budget = budget = Budget(variables)
             try:
-                return joined([self._template.render(variables)])
+                prompt = joined([self._template.render(variables)])
+                budget.finish(prompt)
+                return prompt
             except MLCError:
                 raise
             except (Exception, RecursionError) as error:
