@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import string
 import sys
 from typing import Any, Protocol
 
@@ -16,8 +17,9 @@ import numpy as np
 from benchmarks.byte_tokenizer import byte_token
 
 DIGITS = "0123456789"
-"""Prompts are digits, each of which is a token: in the tokenizers of random models, where every
-byte is one, and in those of Llama and SmolLM2."""
+FIRSTS = DIGITS + string.ascii_letters
+"""Prompts are digits after a letter or digit, each of which is a token: in the tokenizers of random
+models, where every byte is one, and in those of Llama and SmolLM2."""
 
 
 class Side(Protocol):
@@ -43,16 +45,15 @@ class Side(Protocol):
 def prompt(length: int, variant: int = 0) -> str:
     """Random text that is ``length`` tokens.
 
-    A shorter prompt is the start of a longer one of the same variant. Two variants differ within
-    their first two characters, which leaves nothing to a cache of prompts.
+    A shorter prompt is the start of a longer one of the same variant. Two variants differ from
+    their first character on, which leaves nothing to a cache of prompts.
 
     Args:
         length: how many tokens, at least 1.
-        variant: which of several prompts, below 100.
+        variant: which of several prompts, below the number of :data:`FIRSTS`.
     """
-    codes = np.random.default_rng([7, variant]).integers(0, len(DIGITS), length)
-    codes[:2] = [variant % 10, variant // 10][:length]
-    return "".join(DIGITS[code] for code in codes)
+    codes = np.random.default_rng([7, variant]).integers(0, len(DIGITS), length - 1)
+    return FIRSTS[variant] + "".join(DIGITS[code] for code in codes)
 
 
 def tokens(text: str) -> list[int]:

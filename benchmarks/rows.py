@@ -66,7 +66,7 @@ class Row:
         """
         request: dict[str, Any] = {"measure": self.phase, "tokens": self.prompt}
         if self.phase == "prefill":
-            return {**request, "variant": 1 + attempt % 90}
+            return {**request, "variant": 1 + attempt % 60}
         return {**request, "variant": 0, "steps": self.steps}
 
 

@@ -17,8 +17,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import TYPE_CHECKING
 
 from mlc_llm.cache_root import cache_root
 from mlc_llm.compile.child import LIBRARY_SUFFIX
@@ -28,6 +27,9 @@ from mlc_llm.library.trust import (
     file_digest,
     owner_problem,
 )
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 logger = logging.getLogger("mlc_llm")
 
@@ -89,6 +91,8 @@ class LibraryCache:
         Raises:
             OSError: the folder cannot be made or written.
         """
+        from filelock import Timeout
+
         lock = self._lock(key)
         try:
             lock.acquire(timeout=0)
@@ -142,6 +146,8 @@ class LibraryCache:
 
         Nothing is touched whose lock is held. What cannot be removed stays.
         """
+        from filelock import Timeout
+
         for folder in self._listed("building"):
             with contextlib.suppress(OSError, Timeout), self._lock(folder.name).acquire(timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -163,6 +169,8 @@ class LibraryCache:
         return self.folder / "building" / key
 
     def _lock(self, key: str) -> FileLock:
+        from filelock import FileLock  # not needed for a library that is there
+
         locks = self.folder / "locks"
         # The folders around it too, where they are made here: who may write those may replace it.
         for folder in reversed((self.folder, *self.folder.parents)):

@@ -81,4 +81,4 @@ def test_prompts_are_as_many_tokens_as_they_say(tmp_path: Path) -> None:
 
 def test_prompts_of_two_variants_share_no_beginning() -> None:
     assert prompt(40, 3).startswith(prompt(10, 3))
-    assert len({prompt(10, variant)[:2] for variant in range(100)}) == 100
+    assert len({prompt(10, variant)[0] for variant in range(62)}) == 62

@@ -9,7 +9,6 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import click
-from wcwidth import wcwidth
 
 from mlc_llm.cli.app import remark
 
@@ -65,6 +64,15 @@ def _columns() -> int | None:
     return columns if columns >= _NARROWEST else None
 
 
+def _width(character: str) -> int:
+    """Columns that a character takes."""
+    if character.isascii():
+        return int(character.isprintable())
+    from wcwidth import wcwidth  # its tables take longer to load than many a first token
+
+    return max(0, wcwidth(character))
+
+
 class WordWrap:
     """Breaks lines between words while the text comes in pieces.
 
@@ -88,7 +96,7 @@ class WordWrap:
     def _written(self, character: str) -> str:
         if character == "\n":
             return self._break()
-        width = 8 - self._column % 8 if character == "\t" else max(0, wcwidth(character))
+        width = 8 - self._column % 8 if character == "\t" else _width(character)
         written = ""
         if self._column + width > (self._most or 0):
             if character.isspace():
