@@ -84,6 +84,9 @@ def isolated_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("MLC_LLM_CACHE", str(root))
         patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("huggingface")))
         patch.setenv("HF_HUB_OFFLINE", "1")
+        # Two workers with two threads each would wait for each other's cores, and tests that take
+        # a second would take ten. Those of threads ask for more.
+        patch.setenv("TVM_NUM_THREADS", "1")
         # What children write is UTF-8, whatever the locale says.
         patch.setenv("PYTHONIOENCODING", "utf-8")
         for name in ("HF_HUB_CACHE", "HF_TOKEN", "HF_ENDPOINT"):
