@@ -10,8 +10,12 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mlc_llm import ChatConfig
+from mlc_llm.chat.evaluation import Reader
+from mlc_llm.chat.loading import open_chat
 from mlc_llm.runtime import threads
 
 from . import toy_library
@@ -263,3 +267,16 @@ engine.close()
         timeout=120,
     )
     assert result.stdout == "((48,), (48,), False)\n", result.stderr
+
+
+def test_any_number_of_threads_computes_the_same() -> None:
+    """To the bit: a prompt of many tokens, and an answer's of one at a time."""
+
+    def logits(count: int) -> list[np.ndarray]:
+        with open_chat("demo", "cpu", ChatConfig(num_threads=count)) as chat:
+            read = [list(Reader(chat, how).read(range(3, 63))) for how in ("prompt", "answer")]
+            return [np.concatenate(parts) for parts in read]
+
+    for one, several in zip(logits(1), logits(len(threads._usable_cpus())), strict=True):
+        assert one.shape[0] == 60
+        np.testing.assert_array_equal(one, several)
