@@ -35,7 +35,7 @@ from mlc_llm.chat.loading import open_chat
 from mlc_llm.cli.bench.measurement import measure
 from mlc_llm.cli.bench.settings import BenchSettings
 from mlc_llm.convert import convert_source
-from mlc_llm.quantization import PLANS
+from mlc_llm.quantization import PLANS, plan
 
 OWN = "own"
 """The types that the weights have in the file."""
@@ -203,7 +203,8 @@ def sides(
         model = arguments.file
         if quantization != OWN:
             model = convert_source(model, folder / quantization, quantization=quantization)
-        for rounding in arguments.activations:
+        rounded = quantization == OWN or not plan(quantization).linear.is_float
+        for rounding in arguments.activations if rounded else arguments.activations[:1]:
             yield f"{quantization}, {rounding}", ours(model, f"activations={rounding}", inputs)
     if arguments.llama_cpp_python:
         yield "llama.cpp", llama_cpp(arguments.llama_cpp_python, arguments.file, inputs)
@@ -220,6 +221,7 @@ def main() -> None:
     parser.add_argument("--llama-cpp-python", help="an interpreter with llama_cpp")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     reference = Reference(arguments.file)
     inputs = reference.inputs(arguments.text.read_text(encoding="utf-8"), arguments.tokens)
     wanted = reference.outputs(inputs)
