@@ -149,7 +149,7 @@ def test_a_chat_works(
     make_model: Any,
     make_library: Any,
 ) -> None:
-    folder = make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1")
+    folder = make_model(make_checkpoint(), "q0f32")
     options = ("--prompt", "Hello", "--temperature", "0", "--max-gen-len", "8")
     library = ("--model-lib", make_library(folder))
     expected = mlc_llm("chat", folder, *library, *options)
@@ -173,7 +173,7 @@ def test_a_chat_works(
 def test_a_chat_on_a_named_device_imports_no_other(
     make_checkpoint: Any, make_model: Any, make_library: Any
 ) -> None:
-    folder = make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1")
+    folder = make_model(make_checkpoint(), "q0f32")
     code = (
         "import sys\nfrom mlc_llm import ChatModule, GenerationConfig\n"
         f"with ChatModule({str(folder)!r}, 'cpu', None, {str(make_library(folder))!r}) as chat:\n"

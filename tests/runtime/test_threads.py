@@ -209,7 +209,7 @@ print("same")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="C's environment is another there")
-@pytest.mark.matrix(own=[{}, {"TVM_BIND_THREADS": "1"}])
+@pytest.mark.matrix(own=[{"TVM_BIND_THREADS": "1"}])
 @pytest.mark.parametrize(
     "own",
     [{}, {"TVM_BIND_THREADS": "1"}, {"TVM_THREAD_POOL_SPIN_COUNT": "7"}, {"OMP_NUM_THREADS": "1"}],
