@@ -68,6 +68,9 @@ Q4_K, Q6_K = READ_SCHEMES["two levels"], READ_SCHEMES["two planes and levels"]
 COLUMNS, F16 = Scheme(4, "float16", 32, 7, layout="columns"), Scheme(16, "float16")
 
 
+@pytest.mark.matrix(
+    schemes=[(MINIMUM, Q8, Q4), (Q3, COLUMNS, Q3), (F16, Q6_K, Q4_K), (Q4, F16, F16)]
+)
 @pytest.mark.parametrize(
     "schemes",
     [

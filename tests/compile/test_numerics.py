@@ -81,8 +81,6 @@ def load(make_model: Any, make_library: Any) -> Callable[..., LoadedModel]:
         **sizes: int,
     ) -> LoadedModel:
         folder = make_model(checkpoint, quantization, **sizes)
-        if plan(quantization).linear.is_float:
-            opt = ""  # It has no effect then; so libraries are shared with other tests.
         opened = ModelFolder.open(folder)
         registry = default_registry()
         architecture = registry.architecture(opened.config.model_type)
