@@ -248,6 +248,8 @@ def _save_random_model(
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
+        # As in mlc_llm.testing's small model, so that they share libraries.
+        "rms_norm_eps": 1e-5,
         # Wider than transformers' own, so that logits tell tokens apart.
         "initializer_range": 0.1,
         **overrides,

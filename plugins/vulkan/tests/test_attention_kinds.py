@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 from mlc_llm_vulkan import DEVICE
@@ -17,46 +17,17 @@ from mlc_llm.testing.attention_kinds import (
     KINDS,
     VOCABULARY,
     AttentionReference,
-    every_kind,
     random_weights,
 )
 from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
 
+# Those that differ in more than a kernel that `test_kernels.py` tests, or in constants.
+QUICK = ("window with sink", "unequal keys and values", "sink logits", "soft cap")
+pytestmark = pytest.mark.matrix(name=[*QUICK, "shared keys", "learned positions"])
+
 # Longer than the window, and than two of the chunks of keys that a workgroup goes over.
 IDS = prompt(301, VOCABULARY)
-
-
-CHECKS = (
-    checks.check_one_pass,
-    checks.check_chunks,
-    checks.check_prompts,
-    checks.check_greedy_text,
-    checks.check_going_back,
-)
-
-
-def check_batch(model: KindModel, expected: AttentionReference, ids: Sequence[int]) -> None:
-    checks.check_batch(model, expected, len(ids) // 2)
-
-
-@pytest.fixture(scope="module")
-def of_every_kind(vulkan: Availability, libraries: LibraryCache) -> KindModel:
-    """A model with a layer of every kind, which is quicker to compile than a model of each."""
-    library = kind_library(every_kind(), "q0f32", DEVICE, libraries)
-    return KindModel(library, "q0f32", random_weights(every_kind()), DEVICE)
-
-
-@pytest.fixture(scope="module")
-def expected_of_every_kind() -> AttentionReference:
-    return AttentionReference(every_kind(), random_weights(every_kind()))
-
-
-@pytest.mark.parametrize("check", [*CHECKS, check_batch], ids=lambda check: check.__name__)
-def test_every_kind_in_one_model(
-    of_every_kind: KindModel, expected_of_every_kind: AttentionReference, check: Callable[..., None]
-) -> None:
-    check(of_every_kind, expected_of_every_kind, IDS)
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -76,7 +47,15 @@ def expected(name: str) -> AttentionReference:
     return AttentionReference(KINDS[name], random_weights(KINDS[name]))
 
 
-@pytest.mark.slow
+CHECKS = (
+    checks.check_one_pass,
+    checks.check_chunks,
+    checks.check_prompts,
+    checks.check_greedy_text,
+    checks.check_going_back,
+)
+
+
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_one_sequence(
     model: KindModel, expected: AttentionReference, check: Callable[..., None]
@@ -84,6 +63,5 @@ def test_one_sequence(
     check(model, expected, IDS)
 
 
-@pytest.mark.slow
 def test_sequences_of_different_lengths(model: KindModel, expected: AttentionReference) -> None:
-    check_batch(model, expected, IDS)
+    checks.check_batch(model, expected, 150)

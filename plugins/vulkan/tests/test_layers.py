@@ -61,6 +61,7 @@ def test_layers_that_no_kernel_takes(tmp_path: Path, name: str) -> None:
     check(without_kernels(CASES[name]), PLANS["q4f32_1"], tmp_path)
 
 
+@pytest.mark.matrix(quantization=["q0f32"])
 @pytest.mark.parametrize(("quantization", "tolerance"), [("q0f32", 5e-5), ("q0f16", 5e-2)])
 def test_a_model_with_everything(
     tmp_path: Path, libraries: LibraryCache, quantization: str, tolerance: float

@@ -113,7 +113,7 @@ def test_a_trained_model_in_4_bits_writes_the_cpus_text(stories260k: Path, load:
     assert greedy(vulkan, [1], 40) == greedy(cpu, [1], 40)
 
 
-@pytest.mark.matrix(quantization=["q4f16_1"])
+@pytest.mark.matrix(quantization=["q0f32"])
 @pytest.mark.parametrize("quantization", TOLERANCE)
 def test_mistral_past_its_sliding_window(
     make_checkpoint: Any, load: Load, quantization: str
