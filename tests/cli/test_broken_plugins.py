@@ -127,15 +127,24 @@ def test_doctor_reports_all_and_exits_with_1(mlc_llm: CLI, dozen: dict[str, str]
     assert all(finding["remedy"] for finding in broken)
 
 
-def test_metadata_that_is_no_text(mlc_llm: CLI, tmp_path: Path) -> None:
-    # A chat does not work then: TVM reads all entry points when it is imported.
+@pytest.fixture
+def torn(tmp_path: Path) -> dict[str, str]:
+    """Variables with which metadata is found that is no text."""
     torn = tmp_path / "torn-1.0.dist-info"
     torn.mkdir()
     (torn / "entry_points.txt").write_bytes(b"[mlc_llm.devices]\n\xff = x:y\n")
-    variables = {"PYTHONPATH": str(tmp_path)}
-    (problem,) = json.loads(mlc_llm("plugins", "--json", variables=variables).stdout)["problems"]
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_metadata_that_is_no_text(mlc_llm: CLI, torn: dict[str, str]) -> None:
+    (problem,) = json.loads(mlc_llm("plugins", "--json", variables=torn).stdout)["problems"]
     assert "torn-1.0.dist-info" in problem
-    result = mlc_llm("doctor", "--json", variables=variables)
+
+
+@pytest.mark.slow
+def test_doctor_reports_metadata_that_is_no_text(mlc_llm: CLI, torn: dict[str, str]) -> None:
+    # A chat does not work then: TVM reads all entry points when it is imported.
+    result = mlc_llm("doctor", "--json", variables=torn)
     assert result.returncode == 1
     broken = {f["area"]: f for f in json.loads(result.stdout)["findings"] if f["remedy"]}
     assert "torn-1.0.dist-info" in broken["plugins"]["detail"]
