@@ -242,7 +242,7 @@ def test_any_arrivals_and_cuts(load: Load, steps: list[Step], seed: int) -> None
 
 @pytest.mark.slow
 @any_steps
-@settings(max_examples=50)
+@settings(max_examples=25)
 def test_many_arrivals_and_cuts(load: Load, steps: list[Step], seed: int) -> None:
     check_arrivals_and_cuts(load, steps, seed)
 

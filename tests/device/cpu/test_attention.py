@@ -194,7 +194,7 @@ def test_any_batch(best, parts, window, sink, seed):
 
 @pytest.mark.slow
 @any_batch
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_many_batches(best, parts, window, sink, seed):
     check_batch(best, parts, window, sink, seed)
 
