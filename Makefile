@@ -19,8 +19,9 @@ ARGS ?=
 FUZZ_SEED ?= 0
 FUZZ_INPUTS ?= 100000
 FUZZ_SECONDS ?= 600
-# The processes that run the tests: as many as there are cores, but no more than 4, since each may
-# hold a compiler and torch. 0 is the one that was started, as a debugger wants it.
+# The processes that run the tests: one more than there are cores, since tests wait, but no more
+# than 4, since each may hold a compiler and torch. 0 is the one that was started, as a debugger
+# wants it.
 WORKERS ?= auto
 
 BIN := $(VENV)/bin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import shutil
@@ -50,6 +51,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         fast = {quick[index] for index in covering([test.callspec.params for test in quick])}
         for test in set(tests) - fast:
             test.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of every garbage collection."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: tests wait now and then for what does not compute."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return (cores or 1) + 1
 
 
 def has_values(parameters: dict[str, object], values: dict[str, Sequence[object]]) -> bool:
@@ -237,6 +251,8 @@ def _save_random_model(
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "max_position_embeddings": 512,
+        # As in mlc_llm.testing's small model, so that they share libraries.
+        "rms_norm_eps": 1e-5,
         # Wider than transformers' own, so that logits tell tokens apart.
         "initializer_range": 0.1,
         **overrides,
@@ -327,13 +343,13 @@ def make_library(libraries: LibraryCache) -> LibraryFactory:
         from mlc_llm.plugin import LibraryRequest, ModelSpec
         from mlc_llm.quantization import folder_plan
         from mlc_llm.registry.registry import default_registry
-        from mlc_llm.testing.libraries import library_once
+        from mlc_llm.testing.libraries import effective, library_once
         from mlc_llm.weights.folder import ModelFolder
 
         config = ModelFolder.open(folder).config
         registry = default_registry()
-        architecture = registry.architecture(config.model_type)
-        spec = ModelSpec.of(config, architecture, folder_plan(config), opt, deterministic)
+        architecture, plan = registry.architecture(config.model_type), folder_plan(config)
+        spec = ModelSpec.of(config, architecture, plan, effective(opt, plan), deterministic)
         key = (device, spec.digest())
         if key not in made:
             compiles_for = registry.device(device)

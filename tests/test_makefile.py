@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,15 @@ pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run make in the repository, unaware of a make that runs these tests."""
-    inherited = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MODEL", "PYTHON", "VENV")
-    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    """Run make in the repository, unaware of a make that runs these tests.
+
+    That one hands on its flags, and each variable that was set when it was called.
+    """
+    settings = re.findall(r"^(\w+) \?=", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    inherited = re.compile("|".join(["MAKE.*", "GNUMAKEFLAGS", "MFLAGS", "MODEL", *settings]))
+    environment = {
+        name: value for name, value in os.environ.items() if not inherited.fullmatch(name)
+    }
     return subprocess.run(
         ["make", "-C", str(ROOT), "--no-print-directory", *arguments],
         capture_output=True,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mlc_llm.library.cache import LibraryCache
 from mlc_llm.library.jit import JITProvider
-from mlc_llm.plugin import Architecture, Device, LibraryRequest
+from mlc_llm.plugin import Architecture, Device, LibraryRequest, Plan
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.testing.registry import registry_of
 
@@ -44,6 +44,17 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_libraries(tmp_path_factory: pytest.TempPathFactory) -> LibraryCache:
     """The libraries of this run."""
     return LibraryCache(run_folder(tmp_path_factory) / "libraries")
+
+
+def effective(opt: str, plan: Plan) -> str:
+    """Compilation options without one that changes nothing, so that more libraries are shared.
+
+    Args:
+        opt: the options.
+        plan: how the weights are stored; activations are only rounded for quantised ones.
+    """
+    quantised = not all(scheme.is_float for scheme in plan.all_schemes())
+    return opt if quantised or not opt.startswith("activations=") else ""
 
 
 def compiled_once(cache: LibraryCache, key: str, write: Callable[[Path], object]) -> Path:

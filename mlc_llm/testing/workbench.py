@@ -15,7 +15,7 @@ from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_plan
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.testing.libraries import library_once
+from mlc_llm.testing.libraries import effective, library_once
 from mlc_llm.testing.model_folder import convert_checkpoint, make_checkpoint
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.registry import registry_of
@@ -69,9 +69,9 @@ class Workbench:
     def request(self, folder: Path, architecture: Architecture, device: Device) -> LibraryRequest:
         """The request for a model folder's library."""
         config = ModelFolder.open(folder).config
-        spec = ModelSpec.of(
-            config, architecture, folder_plan(config), _ACCURATE.get(device.name, "")
-        )
+        plan = folder_plan(config)
+        opt = effective(_ACCURATE.get(device.name, ""), plan)
+        spec = ModelSpec.of(config, architecture, plan, opt)
         return LibraryRequest(spec, device.name, device.target(), folder)
 
     def library(self, folder: Path, architecture: Architecture, device: Device) -> Path:

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POS
 
 PROGRAM = """
 import asyncio, sys, threading
+sys.modules['torch'] = None  # TVM imports it where it is installed, which takes a second
 from mlc_llm import ChatConfig, ChatModule
 config = ChatConfig(temperature=0.0, max_gen_len=20, conv_template={template!r})
 chat = ChatModule({folder!r}, "cpu", config, {library!r})

@@ -127,15 +127,24 @@ def test_doctor_reports_all_and_exits_with_1(mlc_llm: CLI, dozen: dict[str, str]
     assert all(finding["remedy"] for finding in broken)
 
 
-def test_metadata_that_is_no_text(mlc_llm: CLI, tmp_path: Path) -> None:
-    # A chat does not work then: TVM reads all entry points when it is imported.
+@pytest.fixture
+def torn(tmp_path: Path) -> dict[str, str]:
+    """Variables with which metadata is found that is no text."""
     torn = tmp_path / "torn-1.0.dist-info"
     torn.mkdir()
     (torn / "entry_points.txt").write_bytes(b"[mlc_llm.devices]\n\xff = x:y\n")
-    variables = {"PYTHONPATH": str(tmp_path)}
-    (problem,) = json.loads(mlc_llm("plugins", "--json", variables=variables).stdout)["problems"]
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def test_metadata_that_is_no_text(mlc_llm: CLI, torn: dict[str, str]) -> None:
+    (problem,) = json.loads(mlc_llm("plugins", "--json", variables=torn).stdout)["problems"]
     assert "torn-1.0.dist-info" in problem
-    result = mlc_llm("doctor", "--json", variables=variables)
+
+
+@pytest.mark.slow
+def test_doctor_reports_metadata_that_is_no_text(mlc_llm: CLI, torn: dict[str, str]) -> None:
+    # A chat does not work then: TVM reads all entry points when it is imported.
+    result = mlc_llm("doctor", "--json", variables=torn)
     assert result.returncode == 1
     broken = {f["area"]: f for f in json.loads(result.stdout)["findings"] if f["remedy"]}
     assert "torn-1.0.dist-info" in broken["plugins"]["detail"]
@@ -149,7 +158,7 @@ def test_a_chat_works(
     make_model: Any,
     make_library: Any,
 ) -> None:
-    folder = make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1")
+    folder = make_model(make_checkpoint(), "q0f32")
     options = ("--prompt", "Hello", "--temperature", "0", "--max-gen-len", "8")
     library = ("--model-lib", make_library(folder))
     expected = mlc_llm("chat", folder, *library, *options)
@@ -173,7 +182,7 @@ def test_a_chat_works(
 def test_a_chat_on_a_named_device_imports_no_other(
     make_checkpoint: Any, make_model: Any, make_library: Any
 ) -> None:
-    folder = make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1")
+    folder = make_model(make_checkpoint(), "q0f32")
     code = (
         "import sys\nfrom mlc_llm import ChatModule, GenerationConfig\n"
         f"with ChatModule({str(folder)!r}, 'cpu', None, {str(make_library(folder))!r}) as chat:\n"

@@ -249,7 +249,7 @@ class TestStorage:
     def test_libraries_that_serve_are_stale_or_unreadable(
         self, tmp_path: Path, make_checkpoint: Any, make_model: Any, make_library: Any
     ) -> None:
-        built = make_library(make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1"))
+        built = make_library(make_model(make_checkpoint(), "q0f32"))
         cache = LibraryCache(tmp_path)
         shutil.copy(built, cache.path("llama-of-another-time"))
         cache.path("torn").write_bytes(b"")
@@ -337,7 +337,7 @@ class TestModel:
     @pytest.fixture
     def folder(self, make_checkpoint: Any, make_model: Any, tmp_path: Path) -> Path:
         """A model folder that may be spoilt."""
-        made = make_model(make_checkpoint(num_hidden_layers=1), "q4f32_1")
+        made = make_model(make_checkpoint(), "q0f32")
         return Path(shutil.copytree(made, tmp_path / "model"))
 
     def test_a_sound_one(self, folder: Path) -> None:

@@ -110,11 +110,16 @@ def test_nothing_of_the_command_line_writes_otherwise() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names are POSIX's")
-def test_the_name_of_a_model_folder(mlc_llm: CLI, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("chat", ("--prompt", "x")), pytest.param("doctor", (), marks=pytest.mark.slow)],
+)
+def test_the_name_of_a_model_folder(
+    mlc_llm: CLI, tmp_path: Path, command: str, options: tuple[str, ...]
+) -> None:
     # In a locale without these characters, the same bytes are others.
     name = os.fsdecode(EVIL.replace("\x00", "").encode())
-    for arguments in (["chat", tmp_path / name, "--prompt", "x"], ["doctor", tmp_path / name]):
-        result = mlc_llm(*arguments)
-        assert "\x1b" not in result.stdout + result.stderr
-        assert r"\x1b]0;owned\x07" in result.stdout + result.stderr
     assert click.unstyle(name) != name
+    result = mlc_llm(command, tmp_path / name, *options)
+    assert "\x1b" not in result.stdout + result.stderr
+    assert r"\x1b]0;owned\x07" in result.stdout + result.stderr

@@ -16,6 +16,7 @@ def shell(arguments: str, redirection: str, folder: Path) -> subprocess.Complete
     return subprocess.run(command, shell=True, capture_output=True, text=True, cwd=folder)
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("arguments", ["templates", "models --json", "plugins", "--help"])
 def test_closed_ones_are_done_without(arguments: str, redirection: str, tmp_path: Path) -> None:

@@ -39,7 +39,9 @@ from mlc_llm.testing.attention_kinds import (
 from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
 
-pytestmark = pytest.mark.matrix
+# A model with a layer of every kind is quicker to compile than a model of each, which are slow. Not
+# in it is where learned positions begin.
+pytestmark = pytest.mark.matrix(name=["learned positions from 2"])
 
 # Longer than two pieces of a decode and a window, so that what is between sink and window is
 # skipped, and no multiple of a page or a chunk.
@@ -235,11 +237,13 @@ def remembered(logits: Expected) -> Expected:
     return lambda ids: known(tuple(ids))
 
 
+@pytest.mark.matrix
 def test_the_references_agree(expected: Expected, by_numpy: np.ndarray) -> None:
     np.testing.assert_allclose(expected(IDS), by_numpy, rtol=0, atol=checks.TOLERANCE)
     assert 0.9 < by_numpy.std() < 1.1
 
 
+@pytest.mark.matrix
 def test_it_matters(kind: AttentionKind, by_numpy: np.ndarray) -> None:
     """Layers that are alike, in another order or slightly others give quite other logits."""
     mistaken = list(kind.mistaken())
@@ -268,12 +272,6 @@ def test_sequences_of_different_lengths(model: KindModel, expected: Expected) ->
     checks.check_batch(model, expected, len(IDS))
 
 
-@pytest.fixture(scope="module")
-def in_4_bits(libraries: LibraryCache) -> KindModel:
-    """A model with a layer of every kind, which is quicker to compile than a model of each."""
-    return load(every_kind(), "q4f16_1", libraries)
-
-
 def test_bits_however_a_prompt_is_cut(model: KindModel) -> None:
     check_cuts(model)
 
@@ -282,7 +280,39 @@ def test_bits_in_a_batch(model: KindModel) -> None:
     check_batch(model)
 
 
-def test_bits_in_4_bits(in_4_bits: KindModel) -> None:
+@pytest.fixture(scope="module")
+def of_every_kind(libraries: LibraryCache) -> KindModel:
+    """A model with a layer of every kind, with weights in float32."""
+    return load(every_kind(), "q0f32", libraries)
+
+
+@pytest.fixture(scope="module")
+def expected_of_every_kind() -> Expected:
+    return remembered(AttentionReference(every_kind(), random_weights(every_kind())))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.matrix
+def test_every_kind_in_one_model(
+    of_every_kind: KindModel, expected_of_every_kind: Expected, check: Callable[..., None]
+) -> None:
+    check(of_every_kind, expected_of_every_kind, IDS)
+
+
+def test_sequences_of_every_kind(
+    of_every_kind: KindModel, expected_of_every_kind: Expected
+) -> None:
+    checks.check_batch(of_every_kind, expected_of_every_kind, len(IDS))
+
+
+def test_bits_of_every_kind(of_every_kind: KindModel) -> None:
+    check_cuts(of_every_kind)
+    check_batch(of_every_kind)
+
+
+@pytest.mark.slow
+def test_bits_in_4_bits(libraries: LibraryCache) -> None:
+    in_4_bits = load(every_kind(), "q4f16_1", libraries)
     check_cuts(in_4_bits)
     check_batch(in_4_bits)
 

@@ -20,6 +20,12 @@ from mlc_llm.testing.random_weight import READ_SCHEMES
 pytestmark = pytest.mark.matrix
 
 WITH_WEIGHTS = [name for name in CASES if "linear" in name or name in ("embedding", "tied head")]
+# One of each kind of layer.
+FEW = [
+    *("linear of parts with bias", "linear of three axes with residual", "embedding", "tied head"),
+    *("a norm that is multiplied and added", "RMS norm of three axes with unit offset"),
+    *("QK norm of two kinds", "layer norm", "activation gelu_tanh", "gated silu", "no layer"),
+]
 A16 = {"activations": "a16"}
 A8 = {"activations": "a8"}
 
@@ -30,6 +36,7 @@ def test_layers_compute_what_they_are_defined_as(name: str, tokens: int, tmp_pat
     check_layer(CASES[name], CPU, plan("q0f32"), tmp_path, tokens=tokens)
 
 
+@pytest.mark.matrix(name=FEW)
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("dtype", ["q0f32", "q0f16"])
 def test_layers_that_no_kernel_takes(name: str, dtype: str, tmp_path: Path) -> None:
@@ -68,6 +75,9 @@ Q4_K, Q6_K = READ_SCHEMES["two levels"], READ_SCHEMES["two planes and levels"]
 COLUMNS, F16 = Scheme(4, "float16", 32, 7, layout="columns"), Scheme(16, "float16")
 
 
+@pytest.mark.matrix(
+    schemes=[(MINIMUM, Q8, Q4), (Q3, COLUMNS, Q3), (F16, Q6_K, Q4_K), (Q4, F16, F16)]
+)
 @pytest.mark.parametrize(
     "schemes",
     [

@@ -25,7 +25,7 @@ TARGET = tvm.target.Target(dict(CPU.target()))
 def test_the_code_does_not_depend_on_the_number_of_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = lower(spec(), LLAMA, CPU, CPU.target())
+    module = lower(spec("q0f32"), LLAMA, CPU, CPU.target())
     found = []
     for count in (1, 8):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
@@ -34,16 +34,16 @@ def test_the_code_does_not_depend_on_the_number_of_threads(
         _, objects = generate_code(module, TARGET, folder)
         found.append({path.name: path.read_bytes() for path in objects})
         assert sorted(found[-1]) == sorted(path.name for path in folder.iterdir())
-    assert {"group_linear.o", "group_embedding.o", "attention_prefill.o"} <= found[0].keys()
+    assert {"float_linear.o", "float_embedding.o", "attention_prefill.o"} <= found[0].keys()
     assert found.count(found[0]) == len(found)
 
 
 def test_a_kernel_that_cannot_be_compiled_is_named(tmp_path: Path) -> None:
-    module = lower(spec(), LLAMA, CPU, CPU.target())
-    variable = module.get_global_var("group_linear")
+    module = lower(spec("q0f32"), LLAMA, CPU, CPU.target())
+    variable = module.get_global_var("float_linear")
     nowhere = tirx.Evaluate(tirx.Var("nowhere", "int32"))
     module.update_func(variable, module[variable].with_body(nowhere))
     library = tmp_path / "tiny.so"
-    with raises("code-not-generated", "group_linear", "nowhere", error=CompileError):
+    with raises("code-not-generated", "float_linear", "nowhere", error=CompileError):
         write_library(module, CPU.target(), find_compiler(), library)
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,12 @@ from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.testing.workbench import context_window
 from mlc_llm.weights.folder import ModelFolder
 
-pytestmark = pytest.mark.matrix(name=["stories260k"])
+pytestmark = pytest.mark.matrix(
+    name=["stories260k"],
+    quantization=["q0f32", "q0f16", "q4f16_1"],
+    geometry=["grouped 3:1, head 128", "ragged, head 80", "rope llama3"],
+    opt=["activations=a8"],
+)
 
 Logits = Callable[[Sequence[int]], np.ndarray]
 

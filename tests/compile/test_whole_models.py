@@ -25,6 +25,7 @@ def checkpoint(workbench: Workbench) -> Path:
     return whole_checkpoint(workbench.folder / "whole")
 
 
+@pytest.mark.matrix(quantization=["q0f32"])
 @pytest.mark.parametrize(("quantization", "tolerance"), [("q0f32", 2e-5), ("q0f16", 2e-2)])
 def test_logits(
     workbench: Workbench, checkpoint: Path, quantization: str, tolerance: float

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+
 from mlc_llm.device.cpu import CPU
 from mlc_llm.testing import DeviceConformance, FakeDevice
+
+pytestmark = pytest.mark.matrix(quantization=["q0f32", "q4f16_1"])
 
 
 class TestCPU(DeviceConformance):

@@ -15,7 +15,10 @@ from mlc_llm.library.prebuilt import PrebuiltProvider
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import LibraryRequest
 from mlc_llm.testing import FakeProvider, ProviderConformance
+from mlc_llm.testing.provider import FOREIGN
 from mlc_llm.testing.workbench import Workbench
+
+UNKNOWN = "an unknown quantization"
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,8 @@ class TestPrebuilt(_OfOneLibrary):
         return replace(small, model_path=model, allow_prebuilt=True)
 
 
+# It compiles for the others, which takes a while.
+@pytest.mark.matrix(case=[case for case in FOREIGN if case not in ("more layers", UNKNOWN)])
 class TestJIT(ProviderConformance):
     provider = JITProvider()
 

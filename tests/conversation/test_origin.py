@@ -76,6 +76,7 @@ def _check(text: str, complete: bool = True) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
+@hypothesis.settings(max_examples=50)  # of each operation
 @hypothesis.given(text=_pieces(), other=_pieces(2), n=st.integers(-3, 6))
 def test_operations(name: str, text: Pieces, other: Pieces, n: int) -> None:
     first, second = _text(text), _text(other)

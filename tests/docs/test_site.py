@@ -15,6 +15,8 @@ import pytest
 
 from .pages import PAGES, ROOT, name
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -580,7 +580,7 @@ class TestRealCompiler:
                 "rms_norm_eps": 1e-5,
             }
         )
-        spec = ModelSpec(architecture="llama", shape=config.shape(), plan=plan("q4f32_1"))
+        spec = ModelSpec(architecture="llama", shape=config.shape(), plan=plan("q0f32"))
         request = LibraryRequest(spec, "cpu", device.target(), tmp_path)
         found = resolve_library(request, registry)
         assert found.provider == "jit"

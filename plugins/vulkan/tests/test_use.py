@@ -24,8 +24,8 @@ CHAT = """
 import sys
 from mlc_llm import ChatModule, GenerationConfig
 
-with ChatModule("demo", device=sys.argv[1]) as cm:
-    greedy = GenerationConfig(temperature=0)
+with ChatModule(sys.argv[1], device=sys.argv[2]) as cm:
+    greedy = GenerationConfig(temperature=0, max_gen_len=64)
     for prompt in ("What is one plus one?", "Tell me about cats."):
         print(cm.generate(prompt, greedy))
 """
@@ -84,14 +84,30 @@ def test_doctor_names_the_adapters(run: Run, vulkan: Availability) -> None:
     assert vulkan.adapters[0].name in found["detail"]
 
 
-def test_a_chat_says_what_the_cpu_says(run: Run) -> None:
+@pytest.fixture(scope="module")
+def small(make_checkpoint: Any, make_model: Any) -> str:
+    """A random model in float32, of the shape that other tests compile as well."""
+    return str(make_model(make_checkpoint(hidden_size=64, intermediate_size=100), "q0f32"))
+
+
+@pytest.mark.slow
+def test_a_chat_with_the_demo_says_what_the_cpu_says(run: Run) -> None:
+    assert len(check_answers(run, "demo").split()) > 5
+
+
+def test_a_chat_says_what_the_cpu_says(run: Run, small: str) -> None:
+    assert check_answers(run, small).strip()
+
+
+def check_answers(run: Run, model: str) -> str:
+    """Check that a model answers on Vulkan as on the CPU; returns the answers."""
     answers = {}
     for device in ("cpu", "vulkan:0"):
-        result = run("-c", CHAT, device)
+        result = run("-c", CHAT, model, device)
         assert (result.returncode, result.stderr) == (0, "")
         answers[device] = result.stdout
-    assert len(answers["cpu"].split()) > 5
     assert answers["vulkan:0"] == answers["cpu"]
+    return answers["cpu"]
 
 
 @pytest.mark.slow
@@ -137,6 +153,7 @@ def test_its_own_target_is_one_of_the_classes(vulkan: Availability) -> None:
 
 
 LOST = """
+import sys
 import tvm
 from mlc_llm import ChatConfig, ChatModule
 from mlc_llm.errors import DeviceError
@@ -149,14 +166,14 @@ def said(call):
     except DeviceError as error:
         print(all(words in str(error) for words in ("vulkan:0 failed while", "is lost", "MiB")))
 
-chat = ChatModule("demo", device="vulkan:0")
+chat = ChatModule(sys.argv[1], device="vulkan:0")
 chat._chat.engine.call(lambda stop: give_up(0, False))
 said(lambda: chat.reset_chat(ChatConfig(context_window_size=256)))
 chat.close()
-said(lambda: ChatModule("demo", device="vulkan:0"))
+said(lambda: ChatModule(sys.argv[1], device="vulkan:0"))
 """
 
 
-def test_a_device_that_is_lost_while_a_model_is_resized_or_loaded(run: Run) -> None:
-    result = run("-c", LOST)
+def test_a_device_that_is_lost_while_a_model_is_resized_or_loaded(run: Run, small: str) -> None:
+    result = run("-c", LOST, small)
     assert result.stdout.split() == ["True", "True"], result.stderr

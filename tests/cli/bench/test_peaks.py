@@ -22,12 +22,17 @@ DOT_FEATURES = {"avx512vnni", "avxvnni", "dotprod"}
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def peaks_library() -> Path:
+    """The library of the kernels, in the cache of the run, where the command finds it, too."""
+    return compiled_kernels(host_target())
+
+
+@pytest.fixture(scope="module")
+def kernels(peaks_library: Path) -> Any:
     """The compiled kernels."""
     from tvm.runtime import load_module
 
-    cache = LibraryCache(tmp_path_factory.mktemp("peaks"))
-    return load_module(str(compiled_kernels(host_target(), cache)))
+    return load_module(str(peaks_library))
 
 
 def test_the_sum(kernels: Any) -> None:
@@ -64,20 +69,17 @@ def test_the_integer_dot_products(kernels: Any) -> None:
     np.testing.assert_array_equal(out.numpy()[:, :lanes], expected)
 
 
-def test_the_figures(kernels: Any, tmp_path: Path, chat: LoadedChat) -> None:
-    library = compiled_kernels(host_target(), LibraryCache(tmp_path))
-    found = chat.engine.call(lambda stop: run_kernels(library, 1, 10**7))
+def test_the_figures(peaks_library: Path, chat: LoadedChat) -> None:
+    found = chat.engine.call(lambda stop: run_kernels(peaks_library, 1, 10**7))
     assert found.read > 0
     assert found.float32 > 0
     assert (found.int8 is not None) == bool(DOT_FEATURES & host_features())
 
 
-def test_they_are_compiled_once(tmp_path: Path) -> None:
-    cache = LibraryCache(tmp_path)
-    first = compiled_kernels(host_target(), cache)
-    stamp = first.stat().st_mtime_ns
-    assert compiled_kernels(host_target(), cache) == first
-    assert first.stat().st_mtime_ns == stamp
+def test_they_are_compiled_once(peaks_library: Path) -> None:
+    stamp = peaks_library.stat().st_mtime_ns
+    assert compiled_kernels(host_target()) == peaks_library
+    assert peaks_library.stat().st_mtime_ns == stamp
 
 
 def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

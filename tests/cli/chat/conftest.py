@@ -84,7 +84,7 @@ def talkative(make_model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path
 
     from mlc_llm.testing.model_folder import FIRST_BYTE, make_checkpoint
 
-    shape = {"num_hidden_layers": 1, "max_position_embeddings": 65536}
+    shape = {"max_position_embeddings": 65536}
     checkpoint = make_checkpoint(tmp_path_factory.mktemp("talkative"), **shape)
     file = checkpoint / "model.safetensors"
     tensors = load_file(file)

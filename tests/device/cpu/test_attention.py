@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlc_llm.device.cpu.attention import cpu_attention_kernels
@@ -72,18 +72,23 @@ def test_decode_several_rows_of_one_sequence(best, rng):
     check_decode(best, rng, describe((4, 2), 32), [300, 42], rows=rows)
 
 
+@pytest.mark.matrix(heads=[(4, 4), (3, 1), (10, 2), (9, 1)])
 @pytest.mark.parametrize("heads", HEADS, ids=str)
 def test_groups_of_heads(best, rng, heads):
     check_decode(best, rng, describe(heads, 16), [70, PIECE_KEYS + 5])
     check_prefill(best, rng, describe(heads, 16), [(0, 70), (33, 5)])
 
 
+@pytest.mark.matrix(d=[8, 40, 128])
 @pytest.mark.parametrize("d", [8, 16, 40, 64, 80, 96, 128])
 def test_head_sizes(best, rng, d):
     check_decode(best, rng, describe((6, 2), d), [70])
     check_prefill(best, rng, describe((6, 2), d), [(0, 33), (3, 1)])
 
 
+@pytest.mark.matrix(
+    kind=["window and sink", "sink logits", "soft cap", "large values", "everything"]
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_kinds_of_attention(machine, rng, kind):
     spec = describe((4, 2), 16, **KINDS[kind])
@@ -173,16 +178,28 @@ def test_bits_depend_on_the_row_alone(machine, rng, kind, dtype):
         assert np.array_equal(attended(machine, spec, held, q, [row])[row], together[row])
 
 
-@given(
+any_batch = given(
     parts=st.lists(st.tuples(st.integers(0, 600), st.integers(1, 40)), min_size=1, max_size=4),
     window=st.none() | st.integers(1, 300),
     sink=st.integers(0, 20),
     seed=st.integers(0, 1 << 30),
 )
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+
+
+@any_batch
+@settings(max_examples=8)
 def test_any_batch(best, parts, window, sink, seed):
+    check_batch(best, parts, window, sink, seed)
+
+
+@pytest.mark.slow
+@any_batch
+@settings(max_examples=20)
+def test_many_batches(best, parts, window, sink, seed):
+    check_batch(best, parts, window, sink, seed)
+
+
+def check_batch(best, parts, window, sink, seed):
     rng = np.random.default_rng(seed)
     spec = describe((3, 1), 8, window=window, sink=sink if window else 0)
     check_decode(best, rng, spec, [before + new for before, new in parts])

@@ -53,6 +53,7 @@ def test_tiles_fill_chunks():
         assert row.dot.lanes == row.lanes
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize(("m", "activations"), [(1, "a16"), (None, "a8")])
 @pytest.mark.parametrize(
     ("target", "instruction"),

@@ -77,6 +77,7 @@ def test_an_empty_system_message_leaves_its_marks_out(name: str, tokenizer_of: T
 
 
 @pytest.mark.parametrize("name", sorted(FAMILY))
+@hypothesis.settings(max_examples=30)  # of each template
 @hypothesis.given(data=st.data())
 def test_messages_cannot_hold_special_tokens(
     name: str, folders: dict[str, Path], data: st.DataObject
