@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlc_llm.cgroup import own_groups
+from mlc_llm.runtime.short_turns import take_short_turns
 
 logger = logging.getLogger("mlc_llm")
 
@@ -113,6 +114,7 @@ def use_threads(setting: int | None) -> None:
     # The pool has as many threads as CPUs are named; unless the user has TVM bind threads, it
     # makes nothing else of them.
     named = [str(cpu) for cpu in sorted(_usable_cpus())[:count]]
+    take_short_turns()  # the workers, which this thread starts, do as it does
     runtime = base._LOADED_LIBS["tvm_runtime"]
     with _pool_variables():
         get_global_func("runtime.config_threadpool")(_SHARE_ALL_CPUS, count, named)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlc_llm import ChatConfig
 from mlc_llm.chat.evaluation import Reader
 from mlc_llm.chat.loading import open_chat
 from mlc_llm.runtime import threads
+from mlc_llm.runtime.short_turns import SLICE_NS, slice_ns, take_short_turns
 
 from . import toy_library
 
@@ -282,3 +284,30 @@ def test_any_number_of_threads_computes_the_same() -> None:
     for one, several in zip(logits(1), logits(len(threads._usable_cpus())), strict=True):
         assert one.shape[0] == 60
         np.testing.assert_array_equal(one, several)
+
+
+def test_the_threads_of_a_model_take_short_turns() -> None:
+    """Those that compute, with the priority that they had; no other thread of the process."""
+    before = slice_ns()
+    if not before:
+        pytest.skip("this system has no slices of threads")
+    with open_chat("demo", "cpu", ChatConfig(num_threads=1)) as chat:
+        inside = chat.engine.call(lambda stop: (slice_ns(), os.getpriority(os.PRIO_PROCESS, 0)))
+    assert inside == (SLICE_NS, os.getpriority(os.PRIO_PROCESS, 0))
+    assert slice_ns() == before
+
+
+def test_threads_of_another_policy_are_left_alone() -> None:
+    def batch() -> tuple[int | None, int]:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        before = slice_ns()
+        take_short_turns()
+        assert slice_ns() == before
+        return slice_ns(), os.sched_getscheduler(0)
+
+    if not slice_ns():
+        pytest.skip("this system has no slices of threads")
+    with ThreadPoolExecutor(1) as pool:
+        length, policy = pool.submit(batch).result()
+    assert length != SLICE_NS
+    assert policy == os.SCHED_BATCH
