@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -92,6 +93,7 @@ def isolated_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     from mlc_llm.testing.libraries import RUN_VARIABLE, run_folder
 
+    assert "huggingface_hub" not in sys.modules, "it reads its variables when it is imported"
     root = run_folder(tmp_path_factory)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(RUN_VARIABLE, str(root))

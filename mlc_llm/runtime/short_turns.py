@@ -26,7 +26,7 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 """``struct sched_attr``: size, policy, flags, nice, priority, runtime, deadline, period."""
 
 _NORMAL = 0
-"""The policy ``SCHED_NORMAL``, which is every thread's that nobody gave another."""
+"""The policy ``SCHED_NORMAL``, which threads have unless they are given another."""
 
 
 def take_short_turns() -> None:

@@ -17,7 +17,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
 
 import mlc_llm
 from mlc_llm.errors import ConfigError, MLCError, ModelNotFoundError
@@ -186,6 +185,8 @@ def pull(index, entry, settings, monkeypatch, caplog):
 
     def run(url=None, *, offline=False, **changes):
         # As the client sets them when it is imported, by variables of the same names.
+        from huggingface_hub import constants
+
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
         seconds = 0.5 if index.stalled_at else 20
         monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", seconds)
