@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -176,17 +177,27 @@ def test_what_is_there_is_not_read_again(checkpoint: Path, monkeypatch: pytest.M
     partial = cut(checkpoint, 4)
     there = {t.name for shard in Journal.read(partial).shards for t in shard.tensors}
     read, blocks = set[str](), weight_shards.blocks
+    advanced: dict[str, tuple[int, int]] = {}
 
     def noted(planned: PlannedWeight, *arguments: object) -> Iterator[object]:
         read.update(tensor.name for tensor in planned.tensors)
         yield from blocks(planned, *arguments)  # type: ignore[arg-type]
 
+    @contextlib.contextmanager
+    def bar(name: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
+        done: list[int] = []
+        yield done.append
+        advanced[name] = (total, sum(done))
+
     monkeypatch.setattr(weight_shards, "blocks", noted)
+    monkeypatch.setattr(weight_shards, "progress_bar", bar)
     converted(checkpoint, CPU)
     assert there
     assert read
     # Of one weight some tensors may lie in the last shard, and the others in the next.
     assert len(there & read) <= 4
+    total, done = advanced["Converting"]
+    assert 0 < total == done
 
 
 def flip(file: Path) -> None:
