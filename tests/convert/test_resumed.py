@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -318,6 +319,26 @@ def test_a_model_that_is_not_finished_is_removed(checkpoint: Path, by: str) -> N
     removal.carry_out()
     assert not partial.exists()
     removal.carry_out()
+
+
+def test_only_what_is_missing_needs_room(
+    checkpoint: Path, at_once: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = cut(checkpoint, 4)
+    kept = complete(partial)
+    total = int(json.loads(at_once["tensor-cache.json"])["metadata"]["ParamBytes"])
+    missing = total - Journal.read(partial).nbytes
+    usage = shutil.disk_usage(partial)
+
+    def leave(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+
+    leave(missing - 1)
+    with raises("disk-full", partial, error=ConversionError):
+        converted(checkpoint, CPU)
+    assert complete(partial) == kept
+    leave(missing)
+    assert content(converted(checkpoint, CPU)) == at_once
 
 
 CHILD = f"""

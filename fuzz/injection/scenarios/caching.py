@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -14,6 +15,7 @@ from mlc_llm.testing.model_folder import make_checkpoint
 from mlc_llm.weights.journal import Journal
 from mlc_llm.weights.manifest import Manifest
 from mlc_llm.weights.partial import is_partial
+from mlc_llm.weights.scratch import SCRATCH_PREFIX
 from mlc_llm.weights.shards import Shards
 
 _SHARD_BYTES = 1 << 18
@@ -63,7 +65,11 @@ class ConvertingIntoTheCache(Scenario):
 
     def check(self, work: Path) -> None:
         self._kept = {}
+        for litter in _root(work).glob(f"{SCRATCH_PREFIX}*"):
+            os.utime(litter, (0, 0))  # A young one may be in use, and stays.
         for folder in _folders(work):
+            if folder.name.startswith(SCRATCH_PREFIX):
+                continue
             if not is_partial(folder):
                 self._require_whole(folder)
                 continue
@@ -90,8 +96,11 @@ class ConvertingIntoTheCache(Scenario):
 
 def _folders(work: Path) -> Iterator[Path]:
     """The models in the cache, and what is left of others."""
-    root = work / "cache" / "converted"
-    return (path for path in root.glob("*") if path.is_dir())
+    return (path for path in _root(work).glob("*") if path.is_dir())
+
+
+def _root(work: Path) -> Path:
+    return work / "cache" / "converted"
 
 
 def _content(folder: Path) -> dict[str, bytes]:
