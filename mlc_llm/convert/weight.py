@@ -155,7 +155,8 @@ def resume_weights(
         for planned in weights
         for tensor in planned.tensors
     ]
-    with progress_bar("Verifying", journal.nbytes, shown=progress) as advance:
+    begun = bool(journal.shards)
+    with progress_bar("Verifying", journal.nbytes, shown=progress and begun) as advance:
         journal.keep_whole(tensors, kept, advance)
     if journal.shards:
         logger.info("%s of %s are there already.", size_text(journal.nbytes), size_text(total))
