@@ -2,7 +2,8 @@
 
 A converted model is known by its files' places, sizes and times, and by the code that converts. So
 a checkpoint that changed is converted again, and so is every one after an update that may convert
-otherwise. :mod:`mlc_llm.weights.stores` lists what is in the cache and removes it.
+otherwise. One that is cut goes on where it was when the same is asked for again.
+:mod:`mlc_llm.weights.stores` lists what is in the cache and removes it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,7 @@ def converted(
         registry=registry,
         beside={SOURCE_FILE: json.dumps(source).encode()},
         check=check_and_say,
+        resumable=True,
     )
     logger.info("Converted in %.1f s.", time.monotonic() - begin)
     return folder

@@ -43,16 +43,6 @@ class WeightOutput:
         self.folder = folder
         self.staging = folder / STAGING_FOLDER
 
-    def require(self, nbytes: int) -> None:
-        """Raise ConversionError unless the disk has room for ``nbytes`` bytes."""
-        free = shutil.disk_usage(self.folder).free
-        if free < nbytes:
-            raise ConversionError(
-                f"The weights need {_size(nbytes)} and the disk of {self.folder} has {_size(free)} "
-                "left. Free some space or choose another folder.",
-                code="disk-full",
-            )
-
     def commit(self, manifest: Manifest) -> None:
         """Put the staged shards into place, and their manifest in place of any older one.
 
@@ -91,6 +81,17 @@ class WeightOutput:
             if not any((self.folder / name).exists() for name in names):
                 return names
         raise AssertionError("unreachable: the generations never end")
+
+
+def require_room(folder: Path, nbytes: int) -> None:
+    """Raise ConversionError unless the disk of a folder has room for ``nbytes`` bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < nbytes:
+        raise ConversionError(
+            f"The weights need {_size(nbytes)} and the disk of {folder} has {_size(free)} "
+            "left. Free some space or choose another folder.",
+            code="disk-full",
+        )
 
 
 def _renamed(manifest: Manifest, names: Sequence[str]) -> Manifest:

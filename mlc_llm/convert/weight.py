@@ -7,37 +7,29 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.convert.output import SHARD_PREFIX, WeightOutput, open_output
+from mlc_llm.convert.output import open_output, require_room
 from mlc_llm.convert.own_types import own_plan
 from mlc_llm.convert.plan import PlannedWeight, make_plan, require_tensors
 from mlc_llm.convert.progress import progress_bar
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.values import Advance, blocks, kept_blocks, require_equal_copies
-from mlc_llm.errors import ConversionError, MLCError, QuantizationError
-from mlc_llm.files import read_json_object
+from mlc_llm.convert.values import require_equal_copies
+from mlc_llm.convert.weight_shards import write_shards
+from mlc_llm.errors import ConversionError
+from mlc_llm.files import read_json_object, write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.model.finer_weights import FINER, with_finer_weights
-from mlc_llm.plugin import Architecture, Plan
+from mlc_llm.plugin import Plan
 from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
-from mlc_llm.quantization.packing import is_transposed, quantize_rows, to_floats
 from mlc_llm.registry.registry import Registry
-from mlc_llm.weights.manifest import Manifest
-from mlc_llm.weights.shard_writer import ShardWriter
-from mlc_llm.weights.shards import Shards
+from mlc_llm.weights.journal import Journal
+from mlc_llm.weights.manifest import MANIFEST_FILE
+from mlc_llm.weights.sizes import size_text
 
 logger = logging.getLogger("mlc_llm")
 
-Array = npt.NDArray[np.generic]
-
-
 FLOAT_PLAN = "q4f16_k"
 """The plan for checkpoints of floating-point numbers, where none is named."""
-
-
 _GROWTH = 1.5
 """How many times its bytes in the file a weight may take without a remark."""
 
@@ -84,7 +76,11 @@ def convert_weight(
     model = SourceModel.open(source, progress=progress, registry=registry)
     chosen = chosen_plan(quantization, model)
     folder = expand_home(output, ConversionError, "The output")
-    write_weights(model, chosen, plan_weights(model, chosen), folder, progress=progress)
+    weights = plan_weights(model, chosen)
+    _check_before_writing(model, chosen, weights)
+    with open_output(folder) as target:
+        require_room(target.folder, _stored_nbytes(weights))
+        target.commit(write_shards(weights, model.architecture, target.staging, progress=progress))
     _warn_of_other_config(folder, chosen)
     return folder
 
@@ -126,32 +122,61 @@ def plan_weights(model: SourceModel, chosen: Plan) -> list[PlannedWeight]:
         return make_plan(model.checkpoint(), model.architecture, model.config, chosen)
 
 
-def write_weights(
+def resume_weights(
     model: SourceModel,
     chosen: Plan,
     weights: Sequence[PlannedWeight],
     folder: Path,
     *,
+    kept: Iterable[str] = (),
     progress: bool = False,
 ) -> None:
-    """Write the weights of a model into a folder, as :func:`convert_weight` does.
+    """Write the weights of a model into a folder of its own, in which it may have begun before.
+
+    Of what is there, whole shards of these weights are taken over, and all else is deleted. Where
+    this is cut, its journal and its shards stay.
 
     Args:
         model: the model.
         chosen: how to store them.
         weights: what :func:`plan_weights` makes of both.
-        folder: the model folder; made if need be.
+        folder: the folder, which exists, and which no other process writes to.
+        kept: names of files in it that stay as they are.
         progress: whether to show progress on stderr, when that is a terminal.
+
+    Raises:
+        ConversionError: as :func:`convert_weight`.
+        OSError: writing failed.
     """
+    _check_before_writing(model, chosen, weights)
+    journal, total = Journal.read(folder), _stored_nbytes(weights)
+    tensors = [
+        (tensor.name, tuple(map(int, tensor.shape)), tensor.dtype)
+        for planned in weights
+        for tensor in planned.tensors
+    ]
+    begun = bool(journal.shards)
+    with progress_bar("Verifying", journal.nbytes, shown=progress and begun) as advance:
+        journal.keep_whole(tensors, kept, advance)
+    if journal.shards:
+        logger.info("%s of %s are there already.", size_text(journal.nbytes), size_text(total))
+    require_room(folder, total - journal.nbytes)
+    manifest = write_shards(weights, model.architecture, folder, progress=progress, journal=journal)
+    write_atomically(folder / MANIFEST_FILE, manifest.dump())
+
+
+def _stored_nbytes(weights: Iterable[PlannedWeight]) -> int:
+    return sum(planned.stored_nbytes for planned in weights)
+
+
+def _check_before_writing(
+    model: SourceModel, chosen: Plan, weights: Sequence[PlannedWeight]
+) -> None:
+    """Raise an error for what contradicts itself, and warn of what is lost or grows."""
     with _named(model):
         require_equal_copies(model.checkpoint(), model.architecture, model.config)
     _warn_of_rounding_again(model, weights, chosen)
     _warn_of_growing(model, weights)
-    with open_output(folder) as target:
-        target.require(sum(planned.stored_nbytes for planned in weights))
-        manifest = _write(weights, model.architecture, target, progress)
-        _verify(target, manifest, progress)
-        target.commit(manifest)
 
 
 @contextlib.contextmanager
@@ -161,84 +186,6 @@ def _named(model: SourceModel) -> Iterator[None]:
         yield
     except ConversionError as error:
         raise ConversionError(f"{model.source.path}: {error}", code=error.code) from error
-
-
-def _write(
-    weights: Sequence[PlannedWeight],
-    architecture: Architecture,
-    target: WeightOutput,
-    progress: bool,
-) -> Manifest:
-    total = sum(planned.read_nbytes for planned in weights)
-    with (
-        ShardWriter(target.staging, SHARD_PREFIX) as writer,
-        progress_bar("Converting", total, shown=progress) as advance,
-    ):
-        for planned in weights:
-            _write_weight(planned, _stored(planned, architecture, advance), writer)
-        nbytes = sum(planned.stored_nbytes for planned in weights)
-        return writer.finish(
-            {
-                "ParamSize": sum(len(planned.tensors) for planned in weights),
-                "ParamBytes": float(nbytes),
-                "BitsPerParam": 8 * nbytes / max(1, sum(planned.weights for planned in weights)),
-            }
-        )
-
-
-def _write_weight(
-    planned: PlannedWeight, blocks: Iterable[list[Array]], writer: ShardWriter
-) -> None:
-    """Write what a weight is stored in, given that of its rows in blocks."""
-    # The codes go to the disk block by block; the scales, which are few, wait for their turn.
-    waiting: list[list[Array]] = [[] for _ in planned.tensors[1:]]
-
-    def first() -> Iterator[Array]:
-        for stored, *others in blocks:
-            for queue, other in zip(waiting, others, strict=True):
-                queue.append(other)
-            yield stored
-
-    for tensor, parts in zip(planned.tensors, (first(), *waiting), strict=True):
-        shape = tuple(map(int, tensor.shape))
-        if planned.scheme is not None and is_transposed(planned.scheme):
-            parts = _transposed(parts, shape, tensor.dtype)
-        writer.add(tensor.name, shape, tensor.dtype, parts)
-
-
-def _stored(
-    planned: PlannedWeight, architecture: Architecture, advance: Advance
-) -> Iterator[list[Array]]:
-    """What a weight is stored in, some rows at a time, rows first whatever the layout."""
-    if planned.is_kept:
-        yield from kept_blocks(planned, architecture, advance)
-        return
-    scheme, dtype = planned.scheme, planned.tensors[0].dtype
-    for name, block in blocks(planned, architecture, advance):
-        try:
-            yield [to_floats(block, dtype)] if scheme is None else quantize_rows(block, scheme)
-        except QuantizationError as error:
-            message = f"{name} cannot be stored in {scheme or dtype}: {error}"
-            raise ConversionError(message, code=error.code) from error
-
-
-def _transposed(parts: Iterable[Array], shape: tuple[int, ...], dtype: str) -> Iterator[Array]:
-    """A tensor of the layout ``columns``, gathered of blocks of rows."""
-    whole, begin = np.empty(shape, dtype), 0
-    for part in parts:
-        whole[:, begin : begin + len(part)] = part.T
-        begin += len(part)
-    yield whole
-
-
-def _verify(target: WeightOutput, manifest: Manifest, progress: bool) -> None:
-    """Read the shards back and compare their checksums with those of what was written."""
-    total = sum(shard.nbytes for shard in manifest.shards)
-    with progress_bar("Verifying", total, shown=progress) as advance:
-        try:
-            Shards(target.staging, manifest).verify(advance)
-        except MLCError as error:
-            raise ConversionError(f"What was written cannot be read back: {error}") from error
 
 
 def _warn_of_rounding_again(

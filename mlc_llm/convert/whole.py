@@ -1,4 +1,7 @@
-"""From a checkpoint to a complete model folder, in one step and whole or not at all."""
+"""From a checkpoint to a complete model folder, in one step and whole or not at all.
+
+A conversion that is cut leaves nothing, or, where that is wanted, what the next one goes on from.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,22 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.chat_config import write_config
 from mlc_llm.convert.planned_folder import planned_folder
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.weight import FLOAT_PLAN, chosen_plan, plan_weights, write_weights
+from mlc_llm.convert.weight import (
+    FLOAT_PLAN,
+    chosen_plan,
+    plan_weights,
+    resume_weights,
+)
 from mlc_llm.convert.window_sizes import Sizes
 from mlc_llm.errors import ConversionError, MLCError
+from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Plan
 from mlc_llm.quantization import plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.folder import ModelFolder
+from mlc_llm.weights.journal import JOURNAL_FILE
+from mlc_llm.weights.partial import partial_folder, sole_maker
 from mlc_llm.weights.paths import is_folder, shown_name
 from mlc_llm.weights.scratch import scratch_folder
 
@@ -47,6 +58,7 @@ def convert_source(
     registry: Registry | None = None,
     beside: Mapping[str, bytes] = MappingProxyType({}),
     check: Check | None = None,
+    resumable: bool = False,
 ) -> Path:
     """Make a model folder of a checkpoint: weights, configuration, tokenizer, chat template.
 
@@ -70,6 +82,9 @@ def convert_source(
         beside: more files of the folder, by their names.
         check: is asked before the weights are converted, which takes minutes; what it raises, this
             does.
+        resumable: whether a conversion that is cut leaves its shards beside the output, for the
+            next one to go on from. The output's name must then say all that decides what is made,
+            such as the state of the source.
 
     Returns:
         The folder.
@@ -92,23 +107,32 @@ def convert_source(
         template = registry.template(_PLAIN)
     chosen = chosen_plan(quantization, model, default)
     with _writing(folder), scratch_folder(folder.parent) as scratch:
-        made = scratch / "model"
+        config = scratch / "config"
         # What is wrong with the tokenizer shows before gigabytes are written.
-        write_config(model, chosen, template, sizes or Sizes(), made)
+        write_config(model, chosen, template, sizes or Sizes(), config)
         weights = plan_weights(model, chosen)
         if check is not None:
-            with _of_source(made, model):
-                check(planned_folder(made, weights))
-        with _alone(folder):
+            with _of_source(config, model):
+                check(planned_folder(config, weights))
+        with sole_maker(folder):
             if _is_there(folder, exist_ok):  # another process made it while this one waited
                 return folder
-            write_weights(model, chosen, weights, made, progress=progress)
-            for name, content in beside.items():
-                (made / name).write_bytes(content)
-            if folder.is_dir():
-                folder.rmdir()
-            made.rename(folder)
+            with partial_folder(folder) if resumable else _new_folder(scratch / "model") as made:
+                for name, content in beside.items():  # first: they say what is made
+                    write_atomically(made / name, content)
+                resume_weights(model, chosen, weights, made, kept=beside, progress=progress)
+                for path in [*config.iterdir()]:
+                    path.replace(made / path.name)
+                _publish(made, folder)
     return folder
+
+
+def _publish(made: Path, folder: Path) -> None:
+    """Put a model folder that is complete into its place."""
+    if folder.is_dir():
+        folder.rmdir()
+    (made / JOURNAL_FILE).unlink()
+    made.rename(folder)
 
 
 def _is_there(folder: Path, exist_ok: bool) -> bool:
@@ -136,22 +160,19 @@ def _taken(folder: Path, what: str) -> ConversionError:
 
 
 @contextlib.contextmanager
-def _of_source(made: Path, model: SourceModel) -> Iterator[None]:
+def _of_source(config: Path, model: SourceModel) -> Iterator[None]:
     """Have errors name the checkpoint, and not the folder that is made of it."""
     try:
         yield
     except MLCError as error:
-        message = str(error).replace(str(made), str(model.source.path))
+        message = str(error).replace(str(config), str(model.source.path))
         raise type(error)(message, code=error.code) from error
 
 
 @contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes this folder, and keep others waiting."""
-    import filelock
-
-    with filelock.FileLock(folder.parent / f".{folder.name}.lock"):
-        yield
+def _new_folder(path: Path) -> Iterator[Path]:
+    path.mkdir()
+    yield path
 
 
 @contextlib.contextmanager
@@ -166,7 +187,8 @@ def _writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno == errno.ENOSPC
+        remedy = " Free some space and try again." if full else ""
         raise ConversionError(
-            f"Writing {shown_name(folder)} failed: {error.strerror or error}.",
+            f"Writing {shown_name(folder)} failed: {error.strerror or error}.{remedy}",
             code="disk-full" if full else "file-unwritable",
         ) from error

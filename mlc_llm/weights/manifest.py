@@ -138,7 +138,7 @@ class Manifest:
 
     def dump(self) -> bytes:
         """The file's content."""
-        data = {"metadata": self.metadata, "records": [_dump_shard(s) for s in self.shards]}
+        data = {"metadata": self.metadata, "records": [dump_shard(s) for s in self.shards]}
         return json.dumps(data, indent=4).encode()
 
 
@@ -254,7 +254,8 @@ def _check_overlap(tensors: Iterable[TensorRecord]) -> None:
             )
 
 
-def _dump_shard(shard: ShardRecord) -> dict[str, Any]:
+def dump_shard(shard: ShardRecord) -> dict[str, Any]:
+    """A shard's record, as the file has it."""
     return {
         "dataPath": shard.file,
         "format": "raw-shard",

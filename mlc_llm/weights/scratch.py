@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-_PREFIX = ".mlc-llm-"
+SCRATCH_PREFIX = ".mlc-llm-"
+"""What the names of these folders begin with."""
 _LOCK = ".lock"
 _UNLOCKED_SECONDS = 60
 """Age of a folder without a lock that counts as left behind: a younger one may get its lock."""
@@ -30,7 +31,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
     sweep(parent)
     with (
-        tempfile.TemporaryDirectory(prefix=_PREFIX, dir=parent) as name,
+        tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=parent) as name,
         filelock.FileLock(Path(name) / _LOCK),
     ):
         yield Path(name)
@@ -38,7 +39,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
 
 def sweep(parent: Path) -> None:
     """Remove the work folders in ``parent`` that killed processes left; what cannot go stays."""
-    for folder in parent.glob(f"{_PREFIX}*"):
+    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
         with contextlib.suppress(OSError):
             if _is_left_behind(folder):
                 shutil.rmtree(folder)

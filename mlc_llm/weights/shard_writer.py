@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from mlc_llm.weights.journal import Journal
 from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
 
 SHARD_BYTES = 32 << 20
@@ -24,20 +25,29 @@ ALIGNMENT = 64
 class ShardWriter:
     """Write tensors into ``params_shard_<n>.bin`` files, one after the other.
 
-    Nothing is held in memory but the block that is being written. Leaving the context closes the
-    file that is open; a shard is complete only when :meth:`finish` has returned.
+    Nothing is held in memory but the block that is being written. Leaving the context before
+    :meth:`finish` has returned removes the shard that is not complete.
 
     Args:
         folder: where to write; files there are not overwritten.
         prefix: what the shards' names begin with.
-        limit: see :data:`SHARD_BYTES`.
+        limit: most bytes of a shard; :data:`SHARD_BYTES` by default.
+        journal: has the shards that are there already, the first ones of those that the same calls
+            would write, and is told of each that is complete.
     """
 
     def __init__(
-        self, folder: Path, prefix: str = "params_shard_", limit: int = SHARD_BYTES
+        self,
+        folder: Path,
+        prefix: str = "params_shard_",
+        limit: int | None = None,
+        journal: Journal | None = None,
     ) -> None:
-        self._folder, self._prefix, self._limit = folder, prefix, limit
-        self._shards: list[ShardRecord] = []
+        self._folder, self._prefix = folder, prefix
+        self._limit = SHARD_BYTES if limit is None else limit
+        self._journal = journal
+        self._shards = [] if journal is None else [*journal.shards]
+        self._there = {tensor.name for shard in self._shards for tensor in shard.tensors}
         self._open: _OpenShard | None = None
 
     def __enter__(self) -> ShardWriter:
@@ -48,7 +58,13 @@ class ShardWriter:
             # Only after a failure; closing writes what is buffered, which may fail again.
             with contextlib.suppress(OSError):
                 self._open.file.close()
+            with contextlib.suppress(OSError):
+                (self._folder / self._open.name).unlink()
             self._open = None
+
+    def has(self, name: str) -> bool:
+        """Whether a tensor is in one of the journal's shards."""
+        return name in self._there
 
     def add(
         self,
@@ -57,7 +73,7 @@ class ShardWriter:
         dtype: str,
         blocks: Iterable[npt.NDArray[np.generic]],
     ) -> None:
-        """Append a tensor.
+        """Append a tensor, unless it is there; then its blocks are only gone through.
 
         Args:
             name: the tensor's name.
@@ -69,6 +85,10 @@ class ShardWriter:
             ValueError: the blocks have another dtype, or too few or too many elements.
             OSError: writing failed.
         """
+        if self.has(name):
+            for _ in blocks:
+                pass  # Making them may make those of the next tensor, too.
+            return
         record = TensorRecord(name, tuple(shape), dtype, "", 0, 0)
         nbytes = record.stored_nbytes()
         shard = self._shard_for(nbytes)
@@ -97,8 +117,11 @@ class ShardWriter:
 
     def _close(self) -> None:
         if self._open is not None:
-            self._shards.append(self._open.close())
+            shard = self._open.close()
             self._open = None
+            self._shards.append(shard)
+            if self._journal is not None:
+                self._journal.add(shard)
 
 
 class _OpenShard:

@@ -77,21 +77,6 @@ def test_a_checkpoint_that_changed_is_converted_again(checkpoint: Path) -> None:
     np.testing.assert_allclose(norms[1] - norms[0], 1, atol=1e-2)
 
 
-def test_a_conversion_that_broke_off_begins_again(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("mlc_llm.convert.whole.write_weights", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            model_folder(checkpoint)
-    assert list(converted_models()) == []
-    with ModelFolder.open(model_folder(checkpoint)) as folder:
-        folder.verify()
-
-
 def test_a_model_folder_is_no_checkpoint(tmp_path: Path) -> None:
     folder = make_model_folder(tmp_path / "small", "q4f16_1")
     # Hugging Face's file beside it changes nothing.

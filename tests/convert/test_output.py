@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mlc_llm.convert import convert_weight, gen_config
-from mlc_llm.convert.output import WeightOutput, open_output
+from mlc_llm.convert.output import open_output, require_room
 from mlc_llm.errors import ConversionError
 from mlc_llm.testing import raises
 from mlc_llm.weights.folder import ModelFolder
@@ -287,7 +287,7 @@ def test_a_full_disk(checkpoint, tmp_path):
 
 def test_a_disk_without_room(tmp_path):
     with raises("disk-full", tmp_path, "4.295e+09 GiB"):
-        WeightOutput(tmp_path).require(1 << 62)
+        require_room(tmp_path, 1 << 62)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

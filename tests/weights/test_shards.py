@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 
 from mlc_llm.testing import raises
+from mlc_llm.weights.journal import JOURNAL_FILE, Journal
 from mlc_llm.weights.manifest import Manifest, ShardRecord, TensorRecord
 from mlc_llm.weights.shard_writer import SHARD_BYTES, ShardWriter
 from mlc_llm.weights.shards import Shards, md5sum, widen_bfloat16
@@ -81,6 +82,27 @@ def test_existing_files_are_not_overwritten(tmp_path):
     with ShardWriter(tmp_path) as writer, pytest.raises(FileExistsError):
         writer.add("w", (1,), "float32", [np.zeros(1, np.float32)])
     assert (tmp_path / "params_shard_0.bin").read_bytes() == b"precious"
+
+
+def test_a_shard_that_is_not_complete_is_removed(tmp_path):
+    journal = Journal(tmp_path)
+    values = [np.full(60, index, np.uint8) for index in range(3)]
+    with ShardWriter(tmp_path, limit=100, journal=journal) as writer:
+        writer.add("a", (60,), "uint8", [values[0]])
+        with pytest.raises(ValueError, match="10 bytes for the shape"):
+            writer.add("b", (60,), "uint8", [values[1][:10]])
+    assert {path.name for path in tmp_path.iterdir()} == {"params_shard_0.bin", JOURNAL_FILE}
+    journal = Journal.read(tmp_path)
+    with ShardWriter(tmp_path, limit=100, journal=journal) as writer:
+        assert [writer.has(name) for name in "ab"] == [True, False]
+        for name, value in zip("abc", values, strict=True):
+            writer.add(name, (60,), "uint8", [value])
+        manifest = writer.finish({})
+    assert list(Journal.read(tmp_path).shards) == list(manifest.shards)
+    shards = Shards(tmp_path, manifest)
+    shards.verify()
+    for name, value in zip("abc", values, strict=True):
+        np.testing.assert_array_equal(shards.read(manifest.tensors[name]), value)
 
 
 def _one_tensor(folder, content, **fields):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fuzz.injection.scenario import Scenario
 from fuzz.injection.scenarios.answering import Answering
+from fuzz.injection.scenarios.caching import ConvertingIntoTheCache
 from fuzz.injection.scenarios.compiling import Compiling, CompilingIntoTheCache
 from fuzz.injection.scenarios.configuring import Configuring
 from fuzz.injection.scenarios.converting import Converting, ConvertingAgain
@@ -15,6 +16,7 @@ SCENARIOS: dict[str, type[Scenario]] = {
     for scenario in (
         Converting,
         ConvertingAgain,
+        ConvertingIntoTheCache,
         Configuring,
         Downloading,
         Saving,

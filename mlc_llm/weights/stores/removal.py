@@ -14,6 +14,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.catalog import Named, find
 from mlc_llm.weights.catalog.obtain import wheel_model_path
 from mlc_llm.weights.hub import HubReference
+from mlc_llm.weights.partial import is_partial, remove_partial
 from mlc_llm.weights.stores import hub_cache
 from mlc_llm.weights.stores.converted import converted_models
 from mlc_llm.weights.stores.elsewhere import is_elsewhere
@@ -41,10 +42,13 @@ class Removal:
         """Delete it; what is gone already is passed over.
 
         Raises:
+            ConversionError: a process still makes the model.
             OSError: something cannot be deleted.
         """
         for path in self.paths:
-            if path.is_dir() and not path.is_symlink():
+            if is_partial(path):
+                remove_partial(path)
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
