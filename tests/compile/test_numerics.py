@@ -213,21 +213,18 @@ def test_activations_in_8_bits_move_the_logits_a_little(
         assert np.linalg.norm(ours - theirs) < 0.04 * np.linalg.norm(theirs)
 
 
-@pytest.mark.parametrize(
-    ("hidden", "same", "other"), [(64, "a16", "mixed"), (1024, "mixed", "a16")]
-)
+@pytest.mark.parametrize(("hidden", "same"), [(64, "a16"), (1024, "mixed")])
 def test_small_models_read_prompts_in_16_bits(
-    make_checkpoint: Any, load: Any, hidden: int, same: str, other: str
+    make_checkpoint: Any, load: Any, hidden: int, same: str
 ) -> None:
     """Unless an option says otherwise; to the bit."""
     checkpoint = make_checkpoint("llama", hidden_size=hidden, num_hidden_layers=1)
     ids = prompt(17, 300)
-    unset, alike, unlike = (
+    unset, set_so = (
         np.array(load(checkpoint, "q4f32_1", opt=opt).feed(ids))
-        for opt in ("", f"activations={same}", f"activations={other}")
+        for opt in ("", f"activations={same}")
     )
-    np.testing.assert_array_equal(unset, alike)
-    assert np.any(unset != unlike)
+    np.testing.assert_array_equal(unset, set_so)
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)

@@ -156,6 +156,7 @@ def test_what_would_take_too_long_is_refused(source: str) -> None:
         ChatRenderer(source, "it").render({"messages": MESSAGES})
 
 
+@pytest.mark.matrix(source=TEXTS[::5])
 @pytest.mark.parametrize("source", TEXTS)
 def test_what_would_be_too_large_is_refused(source: str) -> None:
     tracemalloc.start()

@@ -124,6 +124,7 @@ def test_mistral_past_its_sliding_window(
     assert difference(models, prompt(3 * WINDOW, 300)) < TOLERANCE[quantization]
 
 
+@pytest.mark.slow
 def test_sinks_stay_in_sight(make_checkpoint: Any, load: Load) -> None:
     checkpoint = make_checkpoint("mistral", sliding_window=WINDOW, **SMALL)
     sizes = {"context_window_size": 512, "attention_sink_size": 4}
@@ -134,6 +135,7 @@ def test_sinks_stay_in_sight(make_checkpoint: Any, load: Load) -> None:
     assert np.abs(other.feed(ids) - models[0].feed(ids)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_an_odd_geometry(make_checkpoint: Any, load: Load) -> None:
     """Groups of three heads, wide ones; rows that end within a word; scaled RoPE."""
     geometry = {
