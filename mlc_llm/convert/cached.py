@@ -15,14 +15,13 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.convert.weight import FLOAT_PLAN
-from mlc_llm.convert.whole import Check, convert_source
 from mlc_llm.errors import ConversionError
 from mlc_llm.model.finer_weights import FINER_SCHEME
 from mlc_llm.plugin import Device
-from mlc_llm.quantization import plan
+from mlc_llm.quantization import FLOAT_PLAN, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.source_digest import source_digest
 from mlc_llm.sources.gguf_parts import model_parts
@@ -31,6 +30,9 @@ from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import model_name
 from mlc_llm.weights.paths import is_file, is_folder
 from mlc_llm.weights.stores.converted import SOURCE_FILE, converted_root
+
+if TYPE_CHECKING:
+    from mlc_llm.convert.whole import Check
 
 logger = logging.getLogger("mlc_llm")
 
@@ -91,6 +93,8 @@ def converted(
     folder = _place(path, default)
     if _is_whole(folder):
         return folder
+    from mlc_llm.convert.whole import convert_source
+
     begin = time.monotonic()
 
     def check_and_say(planned: ModelFolder) -> None:

@@ -20,7 +20,7 @@ from mlc_llm.files import read_json_object, write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.model.finer_weights import FINER, with_finer_weights
 from mlc_llm.plugin import Plan
-from mlc_llm.quantization import PLAN_FIELDS, folder_fields, plan
+from mlc_llm.quantization import FLOAT_PLAN, PLAN_FIELDS, folder_fields, plan
 from mlc_llm.registry.registry import Registry
 from mlc_llm.weights.journal import Journal
 from mlc_llm.weights.manifest import MANIFEST_FILE
@@ -28,8 +28,6 @@ from mlc_llm.weights.sizes import size_text
 
 logger = logging.getLogger("mlc_llm")
 
-FLOAT_PLAN = "q4f16_k"
-"""The plan for checkpoints of floating-point numbers, where none is named."""
 _GROWTH = 1.5
 """How many times its bytes in the file a weight may take without a remark."""
 
@@ -53,7 +51,7 @@ def convert_weight(
             or ``pytorch_model.bin``; or ``HF://org/name``.
         quantization: the quantisation's name, such as ``q4f16_1``, or a plan. With None the
             weights of a GGUF file are kept as they are, and others are quantised to
-            :data:`FLOAT_PLAN`.
+            :data:`~mlc_llm.quantization.FLOAT_PLAN`.
         output: the model folder to write to; made if need be.
         progress: whether to show progress on stderr, when that is a terminal.
         registry: where formats and architectures are looked up; by default among the installed

@@ -16,18 +16,13 @@ from mlc_llm.config import CHAT_CONFIG_FILE
 from mlc_llm.convert.chat_config import write_config
 from mlc_llm.convert.planned_folder import planned_folder
 from mlc_llm.convert.source import SourceModel
-from mlc_llm.convert.weight import (
-    FLOAT_PLAN,
-    chosen_plan,
-    plan_weights,
-    resume_weights,
-)
+from mlc_llm.convert.weight import chosen_plan, plan_weights, resume_weights
 from mlc_llm.convert.window_sizes import Sizes
 from mlc_llm.errors import ConversionError, MLCError
 from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
 from mlc_llm.plugin import Plan
-from mlc_llm.quantization import plan
+from mlc_llm.quantization import FLOAT_PLAN, plan
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.journal import JOURNAL_FILE

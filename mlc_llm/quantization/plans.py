@@ -61,6 +61,10 @@ PLANS: dict[str, Plan] = {
 """Every plan that has a name, by that name."""
 
 
+FLOAT_PLAN = "q4f16_k"
+"""The name of the plan for checkpoints of floating-point numbers, where none is named."""
+
+
 def plan(name: str) -> Plan:
     """Return the plan of that name.
 

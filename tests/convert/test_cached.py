@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 from mlc_llm import ChatConfig, ChatModule, GenerationConfig
 from mlc_llm.convert import convert_source
 from mlc_llm.convert.cached import OLDER_FLOAT_PLAN, converted, is_checkpoint
-from mlc_llm.convert.weight import FLOAT_PLAN
 from mlc_llm.device.cpu import CPU
 from mlc_llm.plugin import Device, Scheme
+from mlc_llm.quantization import FLOAT_PLAN
 from mlc_llm.sources.safetensors import SafetensorsFormat
 from mlc_llm.testing import FakeDevice, make_checkpoint, make_model_folder, registry_of
 from mlc_llm.tokenizer.chat_template import read_jinja_template
