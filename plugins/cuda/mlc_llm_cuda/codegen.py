@@ -9,9 +9,12 @@ from typing import Any
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
 from mlc_llm.errors import CompileError
+from mlc_llm.plugin import Unavailable
+from mlc_llm.registry.choice import unavailable
 from mlc_llm_cuda import backend, compilation
+from mlc_llm_cuda.parts import require_toolkit, require_tvm_runtime
 from mlc_llm_cuda.stand_in import stand_in
-from mlc_llm_cuda.toolkit import DRIVER, MissingPart
+from mlc_llm_cuda.toolkit import DRIVER
 
 
 class CUDACodegen(GPUCodegen):
@@ -23,6 +26,7 @@ class CUDACodegen(GPUCodegen):
 
     Raises:
         CompileError: TVM's CUDA runtime, which makes the library, cannot be loaded.
+        DeviceError: a part of NVIDIA's wheels, or of TVM, is missing.
     """
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
@@ -33,6 +37,11 @@ class CUDACodegen(GPUCodegen):
 
 def _require_runtime() -> None:
     """Load TVM's CUDA runtime. Without it TVM would put CUDA C into the library, silently."""
+    try:
+        require_toolkit()
+        require_tvm_runtime()
+    except Unavailable as error:
+        raise unavailable("cuda", error.availability) from None
     if backend.loaded():
         return
     try:
@@ -41,5 +50,5 @@ def _require_runtime() -> None:
         stand_in()
     try:
         backend.load_runtime()
-    except (MissingPart, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise CompileError(f"TVM's CUDA runtime cannot be loaded: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from mlc_llm.plugin import (
     LibraryRecord,
     Scheme,
 )
-from mlc_llm.registry.choice import require_available
+from mlc_llm.registry.choice import require_available, unavailable
 from mlc_llm_cuda import management, parts, target
 from mlc_llm_cuda.driver import GPU, find_gpus, open_driver
 from mlc_llm_cuda.fingerprint import fingerprint
@@ -62,6 +63,8 @@ class CUDADevice(Device):
         return target.target_of(int(capability.replace(".", "")))
 
     def target_for(self, architectures: Sequence[str]) -> dict[str, Any]:
+        if platform.system() == "Darwin":
+            raise unavailable(self.name, Availability(reason="there is no CUDA for macOS"))
         return target.target_for(architectures)
 
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:
