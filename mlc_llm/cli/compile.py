@@ -42,7 +42,5 @@ def command(
     elif is_checkpoint(folder):
         chosen = choose_device(device)
         device, folder = str(chosen), converted(folder, chosen.device, progress=True)
-    path = compile_model(
-        folder, device, output, opt=opt, deterministic=deterministic, arch=arch
-    )
+    path = compile_model(folder, device, output, opt=opt, deterministic=deterministic, arch=arch)
     say_path(path)

@@ -30,7 +30,10 @@ ERROR_NO_DEVICE = 100
 COMPUTE_CAPABILITY_MAJOR = 75
 COMPUTE_CAPABILITY_MINOR = 76
 
-ON_WSL = "Install NVIDIA's driver on Windows, not in WSL, which takes it from there; then `wsl --shutdown`."
+ON_WSL = (
+    "Install NVIDIA's driver on Windows, not in WSL, which takes it from there; then "
+    "`wsl --shutdown`."
+)
 INSTALL = "Install NVIDIA's driver; start a container with access to the GPUs (--gpus all)."
 UPDATE = "Update NVIDIA's driver to version 580 or newer."
 

@@ -1,4 +1,4 @@
-"""Code for several GPUs as one (a fatbin), of which the driver takes what fits when it is loaded."""
+"""Code for several GPUs as one, a fatbin; the driver takes what fits when it is loaded."""
 
 from __future__ import annotations
 

@@ -19,7 +19,11 @@ MIG_ENABLED = 1
 class Memory(ctypes.Structure):
     """``nvmlMemory_t``, in bytes."""
 
-    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+    _fields_ = (
+        ("total", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    )
 
 
 def driver_version() -> str:

@@ -17,7 +17,7 @@ from mlc_llm_cuda.toolkit import NVRTC, NVRTC_BUILTINS, include_folders, open_li
 
 ERROR_COMPILATION = 6
 """From ``nvrtc.h``: there is a log."""
-FILE_NAME = "mlc_llm_kernels.cu"
+FILE_NAME = b"mlc_llm_kernels.cu"
 _MOST_OF_A_LOG = 4000
 
 HOST_HEADERS = frozenset({"#include <cuda.h>"})
@@ -54,10 +54,10 @@ def compile_source(source: str, code: str) -> bytes:
     open_library(NVRTC_BUILTINS)  # NVRTC asks the loader for it, and by its name alone.
     nvrtc = open_library(NVRTC)
     program = ctypes.c_void_p()
-    text = PREAMBLE + "\n".join(l for l in source.splitlines() if l.strip() not in HOST_HEADERS)
-    _check(nvrtc, nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), text.encode(), FILE_NAME.encode(), 0, None, None
-    ))
+    lines = (line for line in source.splitlines() if line.strip() not in HOST_HEADERS)
+    text = (PREAMBLE + "\n".join(lines)).encode()
+    made = nvrtc.nvrtcCreateProgram(ctypes.byref(program), text, FILE_NAME, 0, None, None)
+    _check(nvrtc, made)
     try:
         options = [*FLAGS, f"--gpu-architecture={code}"]
         options += [f"--include-path={folder}" for folder in include_folders()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import struct
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +65,9 @@ def test_the_users_environment_decides_nothing(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_does_not_compile_is_told_with_its_line() -> None:
     with raises("compilation-failed", "sm_90", "undeclared_name", error=CompileError):
-        compile_source('extern "C" __global__ void bad(float* x) { *x = undeclared_name; }', "sm_90")
+        compile_source(
+            'extern "C" __global__ void bad(float* x) { *x = undeclared_name; }', "sm_90"
+        )
 
 
 def test_an_unknown_gpu_is_an_error() -> None:
@@ -98,6 +102,17 @@ def test_a_model_is_compiled_for_gpus_that_are_not_here(
     kernels = re.findall(r"Function (\w+):", cuobjdump("--dump-resource-usage", fatbin))
     assert {"attention_decode_kernel", "attention_prefill_kernel", "gemv_kernel"} <= set(kernels)
     assert all(count == 2 for count in Counter(kernels).values())  # for each GPU
+
+
+def test_the_command_names_what_it_does_not_know(tmp_path: Path) -> None:
+    """Without a GPU or a driver; nothing is compiled."""
+    command = [sys.executable, "-m", "mlc_llm", "compile", "demo", "--device", "cuda"]
+    command += ["--arch", "80,95", "-o", str(tmp_path / "x.so")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error [arch-unknown]: ")
+    assert "'95'" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_part_is_named_before_anything_is_generated(

@@ -154,9 +154,7 @@ def test_a_variable_that_keeps_tvm_from_its_backends(
 
 
 @pytest.mark.parametrize("name", toolkit.WHEELS)
-def test_a_part_that_is_missing(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_part_that_is_missing(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each file of NVIDIA's wheels in its turn: the package that it is of is named."""
     folder = tmp_path / f"cu{toolkit.MAJOR}"
     for other in toolkit.WHEELS:

@@ -41,7 +41,9 @@ def test_the_code_for_a_gpu(capability: int, code: str) -> None:
     assert target.mismatch(record(made), made) is None
 
 
-@pytest.mark.parametrize("names", [["80", "90", "86"], ["sm_90", "8.6", " 80 "], ["90", "86", "80", "80"]])
+@pytest.mark.parametrize(
+    "names", [["80", "90", "86"], ["sm_90", "8.6", " 80 "], ["90", "86", "80", "80"]]
+)
 def test_the_code_for_gpus_that_are_named(names: list[str]) -> None:
     made = DEVICE.target_for(names)
     assert target.code_of(made) == ["sm_80", "sm_86", "sm_90", "compute_90"]
