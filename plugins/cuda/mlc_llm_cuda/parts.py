@@ -40,7 +40,7 @@ def require_toolkit() -> None:
     except MissingPart as error:
         wheel = wanted(error.wheel)
         raise Unavailable(
-            f"{error}, which is a part of the package {error.wheel}",
+            f"{error}; it is in the package {error.wheel}",
             f"Install it again: python -m pip install --force-reinstall --no-deps '{wheel}'",
         ) from None
 

@@ -84,37 +84,36 @@ def include_folders() -> list[Path]:
         MissingPart: a wheel with headers is not installed.
     """
     for name in WHEELS:
-        if name.endswith((".h", "cstdint")) and find_header(name) is None:
+        if name not in LIBRARIES and find_header(name) is None:
             raise MissingPart(name, "is not installed")
     includes = [folder / "include" for folder in toolkit_folders()]
     return [*includes, *(path for folder in includes if (path := folder / "cccl").is_dir())]
 
 
-def open_library(name: str, mode: int = ctypes.DEFAULT_MODE) -> ctypes.CDLL:
+def open_library(name: str) -> ctypes.CDLL:
     """Open a library of CUDA: that of the process, of the wheels, or of the system.
 
     Args:
         name: its file name.
-        mode: as ``ctypes.CDLL`` takes it.
 
     Raises:
         MissingPart: it cannot be opened.
     """
-    if (opened := _opened(name, mode)) is not None:
+    if (opened := _opened(name)) is not None:
         return opened
     path = find_library(name)
     try:
-        return ctypes.CDLL(name if path is None else str(path), mode)
+        return ctypes.CDLL(name if path is None else str(path))
     except OSError as error:
         reason = "is not installed" if path is None else f"cannot be opened ({error})"
         raise MissingPart(name, reason) from None
 
 
-def _opened(name: str, mode: int) -> ctypes.CDLL | None:
+def _opened(name: str) -> ctypes.CDLL | None:
     """A library that the process has; on Windows the loader itself finds it by its name."""
     if WINDOWS:
         return None
     try:
-        return ctypes.CDLL(name, mode | os.RTLD_NOLOAD)
+        return ctypes.CDLL(name, os.RTLD_LOCAL | os.RTLD_NOLOAD)
     except OSError:
         return None

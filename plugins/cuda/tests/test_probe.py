@@ -163,7 +163,7 @@ def test_a_part_that_is_missing(name: str, tmp_path: Path, monkeypatch: pytest.M
         if other != name:
             place.touch()
     monkeypatch.setattr(toolkit, "toolkit_folders", lambda: [folder])
-    monkeypatch.setattr(toolkit, "_opened", lambda *_: None)
+    monkeypatch.setattr(toolkit, "_opened", lambda _: None)
 
     def opened(path: str, *_: Any) -> None:
         if not Path(path).is_file():
