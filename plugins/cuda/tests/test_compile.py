@@ -104,6 +104,27 @@ def test_a_model_is_compiled_for_gpus_that_are_not_here(
     assert all(count == 2 for count in Counter(kernels).values())  # for each GPU
 
 
+def test_kernels_of_other_programs_are_compiled_as_before() -> None:
+    """Those of a target that does not name its code, and those that have no target."""
+    program = f"""
+import tvm
+from tvm_ffi import get_global_func, register_global_func
+from mlc_llm_cuda import DEVICE, compilation
+register_global_func(compilation.CALLBACK, lambda source: b"theirs", override=True)
+compilation.register()
+compilation.register()
+compile = get_global_func(compilation.CALLBACK)
+print(compile("text"))
+with tvm.target.Target({{"kind": "cuda", "arch": "sm_90"}}):
+    print(compile("text"))
+with tvm.target.Target(DEVICE.target_for(["75", "90"])):
+    print(compile({SCALE!r})[:4])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["b'theirs'", "b'theirs'", str(FATBIN_MAGIC)]
+
+
 def test_the_command_names_what_it_does_not_know(tmp_path: Path) -> None:
     """Without a GPU or a driver; nothing is compiled."""
     command = [sys.executable, "-m", "mlc_llm", "compile", "demo", "--device", "cuda"]
