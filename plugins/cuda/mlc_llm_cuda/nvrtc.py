@@ -8,6 +8,7 @@ is not given).
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -61,7 +62,7 @@ def compile_source(source: str, code: str) -> bytes:
     try:
         options = [*FLAGS, f"--gpu-architecture={code}"]
         options += [f"--include-path={folder}" for folder in include_folders()]
-        given = (ctypes.c_char_p * len(options))(*map(str.encode, options))
+        given = (ctypes.c_char_p * len(options))(*map(os.fsencode, options))
         status = nvrtc.nvrtcCompileProgram(program, len(options), given)
         if status == ERROR_COMPILATION:
             _refuse(nvrtc, program, code)

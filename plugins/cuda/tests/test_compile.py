@@ -59,7 +59,6 @@ def test_the_users_environment_decides_nothing(monkeypatch: pytest.MonkeyPatch) 
     before = compile_source(SCALE, "compute_90")
     monkeypatch.setenv("TVM_CUDA_NVRTC_EXTRA_OPTS", "--no-such-option")
     monkeypatch.setenv("CUDA_PATH", "/no/such/folder")
-    monkeypatch.setenv("NVRTC_PREPEND_OPTIONS", "")
     assert compile_source(SCALE, "compute_90") == before
 
 
