@@ -92,7 +92,8 @@ def write_library(
         linked, objects = folder / output.name, folder / "objects"
         objects.mkdir()
         try:
-            executable, files = generate_code(module, with_host(target), objects)
+            with with_host(target) as full:  # A GPU's compiler asks TVM for the target.
+                executable, files = generate_code(module, full, objects)
             executable.export_library(
                 str(linked), addons=list(map(str, files)), workspace_dir=str(folder), cc=compiler
             )

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from mlc_llm.errors import DeviceError
+from mlc_llm.shown import shown
 from mlc_llm.version import INTERFACE_VERSION
 
 if TYPE_CHECKING:
@@ -122,6 +124,24 @@ class Device(ABC):
         Args:
             index: the adapter's place in the answer of :meth:`probe`.
         """
+
+    def target_for(self, architectures: Sequence[str]) -> dict[str, Any]:
+        """The TVM target of code for several kinds of adapters, none of which need be here.
+
+        It is what ``mlc_llm compile --arch`` asks for. By default a device refuses: it compiles
+        for the adapters that are here.
+
+        Args:
+            architectures: the kinds, in the device's own words, such as ``["80", "90"]``.
+
+        Raises:
+            DeviceError: the device does not compile so, or does not know one of them.
+        """
+        raise DeviceError(
+            f"The device {self.name!r} compiles for what is here, and takes no architectures "
+            f"({', '.join(map(shown, architectures))}). Leave --arch out.",
+            code="arch-unsupported",
+        )
 
     @abstractmethod
     def codegen(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> DeviceCodegen:

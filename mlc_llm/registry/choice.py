@@ -114,6 +114,27 @@ def parse_device(name: str) -> tuple[str, int]:
     return match["name"], int(match["index"] or 0)
 
 
+def device_named(name: str, registry: Registry | None = None) -> Device:
+    """Return the device of a name, which need not be available here; it is not probed.
+
+    Args:
+        name: the device's name. An index is left out of account.
+        registry: where it is looked up; by default among the installed plugins.
+
+    Raises:
+        DeviceError: the name is ``auto``, malformed or unknown.
+        PluginError: the device's plugin is broken, or two have that name.
+    """
+    device, _ = parse_device(name)
+    if device == AUTO:
+        raise DeviceError(
+            "Which device it is must be said by its name here, as in 'cuda', since 'auto' is one "
+            "that is available.",
+            code="device-unnamed",
+        )
+    return (registry or default_registry()).device(device)
+
+
 def require_available(
     name: str, registry: Registry | None = None, *, fresh: bool = False, origin: str = ""
 ) -> Availability:

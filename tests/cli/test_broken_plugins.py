@@ -193,5 +193,5 @@ def test_a_chat_on_a_named_device_imports_no_other(
     assert result.returncode == 0, result.stderr
     loaded = set(result.stdout.split())
     assert "mlc_llm.device.cpu" in loaded
-    # Of the vulkan plugin, `import tvm` imports what gives TVM its device, and nothing more.
-    assert not {"mlc_llm_cuda", "mlc_llm_metal", "mlc_llm_vulkan.device"} & loaded
+    # Of the cuda and vulkan plugins, `import tvm` imports what gives TVM its devices, and no more.
+    assert not {"mlc_llm_cuda.device", "mlc_llm_metal", "mlc_llm_vulkan.device"} & loaded

@@ -13,7 +13,7 @@ import pytest
 
 from mlc_llm.compile import build, compile_library, compile_model, find_compiler
 from mlc_llm.device.cpu import CPU
-from mlc_llm.errors import CompileError, ConfigError
+from mlc_llm.errors import CompileError, ConfigError, DeviceError
 from mlc_llm.library.record import read_record
 from mlc_llm.model.llama import LLAMA
 from mlc_llm.plugin import ModelSpec, Plan, Scheme
@@ -159,6 +159,26 @@ def run_job(folder: Path, output: Path, wanted: ModelSpec) -> subprocess.Complet
     job.write_text(json.dumps({**data, "output": str(output)}))
     command = [sys.executable, "-m", "mlc_llm.compile", "--job", str(job)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+class TestForWhatIsNotHere:
+    """``arch``, which the cpu device refuses; the cuda device's tests have one that does not."""
+
+    @pytest.fixture
+    def model(self, make_checkpoint: Any, make_model: Any) -> Path:
+        folder: Path = make_model(make_checkpoint("llama"), "q0f32")
+        return folder
+
+    def test_a_device_refuses_it_unless_it_says_otherwise(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        with raises("arch-unsupported", "'cpu'", "'x86-64-v3', 'armv9'", error=DeviceError):
+            compile_model(model, "cpu", tmp_path / "x.so", arch="x86-64-v3,armv9")
+        assert not list(tmp_path.iterdir())
+
+    def test_the_device_must_be_named(self, model: Path, tmp_path: Path) -> None:
+        with raises("device-unnamed", error=DeviceError):
+            compile_model(model, "auto", tmp_path / "x.so", arch="80")
 
 
 class TestInAChild:

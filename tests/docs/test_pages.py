@@ -21,6 +21,7 @@ from .pages import DOCS, PAGES, Block, blocks, name
 RUN = ("python", "sh")
 NOT_RUN = {
     "benchmarking.md": {"installs the package"},
+    "cuda.md": {"installs the package", "needs the package", "needs a GPU"},
     "configuring.md": {"needs a model with such a template"},
     "index.md": {
         "starts a chat in the terminal, and installs the package",

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlc_llm.errors import DeviceError, PluginError
-from mlc_llm.registry.choice import choose_device, parse_device, sentence
+from mlc_llm.registry.choice import choose_device, device_named, parse_device, sentence
 from mlc_llm.registry.registry import Registry, State
 from mlc_llm.testing import raises
 
@@ -168,3 +168,20 @@ def test_sentence() -> None:
     assert sentence("it is old", "update it.") == "It is old. Update it."
     assert sentence("it is old") == "It is old."
     assert sentence("", "") == ""
+
+
+class TestNamedWhetherOrNotItIsAvailable:
+    def test_a_device_that_is_not_available_is_returned(self, site: Site) -> None:
+        registry = fakes(site, broken="raise SystemError('never asked')", missing=LACKING)
+        for name in ("broken", "missing", "cpu", "cpu:7"):
+            assert device_named(name, registry).name == name.partition(":")[0]
+
+    def test_auto_is_no_name(self, site: Site) -> None:
+        with raises("device-unnamed", error=DeviceError):
+            device_named("auto", fakes(site, good=AVAILABLE))
+
+    def test_an_unknown_name_is_an_error(self, site: Site) -> None:
+        with raises("device-unknown", "cpuu", error=DeviceError):
+            device_named("cpuu", fakes(site))
+        with raises("device-name-malformed", error=DeviceError):
+            device_named("cpu:one", fakes(site))

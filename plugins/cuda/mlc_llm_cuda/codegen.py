@@ -1,0 +1,54 @@
+"""CUDA's compiler half: the kernels that GPUs share, as CUDA C."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
+from mlc_llm.compile.gpu.codegen import GPUCodegen
+from mlc_llm.errors import CompileError
+from mlc_llm.plugin import Unavailable
+from mlc_llm.registry.choice import unavailable
+from mlc_llm_cuda import backend, compilation
+from mlc_llm_cuda.parts import require_toolkit, require_tvm_runtime
+from mlc_llm_cuda.stand_in import stand_in
+from mlc_llm_cuda.toolkit import DRIVER
+
+
+class CUDACodegen(GPUCodegen):
+    """Compiles for one CUDA target, for which no GPU and no driver need be here.
+
+    Args:
+        target: the TVM target, of kind ``cuda``.
+        opt: compilation options; there are none.
+
+    Raises:
+        CompileError: TVM's CUDA runtime, which makes the library, cannot be loaded.
+        DeviceError: a part of NVIDIA's wheels, or of TVM, is missing.
+    """
+
+    def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
+        super().__init__(GPUCapabilities.of(target), opt)
+        _require_runtime()
+        compilation.register()
+
+
+def _require_runtime() -> None:
+    """Load TVM's CUDA runtime. Without it TVM would put CUDA C into the library, silently."""
+    try:
+        require_toolkit()
+        require_tvm_runtime()
+    except Unavailable as error:
+        raise unavailable("cuda", error.availability) from None
+    if backend.loaded():
+        return
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        stand_in()
+    try:
+        backend.load_runtime()
+    except (OSError, RuntimeError) as error:
+        raise CompileError(f"TVM's CUDA runtime cannot be loaded: {error}") from error
