@@ -17,7 +17,7 @@ SHAPE ?= tinyllama-1.1b
 ARGS ?=
 # What `make fuzz` feeds: another seed makes other inputs.
 FUZZ_SEED ?= 0
-FUZZ_INPUTS ?= 100000
+FUZZ_INPUTS ?= 101000
 FUZZ_SECONDS ?= 600
 # The processes that run the tests: one more than there are cores, since tests wait, but no more
 # than 4, since each may hold a compiler and torch. 0 is the one that was started, as a debugger

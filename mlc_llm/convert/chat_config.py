@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -229,15 +230,12 @@ def _of_tokenizer(
     model: SourceModel, files: Mapping[str, bytes], template: ConversationTemplate | None
 ) -> dict[str, Any]:
     """What the file says of the tokenizer, and the template with that tokenizer's ids."""
-    with tempfile.TemporaryDirectory(prefix="mlc-llm-tokenizer-") as name:
-        folder = Path(name)
-        # These name special tokens, where the tokenizer's own files do not.
-        beside = {
-            CONFIG_FILE: json.dumps(dict(model.source.config)).encode(),
-            GENERATION_FILE: json.dumps(dict(model.source.generation_config)).encode(),
-        }
-        for file, content in {**beside, **files}.items():
-            (folder / file).write_bytes(content)
+    # These name special tokens, where the tokenizer's own files do not.
+    beside = {
+        CONFIG_FILE: json.dumps(dict(model.source.config)).encode(),
+        GENERATION_FILE: json.dumps(dict(model.source.generation_config)).encode(),
+    }
+    with _temporary_folder({**beside, **files}) as folder:
         try:
             tokenizer = load_tokenizer(folder)
             check_vocab(tokenizer, model.config.vocab_size)
@@ -248,8 +246,29 @@ def _of_tokenizer(
             }
         except (ConversionError, TemplateError, TokenizerError) as error:
             # What is wrong with the files is wrong with those that they were made of.
-            message = str(error).replace(name, str(model.source.path))
+            message = str(error).replace(str(folder), str(model.source.path))
             raise type(error)(message, code=error.code) from error
+
+
+@contextlib.contextmanager
+def _temporary_folder(files: Mapping[str, bytes]) -> Iterator[Path]:
+    """A folder with these files.
+
+    Raises:
+        ConversionError: it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlc-llm-tokenizer-") as name:
+            for file, content in files.items():
+                (Path(name) / file).write_bytes(content)
+            yield Path(name)
+    except OSError as error:
+        full = error.errno == errno.ENOSPC
+        raise ConversionError(
+            f"Writing the tokenizer to a temporary folder failed: {error.strerror or error}. Free "
+            "some space there, or name another place with the variable TMPDIR.",
+            code="disk-full" if full else "file-unwritable",
+        ) from error
 
 
 def _conv_template(

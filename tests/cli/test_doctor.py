@@ -187,6 +187,10 @@ class TestToolchain:
     def test_a_compiler_that_cannot_be_started(self, tmp_path: Path) -> None:
         assert "cannot be started" in str(toolchain.link_problem(str(tmp_path / "absent")))
 
+    def test_no_place_for_a_trial(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+        assert "cannot be tried" in str(toolchain.link_problem("cc"))
+
 
 class TestPlugins:
     def test_a_broken_one(self) -> None:

@@ -322,6 +322,13 @@ def test_the_output_is_a_file(source, tmp_path):
     assert (tmp_path / "out").read_text() == "precious"
 
 
+def test_no_place_for_temporary_files(source, generate, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with raises("file-unwritable", "TMPDIR", error=ConversionError):
+        generate()
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("folder", "expected"),
     [

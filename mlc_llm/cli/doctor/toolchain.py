@@ -78,6 +78,13 @@ def check_compiler() -> Iterator[Finding]:
 
 def link_problem(compiler: str) -> str | None:
     """Why a compiler makes no shared library that can be loaded, or None when it does."""
+    try:
+        return _trial_problem(compiler)
+    except OSError as error:
+        return f"it cannot be tried: {error}"
+
+
+def _trial_problem(compiler: str) -> str | None:
     with tempfile.TemporaryDirectory(prefix="mlc-llm-doctor-") as folder:
         source, library = Path(folder) / "trial.c", Path(folder) / f"trial{LIBRARY_SUFFIX}"
         source.write_text(SOURCE, encoding="utf-8")

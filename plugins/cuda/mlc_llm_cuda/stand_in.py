@@ -36,17 +36,16 @@ def stand_in() -> None:
             "installed, and it is not here. Install it, or compile on Linux or in WSL."
         )
     lines = [f"int {name}(void) {{ return {ERROR_NO_DEVICE}; }}" for name in FUNCTIONS]
-    with tempfile.TemporaryDirectory(prefix="mlc-llm-cuda-") as folder:
-        source, library = Path(folder) / "driver.c", Path(folder) / DRIVER
-        source.write_text("\n".join([*lines, ""]), encoding="ascii")
-        command = [find_compiler(), "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}"]
-        command += ["-x", "c", str(source), "-o", str(library)]
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="mlc-llm-cuda-") as folder:
+            source, library = Path(folder) / "driver.c", Path(folder) / DRIVER
+            source.write_text("\n".join([*lines, ""]), encoding="ascii")
+            command = [find_compiler(), "-shared", "-fPIC", f"-Wl,-soname,{DRIVER}"]
+            command += ["-x", "c", str(source), "-o", str(library)]
             subprocess.run(command, check=True, capture_output=True, text=True)
             ctypes.CDLL(str(library))
-        except (OSError, subprocess.CalledProcessError) as error:
-            words = getattr(error, "stderr", "") or error
-            raise CompileError(
-                f"The driver's stand-in cannot be made with {command[0]}: {words}\n"
-                "`mlc_llm doctor` tries the compiler."
-            ) from error
+    except (OSError, subprocess.CalledProcessError) as error:
+        words = getattr(error, "stderr", "") or error
+        raise CompileError(
+            f"The driver's stand-in cannot be made: {words}\n`mlc_llm doctor` tries the compiler."
+        ) from error
