@@ -58,6 +58,7 @@ print([n for n in new if n.startswith(("mlc_llm", "nvidia"))], opened, repr(back
 
 
 @pytest.mark.usefixtures("wheels")
+@pytest.mark.matrix(first=["", "import mlc_llm, mlc_llm_cuda.device"])
 @pytest.mark.parametrize("runtime_alone", ["0", "1"])
 @pytest.mark.parametrize("first", ["", "import numpy", "import mlc_llm, mlc_llm_cuda.device"])
 def test_with_a_driver_tvm_has_its_cuda_runtime(

@@ -85,6 +85,7 @@ def test_code_for_one_gpu_is_not_wrapped() -> None:
     assert machine_code(SCALE, ["sm_90"])[:4] == b"\x7fELF"
 
 
+@pytest.mark.matrix(quantization=["q4f16_1"])
 @pytest.mark.parametrize("quantization", ["q4f16_1", "q0f16"])
 def test_a_model_is_compiled_for_gpus_that_are_not_here(
     quantization: str, cuobjdump: Callable[..., str], tmp_path: Path
