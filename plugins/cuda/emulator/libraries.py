@@ -1,0 +1,45 @@
+"""Builds the libraries that stand for a driver, CUDA's runtime and NVRTC."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from toolchain import HERE, cache_folder, cuda_headers, digest, made_once, run_compiler
+
+RUNTIME, DRIVER, NVRTC = "libcudart.so.13", "libcuda.so.1", "libnvrtc.so.13"
+
+
+def preload() -> str:
+    """What LD_PRELOAD must be; the libraries are built where they are not there yet."""
+    sources = [*HERE.glob("src/*"), *HERE.glob("include/threads.h"), *HERE.glob("*.py")]
+    folder = made_once(cache_folder() / "libraries" / digest(sources), _build)
+    return " ".join(str(folder / name) for name in (RUNTIME, DRIVER, NVRTC))
+
+
+def _build(folder: Path) -> None:
+    sources = sorted(HERE.glob("src/*.cc"))
+    compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
+    options = ["-O2", "-shared", f"-I{HERE / 'include'}", *cuda_headers()]
+    # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in it,
+    # too, since both are one GPU; the driver's library has only the name.
+    versions = folder / "versions"
+    versions.write_text(f"{RUNTIME} {{ global: *; }};\n")
+    run_compiler(
+        *options,
+        *(source for source in sources if source.name != "nvrtc.cc"),
+        f"-Wl,--version-script={versions},-soname,{RUNTIME}",
+        "-o",
+        folder / RUNTIME,
+    )
+    run_compiler(
+        *("-shared", "-Wl,--no-as-needed", folder / RUNTIME),
+        *(f"-Wl,-soname,{DRIVER}", "-o", folder / DRIVER),
+    )
+    run_compiler(
+        *options,
+        f"-DCOMPILE_KERNELS={compile_kernels}",
+        HERE / "src" / "nvrtc.cc",
+        f"-Wl,-soname,{NVRTC}",
+        *("-o", folder / NVRTC),
+    )

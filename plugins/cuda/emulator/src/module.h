@@ -1,0 +1,34 @@
+// Machine code for the emulated GPU: a shared library that kernel_compiler.py made of CUDA's text.
+#pragma once
+#include <cuda.h>
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "threads.h"
+
+namespace emulator {
+
+struct Kernel {
+  std::string name;
+  GpuKernel code;
+  bool large_shared = false;  // it was asked that a launch may have more than usual
+};
+
+class Module {
+ public:
+  static CUresult load(const void* image, Module** module);
+  ~Module();
+
+  // Null where there is no kernel of that name.
+  Kernel* kernel(const std::string& name);
+
+ private:
+  explicit Module(void* library) : library_(library) {}
+
+  void* library_;
+  std::map<std::string, std::unique_ptr<Kernel>> kernels_;
+};
+
+}  // namespace emulator

@@ -1,0 +1,202 @@
+// CUDA's runtime API (libcudart.so.13), as far as TVM's runtime asks for it.
+#include <cuda_runtime_api.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "device.h"
+#include "error.h"
+#include "memory.h"
+#include "stream.h"
+#include "threads.h"
+
+using namespace emulator;
+
+namespace {
+
+using Lock = std::lock_guard<std::recursive_mutex>;
+
+thread_local int current_device = 0;
+
+// Streams and events are only told apart: each is a byte of its own.
+template <class Handle>
+cudaError_t make_handle(Handle* handle) {
+  *handle = reinterpret_cast<Handle>(new char);
+  return lasting_error();
+}
+
+template <class Handle>
+cudaError_t drop_handle(Handle handle) {
+  delete reinterpret_cast<char*>(handle);
+  return cudaSuccess;
+}
+
+cudaError_t refuse_in_capture(const char* what) {
+  complain(std::string(what) + " while a stream is captured");
+  return cudaErrorStreamCaptureUnsupported;
+}
+
+}  // namespace
+
+extern "C" {
+
+// --- Devices ---------------------------------------------------------------------------------------
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = devices();
+  return *count ? cudaSuccess : cudaErrorNoDevice;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  *device = current_device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  if (device < 0 || device >= devices()) return cudaErrorInvalidDevice;
+  current_device = device;
+  return lasting_error();
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int device) {
+  if (device < 0 || device >= devices()) return cudaErrorInvalidDevice;
+  *value = attribute(which);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= devices()) return cudaErrorInvalidDevice;
+  memset(properties, 0, sizeof *properties);
+  snprintf(properties->name, sizeof properties->name, "%s", device_name(device).c_str());
+  properties->totalGlobalMem = memory_bytes();
+  properties->major = compute_capability() / 10;
+  properties->minor = compute_capability() % 10;
+  properties->warpSize = kWarpSize;
+  properties->maxThreadsPerBlock = attribute(cudaDevAttrMaxThreadsPerBlock);
+  properties->sharedMemPerBlock = kSharedWithoutAsking;
+  properties->sharedMemPerBlockOptin = kSharedLimit;
+  properties->multiProcessorCount = attribute(cudaDevAttrMultiProcessorCount);
+  properties->l2CacheSize = attribute(cudaDevAttrL2CacheSize);
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() { return lasting_error(); }
+
+// --- Memory ------------------------------------------------------------------------------------------
+
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  Lock one_at_a_time(lock());
+  *free = free_bytes(current_device);
+  *total = memory_bytes();
+  return lasting_error();
+}
+
+cudaError_t cudaMalloc(void** address, size_t bytes) {
+  Lock one_at_a_time(lock());
+  if (lasting_error()) return lasting_error();
+  if (capturing()) return refuse_in_capture("memory was asked for");
+  *address = allocate(current_device, bytes);
+  return *address ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFree(void* address) {
+  Lock one_at_a_time(lock());
+  if (address && !release(address)) return cudaErrorInvalidValue;
+  return lasting_error();
+}
+
+cudaError_t cudaMallocHost(void** address, size_t bytes) {
+  *address = malloc(bytes);
+  return *address ? lasting_error() : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaFreeHost(void* address) {
+  free(address);
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
+                            cudaStream_t) {
+  Lock one_at_a_time(lock());
+  if (lasting_error()) return lasting_error();
+  submit([=] {
+    Touch touch;
+    memmove(to, from, bytes);
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes,
+                                cudaStream_t stream) {
+  return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream);
+}
+
+// --- Streams, events, graphs ---------------------------------------------------------------------------
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) { return make_handle(stream); }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return make_handle(stream); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) { return drop_handle(stream); }
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return lasting_error(); }
+
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  Lock one_at_a_time(lock());
+  return capturing() ? refuse_in_capture("the stream was waited for") : lasting_error();
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t* event) { return make_handle(event); }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return drop_handle(event); }
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return lasting_error(); }
+cudaError_t cudaEventSynchronize(cudaEvent_t) { return lasting_error(); }
+
+// There is no time that would mean anything.
+cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) {
+  *milliseconds = 0.001f;
+  return lasting_error();
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  Lock one_at_a_time(lock());
+  if (capturing()) return refuse_in_capture("a capture was begun");
+  begin_capture();
+  return lasting_error();
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  Lock one_at_a_time(lock());
+  *graph = reinterpret_cast<cudaGraph_t>(end_capture());
+  return *graph ? lasting_error() : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long) {
+  *executable = reinterpret_cast<cudaGraphExec_t>(new Graph(*reinterpret_cast<Graph*>(graph)));
+  return lasting_error();
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
+  Lock one_at_a_time(lock());
+  for (const Work& work : *reinterpret_cast<Graph*>(executable)) {
+    if (lasting_error()) return lasting_error();
+    work();
+  }
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete reinterpret_cast<Graph*>(graph);
+  return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete reinterpret_cast<Graph*>(executable);
+  return cudaSuccess;
+}
+
+// --- Errors ----------------------------------------------------------------------------------------------
+
+const char* cudaGetErrorName(cudaError_t error) { return error_name(error); }
+const char* cudaGetErrorString(cudaError_t error) { return error_text(error); }
+cudaError_t cudaGetLastError() { return lasting_error(); }
+cudaError_t cudaPeekAtLastError() { return lasting_error(); }
+}

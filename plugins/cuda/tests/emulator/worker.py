@@ -1,0 +1,132 @@
+"""A process that has an emulated GPU and does what it is told through two pipes.
+
+:mod:`gpu` starts it, with LD_PRELOAD. A request is a pickled (name of a function here, positional
+arguments, arguments by name); an answer is a pickled (whether it succeeded, result or message).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import sys
+import traceback
+from typing import Any
+
+import cuda_api
+import numpy as np
+
+
+def set_variable(name: str, value: str | None) -> None:
+    """Change the environment, which the emulator looks at whenever a kernel is launched."""
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+
+
+def run_text(*arguments: Any, **options: Any) -> list[np.ndarray]:
+    """See :func:`cuda_api.run`."""
+    return cuda_api.run(*arguments, **options)
+
+
+def compile_text(text: str, architecture: str = "sm_90") -> bytes:
+    """Machine code."""
+    return cuda_api.compile_text(text, architecture)
+
+
+def load(code: bytes, name: str) -> None:
+    """Load machine code, and find a kernel in it."""
+    cuda_api.function(code, name)
+
+
+def allocate(size: int, device: int = 0) -> int:
+    """The address of new memory of a device."""
+    cuda_api.check(cuda_api.RUNTIME.cudaSetDevice(device))
+    return cuda_api.allocate(size).value or 0
+
+
+def free(address: int) -> None:
+    cuda_api.check(cuda_api.RUNTIME.cudaFree(ctypes.c_void_p(address)))
+
+
+def read_from_host(address: int) -> int:
+    """A byte of the device's memory, read as if it were the host's."""
+    return ctypes.c_ubyte.from_address(address).value
+
+
+def memory(device: int) -> tuple[int, int]:
+    """Bytes free and in all."""
+    free_bytes, total = ctypes.c_size_t(), ctypes.c_size_t()
+    cuda_api.check(cuda_api.RUNTIME.cudaSetDevice(device))
+    cuda_api.check(cuda_api.RUNTIME.cudaMemGetInfo(ctypes.byref(free_bytes), ctypes.byref(total)))
+    return free_bytes.value, total.value
+
+
+def devices() -> list[str]:
+    """The names of the devices, as the driver gives them."""
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(100)
+    cuda_api.DRIVER.cuDeviceGetCount(ctypes.byref(count))
+    names = []
+    for ordinal in range(count.value):
+        cuda_api.DRIVER.cuDeviceGetName(name, len(name), ordinal)
+        names.append(name.value.decode())
+    return names
+
+
+def open_library(path: str) -> bool:
+    """Whether a file that has the name of one of the emulator's libraries opens as that."""
+    ours = ctypes.cast(cuda_api.NVRTC.nvrtcVersion, ctypes.c_void_p).value
+    return ctypes.cast(ctypes.CDLL(path).nvrtcVersion, ctypes.c_void_p).value == ours
+
+
+def run_kernel(json: str, *arguments: Any) -> list[np.ndarray]:
+    """See :func:`tvm_kernels.run`."""
+    import tvm_kernels
+
+    return tvm_kernels.run(json, *arguments)
+
+
+def run_as_graph(json: str, times: int, *arguments: Any) -> list[np.ndarray]:
+    """See :func:`tvm_kernels.run_as_graph`."""
+    import tvm_kernels
+
+    return tvm_kernels.run_as_graph(json, times, *arguments)
+
+
+def leave_out_barrier(number: int | None) -> None:
+    """See :func:`tvm_kernels.leave_out_barrier`."""
+    import tvm_kernels
+
+    tvm_kernels.leave_out_barrier(number)
+
+
+def barriers() -> int:
+    """The barriers in the text that was compiled last."""
+    import tvm_kernels
+
+    return tvm_kernels.barriers
+
+
+def main() -> None:
+    requests = os.fdopen(int(sys.argv[1]), "rb")
+    answers = os.fdopen(int(sys.argv[2]), "wb")
+    while True:
+        try:
+            name, arguments, options = pickle.load(requests)
+        except EOFError:
+            return
+        try:
+            pickle.dump((True, globals()[name](*arguments, **options)), answers)
+        except Exception as error:
+            traceback.print_exc()
+            pickle.dump((False, str(error)), answers)
+            answers.flush()
+            if cuda_api.RUNTIME.cudaPeekAtLastError():
+                # A kernel has failed. TVM ends the process when it frees a tensor after that.
+                os._exit(1)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
