@@ -1,7 +1,7 @@
 """An NVIDIA GPU that computes on the CPU, for tests.
 
-    python plugins/cuda/emulator                 prints what LD_PRELOAD must be
-    python plugins/cuda/emulator COMMAND ...     runs a command that has such a GPU
+python plugins/cuda/emulator                 prints what LD_PRELOAD must be
+python plugins/cuda/emulator COMMAND ...     runs a command that has such a GPU
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ ByteHistory* shared_history(const unsigned char* address) {
 
 void look_at(const unsigned char* address, size_t bytes, GpuAccess kind) {
   if (ByteHistory* history = shared_history(address)) {
-    check_race(history, bytes, kind, "shared memory");
+    check_race(history, bytes, kind, SharedBy::kBlock);
     return;
   }
   Area* area = find(address);
@@ -84,7 +84,7 @@ void look_at(const unsigned char* address, size_t bytes, GpuAccess kind) {
     gpu_fail(describe_fault(area->begin + area->bytes).c_str());
   if (!area->notes) area->notes = std::make_shared<AreaNotes>(area->bytes);
   count(*area, address, bytes, kind);
-  check_race(&area->notes->history[address - area->begin], bytes, kind, "device memory");
+  check_race(&area->notes->history[address - area->begin], bytes, kind, SharedBy::kLaunch);
 }
 
 }  // namespace

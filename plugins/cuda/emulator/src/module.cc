@@ -38,20 +38,22 @@ CUresult Module::load(const void* image, Module** module) {
   if (memory < 0 || write(memory, image, bytes) != ssize_t(bytes)) return CUDA_ERROR_OUT_OF_MEMORY;
   std::string path = "/proc/self/fd/" + std::to_string(memory);
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
-  std::string problem = library ? "" : dlerror();
-  close(memory);
-  if (!library) return refuse(CUDA_ERROR_INVALID_IMAGE, problem);
+  if (!library) return refuse(CUDA_ERROR_INVALID_IMAGE, dlerror());
   auto* architecture = static_cast<const char*>(dlsym(library, "gpu_architecture"));
   if (!architecture) return refuse(CUDA_ERROR_INVALID_IMAGE, "machine code without an architecture");
   if (!runs(architecture))
     return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU,
                   std::string("machine code for ") + architecture + " does not run on sm_" +
                       std::to_string(compute_capability()));
-  *module = new Module(library);
+  *module = new Module(library, memory);
   return CUDA_SUCCESS;
 }
 
-Module::~Module() { dlclose(library_); }
+// The file stays open as long as the library: another one of the same path would be taken for it.
+Module::~Module() {
+  dlclose(library_);
+  close(file_);
+}
 
 Kernel* Module::kernel(const std::string& name) {
   auto& kernel = kernels_[name];

@@ -25,9 +25,10 @@ class Module {
   Kernel* kernel(const std::string& name);
 
  private:
-  explicit Module(void* library) : library_(library) {}
+  Module(void* library, int file) : library_(library), file_(file) {}
 
   void* library_;
+  int file_;
   std::map<std::string, std::unique_ptr<Kernel>> kernels_;
 };
 

@@ -6,6 +6,7 @@ namespace emulator {
 namespace {
 
 uint32_t first_of_launch = 1, first_of_block = 1;
+uint32_t first_of_scope;  // of those who share the memory that is looked at: a block, or a launch
 
 // The thread that runs, as an access of it is noted.
 LastAccess now() {
@@ -18,7 +19,7 @@ bool same_warp(const LastAccess& a, const LastAccess& b) {
 
 // Whether an earlier access is certain to be over, whatever the order of threads and blocks.
 bool is_over(const LastAccess& before, const LastAccess& now) {
-  if (before.interval < first_of_launch) return true;
+  if (before.interval < first_of_scope) return true;
   if (before.interval < first_of_block) return false;
   if (before.thread == now.thread || before.interval != now.interval) return true;
   return same_warp(before, now) && before.exchanges != now.exchanges;
@@ -26,7 +27,7 @@ bool is_over(const LastAccess& before, const LastAccess& now) {
 
 bool reads_are_over(const ByteHistory& byte, const LastAccess& now) {
   const LastAccess& read = byte.read;
-  if (read.interval < first_of_launch) return true;
+  if (read.interval < first_of_scope) return true;
   if (byte.read_by_other_blocks || !is_over(read, now)) return false;
   if (read.interval != now.interval) return true;
   if (byte.read_by_other_warps) return false;
@@ -35,7 +36,7 @@ bool reads_are_over(const ByteHistory& byte, const LastAccess& now) {
 
 void note_read(ByteHistory& byte, const LastAccess& now) {
   LastAccess& read = byte.read;
-  if (read.interval < first_of_launch) byte.read_by_other_blocks = false;
+  if (read.interval < first_of_scope) byte.read_by_other_blocks = false;
   else if (read.interval < first_of_block) byte.read_by_other_blocks = true;
   if (read.interval != now.interval) {
     byte.read_by_other_warps = byte.read_by_other_lanes = false;
@@ -66,7 +67,9 @@ void begin_launch_races() {
 // which a block passes fewer than these.
 void begin_block_races() { first_of_block += barriers_passed() + 1; }
 
-void check_race(ByteHistory* bytes, size_t count, GpuAccess kind, const char* where) {
+void check_race(ByteHistory* bytes, size_t count, GpuAccess kind, SharedBy sharers) {
+  const char* where = sharers == SharedBy::kBlock ? "shared memory" : "device memory";
+  first_of_scope = sharers == SharedBy::kBlock ? first_of_block : first_of_launch;
   LastAccess access = now();
   for (ByteHistory* byte = bytes; byte < bytes + count; ++byte) {
     bool both_atomic = kind == kGpuAtomic && byte->atomically;

@@ -25,9 +25,11 @@ struct ByteHistory {
   bool read_by_other_blocks, read_by_other_warps, read_by_other_lanes;
 };
 
+enum class SharedBy { kBlock, kLaunch };
+
 void begin_launch_races();
 void begin_block_races();
 // Looks at some bytes beside each other; ends the launch if there is a race.
-void check_race(ByteHistory* bytes, size_t count, GpuAccess kind, const char* where);
+void check_race(ByteHistory* bytes, size_t count, GpuAccess kind, SharedBy sharers);
 
 }  // namespace emulator

@@ -112,9 +112,7 @@ def run(
     places = {id(array): allocate(array.nbytes) for array in arrays}
     for array in arrays:
         copy(places[id(array)], ctypes.c_void_p(array.ctypes.data), array.nbytes)
-    passed = [
-        places[id(v)] if isinstance(v, np.ndarray) else ctypes.c_int(v) for v in values
-    ]
+    passed = [places[id(v)] if isinstance(v, np.ndarray) else ctypes.c_int(v) for v in values]
     launch(kernel, grid, block, passed, shared_bytes)
     for array in arrays:
         copy(ctypes.c_void_p(array.ctypes.data), places[id(array)], array.nbytes)

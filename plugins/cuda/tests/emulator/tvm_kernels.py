@@ -11,14 +11,8 @@ import cuda_api
 import numpy as np
 import tvm
 import tvm_ffi
+from target import TARGET
 
-TARGET = {
-    "kind": "cuda",
-    "arch": "sm_90",
-    "max_shared_memory_per_block": 49152,
-    "max_threads_per_block": 1024,
-    "thread_warp_size": 32,
-}
 BARRIER = re.compile(r"\b__syncthreads\(\);")
 
 left_out: int | None = None
