@@ -18,28 +18,23 @@ def preload() -> str:
 
 
 def _build(folder: Path) -> None:
-    sources = sorted(HERE.glob("src/*.cc"))
     compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
     options = ["-O2", "-shared", f"-I{HERE / 'include'}", *cuda_headers()]
+    sources = set(HERE.glob("src/*.cc")) - {HERE / "src" / name for name in ("loader.cc", "nvrtc.cc")}
     # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in it,
-    # too, since both are one GPU; the driver's library has only the name.
+    # too, since both are one GPU.
     versions = folder / "versions"
     versions.write_text(f"{RUNTIME} {{ global: *; }};\n")
     run_compiler(
-        *options,
-        *(source for source in sources if source.name != "nvrtc.cc"),
-        f"-Wl,--version-script={versions},-soname,{RUNTIME}",
-        "-o",
-        folder / RUNTIME,
+        *(*options, *sorted(sources)),
+        *(f"-Wl,--version-script={versions},-soname,{RUNTIME}", "-o", folder / RUNTIME),
     )
+    # What programs ask of the loader has no such version, so it is in a library without.
     run_compiler(
-        *("-shared", "-Wl,--no-as-needed", folder / RUNTIME),
+        *(*options, HERE / "src" / "loader.cc", "-Wl,--no-as-needed", folder / RUNTIME),
         *(f"-Wl,-soname,{DRIVER}", "-o", folder / DRIVER),
     )
     run_compiler(
-        *options,
-        f"-DCOMPILE_KERNELS={compile_kernels}",
-        HERE / "src" / "nvrtc.cc",
-        f"-Wl,-soname,{NVRTC}",
-        *("-o", folder / NVRTC),
+        *(*options, f"-DCOMPILE_KERNELS={compile_kernels}", HERE / "src" / "nvrtc.cc"),
+        *(f"-Wl,-soname,{NVRTC}", "-o", folder / NVRTC),
     )

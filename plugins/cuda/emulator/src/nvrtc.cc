@@ -1,6 +1,5 @@
 // NVRTC (libnvrtc.so.13), as far as TVM and mlc_llm ask for it: makes machine code for the emulated
 // GPU. kernel_compiler.py does the work, in a process of its own.
-#include <nvrtc.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -10,9 +9,11 @@
 #include <iterator>
 #include <string>
 
-struct _nvrtcProgram {
+// As in nvrtc.h, which comes only with the large library.
+enum nvrtcResult { NVRTC_SUCCESS = 0, NVRTC_ERROR_COMPILATION = 6, NVRTC_ERROR_INTERNAL_ERROR = 11 };
+typedef struct Program {
   std::string source, code, log;
-};
+}* nvrtcProgram;
 
 namespace {
 
@@ -84,7 +85,7 @@ nvrtcResult nvrtcVersion(int* major, int* minor) {
 
 nvrtcResult nvrtcCreateProgram(nvrtcProgram* program, const char* source, const char*, int,
                                const char* const*, const char* const*) {
-  *program = new _nvrtcProgram{source, "", std::string(1, '\0')};
+  *program = new Program{source, "", std::string(1, '\0')};
   return NVRTC_SUCCESS;
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
@@ -49,11 +50,13 @@ class GPU:
         try:
             pickle.dump((name, arguments, options), self._requests)
             self._requests.flush()
-            succeeded, answer = pickle.load(self._answers)
+            succeeded, answer, ended = pickle.load(self._answers)
         except (EOFError, BrokenPipeError):
             status = process.wait()
             self.close()
             raise GPUDied(-status) from None
+        if ended:
+            self.close()
         if not succeeded:
             raise GPUFailed(answer)
         return answer
@@ -83,7 +86,8 @@ class GPU:
     def close(self) -> None:
         """End the process."""
         if self._process is not None:
-            self._requests.close()
+            with contextlib.suppress(BrokenPipeError):  # it has died
+                self._requests.close()
             self._answers.close()
             self._process.wait()
             self._process = None

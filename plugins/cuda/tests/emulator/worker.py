@@ -1,7 +1,8 @@
 """A process that has an emulated GPU and does what it is told through two pipes.
 
 :mod:`gpu` starts it, with LD_PRELOAD. A request is a pickled (name of a function here, positional
-arguments, arguments by name); an answer is a pickled (whether it succeeded, result or message).
+arguments, arguments by name); an answer is a pickled (whether it succeeded, result or message,
+whether the process ends, since a kernel has failed).
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ def set_variable(name: str, value: str | None) -> None:
 def run_text(*arguments: Any, **options: Any) -> list[np.ndarray]:
     """See :func:`cuda_api.run`."""
     return cuda_api.run(*arguments, **options)
+
+
+def fail_and_go_on(text: str) -> None:
+    """Run a kernel that fails, and then raise what even a free call is answered."""
+    try:
+        cuda_api.run(text, (1,), (1,), np.zeros(1, "float32"), np.zeros(1, "float32"), 64)
+    except RuntimeError:
+        memory(0)
 
 
 def compile_text(text: str, architecture: str = "sm_90") -> bytes:
@@ -117,14 +126,17 @@ def main() -> None:
         except EOFError:
             return
         try:
-            pickle.dump((True, globals()[name](*arguments, **options)), answers)
+            answer = True, globals()[name](*arguments, **options), False
         except Exception as error:
             traceback.print_exc()
-            pickle.dump((False, str(error)), answers)
+            # TVM ends a process that frees a tensor after a kernel has failed: end it before.
+            ended = bool(cuda_api.RUNTIME.cudaPeekAtLastError())
+            pickle.dump((False, str(error), ended), answers)
             answers.flush()
-            if cuda_api.RUNTIME.cudaPeekAtLastError():
-                # A kernel has failed. TVM ends the process when it frees a tensor after that.
+            if ended:
                 os._exit(1)
+            continue
+        pickle.dump(answer, answers)
         answers.flush()
 
 

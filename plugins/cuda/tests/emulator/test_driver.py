@@ -1,0 +1,100 @@
+"""What the fake driver and NVRTC refuse, as the real ones do, and how they are found."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .gpu import EMULATOR, GPU, GPUFailed
+
+NOTHING = 'extern "C" __global__ void __launch_bounds__(64) f(int* x) {}'
+
+
+def test_what_does_not_compile_says_why(gpu: GPU) -> None:
+    with pytest.raises(GPUFailed, match=r"kernels\.cu:1:\d+: error: .*oops"):
+        gpu.call("compile_text", 'extern "C" __global__ void f() { oops; }')
+
+
+def test_what_is_no_machine_code_is_refused(gpu: GPU) -> None:
+    with pytest.raises(GPUFailed, match="device kernel image is invalid"):
+        gpu.call("load", b"\0" * 64, "f")
+    with pytest.raises(GPUFailed, match="named symbol not found"):
+        gpu.call("load", gpu.call("compile_text", NOTHING), "g")
+
+
+@pytest.mark.parametrize(
+    ("compiled_for", "gpus"),
+    [
+        ("sm_80", {"80", "86", "89"}),
+        ("sm_86", {"86", "89"}),
+        ("sm_90a", {"90"}),
+        ("compute_86", {"86", "89", "90", "120"}),
+    ],
+)
+def test_machine_code_runs_on_gpus_of_its_generation(
+    own_gpu: Callable[..., GPU], compiled_for: str, gpus: set[str]
+) -> None:
+    gpu = own_gpu()
+    code, takes = gpu.call("compile_text", NOTHING, compiled_for), set()
+    for arch in ("80", "86", "89", "90", "120"):
+        gpu.set("ARCH", arch)
+        try:
+            gpu.call("load", code, "f")
+        except GPUFailed as error:
+            assert str(error) == "no kernel image is available for execution on the device"
+        else:
+            takes.add(arch)
+    assert takes == gpus
+
+
+@pytest.mark.parametrize(
+    ("grid", "block"), [(0, 1), ((1, 65536), 1), (1, 1025), (1, (1, 1, 65)), (1, 65)]
+)
+def test_a_launch_of_a_wrong_size_is_refused(gpu: GPU, grid: object, block: object) -> None:
+    with pytest.raises(GPUFailed, match="invalid argument"):
+        gpu.run(NOTHING, grid, block, np.zeros(1, "int32"))
+
+
+def test_too_much_fixed_shared_memory_is_refused(gpu: GPU) -> None:
+    text = """
+extern "C" __global__ void f(int* x) {
+  __shared__ int held[13000];
+  held[threadIdx.x] = 1;
+  x[0] = held[0];
+}
+"""
+    with pytest.raises(GPUFailed, match="invalid argument"):
+        gpu.run(text, 1, 1, np.zeros(1, "int32"))
+
+
+def test_what_is_compiled_again_comes_from_the_cache(
+    own_gpu: Callable[..., GPU], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = own_gpu()
+    code = gpu.call("compile_text", NOTHING)
+    monkeypatch.setenv("PATH", str(tmp_path))  # where there is no g++
+    gpu = own_gpu()
+    assert gpu.call("compile_text", NOTHING) == code
+    with pytest.raises(GPUFailed, match=r"g\+\+, which is not installed"):
+        gpu.call("compile_text", NOTHING.replace("64", "32"))
+
+
+def test_a_real_library_of_the_name_opens_as_the_emulated_one(gpu: GPU) -> None:
+    """Whoever opens NVRTC where NVIDIA's wheel has it gets the emulator's."""
+    assert gpu.call("open_library", "/usr/lib/libnvrtc.so.13")
+
+
+def test_a_command_runs_on_the_emulated_gpu(preload: str) -> None:
+    program = "import tvm; print(tvm.cuda(0).exist, tvm.cuda(0).device_name)"
+    done = subprocess.run(
+        [sys.executable, str(EMULATOR), sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[0] == "True Emulated GPU 0"

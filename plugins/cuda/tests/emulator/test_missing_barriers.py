@@ -1,0 +1,134 @@
+"""Whether the emulated GPU sees a missing barrier: each one of each kernel is left out in turn.
+
+It is seen when a result is wrong in some order of the threads, or as a race.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
+from mlc_llm.compile.gpu.codegen import GPUCodegen
+from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
+from mlc_llm.compile.gpu.kernels.norm import head_norm, layer_norm, rms_norm
+from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.plugin import AttentionKernels, AttentionSpec
+from mlc_llm.plugin.scheme import Scheme
+from mlc_llm.testing import paged_attention as paged
+from mlc_llm.testing.gpu_kernels.norm import rms
+from mlc_llm.testing.gpu_kernels.suite import Run
+
+from .gpu import GPU, GPUFailed
+from .target import TARGET
+
+pytestmark = pytest.mark.slow
+
+CAPABILITIES = GPUCapabilities.of(TARGET)
+
+
+def attention(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+    return GPUCodegen(CAPABILITIES, {}).attention(spec, dtype, activation_dtype)
+
+
+def check_linear(run: Run, make: Callable[..., object], tokens: int) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal((rows, 300)).astype("float32") for rows in (tokens, 40))
+    y = np.full((tokens, 40), np.nan, "float32")
+    product = Product(weight_of(Scheme(32, "float32"), 300), 40, "float32", "float32", None)
+    run(make(product, CAPABILITIES), x, w, y)
+    np.testing.assert_allclose(y, x @ w.T, atol=1e-3)
+
+
+def check_rms_norm(run: Run) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 601)).astype("float32")
+    y = np.full_like(x, np.nan)
+    run(rms_norm(601, 1e-5, False, "float32", "float32", CAPABILITIES), x, np.ones_like(x[0]), y)
+    np.testing.assert_allclose(y, rms(x, np.ones(601)), rtol=1e-5)
+
+
+def check_layer_norm(run: Run) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 601)).astype("float32")
+    y = np.full_like(x, np.nan)
+    kernel = layer_norm(601, 1e-5, "float32", None, "float32", CAPABILITIES)
+    run(kernel, x, np.ones_like(x[0]), y)
+    wanted = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(y, wanted, atol=1e-5)
+
+
+def check_head_norm(run: Run) -> None:
+    spec = paged.describe((6, 3), 20)
+    qkv = np.random.default_rng(0).standard_normal((4, spec.qkv_width)).astype("float32")
+    y, ones = np.full_like(qkv, np.nan), np.ones(20, "float32")
+    kernel = head_norm(spec, 1e-5, False, "float32", "float32", CAPABILITIES)
+    run(kernel, qkv, ones, ones, y)
+    heads = qkv[:, :180].reshape(4, 9, 20)
+    np.testing.assert_allclose(y[:, :180].reshape(heads.shape), rms(heads, ones), rtol=1e-5)
+
+
+def check_decode(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    paged.check_decode(run, attention, rng, paged.describe((4, 2), 16), [33, 1, 150])
+
+
+def check_prefill(run: Run) -> None:
+    rng = np.random.default_rng(0)
+    spec = paged.describe((4, 2), 16)
+    paged.check_prefill(run, attention, rng, spec, [(40, 3), (0, 75)])
+
+
+KERNELS: dict[str, Callable[[Run], None]] = {
+    "gemv": lambda run: check_linear(run, gemv, 1),
+    "matmul": lambda run: check_linear(run, matmul, 37),
+    "rms_norm": check_rms_norm,
+    "layer_norm": check_layer_norm,
+    "head_norm": check_head_norm,
+    "attention_decode": check_decode,
+    "attention_prefill": check_prefill,
+}
+
+NOT_NEEDED: dict[str, dict[int, str]] = {}
+"""Barriers that nothing needs, with the reason: nothing is read or written wrongly without."""
+
+
+@pytest.fixture(scope="module")
+def checked_gpu(preload: str) -> Iterator[GPU]:
+    with GPU(preload, GPU_EMULATOR_CHECK="1") as gpu:
+        yield gpu
+
+
+def seen(gpu: GPU, check: Callable[[Run], None]) -> bool:
+    """Whether a kernel fails, or its result is wrong."""
+    try:
+        check(gpu.run_kernel)
+    except (AssertionError, GPUFailed):
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_each_barrier_is_missed(gpu: GPU, checked_gpu: GPU, name: str) -> None:
+    check, unseen, only_races = KERNELS[name], set(), set()
+    for number in barriers_of(gpu, check):
+        ways = set()
+        for order in ("forward", "reverse", "random"):
+            gpu.set("ORDER", order)
+            gpu.call("leave_out_barrier", number)
+            ways |= {order} if seen(gpu, check) else set()
+        checked_gpu.call("leave_out_barrier", number)
+        race = seen(checked_gpu, check)
+        checked_gpu.call("leave_out_barrier", None)
+        if not ways:
+            (only_races if race else unseen).add(number)
+        print(f"{name}, barrier {number}: {sorted(ways)}{', race' * race}")
+    assert unseen == set(NOT_NEEDED.get(name, {}))
+
+
+def barriers_of(gpu: GPU, check: Callable[[Run], None]) -> range:
+    """The barriers of a kernel, which is right with all of them."""
+    gpu.set("ORDER", None)
+    gpu.call("leave_out_barrier", None)
+    check(gpu.run_kernel)
+    return range(gpu.call("barriers"))
