@@ -20,7 +20,9 @@ def preload() -> str:
 def _build(folder: Path) -> None:
     compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
     options = ["-O2", "-shared", f"-I{HERE / 'include'}", *cuda_headers()]
-    sources = set(HERE.glob("src/*.cc")) - {HERE / "src" / name for name in ("loader.cc", "nvrtc.cc")}
+    sources = set(HERE.glob("src/*.cc")) - {
+        HERE / "src" / name for name in ("loader.cc", "nvrtc.cc")
+    }
     # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in it,
     # too, since both are one GPU.
     versions = folder / "versions"

@@ -118,3 +118,30 @@ def run(
         copy(ctypes.c_void_p(array.ctypes.data), places[id(array)], array.nbytes)
         check(RUNTIME.cudaFree(places[id(array)]))
     return arrays
+
+
+def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
+    """Capture a launch of the kernel ``f``, of one thread, as a graph; launch that several times."""
+    kernel, place = function(compile_text(text), "f"), allocate(array.nbytes)
+    copy(place, ctypes.c_void_p(array.ctypes.data), array.nbytes)
+    graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+    check(RUNTIME.cudaStreamBeginCapture(None, 0))
+    launch(kernel, (1,), (1,), [place])
+    check(RUNTIME.cudaStreamEndCapture(None, ctypes.byref(graph)))
+    check(RUNTIME.cudaGraphInstantiate(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)))
+    check(RUNTIME.cudaGraphDestroy(graph))
+    for _ in range(times):
+        check(RUNTIME.cudaGraphLaunch(executable, None))
+    check(RUNTIME.cudaGraphExecDestroy(executable))
+    copy(ctypes.c_void_p(array.ctypes.data), place, array.nbytes)
+    return array
+
+
+def allocate_in_capture() -> None:
+    """Ask for memory where a graph is being captured, which is refused."""
+    graph = ctypes.c_void_p()
+    check(RUNTIME.cudaStreamBeginCapture(None, 0))
+    try:
+        allocate(100)
+    finally:
+        check(RUNTIME.cudaStreamEndCapture(None, ctypes.byref(graph)))

@@ -72,6 +72,15 @@ extern "C" __global__ void f(int* x) {
         gpu.run(text, 1, 1, np.zeros(1, "int32"))
 
 
+def test_a_graph_is_what_was_launched_while_it_was_captured(gpu: GPU) -> None:
+    text = 'extern "C" __global__ void f(int* x) { x[0] += 1; }'
+    assert gpu.call("run_as_graph", text, 0, np.zeros(1, "int32"))[0] == 0
+    assert gpu.call("run_as_graph", text, 3, np.zeros(1, "int32"))[0] == 3
+    with pytest.raises(GPUFailed, match="not permitted when stream is capturing"):
+        gpu.call("allocate_in_capture")
+    gpu.call("allocate", 100)
+
+
 def test_what_is_compiled_again_comes_from_the_cache(
     own_gpu: Callable[..., GPU], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

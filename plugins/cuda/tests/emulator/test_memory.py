@@ -45,7 +45,9 @@ def test_after_a_failure_everything_is_refused(gpu: GPU) -> None:
 
 
 def test_memory_is_full_of_nans(gpu: GPU) -> None:
-    text = 'extern "C" __global__ void f(float* y) { __shared__ float x[4]; y[0] = x[threadIdx.x]; }'
+    text = (
+        'extern "C" __global__ void f(float* y) { __shared__ float x[4]; y[0] = x[threadIdx.x]; }'
+    )
     y = np.zeros(1, "float32")
     gpu.run(text, 1, 1, y)
     assert np.isnan(y[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import re
 from typing import Any
@@ -45,32 +44,11 @@ def _function(json: str) -> Any:
         return tvm.compile(kernel, target)[str(kernel.attrs["global_symbol"])]
 
 
-def _pass(arguments: tuple[Any, ...]) -> list[Any]:
-    return [
+def run(json: str, *arguments: Any) -> list[np.ndarray]:
+    """Run a PrimFunc; returns its arrays as they are then."""
+    passed = [
         tvm.runtime.tensor(np.ascontiguousarray(a), tvm.cuda(0)) if isinstance(a, np.ndarray) else a
         for a in arguments
     ]
-
-
-def _arrays(passed: list[Any]) -> list[np.ndarray]:
-    return [a.numpy() for a in passed if isinstance(a, tvm.runtime.Tensor)]
-
-
-def run(json: str, *arguments: Any) -> list[np.ndarray]:
-    """Run a PrimFunc; returns its arrays as they are then."""
-    passed = _pass(arguments)
     _function(json)(*passed)
-    return _arrays(passed)
-
-
-def run_as_graph(json: str, times: int, *arguments: Any) -> list[np.ndarray]:
-    """Capture one call as a graph, and launch that several times."""
-    passed, function = _pass(arguments), _function(json)
-    runtime, graph, executable = cuda_api.RUNTIME, ctypes.c_void_p(), ctypes.c_void_p()
-    cuda_api.check(runtime.cudaStreamBeginCapture(None, 0))
-    function(*passed)
-    cuda_api.check(runtime.cudaStreamEndCapture(None, ctypes.byref(graph)))
-    cuda_api.check(runtime.cudaGraphInstantiate(ctypes.byref(executable), graph, 0))
-    for _ in range(times):
-        cuda_api.check(runtime.cudaGraphLaunch(executable, None))
-    return _arrays(passed)
+    return [a.numpy() for a in passed if isinstance(a, tvm.runtime.Tensor)]

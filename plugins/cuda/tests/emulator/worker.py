@@ -39,6 +39,16 @@ def fail_and_go_on(text: str) -> None:
         memory(0)
 
 
+def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
+    """See :func:`cuda_api.run_as_graph`."""
+    return cuda_api.run_as_graph(text, times, array)
+
+
+def allocate_in_capture() -> None:
+    """See :func:`cuda_api.allocate_in_capture`."""
+    cuda_api.allocate_in_capture()
+
+
 def compile_text(text: str, architecture: str = "sm_90") -> bytes:
     """Machine code."""
     return cuda_api.compile_text(text, architecture)
@@ -94,13 +104,6 @@ def run_kernel(json: str, *arguments: Any) -> list[np.ndarray]:
     import tvm_kernels
 
     return tvm_kernels.run(json, *arguments)
-
-
-def run_as_graph(json: str, times: int, *arguments: Any) -> list[np.ndarray]:
-    """See :func:`tvm_kernels.run_as_graph`."""
-    import tvm_kernels
-
-    return tvm_kernels.run_as_graph(json, times, *arguments)
 
 
 def leave_out_barrier(number: int | None) -> None:
