@@ -129,7 +129,7 @@ class GPUAttentionSuite(GPUKernelSuite):
     def test_pages_of_another_dtype(
         self, run: Run, rng: np.random.Generator, make: paged.Make
     ) -> None:
-        """Keys and values in float16 beside activations in float32: what was appended is attended."""
+        """Keys and values in float16 beside float32 activations: what was appended is attended."""
         spec = paged.describe((2, 1), 16)
         kernels = make(spec, "float16", "float32")
         qkv = rng.standard_normal((20, spec.qkv_width)).astype("float16").astype("float32")

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from ptx_text import without_asm
+
 KERNEL = re.compile(
     r"""^[ \t]*extern[ ]"C"\s+__global__\s+void\s+
     (?:__launch_bounds__\(\s*(?P<threads>\d+)[^)]*\)\s*)?(?P<name>\w+)\s*\(""",
@@ -32,6 +34,7 @@ def host_text(cuda: str, architecture: str, checked: bool) -> str:
     text = DYNAMIC_SHARED.sub(
         r"static \g<type>* const \g<name> = reinterpret_cast<\g<type>*>(gpu_dynamic_shared)", text
     )
+    text = without_asm(text)
     version = re.sub(r"\D", "", architecture)
     return "\n".join(
         [

@@ -1,7 +1,8 @@
 """Compiles CUDA C to machine code for the emulated GPU: a shared library.
 
-``libnvrtc.so.13`` of the emulator runs it: ``python kernel_compiler.py SOURCE OUTPUT ARCHITECTURE``.
-What was compiled once is taken from the cache.
+``libnvrtc.so.13`` of the emulator runs it, as a program:
+``python kernel_compiler.py SOURCE OUTPUT ARCHITECTURE plain|checked``. What was compiled once is
+taken from the cache.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ from pathlib import Path
 from cuda_text import host_text
 from toolchain import HERE, cache_folder, cuda_headers, digest, made_once, run_compiler
 
-# In each library of kernels they have the same names.
-KERNEL_FLAGS = ["-O1", "-w", "-fno-gnu-unique", "-fvisibility=hidden", "-fsanitize=alignment"]
+# Libraries of kernels have functions of the same names, and each must have its own.
+KERNEL_FLAGS = [
+    *("-O1", "-w", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-threadsafe-statics"),
+    "-fsanitize=alignment",
+]
 CHECKED_FLAGS = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
 HEADERS = HERE / "include"
 

@@ -12,7 +12,12 @@ RUNTIME, DRIVER, NVRTC = "libcudart.so.13", "libcuda.so.1", "libnvrtc.so.13"
 
 def preload() -> str:
     """What LD_PRELOAD must be; the libraries are built where they are not there yet."""
-    sources = [*HERE.glob("src/*"), *HERE.glob("include/threads.h"), *HERE.glob("*.py")]
+    sources = [
+        *HERE.glob("src/*"),
+        HERE / "include" / "threads.h",
+        HERE / "include" / "ptx.h",
+        *HERE.glob("*.py"),
+    ]
     folder = made_once(cache_folder() / "libraries" / digest(sources), _build)
     return " ".join(str(folder / name) for name in (RUNTIME, DRIVER, NVRTC))
 
@@ -23,8 +28,8 @@ def _build(folder: Path) -> None:
     sources = set(HERE.glob("src/*.cc")) - {
         HERE / "src" / name for name in ("loader.cc", "nvrtc.cc")
     }
-    # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in it,
-    # too, since both are one GPU.
+    # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in
+    # it, too, since both are one GPU.
     versions = folder / "versions"
     versions.write_text(f"{RUNTIME} {{ global: *; }};\n")
     run_compiler(

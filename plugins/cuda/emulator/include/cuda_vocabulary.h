@@ -21,5 +21,6 @@
 #include "atomics.h"
 #include "device_math.h"
 #include "kernels.h"
+#include "ptx.h"
 #include "qualifiers.h"
 #include "warp.h"

@@ -8,6 +8,8 @@
 #include "block.h"
 #include "memory.h"
 #include "order.h"
+#include "ptx_copies.h"
+#include "shared_window.h"
 
 namespace emulator {
 namespace {
@@ -61,12 +63,14 @@ std::string run(const Launch& launch) {
   gpu_index.grid_size = grid;
   gpu_index.block_size = size;
   block.failure.clear();
+  begin_launch_window(launch);
   for (uint64_t turn = 0; turn < blocks && block.failure.empty(); ++turn) {
     uint64_t number = order.block(turn);
     gpu_index.block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
                  unsigned(number / grid.x / grid.y)};
     spoil_shared(launch);
     begin_block_accesses();
+    begin_block_copies();
     order.next_block();
     block.run(launch, order.threads());
   }

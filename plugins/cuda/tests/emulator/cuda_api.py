@@ -121,7 +121,7 @@ def run(
 
 
 def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
-    """Capture a launch of the kernel ``f``, of one thread, as a graph; launch that several times."""
+    """Capture the kernel ``f``, of one thread, as a graph; launch that several times."""
     kernel, place = function(compile_text(text), "f"), allocate(array.nbytes)
     copy(place, ctypes.c_void_p(array.ctypes.data), array.nbytes)
     graph, executable = ctypes.c_void_p(), ctypes.c_void_p()

@@ -40,16 +40,14 @@ def test_machine_code_runs_on_gpus_of_its_generation(
     own_gpu: Callable[..., GPU], compiled_for: str, gpus: set[str]
 ) -> None:
     gpu = own_gpu()
-    code, takes = gpu.call("compile_text", NOTHING, compiled_for), set()
+    code = gpu.call("compile_text", NOTHING, compiled_for)
     for arch in ("80", "86", "89", "90", "120"):
         gpu.set("ARCH", arch)
-        try:
+        if arch in gpus:
             gpu.call("load", code, "f")
-        except GPUFailed as error:
-            assert str(error) == "no kernel image is available for execution on the device"
         else:
-            takes.add(arch)
-    assert takes == gpus
+            with pytest.raises(GPUFailed, match="no kernel image is available for execution"):
+                gpu.call("load", code, "f")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def read(gpu: GPU, index: int) -> None:
 
 def test_an_access_after_the_end_is_an_error(gpu: GPU) -> None:
     """The process goes on to the error, which is the kernel's."""
-    problem = "illegal memory access .* f: an access 0 bytes after the end of an allocation of 256"
+    problem = r"illegal memory access .* f: an access 0 bytes after the end of an allocation of 256"
     with pytest.raises(GPUFailed, match=problem):
         read(gpu, 64)
 
@@ -60,7 +60,7 @@ def test_a_misaligned_vector_is_an_error(gpu: GPU) -> None:
     x, y = np.arange(8, dtype="float32"), np.zeros(4, "float32")
     gpu.run(text, 1, 1, x, y, 4)
     np.testing.assert_array_equal(y, x[4:])
-    with pytest.raises(GPUFailed, match="misaligned address .* f: a misaligned address, line 2"):
+    with pytest.raises(GPUFailed, match=r"misaligned address .* f: a misaligned address, line 2"):
         gpu.run(text, 1, 1, x, y, 2)
 
 

@@ -89,8 +89,8 @@ KERNELS: dict[str, Callable[[Run], None]] = {
     "attention_prefill": check_prefill,
 }
 
-NOT_NEEDED: dict[str, dict[int, str]] = {}
-"""Barriers that nothing needs, with the reason: nothing is read or written wrongly without."""
+NOT_NEEDED = {"gemv": {5}, "rms_norm": {7}, "layer_norm": {15}, "head_norm": {5}}
+"""The last ones of kernels, which end a sum: nothing is written after them to what was summed."""
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def seen(gpu: GPU, check: Callable[[Run], None]) -> bool:
 
 @pytest.mark.parametrize("name", KERNELS)
 def test_each_barrier_is_missed(gpu: GPU, checked_gpu: GPU, name: str) -> None:
-    check, unseen, only_races = KERNELS[name], set(), set()
+    check, unseen = KERNELS[name], set()
     for number in barriers_of(gpu, check):
         ways = set()
         for order in ("forward", "reverse", "random"):
@@ -120,10 +120,10 @@ def test_each_barrier_is_missed(gpu: GPU, checked_gpu: GPU, name: str) -> None:
         checked_gpu.call("leave_out_barrier", number)
         race = seen(checked_gpu, check)
         checked_gpu.call("leave_out_barrier", None)
-        if not ways:
-            (only_races if race else unseen).add(number)
+        if not ways and not race:
+            unseen.add(number)
         print(f"{name}, barrier {number}: {sorted(ways)}{', race' * race}")
-    assert unseen == set(NOT_NEEDED.get(name, {}))
+    assert unseen == NOT_NEEDED.get(name, set())
 
 
 def barriers_of(gpu: GPU, check: Callable[[Run], None]) -> range:

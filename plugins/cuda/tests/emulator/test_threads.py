@@ -72,7 +72,7 @@ extern "C" __global__ void f(int* y) {
 
 def test_blocks_do_not_wait_for_each_other(own_gpu: Callable[..., GPU]) -> None:
     text = 'extern "C" __global__ void f(int* x) { x[(blockIdx.x + 1) % 2] = x[blockIdx.x]; }'
-    with pytest.raises(GPUFailed, match="a race in device memory: .* another block"):
+    with pytest.raises(GPUFailed, match=r"a race in device memory: .* another block"):
         own_gpu(CHECK="1").run(text, 2, 1, np.zeros(2, "int32"))
 
 
