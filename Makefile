@@ -94,6 +94,7 @@ lint: $(STAMPS)/lint
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks fuzz plugins/*/mlc_llm_*
+	$(BIN)/mypy plugins/cuda/emulator
 	$(BIN)/mypy examples/*.py
 	$(BIN)/mypy -p examples.demo_model
 	$(BIN)/mypy examples/plugins/*/*.py examples/plugins/*/mlc_llm_*/

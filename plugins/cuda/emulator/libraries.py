@@ -23,25 +23,21 @@ def preload() -> str:
 
 
 def _build(folder: Path) -> None:
-    compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
-    options = ["-O2", "-shared", f"-I{HERE / 'include'}", *cuda_headers()]
-    sources = set(HERE.glob("src/*.cc")) - {
-        HERE / "src" / name for name in ("loader.cc", "nvrtc.cc")
-    }
+    sources = {file.name: file for file in HERE.glob("src/*.cc")}
+    loader, nvrtc = sources.pop("loader.cc"), sources.pop("nvrtc.cc")
     # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in
     # it, too, since both are one GPU.
     versions = folder / "versions"
     versions.write_text(f"{RUNTIME} {{ global: *; }};\n")
-    run_compiler(
-        *(*options, *sorted(sources)),
-        *(f"-Wl,--version-script={versions},-soname,{RUNTIME}", "-o", folder / RUNTIME),
-    )
+    _link(folder / RUNTIME, *sorted(sources.values()), f"-Wl,--version-script={versions}")
     # What programs ask of the loader has no such version, so it is in a library without.
-    run_compiler(
-        *(*options, HERE / "src" / "loader.cc", "-Wl,--no-as-needed", folder / RUNTIME),
-        *(f"-Wl,-soname,{DRIVER}", "-o", folder / DRIVER),
-    )
-    run_compiler(
-        *(*options, f"-DCOMPILE_KERNELS={compile_kernels}", HERE / "src" / "nvrtc.cc"),
-        *(f"-Wl,-soname,{NVRTC}", "-o", folder / NVRTC),
-    )
+    _link(folder / DRIVER, loader, "-Wl,--no-as-needed", folder / RUNTIME)
+    compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
+    _link(folder / NVRTC, nvrtc, f"-DCOMPILE_KERNELS={compile_kernels}")
+
+
+def _link(library: Path, *arguments: str | Path) -> None:
+    """Compile sources to a library that the loader takes for another one of its name."""
+    headers = (f"-I{HERE / 'include'}", *cuda_headers())
+    name = f"-Wl,-soname,{library.name}"
+    run_compiler("-O2", "-shared", *headers, *arguments, name, "-o", library)

@@ -16,11 +16,10 @@
 #include <type_traits>
 #include <utility>
 
-#include "threads.h"
-
 #include "atomics.h"
 #include "device_math.h"
 #include "kernels.h"
 #include "ptx.h"
 #include "qualifiers.h"
+#include "threads.h"
 #include "warp.h"

@@ -1,5 +1,5 @@
-// Functions that CUDA C has only on a GPU. The fast ones are as exact as the others here: what a GPU
-// makes of them is known only on a GPU.
+// Functions that CUDA C has only on a GPU. The fast ones are as exact as the others here: what a
+// GPU makes of them is known only on a GPU.
 #pragma once
 
 template <class A, class B,
@@ -14,7 +14,6 @@ inline std::common_type_t<A, B> min(A a, B b) {
 }
 
 inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
-inline float exp10f(float x, int) { return powf(10.0f, x); }
 inline float __expf(float x) { return expf(x); }
 inline float __exp10f(float x) { return powf(10.0f, x); }
 inline float __logf(float x) { return logf(x); }
@@ -28,13 +27,19 @@ inline float fdividef(float x, float y) { return x / y; }
 inline float __saturatef(float x) { return x > 0.0f ? (x < 1.0f ? x : 1.0f) : 0.0f; }
 
 // With a rounding of their own, which no compiler may join with another operation.
-#pragma GCC push_options
-#pragma GCC optimize("fp-contract=off")
-inline float __fadd_rn(float x, float y) { volatile float sum = x + y; return sum; }
-inline float __fsub_rn(float x, float y) { volatile float difference = x - y; return difference; }
-inline float __fmul_rn(float x, float y) { volatile float product = x * y; return product; }
+inline float __fadd_rn(float x, float y) {
+  volatile float sum = x + y;
+  return sum;
+}
+inline float __fsub_rn(float x, float y) {
+  volatile float difference = x - y;
+  return difference;
+}
+inline float __fmul_rn(float x, float y) {
+  volatile float product = x * y;
+  return product;
+}
 inline float __fdiv_rn(float x, float y) { return x / y; }
-#pragma GCC pop_options
 inline float __fmaf_rn(float x, float y, float z) { return fmaf(x, y, z); }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fsqrt_rn(float x) { return sqrtf(x); }
@@ -84,12 +89,30 @@ inline int __dp4a(int a, int b, int c) {
   return c;
 }
 
-template <class T> inline T __ldg(const T* address) { return *address; }
-template <class T> inline T __ldcs(const T* address) { return *address; }
-template <class T> inline T __ldcg(const T* address) { return *address; }
-template <class T> inline T __ldca(const T* address) { return *address; }
-template <class T> inline void __stcs(T* address, T value) { *address = value; }
-template <class T> inline void __stcg(T* address, T value) { *address = value; }
+template <class T>
+inline T __ldg(const T* address) {
+  return *address;
+}
+template <class T>
+inline T __ldcs(const T* address) {
+  return *address;
+}
+template <class T>
+inline T __ldcg(const T* address) {
+  return *address;
+}
+template <class T>
+inline T __ldca(const T* address) {
+  return *address;
+}
+template <class T>
+inline void __stcs(T* address, T value) {
+  *address = value;
+}
+template <class T>
+inline void __stcg(T* address, T value) {
+  *address = value;
+}
 
 // --- 16-bit floats: what NVIDIA's headers lack on the host ---------------------------------------
 
@@ -107,8 +130,8 @@ inline __nv_bfloat162 __hfma2(__nv_bfloat162 a, __nv_bfloat162 b, __nv_bfloat162
   return __halves2bfloat162(__hfma(a.x, b.x, c.x), __hfma(a.y, b.y, c.y));
 }
 
-#define FUNCTION_OF_16_BITS(name, function)                                              \
-  inline __half name(__half x) { return __float2half_rn(function(float(x))); }           \
+#define FUNCTION_OF_16_BITS(name, function)                                    \
+  inline __half name(__half x) { return __float2half_rn(function(float(x))); } \
   inline __nv_bfloat16 name(__nv_bfloat16 x) { return __float2bfloat16_rn(function(float(x))); }
 FUNCTION_OF_16_BITS(hexp, expf)
 FUNCTION_OF_16_BITS(hexp2, exp2f)

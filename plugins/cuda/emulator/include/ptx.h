@@ -1,5 +1,5 @@
-// Instructions in the text itself: ptx_text.py makes each `asm` statement a GpuPtx, and its operands
-// GpuOperands.
+// Instructions in the text itself: ptx_text.py makes each `asm` statement a GpuPtx, and its
+// operands GpuOperands.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -8,8 +8,8 @@
 #include <cstdint>
 
 constexpr unsigned kWarpSize = 32;
-constexpr size_t kLaneBytes = 64;                  // most bytes that a lane passes to an exchange
-constexpr size_t kSharedLimit = 227 * 1024;        // bytes of shared memory of a block
+constexpr size_t kLaneBytes = 64;                   // most bytes that a lane passes to an exchange
+constexpr size_t kSharedLimit = 227 * 1024;         // bytes of shared memory of a block
 constexpr size_t kSharedWithoutAsking = 48 * 1024;  // more of it must be asked for at launch time
 
 extern "C" {
@@ -46,7 +46,7 @@ struct GpuKernel {
   size_t arguments;
   struct Shared {
     unsigned char *begin, *end;
-  } shared[2];     // of the kernel, and of the functions that it calls
-  bool checked;    // whether it was compiled to announce its accesses to memory
+  } shared[2];            // of the kernel, and of the functions that it calls
+  bool checked;           // whether it was compiled to announce its accesses to memory
   unsigned most_threads;  // of a block, or 0 where the kernel does not say
 };

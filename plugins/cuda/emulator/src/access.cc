@@ -96,7 +96,8 @@ void begin_accesses(const Launch& next) {
   recent = nullptr;
   launch_stamp = block_stamp + 1;
   begin_launch_races();
-  for (int i = 0; i < 2; ++i) of_static[i].reach(next.kernel->shared[i].end - next.kernel->shared[i].begin);
+  for (int i = 0; i < 2; ++i)
+    of_static[i].reach(next.kernel->shared[i].end - next.kernel->shared[i].begin);
   of_dynamic.reach(next.dynamic_shared);
 }
 
@@ -115,16 +116,18 @@ Accesses end_accesses() {
 
 void gpu_access(const volatile void* address, size_t bytes, GpuAccess kind) {
   using namespace emulator;
-  if (launch) look_at(static_cast<const unsigned char*>(const_cast<const void*>(address)), bytes, kind);
+  if (launch)
+    look_at(static_cast<const unsigned char*>(const_cast<const void*>(address)), bytes, kind);
 }
 
-// --- What g++ calls -------------------------------------------------------------------------------
-// -fsanitize=thread announces accesses to whatever library has these functions; here it is ours.
+// --- What g++ calls
+// ------------------------------------------------------------------------------- -fsanitize=thread
+// announces accesses to whatever library has these functions; here it is ours.
 
-#define ANNOUNCED(bytes)                                                                    \
-  void __tsan_read##bytes(void* p) { gpu_access(p, bytes, kGpuRead); }                      \
-  void __tsan_write##bytes(void* p) { gpu_access(p, bytes, kGpuWrite); }                    \
-  void __tsan_unaligned_read##bytes(void* p) { gpu_access(p, bytes, kGpuRead); }            \
+#define ANNOUNCED(bytes)                                                         \
+  void __tsan_read##bytes(void* p) { gpu_access(p, bytes, kGpuRead); }           \
+  void __tsan_write##bytes(void* p) { gpu_access(p, bytes, kGpuWrite); }         \
+  void __tsan_unaligned_read##bytes(void* p) { gpu_access(p, bytes, kGpuRead); } \
   void __tsan_unaligned_write##bytes(void* p) { gpu_access(p, bytes, kGpuWrite); }
 
 extern "C" {

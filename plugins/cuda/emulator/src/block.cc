@@ -108,7 +108,8 @@ void Block::barrier(int line) {
 const unsigned char* Block::exchange(const void* value, size_t bytes, unsigned mask, int line) {
   unsigned lane = current_ % kWarpSize;
   if (bytes > kLaneBytes) fail("a lane gives too many bytes");
-  if (!(mask >> lane & 1)) fail("a lane is not in the mask of its exchange, line " + std::to_string(line));
+  if (!(mask >> lane & 1))
+    fail("a lane is not in the mask of its exchange, line " + std::to_string(line));
   for (auto& [other, exchange] : warp().exchanges)
     if (other != mask && other & mask && exchange.arrived)
       fail("lanes exchange values with different masks, " + lines(exchange.line, line));
@@ -140,8 +141,9 @@ std::string Block::standstill() const {
 
 void Block::fail(const std::string& what) {
   if (failure.empty())
-    failure = what + " (block " + std::to_string(gpu_index.block.x) + "," + std::to_string(gpu_index.block.y) +
-              "," + std::to_string(gpu_index.block.z) + ", thread " + std::to_string(current_) + ")";
+    failure = what + " (block " + std::to_string(gpu_index.block.x) + "," +
+              std::to_string(gpu_index.block.y) + "," + std::to_string(gpu_index.block.z) +
+              ", thread " + std::to_string(current_) + ")";
   current().fiber->pause();  // and is never resumed
 }
 

@@ -12,28 +12,47 @@ std::string device_name(int device) { return "Emulated GPU " + std::to_string(de
 
 int attribute(cudaDeviceAttr which) {
   switch (which) {
-    case cudaDevAttrComputeCapabilityMajor: return compute_capability() / 10;
-    case cudaDevAttrComputeCapabilityMinor: return compute_capability() % 10;
-    case cudaDevAttrMaxThreadsPerBlock: return 1024;
-    case cudaDevAttrMaxThreadsPerMultiProcessor: return 2048;
+    case cudaDevAttrComputeCapabilityMajor:
+      return compute_capability() / 10;
+    case cudaDevAttrComputeCapabilityMinor:
+      return compute_capability() % 10;
+    case cudaDevAttrMaxThreadsPerBlock:
+      return 1024;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      return 2048;
     case cudaDevAttrMaxBlockDimX:
-    case cudaDevAttrMaxBlockDimY: return 1024;
-    case cudaDevAttrMaxBlockDimZ: return 64;
-    case cudaDevAttrMaxGridDimX: return 0x7fffffff;
+    case cudaDevAttrMaxBlockDimY:
+      return 1024;
+    case cudaDevAttrMaxBlockDimZ:
+      return 64;
+    case cudaDevAttrMaxGridDimX:
+      return 0x7fffffff;
     case cudaDevAttrMaxGridDimY:
-    case cudaDevAttrMaxGridDimZ: return 65535;
-    case cudaDevAttrWarpSize: return kWarpSize;
-    case cudaDevAttrMaxSharedMemoryPerBlock: return kSharedWithoutAsking;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: return kSharedLimit;
-    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: return kSharedLimit + 1024;
+    case cudaDevAttrMaxGridDimZ:
+      return 65535;
+    case cudaDevAttrWarpSize:
+      return kWarpSize;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      return kSharedWithoutAsking;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return kSharedLimit;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      return kSharedLimit + 1024;
     case cudaDevAttrMaxRegistersPerBlock:
-    case cudaDevAttrMaxRegistersPerMultiprocessor: return 65536;
-    case cudaDevAttrMultiProcessorCount: return 132;
-    case cudaDevAttrClockRate: return 1980000;
-    case cudaDevAttrMemoryClockRate: return 2619000;
-    case cudaDevAttrGlobalMemoryBusWidth: return 5120;
-    case cudaDevAttrL2CacheSize: return 50 << 20;
-    default: return 0;
+    case cudaDevAttrMaxRegistersPerMultiprocessor:
+      return 65536;
+    case cudaDevAttrMultiProcessorCount:
+      return 132;
+    case cudaDevAttrClockRate:
+      return 1980000;
+    case cudaDevAttrMemoryClockRate:
+      return 2619000;
+    case cudaDevAttrGlobalMemoryBusWidth:
+      return 5120;
+    case cudaDevAttrL2CacheSize:
+      return 50 << 20;
+    default:
+      return 0;
   }
 }
 

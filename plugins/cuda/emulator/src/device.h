@@ -1,4 +1,5 @@
-// What the emulated GPUs say of themselves: an H100's figures, unless the environment says otherwise.
+// What the emulated GPUs say of themselves: an H100's figures, unless the environment says
+// otherwise.
 #pragma once
 #include <cuda_runtime_api.h>
 
@@ -6,7 +7,7 @@
 
 namespace emulator {
 
-int devices();      // GPU_EMULATOR_DEVICES, one by default
+int devices();             // GPU_EMULATOR_DEVICES, one by default
 int compute_capability();  // GPU_EMULATOR_ARCH, 90 by default
 std::string device_name(int device);
 int attribute(cudaDeviceAttr which);

@@ -53,7 +53,8 @@ std::string launch_problem(const Kernel& kernel, const CUlaunchConfig& c) {
   size_t fixed = 0;
   for (auto& part : kernel.code.shared) fixed += part.end - part.begin;
   if (!c.gridDimX || !c.gridDimY || !c.gridDimZ) return "a grid without blocks";
-  if (c.gridDimX > 0x7fffffff || c.gridDimY > 65535 || c.gridDimZ > 65535) return "too large a grid";
+  if (c.gridDimX > 0x7fffffff || c.gridDimY > 65535 || c.gridDimZ > 65535)
+    return "too large a grid";
   if (!threads || threads > 1024 || c.blockDimZ > 64)
     return std::to_string(threads) + " threads in a block";
   if (kernel.code.most_threads && threads > kernel.code.most_threads)

@@ -24,7 +24,7 @@ class FaultsAreTheKernels {
     own.ss_sp = stack_;
     own.ss_size = sizeof stack_;
     sigaltstack(&own, &stack_before_);
-    struct sigaction action {};
+    struct sigaction action{};
     action.sa_sigaction = fault;
     // The thread is left from within the handler, so the signal must not stay blocked.
     action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
@@ -67,7 +67,7 @@ std::string run(const Launch& launch) {
   for (uint64_t turn = 0; turn < blocks && block.failure.empty(); ++turn) {
     uint64_t number = order.block(turn);
     gpu_index.block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
-                 unsigned(number / grid.x / grid.y)};
+                       unsigned(number / grid.x / grid.y)};
     spoil_shared(launch);
     begin_block_accesses();
     begin_block_copies();

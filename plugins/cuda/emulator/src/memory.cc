@@ -44,8 +44,8 @@ void* allocate(int device, size_t bytes) {
   size_t inner = (bytes + page() - 1) / page() * page();
   if (!inner) inner = page();
   size_t mapped_bytes = inner + 2 * page();
-  void* mapped = mmap(nullptr, mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+  void* mapped =
+      mmap(nullptr, mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) return nullptr;
   auto* base = static_cast<unsigned char*>(mapped);
   // It ends as near to the page that may not be touched as the alignment lets it.
@@ -80,8 +80,9 @@ std::string describe_fault(const void* address) {
   auto* byte = static_cast<const unsigned char*>(address);
   for (auto& [begin, area] : areas) {
     if (byte < area.mapped || byte >= area.mapped + area.mapped_bytes) continue;
-    std::string where = byte < begin ? std::to_string(begin - byte) + " bytes before"
-                                     : std::to_string(byte - begin - area.bytes) + " bytes after the end of";
+    std::string where = byte < begin
+                            ? std::to_string(begin - byte) + " bytes before"
+                            : std::to_string(byte - begin - area.bytes) + " bytes after the end of";
     return "an access " + where + " an allocation of " + std::to_string(area.bytes) + " bytes";
   }
   return "an access to memory that is not the device's";

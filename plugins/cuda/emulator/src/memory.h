@@ -20,7 +20,7 @@ struct Area {
   std::shared_ptr<AreaNotes> notes;
 };
 
-size_t memory_bytes();            // of each device
+size_t memory_bytes();  // of each device
 size_t free_bytes(int device);
 void* allocate(int device, size_t bytes);  // null where there is not enough
 bool release(void* address);               // false where nothing was allocated there

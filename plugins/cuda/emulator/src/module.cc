@@ -40,11 +40,12 @@ CUresult Module::load(const void* image, Module** module) {
   void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (!library) return refuse(CUDA_ERROR_INVALID_IMAGE, dlerror());
   auto* architecture = static_cast<const char*>(dlsym(library, "gpu_architecture"));
-  if (!architecture) return refuse(CUDA_ERROR_INVALID_IMAGE, "machine code without an architecture");
+  if (!architecture)
+    return refuse(CUDA_ERROR_INVALID_IMAGE, "machine code without an architecture");
   if (!runs(architecture))
-    return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU,
-                  std::string("machine code for ") + architecture + " does not run on sm_" +
-                      std::to_string(compute_capability()));
+    return refuse(CUDA_ERROR_NO_BINARY_FOR_GPU, std::string("machine code for ") + architecture +
+                                                    " does not run on sm_" +
+                                                    std::to_string(compute_capability()));
   *module = new Module(library, memory);
   return CUDA_SUCCESS;
 }

@@ -10,7 +10,11 @@
 #include <string>
 
 // As in nvrtc.h, which comes only with the large library.
-enum nvrtcResult { NVRTC_SUCCESS = 0, NVRTC_ERROR_COMPILATION = 6, NVRTC_ERROR_INTERNAL_ERROR = 11 };
+enum nvrtcResult {
+  NVRTC_SUCCESS = 0,
+  NVRTC_ERROR_COMPILATION = 6,
+  NVRTC_ERROR_INTERNAL_ERROR = 11
+};
 typedef struct Program {
   std::string source, code, log;
 }* nvrtcProgram;
@@ -46,8 +50,12 @@ bool checked() {
 // Runs the compiler without the emulated GPU, which it does not need; what it says goes to `log`.
 int run_compiler(const std::string& source, const std::string& output,
                  const std::string& architecture, const std::string& log) {
-  const char* command[] = {COMPILE_KERNELS, source.c_str(), output.c_str(), architecture.c_str(),
-                           checked() ? "checked" : "plain", nullptr};
+  const char* command[] = {COMPILE_KERNELS,
+                           source.c_str(),
+                           output.c_str(),
+                           architecture.c_str(),
+                           checked() ? "checked" : "plain",
+                           nullptr};
   pid_t child = fork();
   if (child == 0) {
     unsetenv("LD_PRELOAD");
@@ -100,7 +108,8 @@ nvrtcResult nvrtcCompileProgram(nvrtcProgram program, int count, const char* con
   if (!mkdtemp(folder)) return NVRTC_ERROR_INTERNAL_ERROR;
   std::string base = std::string(folder) + "/kernels";
   std::ofstream(base + ".cu") << program->source;
-  int status = run_compiler(base + ".cu", base + ".so", architecture(count, options), base + ".log");
+  int status =
+      run_compiler(base + ".cu", base + ".so", architecture(count, options), base + ".log");
   program->log = read(base + ".log") + '\0';
   program->code = read(base + ".so");
   for (const char* end : {".cu", ".so", ".log"}) unlink((base + end).c_str());

@@ -48,8 +48,8 @@ void multiply(PtxRun& run, const PtxInstruction& code) {
   }
 }
 
-// Loads 8 x 8 tiles of 16-bit numbers from shared memory: lane 8 i + r gives the address of row r of
-// tile i. A lane gets the numbers 2t and 2t + 1 of row g, or of column g where it is transposed.
+// Loads 8 x 8 tiles of 16-bit numbers from shared memory: lane 8 i + r gives the address of row r
+// of tile i. A lane gets the numbers 2t and 2t + 1 of row g, or of column g where it is transposed.
 void load_tiles(PtxRun& run, const PtxInstruction& code) {
   int tiles = code.has("x4") ? 4 : code.has("x2") ? 2 : 1;
   bool transposed = code.has("trans");

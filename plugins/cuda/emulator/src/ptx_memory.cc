@@ -28,8 +28,7 @@ std::deque<std::vector<Copy>>& own_groups() {
 
 unsigned char* place(PtxRun& run, const PtxOperand& address, bool shared, size_t bytes) {
   uint64_t value = run.get(address);
-  if (value % bytes)
-    gpu_fail(("a misaligned address, line " + std::to_string(run.line)).c_str());
+  if (value % bytes) gpu_fail(("a misaligned address, line " + std::to_string(run.line)).c_str());
   return shared ? shared_place(uint32_t(value), bytes) : reinterpret_cast<unsigned char*>(value);
 }
 
@@ -38,7 +37,9 @@ size_t item_bytes(const PtxInstruction& code) {
   return size_t(atoi(type.c_str() + 1)) / 8;
 }
 
-size_t item_count(const PtxInstruction& code) { return code.has("v4") ? 4 : code.has("v2") ? 2 : 1; }
+size_t item_count(const PtxInstruction& code) {
+  return code.has("v4") ? 4 : code.has("v2") ? 2 : 1;
+}
 
 bool is_shared(const PtxInstruction& code) { return code.has("shared") || code.has("shared::cta"); }
 
@@ -63,8 +64,8 @@ void store(PtxRun& run, const PtxInstruction& code) {
   }
 }
 
-// The copy is made when it is waited for. Until then NaNs are there, for who reads too early, and in
-// the place of what is overwritten too early.
+// The copy is made when it is waited for. Until then NaNs are there, for who reads too early, and
+// in the place of what is overwritten too early.
 void begin_copy(PtxRun& run, const PtxInstruction& code) {
   size_t bytes = run.get(code.operands[2]), given = bytes;
   if (code.operands.size() > 3) given = run.word(code.operands[3]);

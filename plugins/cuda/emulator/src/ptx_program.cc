@@ -102,9 +102,12 @@ PtxProgram parse_ptx(const std::string& text) { return Parser().parse(text); }
 
 uint64_t PtxRun::get(const PtxOperand& operand) const {
   switch (operand.kind) {
-    case PtxOperand::kGiven: return given_[operand.number].bits + operand.offset;
-    case PtxOperand::kRegister: return registers_[operand.number] + operand.offset;
-    default: return operand.number;
+    case PtxOperand::kGiven:
+      return given_[operand.number].bits + operand.offset;
+    case PtxOperand::kRegister:
+      return registers_[operand.number] + operand.offset;
+    default:
+      return operand.number;
   }
 }
 

@@ -9,16 +9,16 @@ namespace emulator {
 
 struct PtxOperand {
   enum Kind { kGiven, kRegister, kImmediate } kind;
-  uint64_t number;  // which one of those given or of the registers, or the value
+  uint64_t number;     // which one of those given or of the registers, or the value
   int64_t offset = 0;  // in an address: [%0 + 16]
 };
 
 class PtxRun;
 
 struct PtxInstruction {
-  std::vector<std::string> words;  // the name, without its points: cp, async, cg, ...
+  std::vector<std::string> words;    // the name, without its points: cp, async, cg, ...
   std::vector<PtxOperand> operands;  // those of vectors one by one
-  int guard = -1;  // the register of a predicate, @p, or none
+  int guard = -1;                    // the register of a predicate, @p, or none
   bool guard_is_negated = false;
   void (*run)(PtxRun&, const PtxInstruction&) = nullptr;
 

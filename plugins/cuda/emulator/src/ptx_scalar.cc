@@ -36,8 +36,9 @@ void pair(Run& run, const Code& code, Function function) {
     double x[3];
     for (int i = 0; i < 3; ++i) {
       uint16_t of_half = uint16_t(bits[i] >> 16 * half);
-      x[i] = code.has("bf16x2") ? double(__bfloat162float(__nv_bfloat16(__nv_bfloat16_raw{of_half})))
-                                : double(__half2float(__half(__half_raw{of_half})));
+      x[i] = code.has("bf16x2")
+                 ? double(__bfloat162float(__nv_bfloat16(__nv_bfloat16_raw{of_half})))
+                 : double(__half2float(__half(__half_raw{of_half})));
     }
     double y = function(x[0], x[1], x[2]);
     uint16_t rounded = code.has("bf16x2") ? __nv_bfloat16_raw(__double2bfloat16(y)).x
@@ -77,17 +78,35 @@ void fma(Run& run, const Code& code) {
   run.set_real(x[0], fmaf(run.real(x[1]), run.real(x[2]), run.real(x[3])));
 }
 
-void exp2(Run& run, const Code& code) { real(run, code, [](float x) { return exp2f(x); }); }
-void log2(Run& run, const Code& code) { real(run, code, [](float x) { return log2f(x); }); }
-void rcp(Run& run, const Code& code) { real(run, code, [](float x) { return 1.0f / x; }); }
-void sqrt(Run& run, const Code& code) { real(run, code, [](float x) { return sqrtf(x); }); }
-void rsqrt(Run& run, const Code& code) { real(run, code, [](float x) { return 1.0f / sqrtf(x); }); }
-void tanh(Run& run, const Code& code) { real(run, code, [](float x) { return tanhf(x); }); }
+void exp2(Run& run, const Code& code) {
+  real(run, code, [](float x) { return exp2f(x); });
+}
+void log2(Run& run, const Code& code) {
+  real(run, code, [](float x) { return log2f(x); });
+}
+void rcp(Run& run, const Code& code) {
+  real(run, code, [](float x) { return 1.0f / x; });
+}
+void sqrt(Run& run, const Code& code) {
+  real(run, code, [](float x) { return sqrtf(x); });
+}
+void rsqrt(Run& run, const Code& code) {
+  real(run, code, [](float x) { return 1.0f / sqrtf(x); });
+}
+void tanh(Run& run, const Code& code) {
+  real(run, code, [](float x) { return tanhf(x); });
+}
 
 void mov(Run& run, const Code& code) { run.set(code.operands[0], run.get(code.operands[1])); }
-void and_(Run& run, const Code& code) { whole(run, code, [](uint64_t a, uint64_t b) { return a & b; }); }
-void or_(Run& run, const Code& code) { whole(run, code, [](uint64_t a, uint64_t b) { return a | b; }); }
-void xor_(Run& run, const Code& code) { whole(run, code, [](uint64_t a, uint64_t b) { return a ^ b; }); }
+void and_(Run& run, const Code& code) {
+  whole(run, code, [](uint64_t a, uint64_t b) { return a & b; });
+}
+void or_(Run& run, const Code& code) {
+  whole(run, code, [](uint64_t a, uint64_t b) { return a | b; });
+}
+void xor_(Run& run, const Code& code) {
+  whole(run, code, [](uint64_t a, uint64_t b) { return a ^ b; });
+}
 
 void shl(Run& run, const Code& code) {
   whole(run, code, [](uint64_t a, uint64_t by) { return by < 64 ? a << by : 0; });
@@ -160,12 +179,12 @@ PtxFunction scalar_function(const PtxInstruction& code) {
     const char* name;
     PtxFunction function;
   } kKnown[] = {
-      {"add", add},   {"sub", sub},     {"mul", mul},     {"fma", fma},
-      {"ex2", exp2},  {"lg2", log2},    {"rcp", rcp},     {"sqrt", sqrt},
-      {"rsqrt", rsqrt}, {"tanh", tanh}, {"mov", mov},     {"and", and_},
-      {"or", or_},    {"xor", xor_},    {"shl", shl},     {"shr", shr},
-      {"lop3", lop3}, {"prmt", prmt},   {"setp", setp},   {"bar", barrier},
-      {"barrier", barrier}, {"fence", nothing}, {"membar", nothing}, {"griddepcontrol", nothing},
+      {"add", add},          {"sub", sub},       {"mul", mul},        {"fma", fma},
+      {"ex2", exp2},         {"lg2", log2},      {"rcp", rcp},        {"sqrt", sqrt},
+      {"rsqrt", rsqrt},      {"tanh", tanh},     {"mov", mov},        {"and", and_},
+      {"or", or_},           {"xor", xor_},      {"shl", shl},        {"shr", shr},
+      {"lop3", lop3},        {"prmt", prmt},     {"setp", setp},      {"bar", barrier},
+      {"barrier", barrier},  {"fence", nothing}, {"membar", nothing}, {"griddepcontrol", nothing},
       {"prefetch", nothing},
   };
   if (code.words[0] == "cvt") return is_pair(code) && code.operands.size() == 3 ? cvt : nullptr;

@@ -36,19 +36,24 @@ bool reads_are_over(const ByteHistory& byte, const LastAccess& now) {
 
 void note_read(ByteHistory& byte, const LastAccess& now) {
   LastAccess& read = byte.read;
-  if (read.interval < first_of_scope) byte.read_by_other_blocks = false;
-  else if (read.interval < first_of_block) byte.read_by_other_blocks = true;
+  if (read.interval < first_of_scope)
+    byte.read_by_other_blocks = false;
+  else if (read.interval < first_of_block)
+    byte.read_by_other_blocks = true;
   if (read.interval != now.interval) {
     byte.read_by_other_warps = byte.read_by_other_lanes = false;
   } else {
     if (!same_warp(read, now)) byte.read_by_other_warps = true;
-    if (read.exchanges != now.exchanges) byte.read_by_other_lanes = false;
-    else if (read.thread != now.thread) byte.read_by_other_lanes = true;
+    if (read.exchanges != now.exchanges)
+      byte.read_by_other_lanes = false;
+    else if (read.thread != now.thread)
+      byte.read_by_other_lanes = true;
   }
   read = now;
 }
 
-[[noreturn]] void fail(const char* did, const LastAccess& before, const char* does, const char* where) {
+[[noreturn]] void fail(const char* did, const LastAccess& before, const char* does,
+                       const char* where) {
   std::string who = before.interval < first_of_block ? "another block"
                                                      : "thread " + std::to_string(before.thread);
   gpu_fail((std::string("a race in ") + where + ": it " + does + " what " + who + " " + did +

@@ -1,7 +1,7 @@
 // Finds races: two threads access a byte, one at least writes it, and nothing makes them wait for
-// each other between. Blocks never wait for each other, threads of a block do at barriers, and those
-// of a warp at exchanges. It finds a missing barrier in whatever order the threads run, and also
-// where the values happen to be right.
+// each other between. Blocks never wait for each other, threads of a block do at barriers, and
+// those of a warp at exchanges. It finds a missing barrier in whatever order the threads run, and
+// also where the values happen to be right.
 #pragma once
 #include <cstddef>
 #include <cstdint>

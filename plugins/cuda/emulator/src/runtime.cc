@@ -41,7 +41,8 @@ cudaError_t refuse_in_capture(const char* what) {
 
 extern "C" {
 
-// --- Devices ---------------------------------------------------------------------------------------
+// --- Devices
+// ---------------------------------------------------------------------------------------
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = devices();
@@ -83,7 +84,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
 
 cudaError_t cudaDeviceSynchronize() { return lasting_error(); }
 
-// --- Memory ------------------------------------------------------------------------------------------
+// --- Memory
+// ------------------------------------------------------------------------------------------
 
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   Lock one_at_a_time(lock());
@@ -132,10 +134,13 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t byt
   return cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream);
 }
 
-// --- Streams, events, graphs ---------------------------------------------------------------------------
+// --- Streams, events, graphs
+// ---------------------------------------------------------------------------
 
 cudaError_t cudaStreamCreate(cudaStream_t* stream) { return make_handle(stream); }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return make_handle(stream); }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return make_handle(stream);
+}
 cudaError_t cudaStreamDestroy(cudaStream_t stream) { return drop_handle(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return lasting_error(); }
 
@@ -193,7 +198,8 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
   return cudaSuccess;
 }
 
-// --- Errors ----------------------------------------------------------------------------------------------
+// --- Errors
+// ----------------------------------------------------------------------------------------------
 
 const char* cudaGetErrorName(cudaError_t error) { return error_name(error); }
 const char* cudaGetErrorString(cudaError_t error) { return error_text(error); }

@@ -18,7 +18,8 @@ void trace(const std::string& kernel, const Launch& launch, const Accesses& acce
           launch.block.y, launch.block.z);
   fprintf(file, ", \"dynamic_shared\": %zu", launch.dynamic_shared);
   if (launch.kernel->checked)
-    fprintf(file, ", \"read\": %llu, \"written\": %llu, \"read_by_blocks\": %llu, \"read_once\": %llu",
+    fprintf(file,
+            ", \"read\": %llu, \"written\": %llu, \"read_by_blocks\": %llu, \"read_once\": %llu",
             accesses.read, accesses.written, accesses.read_by_blocks, accesses.read_once);
   fprintf(file, "}\n");
   fclose(file);
