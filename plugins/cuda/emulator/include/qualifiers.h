@@ -1,7 +1,6 @@
 // What CUDA C says of functions and variables, and the indices of a thread.
 #pragma once
 
-#define CUDA_EMULATOR 1
 #define __CUDACC_VER_MAJOR__ 13
 #define __CUDACC_VER_MINOR__ 0
 

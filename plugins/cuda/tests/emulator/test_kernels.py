@@ -16,6 +16,9 @@ from mlc_llm.testing.gpu_kernels.suite import Run
 from .gpu import GPU
 from .target import TARGET
 
+# Each kernel is compiled by g++: of those with several parameters, a few are enough for every change.
+pytestmark = pytest.mark.matrix
+
 
 @pytest.fixture(scope="module")
 def capabilities() -> GPUCapabilities:
