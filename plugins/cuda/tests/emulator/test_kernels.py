@@ -16,7 +16,7 @@ from mlc_llm.testing.gpu_kernels.suite import Run
 from .gpu import GPU
 from .target import TARGET
 
-# Each kernel is compiled by g++: of those with several parameters, a few are enough for every change.
+# g++ compiles each kernel: of those with several parameters, a few are enough for every change.
 pytestmark = pytest.mark.matrix
 
 

@@ -37,6 +37,15 @@ def test_every_byte_is_checked(own_gpu: Callable[..., GPU]) -> None:
         gpu.run(READ, 1, 1, short, np.zeros(1, "float32"), 5)
 
 
+def test_an_access_that_only_begins_in_bounds_is_an_error(own_gpu: Callable[..., GPU]) -> None:
+    text = """extern "C" __global__ void f(const float* x, long long* y) {
+  y[0] = *(const long long*)(x + 4);
+}"""
+    short = np.zeros(5, "float32")
+    with pytest.raises(GPUFailed, match="0 bytes after the end of an allocation of 20 bytes"):
+        own_gpu(CHECK="1").run(text, 1, 1, short, np.zeros(1, "int64"))
+
+
 def test_after_a_failure_everything_is_refused(gpu: GPU) -> None:
     """As a GPU does: the process that begins then is another one."""
     with pytest.raises(GPUFailed):

@@ -11,6 +11,29 @@ from .gpu import GPU, GPUFailed
 
 ORDERS = ("forward", "reverse", "random")
 
+
+def test_orders(gpu: GPU) -> None:
+    """Of blocks, and of the threads of each; a random one is the same in each run."""
+    text = """
+extern "C" __global__ void f(int* y, int* turn) {
+  y[blockIdx.x * 64 + threadIdx.x] = atomicAdd(turn, 1);
+}
+"""
+
+    def turns(order: str) -> np.ndarray:
+        y = np.zeros(640, "int32")
+        gpu.set("ORDER", order)
+        gpu.run(text, 10, 64, y, np.zeros(1, "int32"))
+        return y
+
+    np.testing.assert_array_equal(turns("forward"), np.arange(640))
+    np.testing.assert_array_equal(turns("reverse"), np.arange(640)[::-1])
+    shuffled = turns("random")
+    np.testing.assert_array_equal(np.sort(shuffled), np.arange(640))
+    assert np.unique(np.diff(shuffled)).size > 100
+    np.testing.assert_array_equal(turns("random"), shuffled)
+
+
 REVERSED = """
 extern "C" __global__ void __launch_bounds__(128) f(const int* x, int* y) {
   __shared__ int held[128];
@@ -74,6 +97,29 @@ def test_blocks_do_not_wait_for_each_other(own_gpu: Callable[..., GPU]) -> None:
     text = 'extern "C" __global__ void f(int* x) { x[(blockIdx.x + 1) % 2] = x[blockIdx.x]; }'
     with pytest.raises(GPUFailed, match=r"a race in device memory: .* another block"):
         own_gpu(CHECK="1").run(text, 2, 1, np.zeros(2, "int32"))
+
+
+@pytest.mark.parametrize(
+    ("others", "readers"),
+    [
+        ("another warp", "threadIdx.x == 0 || threadIdx.x == 33"),
+        ("another lane", "threadIdx.x == 32 || threadIdx.x == 33"),
+        ("another block", "threadIdx.x == 33"),
+    ],
+)
+def test_who_read_before_the_last_reader_is_not_forgotten(
+    own_gpu: Callable[..., GPU], others: str, readers: str
+) -> None:
+    """The thread that writes has read, too, after another one."""
+    text = f"""
+extern "C" __global__ void f(int* x, int* y) {{
+  if ({readers}) y[threadIdx.x + 64 * blockIdx.x] = x[0];
+  if (threadIdx.x == 33 && blockIdx.x == gridDim.x - 1) x[0] = 1;
+}}
+"""
+    blocks = 2 if others == "another block" else 1
+    with pytest.raises(GPUFailed, match=r"a race in device memory: it writes what .* read"):
+        own_gpu(CHECK="1").run(text, blocks, 64, np.zeros(1, "int32"), np.zeros(128, "int32"))
 
 
 def test_a_warp_is_in_step_where_it_says_so(own_gpu: Callable[..., GPU]) -> None:
