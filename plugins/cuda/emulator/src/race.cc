@@ -40,15 +40,14 @@ void note_read(ByteHistory& byte, const LastAccess& now) {
     byte.read_by_other_blocks = false;
   else if (read.interval < first_of_block)
     byte.read_by_other_blocks = true;
-  if (read.interval != now.interval) {
+  if (read.interval != now.interval)
     byte.read_by_other_warps = byte.read_by_other_lanes = false;
-  } else {
-    if (!same_warp(read, now)) byte.read_by_other_warps = true;
-    if (read.exchanges != now.exchanges)
-      byte.read_by_other_lanes = false;
-    else if (read.thread != now.thread)
-      byte.read_by_other_lanes = true;
-  }
+  else if (!same_warp(read, now))
+    byte.read_by_other_warps = true;
+  else if (read.exchanges != now.exchanges)
+    byte.read_by_other_lanes = false;
+  else if (read.thread != now.thread)
+    byte.read_by_other_lanes = true;
   read = now;
 }
 
