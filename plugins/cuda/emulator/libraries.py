@@ -1,4 +1,4 @@
-"""Builds the libraries that stand for a driver, CUDA's runtime and NVRTC."""
+"""Builds the libraries that stand for a driver, CUDA's runtime, NVRTC and nvFatbin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from toolchain import HERE, cache_folder, cuda_headers, digest, made_once, run_compiler
 
-RUNTIME, DRIVER, NVRTC = "libcudart.so.13", "libcuda.so.1", "libnvrtc.so.13"
+RUNTIME, DRIVER = "libcudart.so.13", "libcuda.so.1"
+NVRTC, FATBIN = "libnvrtc.so.13", "libnvfatbin.so.13"
 
 
 def preload() -> str:
@@ -19,12 +20,13 @@ def preload() -> str:
         *HERE.glob("*.py"),
     ]
     folder = made_once(cache_folder() / "libraries" / digest(sources), _build)
-    return " ".join(str(folder / name) for name in (RUNTIME, DRIVER, NVRTC))
+    return " ".join(str(folder / name) for name in (RUNTIME, DRIVER, NVRTC, FATBIN))
 
 
 def _build(folder: Path) -> None:
     sources = {file.name: file for file in HERE.glob("src/*.cc")}
     loader, nvrtc = sources.pop("loader.cc"), sources.pop("nvrtc.cc")
+    fatbin = sources.pop("nvfatbin.cc")
     # TVM asks for the functions of libcudart.so.13 by a version of that name. The driver's are in
     # it, too, since both are one GPU.
     versions = folder / "versions"
@@ -34,6 +36,7 @@ def _build(folder: Path) -> None:
     _link(folder / DRIVER, loader, "-Wl,--no-as-needed", folder / RUNTIME)
     compile_kernels = f'"{sys.executable}", "-Es", "{HERE / "kernel_compiler.py"}"'
     _link(folder / NVRTC, nvrtc, f"-DCOMPILE_KERNELS={compile_kernels}")
+    _link(folder / FATBIN, fatbin)
 
 
 def _link(library: Path, *arguments: str | Path) -> None:

@@ -8,7 +8,8 @@ namespace {
 
 using Open = void* (*)(const char*, int);
 
-const char* const kNames[] = {"libcuda.so.1", "libcudart.so.13", "libnvrtc.so.13"};
+const char* const kNames[] = {"libcuda.so.1", "libcudart.so.13", "libnvrtc.so.13",
+                              "libnvfatbin.so.13"};
 
 }  // namespace
 

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <vector>
 
 #include "device.h"
 #include "error.h"
+#include "fatbin.h"
 
 namespace emulator {
 namespace {
@@ -28,6 +30,19 @@ CUresult refuse(CUresult result, const std::string& why) {
 }  // namespace
 
 CUresult Module::load(const void* image, Module** module) {
+  auto* next = static_cast<const char*>(image);
+  if (memcmp(next, kFatbinHeader, sizeof kFatbinHeader)) return load_one(image, module);
+  next += sizeof kFatbinHeader;
+  CUresult result = CUDA_ERROR_NO_BINARY_FOR_GPU;
+  for (uint64_t bytes; memcpy(&bytes, next, sizeof bytes), bytes; next += sizeof bytes + bytes) {
+    std::vector<char> code(next + sizeof bytes, next + sizeof bytes + bytes);  // aligned
+    result = load_one(code.data(), module);
+    if (result != CUDA_ERROR_NO_BINARY_FOR_GPU) break;
+  }
+  return result;
+}
+
+CUresult Module::load_one(const void* image, Module** module) {
   auto* file = static_cast<const Elf64_Ehdr*>(image);
   if (memcmp(file->e_ident, ELFMAG, SELFMAG))
     return refuse(CUDA_ERROR_INVALID_IMAGE, "this is not machine code for the emulated GPU");

@@ -18,6 +18,7 @@ struct Kernel {
 
 class Module {
  public:
+  // Of several that are joined, the first that this GPU runs.
   static CUresult load(const void* image, Module** module);
   ~Module();
 
@@ -25,6 +26,8 @@ class Module {
   Kernel* kernel(const std::string& name);
 
  private:
+  static CUresult load_one(const void* image, Module** module);
+
   Module(void* library, int file) : library_(library), file_(file) {}
 
   void* library_;

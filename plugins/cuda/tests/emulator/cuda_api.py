@@ -13,6 +13,7 @@ import numpy as np
 DRIVER = ctypes.CDLL("libcuda.so.1")
 RUNTIME = ctypes.CDLL("libcudart.so.13")
 NVRTC = ctypes.CDLL("libnvrtc.so.13")
+FATBIN = ctypes.CDLL("libnvfatbin.so.13")
 
 for library in (DRIVER, RUNTIME):
     library.cudaGetErrorString.restype = ctypes.c_char_p
@@ -50,6 +51,20 @@ def compile_text(text: str, architecture: str = "sm_90") -> bytes:
     if failed:
         raise RuntimeError(answer.value.decode())
     return answer.raw
+
+
+def join(codes: list[tuple[str, bytes]]) -> bytes:
+    """Machine code for several architectures, in one."""
+    handle, size = ctypes.c_void_p(), ctypes.c_size_t()
+    FATBIN.nvFatbinCreate(ctypes.byref(handle), None, ctypes.c_size_t(0))
+    for architecture, code in codes:
+        arch, length = architecture.encode(), ctypes.c_size_t(len(code))
+        FATBIN.nvFatbinAddCubin(handle, code, length, arch, b"kernels")
+    FATBIN.nvFatbinSize(handle, ctypes.byref(size))
+    joined = ctypes.create_string_buffer(size.value)
+    FATBIN.nvFatbinGet(handle, joined)
+    FATBIN.nvFatbinDestroy(ctypes.byref(handle))
+    return joined.raw
 
 
 def function(code: bytes, name: str) -> ctypes.c_void_p:

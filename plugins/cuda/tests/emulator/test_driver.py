@@ -50,6 +50,17 @@ def test_machine_code_runs_on_gpus_of_its_generation(
                 gpu.call("load", code, "f")
 
 
+def test_of_joined_machine_code_that_which_fits_is_loaded(own_gpu: Callable[..., GPU]) -> None:
+    gpu = own_gpu()
+    code = gpu.call("compile_for", NOTHING, "sm_80", "sm_90", "compute_90")
+    for arch in ("80", "86", "90", "120"):
+        gpu.set("ARCH", arch)
+        gpu.call("load", code, "f")
+    gpu.set("ARCH", "75")
+    with pytest.raises(GPUFailed, match="no kernel image is available for execution"):
+        gpu.call("load", code, "f")
+
+
 @pytest.mark.parametrize(
     ("grid", "block"), [(0, 1), ((1, 65536), 1), (1, 1025), (1, (1, 1, 65)), (1, 65)]
 )

@@ -54,6 +54,12 @@ def compile_text(text: str, architecture: str = "sm_90") -> bytes:
     return cuda_api.compile_text(text, architecture)
 
 
+def compile_for(text: str, *architectures: str) -> bytes:
+    """Machine code for several architectures, in one."""
+    codes = [(one, cuda_api.compile_text(text, one)) for one in architectures]
+    return cuda_api.join(codes)
+
+
 def load(code: bytes, name: str) -> None:
     """Load machine code, and find a kernel in it."""
     cuda_api.function(code, name)
