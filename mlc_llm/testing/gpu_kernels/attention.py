@@ -18,13 +18,14 @@ from mlc_llm.testing.gpu_kernels.suite import GPUKernelSuite, Run
 def rope(elements: int, base: float = 10000.0, **more: Any) -> Rope:
     """A rotation of the first elements of a head."""
     exponents = np.arange(0, elements, 2) / elements
-    return Rope(tuple(float(f) for f in np.float32(base**-exponents)), **more)
+    frequencies = (base**-exponents).astype("float32")
+    return Rope(tuple(float(f) for f in frequencies), **more)
 
 
 ROWS = [(1, 0), (0, 17), (1, 1), (2, 63), (2, 64), (1, 40)]
 """Sequences and positions, in no order."""
 
-APPENDED = {
+APPENDED: dict[str, tuple[int, dict[str, Any]]] = {
     "halves": (24, {"rope": rope(24)}),
     "wide heads": (80, {"rope": rope(80), "value_size": 16}),
     "part of a head": (24, {"rope": rope(10, factor=1.3), "value_size": 40}),
@@ -33,7 +34,7 @@ APPENDED = {
     "no rotation": (16, {"value_size": 24}),
 }
 
-SEEN = {
+SEEN: dict[str, tuple[tuple[int, int], int, dict[str, Any]]] = {
     "wide heads": ((10, 2), 80, {}),
     "a head of keys": ((4, 1), 16, {"value_size": 40}),
     "wide values": ((2, 2), 16, {"value_size": 144}),
@@ -114,7 +115,8 @@ class GPUAttentionSuite(GPUKernelSuite):
     def test_decode_of_several_rows_of_a_sequence(
         self, run: Run, rng: np.random.Generator, make: paged.Make
     ) -> None:
-        for more in ({}, {"window": 9}):
+        cases: list[dict[str, Any]] = [{}, {"window": 9}]
+        for more in cases:
             spec = paged.describe((4, 2), 16, **more)
             rows = [(1, 20), (0, 0), (1, 5), (1, 139), (0, 16)]
             paged.check_decode(run, make, rng, spec, [17, 150], rows=rows)
