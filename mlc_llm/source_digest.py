@@ -1,4 +1,4 @@
-"""A hash of Python code, for what is cached and must be made again when that code changes."""
+"""A hash of code, for what is cached and must be made again when that code changes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+SUFFIXES = (".py", ".cuh")
+"""Of Python, and of kernels in CUDA C."""
+
 
 @functools.cache
 def source_digest(packages: tuple[str, ...]) -> str:
-    """A hash of the Python files of some packages.
+    """A hash of the source files of some packages.
 
     Args:
         packages: names of packages, or of modules that stand for the package they are in.
@@ -35,4 +38,5 @@ def _sources(name: str) -> list[Path]:
         if "." in name:
             return _sources(name.rpartition(".")[0])
         return [Path(spec.origin)] if spec.has_location and spec.origin else []
-    return sorted(f for place in spec.submodule_search_locations for f in Path(place).rglob("*.py"))
+    places = map(Path, spec.submodule_search_locations)
+    return sorted(f for place in places for suffix in SUFFIXES for f in place.rglob(f"*{suffix}"))

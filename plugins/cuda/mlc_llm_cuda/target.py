@@ -71,6 +71,11 @@ def code_of(target: Mapping[str, Any]) -> list[str]:
     return [key for key in map(str, target.get("keys", ())) if key.startswith((MACHINE_CODE, PTX))]
 
 
+def capability_of(target: Mapping[str, Any]) -> int:
+    """The compute capability, without the point, that a target's kernels are chosen for."""
+    return _number(str(target["arch"]))
+
+
 def mismatch(record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
     """Why a library cannot run on the GPU of a target, or None when it can.
 
@@ -78,7 +83,7 @@ def mismatch(record: LibraryRecord, target: Mapping[str, Any]) -> str | None:
         record: the library's record.
         target: the GPU's target.
     """
-    capability = _number(str(target["arch"]))
+    capability = capability_of(target)
     code = code_of(record.target)
     if any(_runs(one, capability) for one in code):
         return None

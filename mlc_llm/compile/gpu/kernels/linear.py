@@ -93,8 +93,8 @@ def tile_bytes(weight: KernelWeight) -> int:
 
 
 @dataclass(frozen=True)
-class _Arguments:
-    """The arguments of a kernel; `bias` is None where it has none."""
+class ProductArguments:
+    """The arguments of a kernel of products; `bias` is None where it has none."""
 
     x: Buffer
     weight: WeightTensors
@@ -102,9 +102,9 @@ class _Arguments:
     y: Buffer
 
     @staticmethod
-    def declare(product: Product, rows: Expr, outputs: Expr) -> _Arguments:
+    def declare(product: Product, rows: Expr, outputs: Expr) -> ProductArguments:
         """Declare them, in the kernels' order."""
-        return _Arguments(
+        return ProductArguments(
             argument("x", (rows, product.weight.columns), product.dtype),
             product.weight.arguments(outputs),
             None if product.bias is None else argument("bias", (outputs,), product.bias),
@@ -129,7 +129,7 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
     weight, threads = product.weight, capabilities.light
     with kernel("gemv") as built:
         n = size(product.outputs)
-        given = _Arguments.declare(product, i32(1), n)
+        given = ProductArguments.declare(product, i32(1), n)
         with launch([ceil_div(n, GEMV_OUTPUTS)], threads) as ((block,), thread):
             scratch, sums = shared((GEMV_OUTPUTS, threads)), registers((GEMV_OUTPUTS,))
             first = bind(block * i32(GEMV_OUTPUTS))
@@ -171,25 +171,29 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
 
     A workgroup has TILE_THREADS threads and `tile_bytes` of memory, which every GPU has.
     """
-    weight, columns = product.weight, product.weight.columns
     with kernel("matmul") as built:
         m, n = size(), size(product.outputs)
-        given = _Arguments.declare(product, m, n)
-        grid = [ceil_div(n, TILE), ceil_div(m, TILE)]
-        with launch(grid, TILE_THREADS) as ((right, down), thread):
-            x_tile, w_tile = (shared((depth(weight), TILE_PITCH)) for _ in range(2))
-            sums = registers((SIDE * SIDE,))
-            row, column = bind(down * i32(TILE)), bind(right * i32(TILE))
-            fill(sums, 0.0)
-            with serial(-(-columns // depth(weight))) as step:
-                begin = bind(step * i32(depth(weight)))
-                _copy_inputs(given.x, x_tile, row, m, begin, columns, thread)
-                _copy_weights(given.weight, weight, w_tile, column, n, begin, thread)
-                barrier()
-                _multiply(x_tile, w_tile, sums, thread)
-                barrier()
-            _write(given, sums, row, m, column, n, thread)
+        multiply_tiles(product, ProductArguments.declare(product, m, n), m, n)
     return built.get()
+
+
+def multiply_tiles(product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
+    """The launch of `matmul`: m rows of x, n of the weight."""
+    weight, columns = product.weight, product.weight.columns
+    grid = [ceil_div(n, TILE), ceil_div(m, TILE)]
+    with launch(grid, TILE_THREADS) as ((right, down), thread):
+        x_tile, w_tile = (shared((depth(weight), TILE_PITCH)) for _ in range(2))
+        sums = registers((SIDE * SIDE,))
+        row, column = bind(down * i32(TILE)), bind(right * i32(TILE))
+        fill(sums, 0.0)
+        with serial(-(-columns // depth(weight))) as step:
+            begin = bind(step * i32(depth(weight)))
+            _copy_inputs(given.x, x_tile, row, m, begin, columns, thread)
+            _copy_weights(given.weight, weight, w_tile, column, n, begin, thread)
+            barrier()
+            _multiply(x_tile, w_tile, sums, thread)
+            barrier()
+        _write(given, sums, row, m, column, n, thread)
 
 
 def _copy_inputs(
@@ -238,7 +242,7 @@ def _multiply(x_tile: Buffer, w_tile: Buffer, sums: Buffer, thread: Expr) -> Non
 
 
 def _write(
-    given: _Arguments,
+    given: ProductArguments,
     sums: Buffer,
     row: Expr,
     rows: Expr,

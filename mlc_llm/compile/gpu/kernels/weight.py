@@ -95,6 +95,10 @@ class WeightTensors(ABC):
     """A stored weight's tensors inside a kernel."""
 
     @abstractmethod
+    def tensors(self) -> list[Buffer]:
+        """The tensors, in the order of the kernel's arguments."""
+
+    @abstractmethod
     def read(self, row: Expr, unit: Expr) -> Unit:
         """The weights of a unit."""
 
@@ -146,6 +150,9 @@ class CodedWeight(KernelWeight):
 class _FloatTensors(WeightTensors):
     weight: Buffer
 
+    def tensors(self) -> list[Buffer]:
+        return [self.weight]
+
     def read(self, row: Expr, unit: Expr) -> Unit:
         return Unit([load_f32(self.weight, (row, unit))])
 
@@ -159,6 +166,10 @@ class _CodedTensors(WeightTensors):
     q_scale: Buffer
     q_min: Buffer | None = None
     q_high: Buffer | None = None
+
+    def tensors(self) -> list[Buffer]:
+        present = (self.q_weight, self.q_high, self.q_scale, self.q_min)
+        return [tensor for tensor in present if tensor is not None]
 
     def read(self, row: Expr, unit: Expr) -> Unit:
         words_of_group = self.scheme.group // self.scheme.codes_per_word

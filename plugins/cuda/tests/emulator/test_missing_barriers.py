@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from mlc_llm_cuda.codegen import capabilities_of
+from mlc_llm_cuda.kernels import linear as cuda_linear
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
@@ -18,6 +20,7 @@ from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.plugin import AttentionKernels, AttentionSpec
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing import paged_attention as paged
+from mlc_llm.testing.gpu_kernels.linear import stored
 from mlc_llm.testing.gpu_kernels.norm import rms
 from mlc_llm.testing.gpu_kernels.suite import Run
 
@@ -40,6 +43,16 @@ def check_linear(run: Run, make: Callable[..., object], tokens: int) -> None:
     product = Product(weight_of(Scheme(32, "float32"), 300), 40, "float32", "float32", None)
     run(make(product, CAPABILITIES), x, w, y)
     np.testing.assert_allclose(y, x @ w.T, atol=1e-3)
+
+
+def check_q4_gemv(run: Run) -> None:
+    rng, scheme = np.random.default_rng(0), Scheme(4, "float16", group=32, zero=7)
+    tensors, values = stored(rng, 40, 1088, scheme)
+    x = rng.standard_normal((1, 1088)).astype("float16")
+    y = np.full((1, 40), np.nan, "float32")
+    product = Product(weight_of(scheme, 1088), 40, "float16", "float32")
+    run(cuda_linear.gemv(product, capabilities_of(TARGET)), x, *tensors, y)
+    np.testing.assert_allclose(y, x.astype(float) @ values.T, atol=1e-2)
 
 
 def check_rms_norm(run: Run) -> None:
@@ -82,6 +95,7 @@ def check_prefill(run: Run) -> None:
 KERNELS: dict[str, Callable[[Run], None]] = {
     "gemv": lambda run: check_linear(run, gemv, 1),
     "matmul": lambda run: check_linear(run, matmul, 37),
+    "q4_gemv": check_q4_gemv,
     "rms_norm": check_rms_norm,
     "layer_norm": check_layer_norm,
     "head_norm": check_head_norm,

@@ -1,0 +1,121 @@
+"""Products of few tokens with weights of 4 bits, on the emulated GPU, against NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from mlc_llm_cuda.codegen import capabilities_of
+from mlc_llm_cuda.kernels import linear
+
+from mlc_llm.compile.gpu.kernels.linear import Product
+from mlc_llm.compile.gpu.kernels.linear import gemv as shared_gemv
+from mlc_llm.compile.gpu.kernels.linear import matmul as shared_matmul
+from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.plugin.scheme import Scheme
+from mlc_llm.testing.gpu_kernels.linear import stored
+from mlc_llm.testing.gpu_kernels.suite import UNIT
+
+from .gpu import GPU
+from .target import TARGET
+
+CAPABILITIES = capabilities_of(TARGET)
+Q4 = Scheme(4, "float16", group=32, zero=7)
+
+
+@pytest.fixture(params=["forward", "reverse"])
+def ordered(gpu: GPU, request: pytest.FixtureRequest) -> Iterator[GPU]:
+    """The GPU, whose threads and blocks run in one order and in the other."""
+    gpu.set("ORDER", request.param)
+    yield gpu
+    gpu.set("ORDER", None)
+
+
+def check(
+    gpu: GPU,
+    columns: int,
+    rows: int,
+    tokens: int,
+    *,
+    single: bool = False,
+    scheme: Scheme = Q4,
+    out: str = "float32",
+    bias: str | None = None,
+    known: bool = True,
+) -> None:
+    """The result is as exact as `linear.py` says; scales are from 2^-14 to 16, a few are 0."""
+    rng = np.random.default_rng(columns + rows + tokens)
+    (words, scales), values = stored(rng, rows, columns, scheme)
+    factors = np.float16(2.0) ** rng.integers(-13, 4, scales.shape) * (
+        rng.random(scales.shape) < 0.9
+    )
+    scales *= factors.astype("float16")
+    values *= np.repeat(factors.astype(float), scheme.group, 1)
+    x = rng.standard_normal((tokens, columns)).astype("float16")
+    b = rng.standard_normal(rows).astype(bias or "float32") * (bias is not None)
+    product = Product(weight_of(scheme, columns), rows if known else None, "float16", out, bias)
+    y = np.full((tokens, rows), np.nan, out)
+    kernel = (linear.gemv if single else linear.matmul)(product, CAPABILITIES)
+    gpu.run_kernel(kernel, x, words, scales, *([] if bias is None else [b]), y)
+    exact = x.astype(float) @ values.T + b
+    terms = np.abs(x.astype(float)) @ np.abs(values).T + np.abs(b)
+    rounding = np.abs(exact) * np.finfo(out).eps if out == "float16" else 0.0
+    assert (np.abs(y - exact) <= (columns + 2) * UNIT * terms + rounding).all()
+
+
+def test_one_token(ordered: GPU) -> None:
+    """Rows that fill no block, columns that fill no piece, and a bias."""
+    check(ordered, 192, 35, 1, single=True, bias="float16")
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 16, 18])
+def test_few_tokens_and_more(ordered: GPU, tokens: int) -> None:
+    check(ordered, 256, 16, tokens, known=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("columns", [64, 128, 576, 4096, 11008])
+@pytest.mark.parametrize("out", ["float16", "float32"])
+def test_columns_of_every_kind(ordered: GPU, columns: int, out: str) -> None:
+    check(ordered, columns, 24, 1, single=True, out=out)
+    check(ordered, columns, 17, 9, out=out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zero", [0, 8, 15])
+def test_any_code_may_be_zero(ordered: GPU, zero: int) -> None:
+    check(ordered, 128, 16, 3, scheme=Scheme(4, "float16", group=32, zero=zero), bias="float32")
+
+
+@pytest.mark.slow
+def test_every_access_is_checked(preload: str) -> None:
+    """No races, nothing out of bounds, and the weight is read once."""
+    with GPU(preload, GPU_EMULATOR_CHECK="1", GPU_EMULATOR_ORDER="random") as gpu:
+        check(gpu, 1088, 40, 1, single=True)
+        check(gpu, 1088, 40, 11, bias="float16")
+
+
+@pytest.mark.parametrize(
+    ("columns", "scheme", "dtype"),
+    [
+        (96, Q4, "float16"),
+        (128, Q4, "float32"),
+        (128, Scheme(4, "float32", group=32, zero=7), "float16"),
+        (128, Scheme(4, "float16", group=32, zero=7, layout="columns"), "float16"),
+        (128, Scheme(4, "float16", group=32), "float16"),
+        (128, Scheme(4, "float16", group=64, zero=7), "float16"),
+        (128, Scheme(3, "float16", group=40, zero=3), "float16"),
+        (128, Scheme(16, "float16"), "float16"),
+    ],
+)
+def test_the_shared_kernels_take_the_rest(columns: int, scheme: Scheme, dtype: str) -> None:
+    product = Product(weight_of(scheme, columns), 16, dtype, "float16")
+    assert linear.gemv(product, CAPABILITIES) is shared_gemv(product, CAPABILITIES)
+    assert linear.matmul(product, CAPABILITIES) is shared_matmul(product, CAPABILITIES)
+
+
+def test_an_older_gpu_has_the_shared_kernels() -> None:
+    older = capabilities_of(TARGET | {"arch": "sm_75"})
+    product = Product(weight_of(Q4, 128), 16, "float16", "float16")
+    assert linear.gemv(product, older) is shared_gemv(product, older)

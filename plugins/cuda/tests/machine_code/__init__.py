@@ -1,0 +1,1 @@
+"""Tests of what NVIDIA's compiler makes of the kernels in CUDA C."""
