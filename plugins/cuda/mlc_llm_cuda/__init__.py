@@ -12,6 +12,7 @@ module                  says
 :mod:`.fingerprint`     what the probe's answer depends on
 :mod:`.backend`         brings ``tvm.cuda()``, when TVM is imported
 :mod:`.codegen`         the compiler half
+:mod:`.kernels`         the kernels that are not those of all GPUs
 :mod:`.compilation`     from CUDA C to machine code
 :mod:`.nvrtc`           NVIDIA's compiler
 :mod:`.fatbin`          machine code for several GPUs as one

@@ -14,9 +14,12 @@ inline void __threadfence_system() {}
 
 inline unsigned __activemask() { return ~0u; }
 
+// Reads what lanes have passed, which is no memory of the kernel's.
+#define GPU_READS_EXCHANGE __attribute__((no_sanitize("thread")))
+
 // The value of another lane.
 template <class T>
-T gpu_lane_value(T value, unsigned lane, unsigned mask, int line) {
+GPU_READS_EXCHANGE T gpu_lane_value(T value, unsigned lane, unsigned mask, int line) {
   static_assert(sizeof(T) <= kLaneBytes);
   T result;
   const unsigned char* values = gpu_exchange(&value, sizeof value, mask, line);
@@ -52,7 +55,8 @@ T __shfl_up_sync(unsigned mask, T value, unsigned by, int width = 32, int line =
   return gpu_lane_value(value, lane, mask, line);
 }
 
-inline unsigned __ballot_sync(unsigned mask, int predicate, int line = __builtin_LINE()) {
+GPU_READS_EXCHANGE inline unsigned __ballot_sync(unsigned mask, int predicate,
+                                                 int line = __builtin_LINE()) {
   char vote = predicate != 0;
   const unsigned char* votes = gpu_exchange(&vote, 1, mask, line);
   unsigned ballot = 0;
@@ -68,7 +72,7 @@ inline int __all_sync(unsigned mask, int predicate, int line = __builtin_LINE())
 }
 
 template <class T, class Combine>
-T gpu_reduce(unsigned mask, T value, int line, Combine combine) {
+GPU_READS_EXCHANGE T gpu_reduce(unsigned mask, T value, int line, Combine combine) {
   const unsigned char* values = gpu_exchange(&value, sizeof value, mask, line);
   bool first = true;
   T result{};

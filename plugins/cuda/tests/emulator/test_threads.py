@@ -189,6 +189,12 @@ extern "C" __global__ void f(int* y) {
 """
 
 
+def test_lanes_exchange_values_where_accesses_are_checked(own_gpu: Callable[..., GPU]) -> None:
+    y = np.zeros((10, 64), "int32")
+    own_gpu(CHECK="1").run(SHUFFLES, 1, 64, y)
+    assert (y[1] == np.arange(64) ^ 16).all()
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_lanes_exchange_values(gpu: GPU, order: str) -> None:
     """As the CUDA programming guide defines it; two warps, each for itself."""
