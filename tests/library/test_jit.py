@@ -192,6 +192,11 @@ class TestCaching:
             (tmp_path / name / "lower.py").write_text(source)
             digests.append(source_digest((name,)))
         assert digests[0] == digests[1] != digests[2]
+        (tmp_path / "pass_4" / "kernels").mkdir(parents=True)
+        (tmp_path / "pass_4" / "__init__.py").touch()
+        before = source_digest.__wrapped__(("pass_4",))
+        (tmp_path / "pass_4" / "kernels" / "product.cuh").touch()
+        assert source_digest.__wrapped__(("pass_4",)) != before
         # A module stands for its package; what was not imported from a file is left out.
         assert source_digest(("mlc_llm.library.jit",)) == source_digest(("mlc_llm.library",))
         assert source_digest(("no.such.module", "sys")) == source_digest(())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,10 +92,23 @@ def test_any_code_may_be_zero(ordered: GPU, zero: int) -> None:
 
 @pytest.mark.slow
 def test_every_access_is_checked(preload: str) -> None:
-    """No races, nothing out of bounds, and the weight is read once."""
+    """No races, and nothing out of bounds."""
     with GPU(preload, GPU_EMULATOR_CHECK="1", GPU_EMULATOR_ORDER="random") as gpu:
         check(gpu, 1088, 40, 1, single=True)
         check(gpu, 1088, 40, 11, bias="float16")
+
+
+@pytest.mark.slow
+def test_the_weight_is_read_once(preload: str, tmp_path: Path) -> None:
+    """In whole sectors, and x once for each 16 outputs."""
+    columns, rows, trace = 1024, 48, tmp_path / "trace"
+    variables = {"GPU_EMULATOR_CHECK": "1", "GPU_EMULATOR_TRACE": str(trace)}
+    with GPU(preload, **variables) as gpu:
+        check(gpu, columns, rows, 1, single=True)
+    (launch,) = map(json.loads, trace.read_text().splitlines())
+    weight, x = rows * columns // 2 + rows * columns // 32 * 2, columns * 2
+    assert launch["read_by_blocks"] == weight + rows // 16 * x
+    assert launch["read_once"] == weight + x
 
 
 @pytest.mark.parametrize(
