@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from mlc_llm import ChatConfig
 from mlc_llm.chat.evaluation import Reader
 from mlc_llm.chat.loading import open_chat
 from mlc_llm.runtime import threads
-from mlc_llm.runtime.short_turns import SLICE_NS, slice_ns, take_short_turns
+from mlc_llm.runtime.short_turns import SLICE_NS, slice_ns
 
 from . import toy_library
 
@@ -297,17 +296,23 @@ def test_the_threads_of_a_model_take_short_turns() -> None:
     assert slice_ns() == before
 
 
-def test_threads_of_another_policy_are_left_alone() -> None:
-    def batch() -> tuple[int | None, int]:
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        before = slice_ns()
-        take_short_turns()
-        assert slice_ns() == before
-        return slice_ns(), os.sched_getscheduler(0)
+BATCH = """
+import os
+from mlc_llm.runtime.short_turns import slice_ns, take_short_turns
 
+os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+before = slice_ns()
+take_short_turns()
+assert slice_ns() == before
+assert os.sched_getscheduler(0) == os.SCHED_BATCH
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+take_short_turns()
+assert slice_ns() != before
+"""
+
+
+def test_threads_of_another_policy_are_left_alone() -> None:
     if not slice_ns():
         pytest.skip("this system has no slices of threads")
-    with ThreadPoolExecutor(1) as pool:
-        length, policy = pool.submit(batch).result()
-    assert length != SLICE_NS
-    assert policy == os.SCHED_BATCH
+    # In a process of its own, whose threads have the system's slices.
+    subprocess.run([sys.executable, "-c", BATCH], check=True)
