@@ -298,21 +298,22 @@ def test_the_threads_of_a_model_take_short_turns() -> None:
 
 BATCH = """
 import os
-from mlc_llm.runtime.short_turns import slice_ns, take_short_turns
+from mlc_llm.runtime import short_turns
 
-os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-before = slice_ns()
-take_short_turns()
-assert slice_ns() == before
-assert os.sched_getscheduler(0) == os.SCHED_BATCH
-os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-take_short_turns()
-assert slice_ns() != before
+def turn(nanoseconds, policy):
+    os.sched_setscheduler(0, policy, os.sched_param(0))
+    short_turns.SLICE_NS = nanoseconds
+    short_turns.take_short_turns()
+    assert os.sched_getscheduler(0) == policy
+    return short_turns.slice_ns()
+
+assert turn(900_000, os.SCHED_OTHER) == 900_000
+assert turn(100_000, os.SCHED_BATCH) == 900_000
+assert turn(100_000, os.SCHED_OTHER) == 100_000
 """
 
 
 def test_threads_of_another_policy_are_left_alone() -> None:
     if not slice_ns():
         pytest.skip("this system has no slices of threads")
-    # In a process of its own, whose threads have the system's slices.
     subprocess.run([sys.executable, "-c", BATCH], check=True)
