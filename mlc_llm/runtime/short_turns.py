@@ -1,8 +1,8 @@
 """Short turns on a busy CPU, for threads that wait for each other.
 
-TVM's threads meet at the end of every kernel, a few hundred times a token. Who is there first gives
-up its CPU until the others are there, and where another program wants that CPU, Linux lets it run
-for its whole slice: milliseconds, after a kernel of microseconds. So two programs in the background
+TVM's threads meet at the end of every kernel, a few hundred times a token. The first ones give up
+their CPUs until the last one arrives. If another program wants such a CPU, Linux lets it run for
+its whole slice: milliseconds, after a kernel of microseconds. So two programs in the background
 could make a model 70 times as slow. A thread with a short slice of its own is back soon.
 
 Linux has slices for single threads since version 6.12 (``sched_setattr(2)``, ``sched_runtime``);

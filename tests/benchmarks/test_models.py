@@ -57,6 +57,26 @@ def test_a_model_that_is_not_quantised(tmp_path: Path, quantization: str, width:
     assert token_bytes(TINY, plan(quantization).linear, 0) == TINY.linear_parameters * width
 
 
+def test_a_gguf_file_has_the_types_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and down projections of the outer layers and of every third between have 6 bits."""
+    gguf = pytest.importorskip("gguf")
+    random_gguf = pytest.importorskip("benchmarks.random_gguf")
+    monkeypatch.setitem(SHAPES, "tiny", replace(TINY, hidden=256, ffn=256, heads=4, layers=8))
+    file = random_gguf.write_random_gguf("tiny", tmp_path / "tiny.gguf", "q4_k_m")
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}
+    finer = {name for name, tensor in tensors.items() if tensor.tensor_type.name == "Q6_K"}
+    layers = (0, 3, 6, 7)
+    projections = ("attn_v", "ffn_down")
+    assert finer == {"output.weight"} | {
+        f"blk.{layer}.{name}.weight" for layer in layers for name in projections
+    }
+    weight = tensors["blk.0.ffn_down.weight"]
+    values = gguf.dequantize(weight.data, weight.tensor_type)
+    assert 0.005 < values.std() < 0.1
+
+
 def test_a_sliding_window_is_in_both_configurations() -> None:
     shape = SHAPES["mistral-7b-v0.1"]
     ours = random_model.chat_config(shape, "q4f16_1")

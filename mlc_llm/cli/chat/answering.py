@@ -68,7 +68,7 @@ def _width(character: str) -> int:
     """Columns that a character takes."""
     if character.isascii():
         return int(character.isprintable())
-    from wcwidth import wcwidth  # its tables take longer to load than many a first token
+    from wcwidth import wcwidth  # slow to import, and most text needs none of it
 
     return max(0, wcwidth(character))
 
