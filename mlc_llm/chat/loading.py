@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mlc_llm.chat.plan import ChatPlan, Check, ModelPlan, plan_chat
@@ -106,7 +107,10 @@ def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
     with as_device_errors(str(plan.device), need), plan.folder as folder:
         device = plan.device.device.open(plan.device.index)
         memory.require(need, memory.available_on(plan.device.adapter, device), window)
-        return LoadedModel.load(library, folder, device, window, threads=threads, stop=stop)
+        capture = partial(plan.device.device.capture, device)
+        return LoadedModel.load(
+            library, folder, device, window, threads=threads, stop=stop, capture=capture
+        )
 
 
 def resize(chat: LoadedChat, planned: ModelPlan) -> None:

@@ -8,7 +8,7 @@ loaded only to compile: it lowers a model's layers to the device's kernels and n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -152,6 +152,28 @@ class Device(ABC):
             opt: compilation options by name, such as ``{"activations": "a8"}``; those that are
                 not there have their defaults. They are among :attr:`options`.
         """
+
+    def capture(
+        self, handle: tvm.runtime.Device, work: Callable[[], None]
+    ) -> Callable[[], None] | None:
+        """Record the kernels that ``work`` launches, so that one call launches them all again.
+
+        A generated token takes hundreds of launches, the same each time and on the same tensors.
+        The model's thread calls this once, and what it returns for each further token.
+
+        Args:
+            handle: the adapter, as :meth:`open` returned it.
+            work: launches kernels in this thread. It has run before, waits for nothing, and the
+                memory that it takes is TVM's already.
+
+        Returns:
+            What launches them, in the order of other work of this thread; it may be called as long
+            as the tensors live. None, which is the default, where the device cannot do this.
+
+        Raises:
+            RuntimeError: it failed. The model then launches its kernels one by one.
+        """
+        return None
 
     def has_scheme(self, scheme: Scheme) -> bool:
         """Whether the device has kernels for weights that are stored so.

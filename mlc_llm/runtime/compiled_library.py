@@ -27,6 +27,9 @@ class CompiledLibrary:
 
     Raises:
         LibraryError: it cannot be opened, or says nothing of itself.
+
+    Attributes:
+        is_instrumented: whether calls are being shown to an instrument.
     """
 
     def __init__(self, path: Path, device: tvm.runtime.Device) -> None:
@@ -35,6 +38,7 @@ class CompiledLibrary:
         from tvm.runtime.vm import VirtualMachine
 
         self.path = path
+        self.is_instrumented = False
         try:
             # Without this TVM keeps every library that was loaded, 120 KiB and more each time. A
             # GPU's kernels stay: what a driver makes of them is not given back in any order.
@@ -87,7 +91,9 @@ class CompiledLibrary:
                 returns 1 before a call, that call is left out, and so is the call after it.
         """
         self._vm.set_instrument(instrument)
+        self.is_instrumented = True
         try:
             yield
         finally:
             self._vm.set_instrument(None)
+            self.is_instrumented = False

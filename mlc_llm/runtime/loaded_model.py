@@ -10,6 +10,7 @@ import numpy as np
 
 from mlc_llm.errors import GenerationError, PromptTooLongError, SavedChatError, TokenizerError
 from mlc_llm.runtime.cache_file import CacheFile, write_cache_file
+from mlc_llm.runtime.captured_pass import Capture, no_capture
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Stop
@@ -63,6 +64,7 @@ class LoadedModel:
         *,
         threads: int | None = None,
         stop: Stop | None = None,
+        capture: Capture = no_capture,
     ) -> Self:
         """Open the library, check it against the folder, upload the weights, make the KV cache.
 
@@ -73,6 +75,7 @@ class LoadedModel:
             window: the sizes of the KV cache.
             threads: that TVM computes with; None leaves it to the environment.
             stop: looked at between the steps.
+            capture: captures the pass of a single token; see ``Device.capture``.
 
         Raises:
             LibraryError: the library cannot be opened or is not one of ours.
@@ -84,7 +87,7 @@ class LoadedModel:
         check_parameters(compiled.metadata.params, folder, f"the library {library}")
         parameters = load_parameters(compiled, folder, device, stop)
         vocab_size = folder.config.usable_vocab_size
-        functions = ModelFunctions(compiled, parameters, device, vocab_size)
+        functions = ModelFunctions(compiled, parameters, device, vocab_size, capture)
         files = ModelFiles(model_name(folder.path), library, manifest_path(folder.path))
         return cls(compiled, functions, window, vocab_size, device, files)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mlc_llm.errors import GenerationError
+from mlc_llm.runtime.captured_pass import Capture, CapturedPass, no_capture
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.kv_cache import KVCache
@@ -38,6 +39,7 @@ class ModelFunctions:
         parameters: the weights, in the order that its functions take. The library holds on to them.
         device: where they are.
         vocab_size: how many tokens have logits.
+        capture: captures the pass of a single token.
 
     Raises:
         LibraryError: the library lacks a function.
@@ -49,6 +51,7 @@ class ModelFunctions:
         parameters: Any,
         device: tvm.runtime.Device,
         vocab_size: int,
+        capture: Capture = no_capture,
     ) -> None:
         self._library, self._parameters = library, parameters
         self._embed = library.bound("embed", parameters)
@@ -56,6 +59,7 @@ class ModelFunctions:
         self._device = device
         self._input = _TokenInput(device)
         self._on_host = on_host(device)
+        self._capture = capture
         self._passes: dict[str, Any] = {}
 
     def use(self, cache: KVCache) -> None:
@@ -64,6 +68,10 @@ class ModelFunctions:
         self._passes = {
             name: self._library.bound(name, *cache.pages, *self._parameters) for name in PASSES
         }
+        # Its arguments are always the same tensors, which are written to before each call.
+        if not self._on_host:
+            decode = self._passes["decode"]
+            self._passes["decode"] = CapturedPass(decode, self._library, self._capture)
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,9 @@ class Workbench:
         library = self.library(folder, architecture, device)
         opened = ModelFolder.open(folder)
         window = context_window(opened, architecture, prefill_chunk_size=PREFILL_CHUNK)
-        return LoadedModel.load(library, opened, device.open(0), window)
+        handle = device.open(0)
+        capture = partial(device.capture, handle)
+        return LoadedModel.load(library, opened, handle, window, capture=capture)
 
 
 def context_window(folder: ModelFolder, architecture: Architecture, **config: Any) -> ContextWindow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.compile.gpu.schemes import has_scheme
@@ -17,7 +17,7 @@ from mlc_llm.plugin import (
     Scheme,
 )
 from mlc_llm.registry.choice import require_available, unavailable
-from mlc_llm_cuda import management, parts, target
+from mlc_llm_cuda import graph, management, parts, target
 from mlc_llm_cuda.driver import GPU, find_gpus, open_driver
 from mlc_llm_cuda.fingerprint import fingerprint
 
@@ -71,6 +71,9 @@ class CUDADevice(Device):
         from mlc_llm_cuda.codegen import CUDACodegen
 
         return CUDACodegen(target, opt)
+
+    def capture(self, handle: tvm.runtime.Device, work: Callable[[], None]) -> Callable[[], None]:
+        return graph.capture(handle, work)
 
     def has_scheme(self, scheme: Scheme) -> bool:
         return has_scheme(scheme)

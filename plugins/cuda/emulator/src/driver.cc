@@ -162,8 +162,7 @@ CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, voi
     auto* value = static_cast<const char*>(arguments[i]);
     launched.values.emplace_back(value, value + kernel->code.argument_bytes[i]);
   }
-  submit([launched] { run_kernel(launched); });
-  return CUDA_SUCCESS;
+  return CUresult(submit(config->hStream, [launched] { run_kernel(launched); }));
 }
 
 // What only kernels with tensor maps need.

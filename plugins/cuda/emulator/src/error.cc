@@ -28,6 +28,9 @@ const Known kKnown[] = {
     KNOWN(cudaErrorLaunchFailure, "unspecified launch failure"),
     KNOWN(cudaErrorNotSupported, "operation not supported"),
     KNOWN(cudaErrorStreamCaptureUnsupported, "operation not permitted when stream is capturing"),
+    KNOWN(cudaErrorStreamCaptureInvalidated, "operation failed due to a previous error during capture"),
+    KNOWN(cudaErrorStreamCaptureImplicit,
+          "operation would make the legacy stream depend on a capturing blocking stream"),
 };
 #undef KNOWN
 

@@ -19,24 +19,6 @@ using Lock = std::lock_guard<std::recursive_mutex>;
 
 thread_local int current_device = 0;
 
-// Streams and events are only told apart: each is a byte of its own.
-template <class Handle>
-cudaError_t make_handle(Handle* handle) {
-  *handle = reinterpret_cast<Handle>(new char);
-  return lasting_error();
-}
-
-template <class Handle>
-cudaError_t drop_handle(Handle handle) {
-  delete reinterpret_cast<char*>(handle);
-  return cudaSuccess;
-}
-
-cudaError_t refuse_in_capture(const char* what) {
-  complain(std::string(what) + " while a stream is captured");
-  return cudaErrorStreamCaptureUnsupported;
-}
-
 }  // namespace
 
 extern "C" {
@@ -97,7 +79,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 cudaError_t cudaMalloc(void** address, size_t bytes) {
   Lock one_at_a_time(lock());
   if (lasting_error()) return lasting_error();
-  if (capturing()) return refuse_in_capture("memory was asked for");
+  if (cudaError_t refused = refusal()) return refused;
   *address = allocate(current_device, bytes);
   return *address ? cudaSuccess : cudaErrorMemoryAllocation;
 }
@@ -119,14 +101,13 @@ cudaError_t cudaFreeHost(void* address) {
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
+                            cudaStream_t stream) {
   Lock one_at_a_time(lock());
   if (lasting_error()) return lasting_error();
-  submit([=] {
+  return submit(stream, [=] {
     Touch touch;
     memmove(to, from, bytes);
   });
-  return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t bytes,
@@ -137,20 +118,39 @@ cudaError_t cudaMemcpyPeerAsync(void* to, int, const void* from, int, size_t byt
 // --- Streams, events, graphs
 // ---------------------------------------------------------------------------
 
-cudaError_t cudaStreamCreate(cudaStream_t* stream) { return make_handle(stream); }
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  return make_handle(stream);
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned flags) {
+  *stream = create_stream(flags);
+  return lasting_error();
 }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return drop_handle(stream); }
+
+cudaError_t cudaStreamCreate(cudaStream_t* stream) {
+  return cudaStreamCreateWithFlags(stream, cudaStreamDefault);
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  destroy_stream(stream);
+  return cudaSuccess;
+}
+
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return lasting_error(); }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
   Lock one_at_a_time(lock());
-  return capturing() ? refuse_in_capture("the stream was waited for") : lasting_error();
+  cudaError_t refused = refusal();
+  return refused ? refused : lasting_error();
 }
 
-cudaError_t cudaEventCreate(cudaEvent_t* event) { return make_handle(event); }
-cudaError_t cudaEventDestroy(cudaEvent_t event) { return drop_handle(event); }
+// Events are only told apart: each is a byte of its own.
+cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  *event = reinterpret_cast<cudaEvent_t>(new char);
+  return lasting_error();
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  delete reinterpret_cast<char*>(event);
+  return cudaSuccess;
+}
+
 cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return lasting_error(); }
 cudaError_t cudaEventSynchronize(cudaEvent_t) { return lasting_error(); }
 
@@ -160,17 +160,16 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t, cudaEvent_t) 
   return lasting_error();
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
   Lock one_at_a_time(lock());
-  if (capturing()) return refuse_in_capture("a capture was begun");
-  begin_capture();
-  return lasting_error();
+  cudaError_t refused = begin_capture(stream, mode);
+  return refused ? refused : lasting_error();
 }
 
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   Lock one_at_a_time(lock());
-  *graph = reinterpret_cast<cudaGraph_t>(end_capture());
-  return *graph ? lasting_error() : cudaErrorInvalidValue;
+  cudaError_t refused = end_capture(stream, reinterpret_cast<Graph**>(graph));
+  return refused ? refused : lasting_error();
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
@@ -181,10 +180,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t) {
   Lock one_at_a_time(lock());
-  for (const Work& work : *reinterpret_cast<Graph*>(executable)) {
-    if (lasting_error()) return lasting_error();
-    work();
-  }
+  if (lasting_error()) return lasting_error();
+  launch(*reinterpret_cast<Graph*>(executable));
   return cudaSuccess;
 }
 

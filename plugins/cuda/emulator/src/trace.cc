@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "settings.h"
+#include "stream.h"
 
 namespace emulator {
 
@@ -17,6 +18,7 @@ void trace(const std::string& kernel, const Launch& launch, const Accesses& acce
           kernel.c_str(), launch.grid.x, launch.grid.y, launch.grid.z, launch.block.x,
           launch.block.y, launch.block.z);
   fprintf(file, ", \"dynamic_shared\": %zu", launch.dynamic_shared);
+  if (in_graph()) fprintf(file, ", \"graph\": true");
   if (launch.kernel->checked)
     fprintf(file,
             ", \"read\": %llu, \"written\": %llu, \"read_by_blocks\": %llu, \"read_once\": %llu",

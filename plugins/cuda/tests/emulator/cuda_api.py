@@ -6,6 +6,8 @@ Part of :mod:`worker`, whose process has an emulated GPU.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -94,10 +96,11 @@ def launch(
     block: tuple[int, ...],
     arguments: list[Any],
     shared_bytes: int = 0,
+    stream: ctypes.c_void_p | None = None,
 ) -> None:
     """Start a kernel; ``arguments`` are ctypes' values."""
     sizes = [*grid, *[1] * (3 - len(grid)), *block, *[1] * (3 - len(block))]
-    config = LaunchConfig(*sizes, shared_bytes, None, None, 0)
+    config = LaunchConfig(*sizes, shared_bytes, stream, None, 0)
     places = (ctypes.c_void_p * len(arguments))(*(ctypes.addressof(one) for one in arguments))
     check(DRIVER.cuLaunchKernelEx(ctypes.byref(config), kernel, places, None))
 
@@ -135,16 +138,33 @@ def run(
     return arrays
 
 
+def captured(flags: int, mode: int, work: Callable[[ctypes.c_void_p], None]) -> ctypes.c_void_p:
+    """The graph of what ``work`` does with a stream.
+
+    Args:
+        flags: of the stream.
+        mode: whose calls may make it fail.
+        work: is given the stream.
+    """
+    stream, graph, executable = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_void_p()
+    check(RUNTIME.cudaStreamCreateWithFlags(ctypes.byref(stream), flags))
+    check(RUNTIME.cudaStreamBeginCapture(stream, mode))
+    try:
+        work(stream)
+    finally:
+        ended = RUNTIME.cudaStreamEndCapture(stream, ctypes.byref(graph))
+        check(RUNTIME.cudaStreamDestroy(stream))
+    check(ended)
+    check(RUNTIME.cudaGraphInstantiate(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)))
+    check(RUNTIME.cudaGraphDestroy(graph))
+    return executable
+
+
 def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
     """Capture the kernel ``f``, of one thread, as a graph; launch that several times."""
     kernel, place = function(compile_text(text), "f"), allocate(array.nbytes)
     copy(place, ctypes.c_void_p(array.ctypes.data), array.nbytes)
-    graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
-    check(RUNTIME.cudaStreamBeginCapture(None, 0))
-    launch(kernel, (1,), (1,), [place])
-    check(RUNTIME.cudaStreamEndCapture(None, ctypes.byref(graph)))
-    check(RUNTIME.cudaGraphInstantiate(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)))
-    check(RUNTIME.cudaGraphDestroy(graph))
+    executable = captured(0, 0, lambda stream: launch(kernel, (1,), (1,), [place], stream=stream))
     for _ in range(times):
         check(RUNTIME.cudaGraphLaunch(executable, None))
     check(RUNTIME.cudaGraphExecDestroy(executable))
@@ -152,11 +172,23 @@ def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def allocate_in_capture() -> None:
-    """Ask for memory where a graph is being captured, which is refused."""
-    graph = ctypes.c_void_p()
-    check(RUNTIME.cudaStreamBeginCapture(None, 0))
-    try:
-        allocate(100)
-    finally:
-        check(RUNTIME.cudaStreamEndCapture(None, ctypes.byref(graph)))
+def allocate_in_capture(flags: int, mode: int, elsewhere: bool) -> None:
+    """Take memory, and copy to it, where a stream is being captured.
+
+    Args:
+        flags: of the stream.
+        mode: of the capture.
+        elsewhere: whether another thread does so.
+    """
+
+    def use_memory() -> None:
+        number = np.ones(1, "int32")
+        copy(allocate(4), ctypes.c_void_p(number.ctypes.data), 4)
+
+    def work(_stream: ctypes.c_void_p) -> None:
+        if not elsewhere:
+            return use_memory()
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(use_memory).result()
+
+    check(RUNTIME.cudaGraphExecDestroy(captured(flags, mode, work)))

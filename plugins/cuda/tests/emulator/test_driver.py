@@ -85,8 +85,29 @@ def test_a_graph_is_what_was_launched_while_it_was_captured(gpu: GPU) -> None:
     text = 'extern "C" __global__ void f(int* x) { x[0] += 1; }'
     assert gpu.call("run_as_graph", text, 0, np.zeros(1, "int32"))[0] == 0
     assert gpu.call("run_as_graph", text, 3, np.zeros(1, "int32"))[0] == 3
-    with pytest.raises(GPUFailed, match="not permitted when stream is capturing"):
-        gpu.call("allocate_in_capture")
+
+
+BLOCKING, NON_BLOCKING = 0, 1
+GLOBAL, THREAD_LOCAL = 0, 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode", "elsewhere", "reason"),
+    [
+        (NON_BLOCKING, THREAD_LOCAL, False, "not permitted when stream is capturing"),
+        (NON_BLOCKING, GLOBAL, True, "not permitted when stream is capturing"),
+        (BLOCKING, THREAD_LOCAL, True, "would make the legacy stream depend on a capturing"),
+        (NON_BLOCKING, THREAD_LOCAL, True, None),
+    ],
+)
+def test_what_may_be_done_while_a_stream_is_captured(
+    gpu: GPU, flags: int, mode: int, elsewhere: bool, reason: str | None
+) -> None:
+    if reason is None:
+        gpu.call("allocate_in_capture", flags, mode, elsewhere)
+    else:
+        with pytest.raises(GPUFailed, match=reason):
+            gpu.call("allocate_in_capture", flags, mode, elsewhere)
     gpu.call("allocate", 100)
 
 

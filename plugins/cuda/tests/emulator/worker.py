@@ -44,9 +44,9 @@ def run_as_graph(text: str, times: int, array: np.ndarray) -> np.ndarray:
     return cuda_api.run_as_graph(text, times, array)
 
 
-def allocate_in_capture() -> None:
+def allocate_in_capture(flags: int, mode: int, elsewhere: bool) -> None:
     """See :func:`cuda_api.allocate_in_capture`."""
-    cuda_api.allocate_in_capture()
+    cuda_api.allocate_in_capture(flags, mode, elsewhere)
 
 
 def compile_text(text: str, architecture: str = "sm_90") -> bytes:
