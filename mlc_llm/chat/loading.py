@@ -17,6 +17,7 @@ from mlc_llm.runtime import memory
 from mlc_llm.runtime.engine import Engine, Stop
 from mlc_llm.runtime.failures import as_device_errors, require_room
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.lost_device import losses_reported
 
 logger = logging.getLogger("mlc_llm")
 
@@ -106,11 +107,12 @@ def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
     threads = plan.settings.file.num_threads
     with as_device_errors(str(plan.device), need), plan.folder as folder:
         device = plan.device.device.open(plan.device.index)
-        memory.require(need, memory.available_on(plan.device.adapter, device), window)
         capture = partial(plan.device.device.capture, device)
-        return LoadedModel.load(
-            library, folder, device, window, threads=threads, stop=stop, capture=capture
-        )
+        with losses_reported(device):
+            memory.require(need, memory.available_on(plan.device.adapter, device), window)
+            return LoadedModel.load(
+                library, folder, device, window, threads=threads, stop=stop, capture=capture
+            )
 
 
 def resize(chat: LoadedChat, planned: ModelPlan) -> None:

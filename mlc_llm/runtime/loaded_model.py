@@ -16,6 +16,7 @@ from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity, ModelFiles
 from mlc_llm.runtime.kv_cache import KVCache
+from mlc_llm.runtime.lost_device import losses_reported
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
 from mlc_llm.runtime.sequence import Run, common_length, phase_runs, prompt_phases
@@ -93,8 +94,9 @@ class LoadedModel:
 
     def resize(self, window: ContextWindow) -> None:
         """Make a new, empty KV cache of other sizes; if that fails, the old one stays."""
-        cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
-        self._functions.use(cache)
+        with losses_reported(self.device):
+            cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
+            self._functions.use(cache)
         self._cache = cache
         self.window = window
         self._sequence = cache.add()
@@ -237,7 +239,8 @@ class LoadedModel:
         held = self._sequence
         count = len(held) if ids is None else held.held(ids, self._phases(len(ids), generated))
         if count:
-            write_cache_file(path, self._identity, self._cache, held, count, stop)
+            with losses_reported(self.device):
+                write_cache_file(path, self._identity, self._cache, held, count, stop)
         return count
 
     def restore(
@@ -276,7 +279,8 @@ class LoadedModel:
                 count = common_length(file.tokens, file.phases, ids, phases)
             if count:
                 self._logits = None
-                file.restore(cache, self._sequence, count, stop)
+                with losses_reported(self.device):
+                    file.restore(cache, self._sequence, count, stop)
         return count
 
     @property

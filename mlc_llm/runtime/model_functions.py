@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mlc_llm.errors import GenerationError
+from mlc_llm.errors import GenerationError, MLCError
 from mlc_llm.runtime.captured_pass import Capture, CapturedPass, no_capture
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.kv_cache import KVCache
+from mlc_llm.runtime.lost_device import holds_memory_of, loss, losses_reported
 from mlc_llm.runtime.sequence import DECODED, PREFILLED, Run
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class ModelFunctions:
         self._on_host = on_host(device)
         self._capture = capture
         self._passes: dict[str, Any] = {}
+        holds_memory_of(self, device)
 
     def use(self, cache: KVCache) -> None:
         """Compute with this cache from now on."""
@@ -78,7 +80,7 @@ class ModelFunctions:
         try:
             return self._embed(self._input.tensor(ids)).numpy().astype(np.float32)
         except Exception as error:
-            raise _failed("embed", error) from error
+            raise self._failed("embed", error) from error
 
     def prefill(self, runs: Sequence[Run]) -> None:
         """Append tokens of prompts.
@@ -88,8 +90,9 @@ class ModelFunctions:
 
         Raises:
             GenerationError: the function failed; nothing was appended.
+            DeviceError: the device is lost.
         """
-        self._pass("prefill", runs, PREFILLED)
+        self._pass("prefill", runs, PREFILLED, has_logits=False)
 
     def replay(self, runs: Sequence[Run]) -> None:
         """Append tokens as :meth:`decode` does, many at a time and without logits.
@@ -101,8 +104,9 @@ class ModelFunctions:
 
         Raises:
             GenerationError: the function failed; nothing was appended.
+            DeviceError: the device is lost.
         """
-        self._pass("replay", runs, DECODED)
+        self._pass("replay", runs, DECODED, has_logits=False)
 
     def score(self, runs: Sequence[Run], rows: Sequence[int]) -> np.ndarray:
         """Append tokens of prompts; the logits after some of them.
@@ -116,11 +120,13 @@ class ModelFunctions:
 
         Raises:
             GenerationError: the function failed; nothing was appended.
+            DeviceError: the device is lost.
         """
         from tvm.runtime import tensor
 
-        wanted = tensor(np.asarray(rows, np.int32), self._device)
-        return self._host_view(self._pass("score", runs, PREFILLED, wanted))
+        with losses_reported(self._device):
+            wanted = tensor(np.asarray(rows, np.int32), self._device)
+        return self._pass("score", runs, PREFILLED, wanted)
 
     def decode(self, runs: Sequence[Run]) -> np.ndarray:
         """Append generated tokens, or the last tokens of prompts; the logits after each.
@@ -133,29 +139,38 @@ class ModelFunctions:
 
         Raises:
             GenerationError: the function failed; nothing was appended.
+            DeviceError: the device is lost.
         """
         single = len(runs) == 1 and len(runs[0].tokens) == 1
         name = "decode" if single else "batch_decode"
-        return self._host_view(self._pass(name, runs, DECODED))
+        return self._pass(name, runs, DECODED)
 
-    def _pass(self, name: str, runs: Sequence[Run], phase: int, *more: Any) -> Any:
-        """Compute one pass, and note what it appended."""
+    def _pass(
+        self, name: str, runs: Sequence[Run], phase: int, *more: Any, has_logits: bool = True
+    ) -> Any:
+        """Compute one pass, and note what it appended; returns the logits if it has any."""
         ids = runs[0].tokens if len(runs) == 1 else [*chain.from_iterable(r.tokens for r in runs)]
         try:
             tables = self._cache.prepare(runs, starts=phase == PREFILLED)
             result = self._passes[name](self._input.tensor(ids), *more, *tables)
+            logits = self._host_view(result) if has_logits else None
         except GenerationError:
             raise
         except Exception as error:
-            raise _failed(name, error) from error
+            raise self._failed(name, error) from error
         for sequence, tokens in runs:
             sequence.extend(tokens, phase)
-        return result
+        return logits
 
     def _host_view(self, logits: Any) -> np.ndarray:
         """Logits without the padding of the vocabulary; not copied when they are on the host."""
         array = np.from_dlpack(logits) if self._on_host else logits.numpy()
         return array[:, : self._vocab_size]
+
+    def _failed(self, name: str, error: Exception) -> MLCError:
+        """Our error for what TVM raised; it names the library's function."""
+        lost = loss(self._device, error)
+        return lost or GenerationError(f"The model's function {name!r} failed: {error}")
 
 
 class _TokenInput:
@@ -184,8 +199,3 @@ class _TokenInput:
         from tvm.runtime import tensor
 
         return tensor(np.asarray(ids, dtype=np.int32), self._device)
-
-
-def _failed(name: str, error: Exception) -> GenerationError:
-    """Our error for what TVM raised; it names the library's function."""
-    return GenerationError(f"The model's function {name!r} failed: {error}")
