@@ -86,10 +86,15 @@ class LlamaAttention(Module):
 
 
 class LlamaDecoderLayer(Module):
-    """Attention and feed-forward, each behind a norm and beside a residual."""
+    """Attention and feed-forward, each behind a norm and beside a residual.
+
+    A variant may have another attention (``attention_type``).
+    """
+
+    attention_type: Callable[..., Module] = LlamaAttention
 
     def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
-        self.self_attn = LlamaAttention(config, attention)
+        self.self_attn = self.attention_type(config, attention)
         self.mlp = LlamaMLP(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
@@ -143,12 +148,21 @@ class LlamaForCausalLM(CausalLM):
 
 
 class Llama(Architecture):
-    """Llama as Hugging Face's ``LlamaForCausalLM`` lays it out."""
+    """Llama as Hugging Face's ``LlamaForCausalLM`` lays it out; the base of families like it.
+
+    Attributes:
+        qkv_name: what MLC's folders call the projection of queries, keys and values.
+        output_bias: whether a bias in attention is also one of its output.
+        layer_norms: the norms of a layer.
+    """
 
     name = "llama"
     config_type = LlamaConfig
     module_type = LlamaForCausalLM
     gguf = LLAMA_FAMILY
+    qkv_name: ClassVar[str] = "qkv_proj"
+    output_bias: ClassVar[bool] = True
+    layer_norms: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
 
     def attention(self, config: Any) -> list[AttentionSpec]:
         window = config.sliding_window_size if config.sliding_window_size > 0 else None
@@ -173,17 +187,26 @@ class Llama(Architecture):
             weights.append(Weight("lm_head.weight"))
         return weights
 
-    @staticmethod
-    def _layer(config: LlamaConfig, layer: str) -> list[Weight]:
-        attention, mlp = f"{layer}.self_attn", f"{layer}.mlp"
-        qkv, gate_up = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")
+    def _layer(self, config: LlamaConfig, layer: str) -> list[Weight]:
+        mlp, gate_up = f"{layer}.mlp", ("gate_proj", "up_proj")
         return [
-            *linear_weights(attention, "qkv_proj", qkv, bias=config.attention_bias),
-            *linear_weights(attention, "o_proj", bias=config.attention_bias),
+            *self.attention_weights(config, f"{layer}.self_attn"),
             *linear_weights(mlp, "gate_up_proj", gate_up, bias=config.mlp_bias),
             *linear_weights(mlp, "down_proj", bias=config.mlp_bias),
-            Weight(f"{layer}.input_layernorm.weight"),
-            Weight(f"{layer}.post_attention_layernorm.weight"),
+            *(Weight(f"{layer}.{norm}.weight") for norm in self.layer_norms),
+        ]
+
+    def attention_weights(self, config: Any, attention: str) -> list[Weight]:
+        """The weight map of the module around a layer's attention.
+
+        Args:
+            config: the hyper-parameters.
+            attention: the module's name.
+        """
+        qkv, bias = ("q_proj", "k_proj", "v_proj"), config.attention_bias
+        return [
+            *linear_weights(attention, self.qkv_name, qkv, bias=bias),
+            *linear_weights(attention, "o_proj", bias=bias and self.output_bias),
         ]
 
     def ignores(self, name: str) -> bool:
