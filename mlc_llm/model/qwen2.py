@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlc_llm.model.gguf import DECODER_TENSORS
@@ -62,7 +63,7 @@ class Qwen2Attention(Module):
 class Qwen2DecoderLayer(LlamaDecoderLayer):
     """Llama's layer with Qwen's attention."""
 
-    attention_type = Qwen2Attention
+    attention_type: Callable[..., Module] = Qwen2Attention
 
 
 class Qwen2ForCausalLM(LlamaForCausalLM):

@@ -101,7 +101,7 @@ class FamilyConformance(ArchitectureConformance):
     """
 
     variants: ClassVar[dict[str, Fields]]
-    """Fields of ``config.json`` beside :data:`SIZES`, by a name; None leaves a field of those out."""
+    """Fields of ``config.json`` beside :data:`SIZES`, by a name; None leaves one of those out."""
 
     layout: ClassVar[str | None]
     """The file with MLC's layout of the family; None where MLC has none."""
