@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from mlc_llm.convert import convert_source
 from mlc_llm.device.cpu import CPU
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.quantization import plan
@@ -25,6 +26,8 @@ from mlc_llm.testing.model_folder import write_byte_tokenizer
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.workbench import PREFILL_CHUNK, Workbench, largest_error, prompt
 from mlc_llm.weights.folder import ModelFolder
+
+from .gguf_layout import GGUFLayout
 
 Fields = dict[str, Any]
 
@@ -112,6 +115,12 @@ class FamilyConformance(ArchitectureConformance):
     model_type: ClassVar[str | None] = None
     """transformers' name where it is another one."""
 
+    gguf: ClassVar[GGUFLayout | None] = None
+    """What llama.cpp's converter does to its checkpoints; None where no GGUF files are read."""
+
+    gguf_variant: ClassVar[str | None] = None
+    """The variant that is written as a GGUF file; the first one by default."""
+
     @pytest.fixture
     def checkpoint(self, workbench: Workbench) -> Path:
         return self.variant(workbench, next(iter(self.variants)))
@@ -175,6 +184,19 @@ class FamilyConformance(ArchitectureConformance):
                 (one, [sizes.get(n, n) for n in shape], dtype) for one, shape, dtype in wanted
             ]
             assert found == wanted, name
+
+    @pytest.mark.slow
+    def test_a_gguf_file(self, workbench: Workbench, tmp_path: Path) -> None:
+        """The logits of a file in float32 are those of the checkpoint that it was made of."""
+        if self.gguf is None:
+            assert self.architecture.gguf is None, "GGUF files are read, and not tested"
+            pytest.skip("no GGUF files of this family are read")
+        checkpoint = self.variant(workbench, self.gguf_variant or next(iter(self.variants)))
+        file = self.gguf.write(tmp_path / "model.gguf", checkpoint)
+        folder = convert_source(file, tmp_path / "out", quantization="q0f32", conv_template="LM")
+        model = workbench.load(folder, self.architecture, self.device)
+        error, place = largest_error(model, TransformersModel(checkpoint).logits)
+        assert error <= self.tolerance, f"a logit is off by {error:.2g}, {place}"
 
     def test_refuses(self, refusal: str, data: Fields) -> None:
         """What would be computed wrongly is refused by name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlc_llm.model.llama import LLAMA
 
 from .conformance import FamilyConformance
+from .gguf_layout import GGUFLayout, pairs
 
 LLAMA_3 = {
     "rope_type": "llama3",
@@ -28,3 +29,8 @@ class TestLlama(FamilyConformance):
         "another activation": ({"hidden_act": "tanh"}, "activation"),
         "part of a head": ({"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary"),
     }
+    gguf = GGUFLayout(
+        "llama",
+        settings={"rope.dimension_count": lambda config: config["head_dim"]},
+        changes={"attn_q.": pairs("num_attention_heads"), "attn_k.": pairs("num_key_value_heads")},
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlc_llm.model.qwen2 import QWEN2
 
 from .conformance import FamilyConformance
+from .gguf_layout import GGUFLayout
 
 
 class TestQwen2(FamilyConformance):
@@ -18,3 +19,5 @@ class TestQwen2(FamilyConformance):
         "another activation": ({"hidden_act": "tanh"}, "the activation"),
         "another kind of layer": ({"layer_types": ["linear_attention"] * 2}, "layer_types"),
     }
+    gguf = GGUFLayout("qwen2")
+    gguf_variant = "tied"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from mlc_llm.model.qwen3 import QWEN3
 
 from .conformance import FamilyConformance
+from .gguf_layout import GGUFLayout
 
 
 class TestQwen3(FamilyConformance):
@@ -20,3 +21,4 @@ class TestQwen3(FamilyConformance):
             "max_window_layers": 1,
         },
     }
+    gguf = GGUFLayout("qwen3")
