@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import tvm
+import tvm_ffi
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
@@ -58,6 +59,15 @@ def over_rows(x: nn.Tensor, compute: Callable[..., nn.Tensor], *others: nn.Tenso
     rows = math.prod(x.shape[:-1])
     y = compute(*(op.reshape(one, (rows, one.shape[-1])) for one in (x, *others)))
     return op.reshape(y, (*x.shape[:-1], y.shape[1]))
+
+
+def has_kind(x: nn.Tensor, shape: Sequence[Any], dtype: str) -> bool:
+    """Whether a tensor has exactly this shape, in which sizes may be symbolic, and this dtype."""
+    return (
+        x.dtype == dtype
+        and len(x.shape) == len(shape)
+        and all(map(tvm_ffi.structural_equal, x.shape, shape))
+    )
 
 
 def change_in_place(

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from tvm.relax.frontend import nn
 
+from mlc_llm.compile.gpu.folding import NormedRows, ProductRows
 from mlc_llm.compile.gpu.kernels.linear import Product
+from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.compile.gpu.makers import GPU
-from mlc_llm.compile.kernel_call import call_kernel, over_rows
+from mlc_llm.compile.kernel_call import call_kernel, has_kind, over_rows
 from mlc_llm.model import op
-from mlc_llm.model.layers import Activation, GatedActivation, LayerNorm, Linear, RMSNorm
+from mlc_llm.model.layers import (
+    Activation,
+    ActivationName,
+    GatedActivation,
+    LayerNorm,
+    Linear,
+    RMSNorm,
+)
 from mlc_llm.model.module import Module, Parameter
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm.plugin.scheme import Scheme, StoredTensor
@@ -47,15 +57,47 @@ class StoredMatrix(Module):
         """Its rows, while a function is traced."""
         return self.tensors[0].shape[self._rows_axis]
 
-    def product(self, x: nn.Tensor, out_dtype: str, bias: nn.Tensor | None = None) -> nn.Tensor:
-        """x (m, columns) times the transposed weight, plus a bias: (m, rows) in ``out_dtype``."""
-        kind = None if bias is None else bias.dtype
-        product = Product(self._weight, self._rows, x.dtype, out_dtype, kind)
-        single = isinstance(x.shape[0], int) and x.shape[0] == 1
-        make = self.gpu.kernels.gemv if single else self.gpu.kernels.matmul
-        kernel = make(product, self.gpu.capabilities)
-        args = [x, *self.tensors, *([] if bias is None else [bias])]
-        return _call(kernel, args, (x.shape[0], self.rows), out_dtype)
+    def product(
+        self,
+        x: nn.Tensor,
+        out_dtype: str,
+        bias: nn.Tensor | None = None,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """x (m, columns) times the transposed weight: (m, rows) in ``out_dtype``.
+
+        Args:
+            x: perhaps of a norm, which may be folded into the kernel.
+            out_dtype: dtype of the result.
+            bias: (rows,), added.
+            residual: (m, rows) in ``out_dtype``, added.
+        """
+        rows, tokens, tensors = self.rows, x.shape[0], self.tensors
+
+        def computed(gate: ActivationName | None) -> nn.Tensor:
+            outputs = self._rows if gate is None or self._rows is None else self._rows // 2
+            kind, added = None if bias is None else bias.dtype, residual is not None
+            product = Product(self._weight, outputs, x.dtype, out_dtype, kind, gate, added)
+            kernel, inputs = self._kernel(product, x)
+            args = [*inputs, *tensors, *(one for one in (bias, residual) if one is not None)]
+            return _call(kernel, args, (tokens, rows if outputs is None else outputs), out_dtype)
+
+        return (
+            computed(None)
+            if residual is not None
+            else ProductRows((tokens, rows), out_dtype, computed)
+        )
+
+    def _kernel(self, product: Product, x: nn.Tensor) -> tuple[Any, Sequence[nn.Tensor]]:
+        """The kernel of a product with x, and what it takes for x."""
+        kernels, capabilities = self.gpu.kernels, self.gpu.capabilities
+        if not (isinstance(x.shape[0], int) and x.shape[0] == 1):
+            return kernels.matmul(product, capabilities), [x]
+        if isinstance(x, NormedRows):
+            normed = replace(product, norm=x.kind)
+            if kernels.folds_norm(normed, capabilities):
+                return kernels.gemv(normed, capabilities), x.arguments
+        return kernels.gemv(product, capabilities), [x]
 
     def embedding(self, ids: nn.Tensor, dtype: str) -> nn.Tensor:
         """The rows that ids (n,) int32 name: (n, columns) in ``dtype``."""
@@ -67,20 +109,25 @@ class GPULinear(Module):
     """A linear layer; its output has the input's dtype, or the one that the model asked for."""
 
     def __init__(self, layer: Linear, parts: list[StoredMatrix]) -> None:
-        self.parts, self.bias, self.out_dtype = parts, layer.bias, layer.out_dtype
+        self.parts, self.bias = parts, layer.bias
+        self.out_features, self.out_dtype = layer.out_features, layer.out_dtype
 
     def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
-        """(..., in_features) to (..., out_features), and a residual of that shape added."""
-        y = over_rows(x, self._product)
+        """See :meth:`mlc_llm.model.layers.Linear.forward`; the kernel adds the residual."""
+        kind = ((*x.shape[:-1], self.out_features), self.out_dtype or x.dtype)
+        if add is not None and has_kind(add, *kind):
+            return over_rows(x, self._product, add)
+        y = over_rows(x, self._product)  # TVM's operator broadcasts what is added, or refuses it.
         return y if add is None else add + y
 
-    def _product(self, x: nn.Tensor) -> nn.Tensor:
+    def _product(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
         out_dtype = self.out_dtype or x.dtype
         if len(self.parts) == 1:
-            return self.parts[0].product(x, out_dtype, self.bias)
+            return self.parts[0].product(x, out_dtype, self.bias, residual)
         # A kernel reads one scheme. Parts in several are few, and their outputs are joined.
         y = op.concat([part.product(x, out_dtype) for part in self.parts], dim=1)
-        return y if self.bias is None else y + op.astype(self.bias, out_dtype)
+        y = y if self.bias is None else y + op.astype(self.bias, out_dtype)
+        return y if residual is None else residual + y
 
 
 class GPUEmbedding(Module):
@@ -106,9 +153,18 @@ class GPURMSNorm(RMSNorm):
         self.weight, self.gpu = layer.weight, gpu
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
-        gpu, kind = self.gpu, (self.eps, self.unit_offset, str(self.weight.dtype), x.dtype)
-        kernel = gpu.kernels.rms_norm(self.dim, *kind, gpu.capabilities)
-        return over_rows(x, lambda rows: _call(kernel, [rows, self.weight], rows.shape, x.dtype))
+        return over_rows(x, self._rows)
+
+    def _rows(self, x: nn.Tensor) -> nn.Tensor:
+        weight, gpu = self.weight, self.gpu
+        kind = RMSNormKind(self.eps, self.unit_offset, str(weight.dtype))
+
+        def alone() -> nn.Tensor:
+            how = (kind.eps, kind.unit_offset, kind.weight_dtype, x.dtype)
+            kernel = gpu.kernels.rms_norm(self.dim, *how, gpu.capabilities)
+            return _call(kernel, [x, weight], x.shape, x.dtype)
+
+        return NormedRows(kind, (x, weight), alone)
 
     def of_heads(self, qkv: nn.Tensor, attention: AttentionSpec, keys: RMSNorm) -> nn.Tensor:
         kind, other = ((n.eps, n.unit_offset, str(n.weight.dtype)) for n in (self, keys))
@@ -156,9 +212,15 @@ class GPUGatedActivation(Module):
 
     def forward(self, x: nn.Tensor) -> nn.Tensor:
         """(..., 2 n) to (..., n)."""
-        gpu, columns = self.gpu, x.shape[-1] // 2
+        return over_rows(x, self._rows)
+
+    def _rows(self, x: nn.Tensor) -> nn.Tensor:
+        folded = x.gated(self.name) if isinstance(x, ProductRows) else None
+        if folded is not None:
+            return folded
+        gpu, columns = self.gpu, x.shape[1] // 2
         kernel = gpu.kernels.gated(self.name, columns, x.dtype, gpu.capabilities)
-        return over_rows(x, lambda rows: _call(kernel, [rows], (rows.shape[0], columns), x.dtype))
+        return _call(kernel, [x], (x.shape[0], columns), x.dtype)
 
 
 def _call(kernel: Any, args: Sequence[nn.Tensor], shape: Sequence[Any], dtype: str) -> nn.Tensor:

@@ -19,13 +19,28 @@ from mlc_llm.plugin import AttentionSpec
 
 
 class MakeProduct(Protocol):
-    """Makes a kernel of x, the tensors of the weight, the bias if there is one, and y.
+    """Makes a kernel of x, the norm, the tensors of the weight, the bias, the residual, and y.
 
-    See :class:`~mlc_llm.compile.gpu.kernels.linear.Product`. The tensors of the weight are those of
-    :func:`mlc_llm.plugin.scheme.stored_tensors`, in that order.
+    Norm, bias and residual are there where the product has them, and the kernel also computes what
+    follows the product: see :class:`~mlc_llm.compile.gpu.kernels.linear.Product`. The tensors of
+    the weight are those of :func:`mlc_llm.plugin.scheme.stored_tensors`, in that order.
     """
 
     def __call__(self, product: Product, capabilities: GPUCapabilities, /) -> PrimFunc: ...
+
+
+class FoldsNorm(Protocol):
+    """Whether ``gemv`` makes a kernel for a product that has a norm.
+
+    Without one the norm is a kernel of its own, and ``gemv`` is asked for the product alone.
+    """
+
+    def __call__(self, product: Product, capabilities: GPUCapabilities, /) -> bool: ...
+
+
+def folds_no_norm(_product: Product, _capabilities: GPUCapabilities) -> bool:
+    """The shared kernels do not: each workgroup would need the whole row before it begins."""
+    return False
 
 
 class MakeEmbedding(Protocol):
@@ -121,6 +136,7 @@ class KernelMakers:
 
     Args:
         gemv: a product with one row.
+        folds_norm: which norms ``gemv`` takes in.
         matmul: a product with any number of rows.
         embedding: rows of a table.
         rms_norm: an RMS norm.
@@ -135,6 +151,7 @@ class KernelMakers:
     """
 
     gemv: MakeProduct = gemv
+    folds_norm: FoldsNorm = folds_no_norm
     matmul: MakeProduct = matmul
     embedding: MakeEmbedding = embedding
     rms_norm: MakeRMSNorm = rms_norm

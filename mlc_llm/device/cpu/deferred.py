@@ -13,6 +13,7 @@ from typing import Any
 
 from tvm.relax.frontend import nn
 
+from mlc_llm.compile.deferred import Deferred
 from mlc_llm.device.cpu.kernels.rows import PLAIN, RowKind
 
 
@@ -44,8 +45,8 @@ class LinearInput:
         return str(self.arguments[0].dtype)
 
 
-class DeferredRows(nn.Tensor):
-    """Rows that a linear kernel can compute itself; computed when their expression is asked for.
+class DeferredRows(Deferred):
+    """Rows that a linear kernel can compute itself.
 
     Args:
         input: what a linear kernel takes in their place.
@@ -54,19 +55,5 @@ class DeferredRows(nn.Tensor):
     """
 
     def __init__(self, input: LinearInput, columns: int, compute: Callable[[], nn.Tensor]) -> None:
-        self.input, self._columns, self._compute = input, columns, compute
-        self._tensor: nn.Tensor | None = None
-
-    @property
-    def _expr(self) -> Any:
-        if self._tensor is None:
-            self._tensor = self._compute()
-        return self._tensor._expr
-
-    @property
-    def shape(self) -> list[Any]:
-        return [self.input.tokens, self._columns]
-
-    @property
-    def dtype(self) -> str:
-        return self.input.dtype
+        super().__init__((input.tokens, columns), input.dtype, compute)
+        self.input = input

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import tvm_ffi
 from tvm.relax.frontend import nn
 
-from mlc_llm.compile.kernel_call import call_kernel, change_in_place, over_rows
+from mlc_llm.compile.kernel_call import call_kernel, change_in_place, has_kind, over_rows
 from mlc_llm.device.cpu.deferred import DeferredRows, LinearInput
 from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.head_norm import head_norm
@@ -59,12 +58,7 @@ class CPULinear(Module):
 
     def _takes(self, residual: nn.Tensor, x: nn.Tensor) -> bool:
         """Whether a residual is what kernels add; TVM's operator broadcasts or refuses others."""
-        shape = (*x.shape[:-1], self.out_features)
-        return (
-            residual.dtype == self.out_dtype
-            and len(residual.shape) == len(shape)
-            and all(map(tvm_ffi.structural_equal, residual.shape, shape))
-        )
+        return has_kind(residual, (*x.shape[:-1], self.out_features), self.out_dtype)
 
 
 class CPUEmbedding(Module):

@@ -36,7 +36,7 @@ class CUDACodegen(GPUCodegen):
         DeviceError: a part of NVIDIA's wheels, or of TVM, is missing.
     """
 
-    kernels = KernelMakers(gemv=linear.gemv, matmul=linear.matmul)
+    kernels = KernelMakers(gemv=linear.gemv, folds_norm=linear.folds_norm, matmul=linear.matmul)
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
         super().__init__(capabilities_of(target), opt)

@@ -203,6 +203,7 @@ def attend(tile: Tile, rows: TileRows, pages: Pages, sinks: Buffer | None, threa
         _accumulate(running, rows, pages, weights, tile, chunk, last, thread)
         barrier()
     reduce(running.norm, weights, thread, lambda a, b: a + b)
+    barrier()
     _finish(running, rows, weights, tile, thread)
 
 
@@ -261,6 +262,7 @@ def _softmax(running: Running, score: Buffer, weights: Buffer, tile: Tile, threa
     with unrolled(tile.rows) as r:
         write(new, (r,), T.max(score[r], top[r]))
     reduce(new, weights, thread, T.max)
+    barrier()
     with unrolled(tile.rows) as r:
         weight = bind(T.exp2(score[r] - new[r]))
         correction = bind(T.exp2(top[r] - new[r]))

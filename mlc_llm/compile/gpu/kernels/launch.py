@@ -105,6 +105,8 @@ def strided(begin: Expr, end: Expr, step: int) -> Iterator[Expr]:
 def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[..., Expr]) -> None:
     """Combine each register over all threads; afterwards every thread has the results.
 
+    A barrier must stand between this and the next write to the scratch memory.
+
     In rounds, in each of which a thread takes the values of three others (at last perhaps of one).
     All threads do the same: TVM puts its own barriers between writes and reads under a condition,
     and refuses to.
@@ -119,6 +121,8 @@ def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[...,
     rows = [i32(i) for i in range(count)]
     stride = 1
     while stride < threads:
+        if stride > 1:
+            barrier()
         ways = min(4, threads // stride)
         for i in rows:
             write(scratch, (i, thread), values[i])
@@ -126,5 +130,4 @@ def reduce(values: Buffer, scratch: Buffer, thread: Expr, combine: Callable[...,
         for i in rows:
             others = [scratch[i, T.bitwise_xor(thread, i32(w * stride))] for w in range(1, ways)]
             write(values, (i,), functools.reduce(combine, others, values[i]))
-        barrier()
         stride *= ways

@@ -1,23 +1,28 @@
 """y = x w^T + b on a stored weight: one kernel for one row of x, one for many.
 
+What would follow a product in a kernel of its own is done before an output is written: a gated
+activation, or the addition of a residual (see `Product`).
+
 A weight is dequantised where it is multiplied, and never stands in memory as floats. Products,
-sums and the bias are float32 whatever the dtypes are, so that an output differs from the exact one
-of the stored weights by k units of roundoff of the sum of |x w| at most, for k columns, and by its
-own rounding to `out_dtype`. (A weight with a minimum has two products, and k + 2.)
+sums and the bias are float32 whatever the dtypes are, so that a sum differs from the exact one of
+the stored weights by k units of roundoff of the sum of |x w| at most, for k columns. (A weight with
+a minimum has two products, and k + 2.) What follows is float32, too; an output is rounded once, to
+`out_dtype`.
 
-`gemv`, one row: a workgroup makes GEMV_OUTPUTS outputs. Its threads take the units of the rows in
-turn, so that the weight is read once and in whole cache lines, and x once for all these outputs;
-then they add up.
+`gemv`, one row: a workgroup makes GEMV_SUMS sums. Its threads take the units of the rows in turn,
+so that the weight is read once and in whole cache lines, and x once for all these sums; then they
+add up.
 
-`matmul`, many rows: a workgroup makes a tile of TILE x TILE outputs, each thread SIDE x SIDE of
-them. Some columns of both matrices at a time are copied into the workgroup's memory: whole units,
-see `depth`.
+`matmul`, many rows: a workgroup makes a tile of TILE x TILE sums, each thread SIDE x SIDE of them.
+Some columns of both matrices at a time are copied into the workgroup's memory: whole units, see
+`depth`.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -25,7 +30,9 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
+from mlc_llm.model.layers import ActivationName
 
+from .activation import FUNCTIONS
 from .launch import (
     Buffer,
     Expr,
@@ -48,10 +55,11 @@ from .launch import (
     when,
     write,
 )
+from .norm import RMSNormKind
 from .weight import KernelWeight, WeightTensors
 
-GEMV_OUTPUTS = 4
-"""Outputs of a workgroup of `gemv`."""
+GEMV_SUMS = 4
+"""Rows of the weight of a workgroup of `gemv`."""
 
 TILE, SIDE = 32, 4
 TILE_THREADS = (TILE // SIDE) ** 2
@@ -64,7 +72,7 @@ LEAST_DEPTH = 32
 
 @dataclass(frozen=True)
 class Product:
-    """y (m, n) = x (m, k) w^T + b, for w (n, k) and b (n,).
+    """y (m, n) = x (m, k) w^T + b, for w (n, k) and b (n,), and what is done with it at once.
 
     Args:
         weight: how w is stored; k is its columns.
@@ -72,6 +80,11 @@ class Product:
         dtype: dtype of x.
         out_dtype: dtype of y.
         bias: dtype of b; None for no bias.
+        gate: a gated activation: w and b then have 2 n rows, and y is this function of the first n,
+            times the others.
+        residual: whether r (m, n), of `out_dtype`, is added.
+        norm: an RMS norm that makes x of what is given, rounded to `dtype` as by a kernel of its
+            own. The kernels here have none (see `folds_norm` of the table of makers).
     """
 
     weight: KernelWeight
@@ -79,6 +92,25 @@ class Product:
     dtype: str
     out_dtype: str
     bias: str | None = None
+    gate: ActivationName | None = None
+    residual: bool = False
+    norm: RMSNormKind | None = None
+
+    @property
+    def parts(self) -> int:
+        """Rows of w that an output is made of."""
+        return 1 if self.gate is None else 2
+
+    def weight_row(self, first: Expr, place: Expr, outputs: Expr) -> Expr:
+        """The row of w that is read at a place: those of an output stand beside each other.
+
+        Args:
+            first: the output at place 0.
+            place: the place.
+            outputs: n. Past it, the rows are those of the last output.
+        """
+        output = T.min(first + T.truncdiv(place, i32(self.parts)), outputs - i32(1))
+        return output + T.truncmod(place, i32(self.parts)) * outputs
 
 
 def depth(weight: KernelWeight) -> int:
@@ -94,58 +126,74 @@ def tile_bytes(weight: KernelWeight) -> int:
 
 @dataclass(frozen=True)
 class ProductArguments:
-    """The arguments of a kernel of products; `bias` is None where it has none."""
+    """The arguments of a kernel of products; None for those that it does not have."""
 
+    product: Product
     x: Buffer
+    norm: Buffer | None
     weight: WeightTensors
     bias: Buffer | None
+    residual: Buffer | None
     y: Buffer
 
     @staticmethod
     def declare(product: Product, rows: Expr, outputs: Expr) -> ProductArguments:
         """Declare them, in the kernels' order."""
+        k, weight_rows, norm = product.weight.columns, outputs * i32(product.parts), product.norm
+        kind = ((rows, outputs), product.out_dtype)
         return ProductArguments(
-            argument("x", (rows, product.weight.columns), product.dtype),
-            product.weight.arguments(outputs),
-            None if product.bias is None else argument("bias", (outputs,), product.bias),
-            argument("y", (rows, outputs), product.out_dtype),
+            product,
+            argument("x", (rows, k), product.dtype),
+            None if norm is None else argument("norm", (k,), norm.weight_dtype),
+            product.weight.arguments(weight_rows),
+            None if product.bias is None else argument("bias", (weight_rows,), product.bias),
+            argument("residual", *kind) if product.residual else None,
+            argument("y", *kind),
         )
 
-    def write(self, row: Expr, column: Expr, total: Expr) -> None:
-        """Write an output, given the sum of its products."""
+    def write(self, row: Expr, column: Expr, totals: Sequence[Expr]) -> None:
+        """Write an output, given the sums of the rows that it is made of."""
         if self.bias is not None:
-            total = total + load_f32(self.bias, (column,))
-        write(self.y, (row, column), total)
+            width = self.y.shape[1]
+            biases = [load_f32(self.bias, (column + i32(i) * width,)) for i in range(len(totals))]
+            totals = [total + bias for total, bias in zip(totals, biases, strict=True)]
+        value = totals[0]
+        if self.product.gate is not None:
+            value = FUNCTIONS[self.product.gate](bind(totals[0])) * totals[1]
+        if self.residual is not None:
+            value = load_f32(self.residual, (row, column)) + value
+        write(self.y, (row, column), value)
 
 
 @cache
 def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
-    """Arguments of the kernel: x (1, k), the weight's tensors, the bias if there is one, y (1, n).
+    """Arguments of the kernel: x (1, k), the weight's tensors, the bias, the residual, y (1, n).
 
     Args:
         product: what it computes.
         capabilities: what the GPU can do.
     """
     weight, threads = product.weight, capabilities.light
+    own = GEMV_SUMS // product.parts
     with kernel("gemv") as built:
         n = size(product.outputs)
         given = ProductArguments.declare(product, i32(1), n)
-        with launch([ceil_div(n, GEMV_OUTPUTS)], threads) as ((block,), thread):
-            scratch, sums = shared((GEMV_OUTPUTS, threads)), registers((GEMV_OUTPUTS,))
-            first = bind(block * i32(GEMV_OUTPUTS))
+        with launch([ceil_div(n, own)], threads) as ((block,), thread):
+            scratch, sums = shared((GEMV_SUMS, threads)), registers((GEMV_SUMS,))
+            first = bind(block * i32(own))
             fill(sums, 0.0)
             with strided(thread, size(weight.units), threads) as unit:
                 inputs = [bind(v) for v in _inputs(given.x, i32(0), weight, unit)]
                 total = bind(_sum(inputs)) if weight.scheme.has_minimum else None
-                for r in range(GEMV_OUTPUTS):
-                    # Rows past the end are computed as the last one, and not stored.
-                    row = bind(T.min(first + i32(r), n - i32(1)))
+                for r in range(GEMV_SUMS):
+                    row = bind(product.weight_row(first, i32(r), n))
                     dot = given.weight.read(row, unit).dot(inputs, total)
                     write(sums, (i32(r),), sums[i32(r)] + dot)
             reduce(sums, scratch, thread, lambda a, b: a + b)
-            for r in range(GEMV_OUTPUTS):
+            for r in range(own):
                 with when(T.And(thread == i32(r), first + i32(r) < n)):
-                    given.write(i32(0), first + i32(r), sums[i32(r)])
+                    totals = [sums[i32(r * product.parts + i)] for i in range(product.parts)]
+                    given.write(i32(0), bind(first + i32(r)), totals)
     return built.get()
 
 
@@ -167,29 +215,30 @@ def _sum(values: list[Expr]) -> Expr:
 
 @cache
 def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
-    """Arguments of the kernel: x (m, k), the weight's tensors, the bias if there is one, y (m, n).
+    """Arguments of the kernel: x (m, k), the weight's tensors, the bias, the residual, y (m, n).
 
     A workgroup has TILE_THREADS threads and `tile_bytes` of memory, which every GPU has.
     """
     with kernel("matmul") as built:
         m, n = size(), size(product.outputs)
-        multiply_tiles(product, ProductArguments.declare(product, m, n), m, n)
+        multiply_tiles(ProductArguments.declare(product, m, n), m, n)
     return built.get()
 
 
-def multiply_tiles(product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
-    """The launch of `matmul`: m rows of x, n of the weight."""
-    weight, columns = product.weight, product.weight.columns
-    grid = [ceil_div(n, TILE), ceil_div(m, TILE)]
+def multiply_tiles(given: ProductArguments, m: Expr, n: Expr) -> None:
+    """The launch of `matmul`: m rows of x, n outputs of each."""
+    weight, across = given.product.weight, TILE // given.product.parts
+    columns = weight.columns
+    grid = [ceil_div(n, across), ceil_div(m, TILE)]
     with launch(grid, TILE_THREADS) as ((right, down), thread):
         x_tile, w_tile = (shared((depth(weight), TILE_PITCH)) for _ in range(2))
         sums = registers((SIDE * SIDE,))
-        row, column = bind(down * i32(TILE)), bind(right * i32(TILE))
+        row, column = bind(down * i32(TILE)), bind(right * i32(across))
         fill(sums, 0.0)
         with serial(-(-columns // depth(weight))) as step:
             begin = bind(step * i32(depth(weight)))
             _copy_inputs(given.x, x_tile, row, m, begin, columns, thread)
-            _copy_weights(given.weight, weight, w_tile, column, n, begin, thread)
+            _copy_weights(given, w_tile, column, n, begin, thread)
             barrier()
             _multiply(x_tile, w_tile, sums, thread)
             barrier()
@@ -210,21 +259,19 @@ def _copy_inputs(
 
 
 def _copy_weights(
-    tensors: WeightTensors,
-    weight: KernelWeight,
-    tile: Buffer,
-    row: Expr,
-    rows: Expr,
-    begin: Expr,
-    thread: Expr,
+    given: ProductArguments, tile: Buffer, first: Expr, outputs: Expr, begin: Expr, thread: Expr
 ) -> None:
-    """w[row + i, begin + k] to tile[k, i]. What is past the ends meets zeros of x, or no output."""
+    """w[row at place i, begin + k] to tile[k, i].
+
+    What is past the ends meets zeros of x, or no output.
+    """
+    product, weight = given.product, given.product.weight
     units = depth(weight) // weight.unit
     with serial(TILE * units // TILE_THREADS) as turn:
         place = bind(turn * i32(TILE_THREADS) + thread)
         i, u = bind(T.truncdiv(place, i32(units))), bind(T.truncmod(place, i32(units)))
         unit = T.min(T.truncdiv(begin, i32(weight.unit)) + u, i32(weight.units - 1))
-        read = tensors.read(bind(T.min(row + i, rows - i32(1))), bind(unit))
+        read = given.weight.read(bind(product.weight_row(first, i, outputs)), bind(unit))
         for j, value in enumerate(read.weights()):
             write(tile, (u * i32(weight.unit) + i32(j), i), value)
 
@@ -250,12 +297,14 @@ def _write(
     columns: Expr,
     thread: Expr,
 ) -> None:
+    parts = given.product.parts
     down, right = (bind(place * i32(SIDE)) for place in _place(thread))
+    first = bind(column + T.truncdiv(right, i32(parts)))
     for i in range(SIDE):
-        for j in range(SIDE):
-            at = (row + down + i32(i), column + right + i32(j))
+        for j in range(0, SIDE, parts):
+            at = (row + down + i32(i), bind(first + i32(j // parts)))
             with when(T.And(at[0] < rows, at[1] < columns)):
-                given.write(*at, sums[i32(i * SIDE + j)])
+                given.write(*at, [sums[i32(i * SIDE + j + part)] for part in range(parts)])
 
 
 def _place(thread: Expr) -> tuple[Expr, Expr]:

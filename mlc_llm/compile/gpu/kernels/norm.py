@@ -12,6 +12,7 @@ the mean is taken first, and then the squares of what is left.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -24,6 +25,7 @@ from .launch import (
     Buffer,
     Expr,
     argument,
+    barrier,
     bind,
     f32,
     fill,
@@ -39,6 +41,21 @@ from .launch import (
     when,
     write,
 )
+
+
+@dataclass(frozen=True)
+class RMSNormKind:
+    """An RMS norm of rows, where it is part of another kernel.
+
+    Args:
+        eps: epsilon.
+        unit_offset: whether the factor is 1 + w.
+        weight_dtype: dtype of w.
+    """
+
+    eps: float
+    unit_offset: bool
+    weight_dtype: str
 
 
 @cache
@@ -173,12 +190,16 @@ class _Total:
     def __init__(self, thread: Expr, threads: int, count: Expr) -> None:
         self._thread, self._threads, self._count = thread, threads, count
         self._scratch, self._sums = shared((1, threads)), registers((1,))
+        self._summed = False
 
     def of(self, term: Callable[[Expr], Expr]) -> Expr:
         """The sum of a term of each element, which counts until the next sum."""
         fill(self._sums, 0.0)
         with strided(self._thread, self._count, self._threads) as j:
             write(self._sums, (0,), self._sums[0] + term(j))
+        if self._summed:
+            barrier()
+        self._summed = True
         reduce(self._sums, self._scratch, self._thread, lambda a, b: a + b)
         return self._sums[0]
 

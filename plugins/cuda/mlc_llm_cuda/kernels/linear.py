@@ -1,12 +1,13 @@
 """Products of few tokens with weights of 4 bits: see ``q4_linear.cuh``.
 
-Products, sums and the bias are float32, and no weight is rounded: the bounds of
+Products, sums and what follows them are float32, and no weight is rounded: the bounds of
 :mod:`mlc_llm.compile.gpu.kernels.linear` hold. (Tensor cores add the 16 products of an instruction
 with fewer guard bits than IEEE asks for: that costs units of roundoff, no more.)
 """
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -17,6 +18,7 @@ from mlc_llm.compile.gpu.kernels import linear as shared_linear
 from mlc_llm.compile.gpu.kernels.launch import (
     Expr,
     ceil_div,
+    f32,
     i32,
     kernel,
     launch,
@@ -24,15 +26,27 @@ from mlc_llm.compile.gpu.kernels.launch import (
     size,
 )
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments, multiply_tiles
+from mlc_llm.model.layers import ActivationName
 from mlc_llm_cuda.kernels.text import C_TYPES, call
 
 INSTRUCTION = "m16n8k16"
 """The instruction of tensor cores that the kernel needs, as capabilities name it."""
 
 MOST_TOKENS = 16
-FILES = ("ptx.cuh", "q4_linear.cuh")
+FILES = ("ptx.cuh", "activation.cuh", "input_rows.cuh", "q4_linear.cuh")
+ACTIVATIONS: dict[ActivationName | None, str] = {
+    None: "Ungated",
+    "silu": "Silu",
+    "gelu": "Gelu",
+    "gelu_tanh": "GeluTanh",
+    "relu": "Relu",
+    "relu2": "Relu2",
+}
+"""What ``activation.cuh`` calls them."""
+
 GROUP, WARPS, ROWS, TILE = 32, 8, 16, 8
 """The kernel's ``kQ4Group``, ``kQ4Warps`` and ``kQ4Rows``, and the tokens of a tile."""
+THREADS = 32 * WARPS
 
 
 def is_covered(product: Product, capabilities: GPUCapabilities) -> bool:
@@ -48,7 +62,24 @@ def is_covered(product: Product, capabilities: GPUCapabilities) -> bool:
         and product.dtype == "float16"
         and product.out_dtype in C_TYPES
         and (product.bias is None or product.bias in C_TYPES)
+        and product.gate in ACTIVATIONS
     )
+
+
+def folds_norm(product: Product, capabilities: GPUCapabilities) -> bool:
+    """As :class:`mlc_llm.compile.gpu.makers.FoldsNorm`."""
+    return (
+        is_covered(product, capabilities)
+        and product.norm is not None
+        and product.norm.weight_dtype in C_TYPES
+        and _row_fits(product, capabilities)
+    )
+
+
+def _row_fits(product: Product, capabilities: GPUCapabilities) -> bool:
+    """Whether shared memory has room for a row of x, beside the sums of a tile."""
+    needed = 2 * product.weight.columns + 4 * WARPS * TILE * ROWS
+    return needed <= capabilities.shared_memory
 
 
 @cache
@@ -59,7 +90,7 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
     with kernel("q4_gemv") as built:
         n = size(product.outputs)
         given = ProductArguments.declare(product, i32(1), n)
-        _multiply_few(product, given, i32(1), n, tiles=1)
+        _multiply_few(given, i32(1), n, tiles=1, staged=_row_fits(product, capabilities))
     return built.get()
 
 
@@ -73,37 +104,59 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
         given = ProductArguments.declare(product, m, n)
         with T.If(m <= i32(MOST_TOKENS)):
             with T.Then():
-                _multiply_few(product, given, m, n, tiles=MOST_TOKENS // TILE)
+                _multiply_few(given, m, n, tiles=MOST_TOKENS // TILE)
             with T.Else():
-                multiply_tiles(product, given, m, n)
+                multiply_tiles(given, m, n)
     return built.get()
 
 
 def _multiply_few(
-    product: Product, given: ProductArguments, tokens: Expr, outputs: Expr, tiles: int
+    given: ProductArguments, tokens: Expr, outputs: Expr, tiles: int, staged: bool = False
 ) -> None:
-    """The launch for up to TILE x tiles tokens."""
+    """The launch for up to TILE x tiles tokens; one of them may be staged in shared memory."""
+    product, (words, scales) = given.product, given.weight.tensors()
     columns, zero = product.weight.columns, product.weight.scheme.zero
-    out, bias = C_TYPES[product.out_dtype], C_TYPES[product.bias or "float32"]
-    tensors = given.weight.tensors()
-    with launch([ceil_div(outputs, ROWS)], WARPS * 32):
+    with launch([ceil_div(outputs, ROWS // product.parts)], THREADS):
         partial = shared((WARPS * TILE * tiles * ROWS,))
+        rows, rows_of = _input_rows(given) if staged else ("AsGiven{}", {})
+        results, results_of = _results(given)
         arguments = {
             "const half* x": given.x.data,
-            "const unsigned* words": tensors[0].data,
-            "const half* scales": tensors[1].data,
-            f"{out}* y": given.y.data,
-            "int rows": outputs,
+            "const unsigned* words": words.data,
+            "const half* scales": scales.data,
+            "int outputs": outputs,
             "int tokens": tokens,
             "float* partial": partial.data,
         }
-        if given.bias is not None:
-            arguments[f"const {bias}* bias"] = given.bias.data
-        passed_bias = f"static_cast<const {bias}*>({'nullptr' if given.bias is None else 'bias'})"
-        kind = f"{columns}, {zero}, {tiles}, {out}, {bias}"
+        kind = f"{columns}, {zero}, {tiles}, {ACTIVATIONS[product.gate]}"
         call(
-            f"q4_linear_{columns}_{zero}_{tiles}_{out}_{product.bias or 'no'}_bias",
-            arguments,
-            f"q4_linear<{kind}>(x, words, scales, {passed_bias}, y, rows, tokens, partial);",
+            "_".join(re.findall(r"\w+", f"q4_linear {kind} {rows} {results}")),
+            {**arguments, **rows_of, **results_of},
+            f"q4_linear<{kind}>(x, {rows}, words, scales, {results}, tokens, partial);",
             FILES,
         )
+
+
+def _input_rows(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
+    """A row in shared memory, as ``input_rows.cuh`` makes it, and the arguments for that."""
+    columns, norm = given.product.weight.columns, given.product.norm
+    arguments = {"half* staged": shared((columns,), "float16").data}
+    if norm is None:
+        return f"Staged<{columns}, {THREADS}>{{staged}}", arguments
+    weight, offset = C_TYPES[norm.weight_dtype], int(norm.unit_offset)
+    arguments |= {f"const {weight}* norm": given.norm.data, "float eps": f32(norm.eps)}
+    made = f"RMSNormed<{columns}, {THREADS}, {offset}, {weight}>{{norm, eps, staged, partial}}"
+    return made, arguments
+
+
+def _results(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
+    """Where outputs go and what is added to them, and the arguments for that."""
+    product, bias, residual = given.product, given.bias, given.residual
+    out, of_bias = C_TYPES[product.out_dtype], C_TYPES[product.bias or "float32"]
+    arguments = {f"{out}* y": given.y.data}
+    added = ["nullptr", "nullptr"]
+    if bias is not None:
+        arguments[f"const {of_bias}* bias"], added[0] = bias.data, "bias"
+    if residual is not None:
+        arguments[f"const {out}* residual"], added[1] = residual.data, "residual"
+    return f"Q4Results<{out}, {of_bias}>{{{', '.join(added)}, y, outputs}}", arguments

@@ -1,11 +1,15 @@
-// y = x w^T + b for up to 8 kTiles tokens, w in codes of 4 bits as MLC stores them: words
+// y = x w^T + b + r for up to 8 kTiles tokens, w in codes of 4 bits as MLC stores them: words
 // (rows, kColumns / 8) of eight codes, the first in the lowest bits, and scales
 // (rows, kColumns / 32). A weight is (code - kZero) scale.
 //
-// A block makes 16 outputs of all tokens. Its warps take the columns in turn, a piece of 128 at a
-// time: a lane reads 16 bytes, the codes of a group, of two rows, so that the weight is read once,
-// in whole sectors, as it is stored. Four lanes share a row and a piece, and exchange words: then
-// all of them have a word of each group, and the tensor cores multiply a group at a time.
+// A block multiplies 16 rows of w with all tokens. Its warps take the columns in turn, a piece of
+// 128 at a time: a lane reads 16 bytes, the codes of a group, of two rows, so that the weight is
+// read once, in whole sectors, as it is stored. Four lanes share a row and a piece, and exchange
+// words: then all of them have a word of each group, and the tensor cores multiply a group at a
+// time.
+//
+// An output is the sum of a row, or made of those of a gate's row and its factor's, which are as
+// far from each other as there are outputs: a block then has 8 rows of each.
 //
 // code - kZero is exact in half, and the products with x are exact in float. The sum of a group is
 // scaled and added in float, so that a weight is never rounded. In which order the columns of a
@@ -113,34 +117,51 @@ __device__ __forceinline__ void q4_multiply(Q4Piece& piece, const half* x, int t
   }
 }
 
-// partial: shared memory of kQ4Warps x 8 kTiles x 16 floats. bias: null for none.
-template <int kColumns, int kZero, int kTiles, class Out, class Bias>
-__device__ __forceinline__ void q4_linear(const half* x, const unsigned* words, const half* scales,
-                                          const Bias* bias, Out* y, int rows, int tokens,
-                                          float* partial) {
+// Where the outputs go, and what is added to them: null for no bias, and for no residual.
+template <class Out, class Bias>
+struct Q4Results {
+  const Bias* bias;     // of each row of w
+  const Out* residual;  // (tokens, outputs), as y
+  Out* y;
+  int outputs;
+};
+
+// Input: see input_rows.cuh. Activation: see activation.cuh.
+// partial: shared memory of kQ4Warps x 8 kTiles x 16 floats.
+template <int kColumns, int kZero, int kTiles, class Activation, class Input, class Out, class Bias>
+__device__ __forceinline__ void q4_linear(const half* x, const Input& input, const unsigned* words,
+                                          const half* scales, const Q4Results<Out, Bias>& to,
+                                          int tokens, float* partial) {
   constexpr int kGroups = kColumns / kQ4Group;
   constexpr int kPieces = (kGroups + kQ4PieceGroups - 1) / kQ4PieceGroups;
   constexpr int kTurns = (kPieces + kQ4Warps - 1) / kQ4Warps;
+  constexpr int kParts = Activation::kParts, kOutputs = kQ4Rows / kParts;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int first = blockIdx.x * kQ4Rows;
-  const int own[2] = {min(first + g, rows - 1), min(first + g + 8, rows - 1)};
+  const int first = blockIdx.x * kOutputs, last = to.outputs - 1;
+  const int own[2] = {min(first + g, last),
+                      kParts == 2 ? min(first + g, last) + to.outputs : min(first + g + 8, last)};
   float sums[kTiles][4] = {};
 
-  // All warps take as many turns. Past the end a piece is the last one, and meets zeros: lanes
-  // that exchange words may be in no branch that the compiler cannot see they take together.
+  // Codes are asked for kQ4Ahead turns before they are used, the first ones before there is an
+  // input. All warps take as many turns. Past the end a piece is the last one, and meets
+  // zeros: lanes that exchange words may be in no branch that the compiler cannot see they take
+  // together.
+  const auto load = [&](int turn) {
+    return q4_load<kGroups>(words, scales, own, min(turn * kQ4Warps + warp, kPieces - 1), t);
+  };
+  Q4Piece pieces[kQ4Ahead];
+#pragma unroll
+  for (int s = 0; s < kQ4Ahead; ++s)
+    if (s < kTurns) pieces[s] = load(s);
+  const half* rows = input(x);
 #pragma unroll 1
   for (int turn = 0; turn < kTurns; turn += kQ4Ahead) {
-    Q4Piece pieces[kQ4Ahead];
-#pragma unroll
-    for (int s = 0; s < kQ4Ahead; ++s) {  // all are on their way before the first is used
-      const int piece = min((turn + s) * kQ4Warps + warp, kPieces - 1);
-      if (turn + s < kTurns) pieces[s] = q4_load<kGroups>(words, scales, own, piece, t);
-    }
 #pragma unroll
     for (int s = 0; s < kQ4Ahead; ++s) {
       const int group = ((turn + s) * kQ4Warps + warp) * kQ4PieceGroups;
       if (turn + s < kTurns)
-        q4_multiply<kColumns, kZero, kTiles>(pieces[s], x, tokens, group, g, t, sums);
+        q4_multiply<kColumns, kZero, kTiles>(pieces[s], rows, tokens, group, g, t, sums);
+      if (turn + s + kQ4Ahead < kTurns) pieces[s] = load(turn + s + kQ4Ahead);
     }
   }
 
@@ -153,12 +174,19 @@ __device__ __forceinline__ void q4_linear(const half* x, const unsigned* words, 
       partial[(warp * kTokens + token) * kQ4Rows + row] = sums[tile][i];
     }
   __syncthreads();
-  for (int i = threadIdx.x; i < kQ4Rows * tokens; i += kQ4Warps * 32) {
-    const int row = first + i % kQ4Rows, token = i / kQ4Rows;
-    if (row >= rows) continue;
-    float sum = bias ? float(bias[row]) : 0.0f;
+  for (int i = threadIdx.x; i < kOutputs * tokens; i += kQ4Warps * 32) {
+    const int token = i / kOutputs, output = first + i % kOutputs;
+    if (output > last) continue;
+    float totals[kParts];
 #pragma unroll
-    for (int w = 0; w < kQ4Warps; ++w) sum += partial[w * kTokens * kQ4Rows + i];
-    y[token * rows + row] = Out(sum);
+    for (int part = 0; part < kParts; ++part) {
+      totals[part] = to.bias ? float(to.bias[output + part * to.outputs]) : 0.0f;
+#pragma unroll
+      for (int w = 0; w < kQ4Warps; ++w)
+        totals[part] += partial[(w * kTokens + token) * kQ4Rows + i % kOutputs + 8 * part];
+    }
+    const float value = Activation::of(totals);
+    const int at = token * to.outputs + output;
+    to.y[at] = Out(to.residual ? float(to.residual[at]) + value : value);
   }
 }
