@@ -9,7 +9,9 @@ from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.kernels.embedding import embedding
 from mlc_llm.compile.gpu.kernels.linear import Product, gemv, matmul
 from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.model.layers import ActivationName
 from mlc_llm.plugin.scheme import Scheme
+from mlc_llm.testing.gpu_kernels.activation import activated
 from mlc_llm.testing.gpu_kernels.suite import UNIT, GPUKernelSuite, Run
 
 SHAPES = [(47, 33), (300, 5)]
@@ -114,6 +116,35 @@ class GPULinearSuite(GPUKernelSuite):
                 bias
             )
             assert (np.abs(y - exact) <= (columns + 2) * UNIT * terms).all()
+
+    @pytest.mark.parametrize("tokens", [1, 37])
+    @pytest.mark.parametrize(("gate", "residual"), [("silu", False), (None, True)])
+    def test_what_follows_a_product(
+        self,
+        run: Run,
+        rng: np.random.Generator,
+        tokens: int,
+        gate: ActivationName | None,
+        residual: bool,
+        capabilities: GPUCapabilities,
+    ) -> None:
+        """A gated activation of outputs that fill no tile, or a residual; a bias before them."""
+        scheme, columns, outputs = Scheme(4, "float16", group=32, zero=7), 70, 53
+        rows = outputs if gate is None else 2 * outputs
+        tensors, values = stored(rng, rows, columns, scheme)
+        bias = rng.standard_normal(rows).astype("float16")
+        x = rng.standard_normal((tokens, columns)).astype("float16")
+        y = np.full((tokens, outputs), np.nan, "float32")
+        weight = weight_of(scheme, columns)
+        product = Product(weight, outputs, "float16", "float32", "float16", gate, residual)
+        more = [rng.standard_normal(y.shape).astype("float32")] if residual else []
+        make = gemv if tokens == 1 else matmul
+        run(make(product, capabilities), x, *tensors, bias, *more, y)
+        want = x.astype("float64") @ values.T + bias
+        if gate is not None:
+            want = activated(gate, want[:, :outputs])[0] * want[:, outputs:]
+        want = sum(more, start=want)
+        np.testing.assert_allclose(y, want, rtol=1e-4, atol=1e-4)
 
     @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
     def test_embedding(

@@ -105,26 +105,6 @@ def test_every_layer_takes_its_kernel() -> None:
     assert kernel_names(traced(GPUCodegen(WEAKEST, {}), "n")) == {*shared, "matmul"}
 
 
-class Residual(Module):
-    """A linear layer that is given the residual."""
-
-    def __init__(self) -> None:
-        self.linear = Linear(32, 32, bias=True)
-
-    def forward(self, x: Any) -> Any:
-        return self.linear(x, add=x)
-
-
-@pytest.mark.parametrize(("rows", "kernel"), [(1, "gemv"), ("n", "matmul")])
-def test_a_residual_is_added_after_the_product(rows: int | str, kernel: str) -> None:
-    model, _ = GPUCodegen(WEAKEST, {}).lower(Residual(), MIXED, "decode")
-    builder = relax.BlockBuilder()
-    TracedModel(model).function(builder, "run", {"x": ([rows, 32], "float16")}, model)
-    module = builder.finalize()
-    assert kernel_names(module) == {kernel}
-    assert "R.add(x, " in module["run"].script()
-
-
 @cache
 def gemv_of_bytes(product: Product, capabilities: GPUCapabilities) -> tirx.PrimFunc:
     """A backend's own kernel: for weights of 8 bits, and the shared one for others."""

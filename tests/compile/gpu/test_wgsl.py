@@ -190,8 +190,11 @@ def functions(name: str, dtype: str) -> list[tvm.tirx.PrimFunc]:
         return [maker(function, 70, dtype, gpu) for function in FUNCTIONS for maker in makers]
     scheme: dict[str, Any] = {"bits": 4, "group": 32, "dtype": dtype, **SCHEMES[name]}
     weight = weight_of(Scheme(**scheme), 70)
-    product = Product(weight, None, dtype, dtype, bias=dtype)
-    made_of = (make.gemv(product, gpu), make.matmul(product, gpu))
+    products = [
+        Product(weight, None, dtype, dtype, bias=dtype, **more)
+        for more in ({}, {"gate": "gelu"}, {"residual": True})
+    ]
+    made_of = [make_one(one, gpu) for one in products for make_one in (make.gemv, make.matmul)]
     return [*made_of, make.embedding(weight, dtype, gpu)]
 
 
