@@ -82,11 +82,9 @@ class StoredMatrix(Module):
             args = [*inputs, *tensors, *(one for one in (bias, residual) if one is not None)]
             return _call(kernel, args, (tokens, rows if outputs is None else outputs), out_dtype)
 
-        return (
-            computed(None)
-            if residual is not None
-            else ProductRows((tokens, rows), out_dtype, computed)
-        )
+        if residual is not None:
+            return computed(None)
+        return ProductRows((tokens, rows), out_dtype, computed)
 
     def _kernel(self, product: Product, x: nn.Tensor) -> tuple[Any, Sequence[nn.Tensor]]:
         """The kernel of a product with x, and what it takes for x."""

@@ -3,7 +3,8 @@
 ======================= =======================================================================
 module                  makes
 ======================= =======================================================================
-:mod:`.linear`          products of 1 to 16 tokens with weights of 4 bits
+:mod:`.linear`          products of 1 to 16 tokens with weights of 4 bits, with the norm before
+                        one token, and the gated activation or residual after them
 :mod:`.text`            a call of a function in CUDA C, as a part of a kernel of TVM
 ======================= =======================================================================
 

@@ -5,8 +5,8 @@ struct AsGiven {
   __device__ __forceinline__ const half* operator()(const half* x) const { return x; }
 };
 
-// One row, in shared memory. All of it is there at once, and what was loaded before is on its way:
-// the compiler moves no load of global memory behind the barrier.
+// One row, in shared memory. Nothing is multiplied before the barrier, and what `load_ahead` loads
+// is on its way then.
 template <int kColumns, int kThreads>
 struct Staged {
   half* staged;  // shared memory of kColumns halves, in whole vectors of 16 bytes

@@ -25,9 +25,10 @@ struct Q4Piece {  // of two rows
 
 template <int kGroups>
 __device__ __forceinline__ uint2 q4_scales(const half* of_row, int group) {
-  if constexpr (kGroups % 4 == 0) return *reinterpret_cast<const uint2*>(of_row + group);
+  if constexpr (kGroups % 4 == 0) return load_ahead(reinterpret_cast<const uint2*>(of_row + group));
   const unsigned* pairs = reinterpret_cast<const unsigned*>(of_row);  // past the end: the last ones
-  return make_uint2(pairs[group / 2], pairs[min(group / 2 + 1, kGroups / 2 - 1)]);
+  return make_uint2(load_ahead(pairs + group / 2),
+                    load_ahead(pairs + min(group / 2 + 1, kGroups / 2 - 1)));
 }
 
 template <int kGroups>
@@ -38,7 +39,7 @@ __device__ __forceinline__ Q4Piece q4_load(const unsigned* words, const half* sc
   Q4Piece loaded;
 #pragma unroll
   for (int r = 0; r < 2; ++r) {
-    loaded.codes[r] = load_once(groups + rows[r] * kGroups + own);
+    loaded.codes[r] = load_ahead_once(groups + rows[r] * kGroups + own);
     loaded.scales[r] = q4_scales<kGroups>(scales + rows[r] * kGroups, first);
   }
   return loaded;

@@ -43,11 +43,13 @@ class MachineCode:
         spilled: bytes of a thread that do not fit into its registers.
         instructions: how many there are of each; those that access memory with their bits, as
             ``LDG.128``.
+        begun: those before the first barrier.
     """
 
     registers: int
     spilled: int
     instructions: Counter[str]
+    begun: Counter[str]
 
 
 def machine_code(
@@ -85,7 +87,9 @@ def _described(usage: str, listing: str) -> MachineCode:
     sizes = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", listing, re.M)
     spilled = sizes.get("STACK", 0) + sizes.get("LOCAL", 0)
-    return MachineCode(sizes["REG"], spilled, Counter(map(_kind, opcodes)))
+    kinds = list(map(_kind, opcodes))
+    before = kinds[: kinds.index("BAR")] if "BAR" in kinds else []
+    return MachineCode(sizes["REG"], spilled, Counter(kinds), Counter(before))
 
 
 def _kind(opcode: str) -> str:

@@ -11,8 +11,11 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear
 
+from mlc_llm.compile.gpu.attention import append
 from mlc_llm.compile.gpu.kernels.linear import Product
+from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
 from mlc_llm.compile.gpu.kernels.weight import weight_of
+from mlc_llm.plugin import AttentionSpec, Rope
 from mlc_llm.plugin.scheme import Scheme
 
 from .reading import machine_code
@@ -23,12 +26,16 @@ CAPABILITIES = capabilities_of(DEVICE.target_for(["80", "90"]))
 Q4 = Scheme(4, "float16", group=32, zero=7)
 
 
-def q4_gemv(columns: int, out: str = "float16") -> Any:
-    product = Product(weight_of(Q4, columns), None, "float16", out)
+def q4_gemv(columns: int, out: str = "float16", **more: Any) -> Any:
+    product = Product(weight_of(Q4, columns), None, "float16", out, **more)
     return linear.gemv(product, CAPABILITIES)
 
 
+NORM = RMSNormKind(1e-5, False, "float16")
+
+
 KERNELS: dict[str, Callable[[], Any]] = {
+    "q4_gemv 4096, norm, silu": lambda: q4_gemv(4096, norm=NORM, gate="silu"),
     "q4_gemv 4096": lambda: q4_gemv(4096),
     "q4_gemv 11008 float32": lambda: q4_gemv(11008, "float32"),
     "q4_gemv 192": lambda: q4_gemv(192),
@@ -51,3 +58,22 @@ def test_registers_hold_everything_and_loads_are_wide(
         assert "LDG.128" in loads
         # Of lanes that exchange values in a branch, of which NVRTC cannot see that all take it.
         assert not code.instructions["WARPSYNC"]
+
+
+@pytest.mark.parametrize("more", [{}, {"norm": NORM}], ids=["plain", "norm"])
+def test_weights_are_on_their_way_before_there_is_an_input(
+    more: dict[str, Any], cuobjdump: Callable[..., str], tmp_path: Path
+) -> None:
+    """Four turns of two rows, and something of x."""
+    for code in machine_code(q4_gemv(4096, **more), cuobjdump, tmp_path).values():
+        assert code.begun["LDG.64"] == 8  # scales
+        assert code.begun["LDG.128"] >= 8 + 1
+
+
+def test_rotations_need_no_table(cuobjdump: Callable[..., str], tmp_path: Path) -> None:
+    """CUDA's own sine keeps one in a thread's own memory, for angles that do not occur."""
+    rope = Rope(tuple(0.8**i for i in range(64)))
+    spec = AttentionSpec(32, 8, 128, 128, 128**-0.5, rope=rope)
+    kernel = append(spec, "float16", "float16", CAPABILITIES)
+    for code in machine_code(kernel, cuobjdump, tmp_path).values():
+        assert code.spilled == 0
