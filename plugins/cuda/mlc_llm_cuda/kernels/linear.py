@@ -139,12 +139,12 @@ def _multiply_few(
 
 def _input_rows(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
     """A row in shared memory, as ``input_rows.cuh`` makes it, and the arguments for that."""
-    columns, norm = given.product.weight.columns, given.product.norm
+    columns, norm, of_norm = given.product.weight.columns, given.product.norm, given.norm
     arguments = {"half* staged": shared((columns,), "float16").data}
-    if norm is None:
+    if norm is None or of_norm is None:
         return f"Staged<{columns}, {THREADS}>{{staged}}", arguments
     weight, offset = C_TYPES[norm.weight_dtype], int(norm.unit_offset)
-    arguments |= {f"const {weight}* norm": given.norm.data, "float eps": f32(norm.eps)}
+    arguments |= {f"const {weight}* norm": of_norm.data, "float eps": f32(norm.eps)}
     made = f"RMSNormed<{columns}, {THREADS}, {offset}, {weight}>{{norm, eps, staged, partial}}"
     return made, arguments
 
