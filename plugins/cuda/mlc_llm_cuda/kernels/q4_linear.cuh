@@ -144,9 +144,9 @@ __device__ __forceinline__ void q4_linear(const half* x, const Input& input, con
   float sums[kTiles][4] = {};
 
   // Codes are asked for kQ4Ahead turns before they are used, the first ones before there is an
-  // input. All warps take as many turns. Past the end a piece is the last one, and meets
-  // zeros: lanes that exchange words may be in no branch that the compiler cannot see they take
-  // together.
+  // input. All warps take the same number of turns. Past the end a piece is the last one again, and
+  // meets zeros: lanes that exchange words must not be in a branch of which the compiler cannot see
+  // that they take it together.
   const auto load = [&](int turn) {
     return q4_load<kGroups>(words, scales, own, min(turn * kQ4Warps + warp, kPieces - 1), t);
   };
