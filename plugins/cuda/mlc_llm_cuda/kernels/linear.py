@@ -25,8 +25,9 @@ from mlc_llm.compile.gpu.kernels.launch import (
     shared,
     size,
 )
-from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments, multiply_tiles
+from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
 from mlc_llm.model.layers import ActivationName
+from mlc_llm_cuda.kernels import matmul as many
 from mlc_llm_cuda.kernels.text import C_TYPES, call
 
 INSTRUCTION = "m16n8k16"
@@ -98,7 +99,7 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
 def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
     """As :func:`mlc_llm.compile.gpu.kernels.linear.matmul`, whose tiles take many tokens."""
     if not is_covered(product, capabilities):
-        return shared_linear.matmul(product, capabilities)
+        return many.matmul(product, capabilities)
     with kernel("q4_matmul") as built:
         m, n = size(), size(product.outputs)
         given = ProductArguments.declare(product, m, n)
@@ -106,7 +107,9 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
             with T.Then():
                 _multiply_few(given, m, n, tiles=MOST_TOKENS // TILE)
             with T.Else():
-                multiply_tiles(given, m, n)
+from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
+from mlc_llm.model.layers import ActivationName
+from mlc_llm_cuda.kernels import matmul as many
     return built.get()
 
 

@@ -45,3 +45,49 @@ __device__ __forceinline__ unsigned and_or(unsigned a, unsigned b, unsigned c) {
   asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
   return d;
 }
+
+// Two halves in a register.
+__device__ __forceinline__ half2 half2_of(unsigned bits) {
+  return *reinterpret_cast<const half2*>(&bits);
+}
+
+__device__ __forceinline__ unsigned bits_of(half2 pair) {
+  return *reinterpret_cast<const unsigned*>(&pair);
+}
+
+// Four 8 x 8 tiles of halves from shared memory, each row 16 bytes: lanes 8 i to 8 i + 7 give the
+// addresses of the rows of tile i. A lane gets the halves 2t and 2t + 1 of row g of each tile.
+// (PTX ISA, "ldmatrix")
+__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], const uint4* row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
+}
+
+// Begins to copy 16 bytes to shared memory; `bytes` of them are read, the rest are zeros.
+__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
+
+// The same with 4 bytes.
+__device__ __forceinline__ void begin_copy_4(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
+
+// The copies that this thread has begun since the last group are a group.
+__device__ __forceinline__ void end_group_of_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits for all groups of copies of this thread but the last kPending.
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}

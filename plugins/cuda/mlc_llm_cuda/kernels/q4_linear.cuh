@@ -60,14 +60,6 @@ __device__ __forceinline__ unsigned word_of(const uint4& v, int i) {
   return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
 }
 
-__device__ __forceinline__ half2 half2_of(unsigned bits) {
-  return *reinterpret_cast<const half2*>(&bits);
-}
-
-__device__ __forceinline__ unsigned bits_of(half2 pair) {
-  return *reinterpret_cast<const unsigned*>(&pair);
-}
-
 // The codes i and i + 4 of a word, and i + 1 and i + 5, less kZero, for a word shifted by 4 i bits.
 // 0x6400 is 1024 in half; the lowest bits of its fraction count ones, the next four sixteens.
 template <int kZero>

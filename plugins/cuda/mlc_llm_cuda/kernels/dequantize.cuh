@@ -1,0 +1,174 @@
+// How a block gets its rows of w: a step's part of them is copied to shared memory as it is stored
+// (`copy`), and codes become a tile of halves there (`dequantize`).
+//
+// A code, less the zero, is exact in half. A weight is that times the scale, or plus the minimum,
+// rounded once.
+
+// Weights that are halves as they are stored.
+template <int kColumns_>
+struct HalfWeight {
+  static constexpr int kColumns = kColumns_;
+  static constexpr bool kIsCoded = false;
+  const half* weight;
+  int rows;
+
+  template <class Tile>
+  struct Stage {
+    uint4 halves[Tile::kOutputs * kPitch<Tile::kPieces>];
+  };
+
+  template <class Tile>
+  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, int first) const {
+    copy_rows<Tile::kOutputs, Tile::kPieces, kColumns / 8>(
+        stage.halves, weight, step * Tile::kPieces,
+        [&](int place) { return min(first + row_at(place), rows - 1); });
+  }
+};
+
+// Weights in codes, as `Scheme` of mlc_llm.plugin.scheme describes them: kZero is negative where
+// groups have a minimum. `high` and `minimums` are null where there are none.
+template <int kColumns_, int kBits, int kGroup, int kZero, bool kByColumns>
+struct CodedWeight {
+  static constexpr int kColumns = kColumns_;
+  static constexpr bool kIsCoded = true;
+  static constexpr int kLow = kBits == 5 || kBits == 6 ? 4 : kBits, kHigh = kBits - kLow;
+  static constexpr int kPerWord = 32 / kLow, kGroups = (kColumns + kGroup - 1) / kGroup;
+  static constexpr int kOfRow = kGroups * kGroup;  // codes of a row
+  const unsigned *words, *high;
+  const half *scales, *minimums;
+  int rows;
+
+  // By rows, a row's factors (scales, or minimums) may begin in the middle of a word.
+  template <class Tile>
+  struct Stage {
+    static constexpr int kOutputs = Tile::kOutputs, kWords = Tile::kDepth / kPerWord;
+    static constexpr int kHighWords = Tile::kDepth * kHigh / 32;
+    static constexpr int kFactors = Tile::kDepth > kGroup ? Tile::kDepth / kGroup : 1;
+    static constexpr int kFactorWords = kGroups % 2 ? kFactors / 2 + 1 : (kFactors + 1) / 2;
+    uint4 codes[kOutputs * kWords / 4];
+    unsigned rest[kOutputs * (kHighWords + kFactorWords * (kZero < 0 ? 2 : 1))];
+
+    __device__ __forceinline__ unsigned* high() { return rest; }
+    __device__ __forceinline__ unsigned* factors(int which) {
+      return rest + kOutputs * (kHighWords + which * kFactorWords);
+    }
+  };
+
+  __device__ __forceinline__ int row(int first, int place) const {
+    return min(first + row_at(place), rows - 1);
+  }
+
+  template <class Tile>
+  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, int first) const {
+    using S = Stage<Tile>;
+    const int group = step * Tile::kDepth / kGroup;
+    const half* factors[2] = {scales, minimums};
+    if constexpr (kByColumns) {
+      copy_lines<S::kWords, S::kOutputs / 4>(stage.codes, words, kOfRow / kPerWord, rows / 4,
+                                             step * S::kWords, first / 4);
+      if constexpr (kHigh > 0)
+        copy_lines<S::kHighWords, S::kOutputs / 4>(stage.high(), high, kOfRow * kHigh / 32,
+                                                   rows / 4, step * S::kHighWords, first / 4);
+#pragma unroll
+      for (int i = 0; i < (kZero < 0 ? 2 : 1); ++i)
+        copy_lines<S::kFactors, S::kOutputs / 8>(stage.factors(i), factors[i], kGroups, rows / 8,
+                                                 group, first / 8);
+    } else {
+      copy_rows<S::kOutputs, S::kWords / 4, kOfRow / kPerWord / 4>(
+          stage.codes, words, step * S::kWords / 4, [&](int place) { return row(first, place); });
+      if constexpr (kHigh > 0)
+        copy_words<S::kOutputs, S::kHighWords, kOfRow % Tile::kDepth == 0>(
+            stage.high(), high, rows * (kOfRow * kHigh / 16), [&](int place) {
+              return row(first, place) * (kOfRow * kHigh / 16) + step * S::kHighWords * 2;
+            });
+#pragma unroll
+      for (int i = 0; i < (kZero < 0 ? 2 : 1); ++i)
+        copy_words<S::kOutputs, S::kFactorWords, kGroups % 2 == 0 && kGroups % S::kFactors == 0>(
+            stage.factors(i), factors[i], rows * kGroups,
+            [&](int place) { return row(first, place) * kGroups + group; });
+    }
+  }
+
+  // A thread makes kRun neighbouring pieces of a row.
+  template <class Tile>
+  __device__ __forceinline__ void dequantize(Stage<Tile>& stage, int step, int first,
+                                             uint4* tile) const {
+    using S = Stage<Tile>;
+    constexpr int kRun = S::kOutputs * Tile::kPieces / kTileThreads, kWords = 8 * kRun / kPerWord;
+    static_assert(kTileThreads % S::kOutputs == 0 && 8 * kRun % kPerWord == 0 && kWords % 4 == 0);
+    const int place_of_row = threadIdx.x % S::kOutputs, begin = threadIdx.x / S::kOutputs * kRun;
+    const int line = row_at(place_of_row), begin_word = 8 * begin / kPerWord;
+    const int group = step * Tile::kDepth / kGroup;
+    const int odd = (row(first, place_of_row) * kGroups + group) & 1;
+    const auto factor = [&](int which, int column) {  // of a column of the step
+      const int local = kGroup < Tile::kDepth ? column / kGroup : 0;
+      const half* factors = reinterpret_cast<const half*>(stage.factors(which));
+      return __half2half2(kByColumns
+                              ? factors[local * S::kOutputs + line]
+                              : factors[2 * S::kFactorWords * place_of_row + odd + local]);
+    };
+
+    half2 scale[kRun], minimum[kRun];
+#pragma unroll
+    for (int piece = 0; piece < kRun; ++piece) {
+      scale[piece] = factor(0, 8 * (begin + piece));
+      if constexpr (kZero < 0) minimum[piece] = factor(1, 8 * (begin + piece));
+    }
+    unsigned words[kWords];
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      uint4 four;
+      if constexpr (kByColumns) {
+        const unsigned* lines = reinterpret_cast<const unsigned*>(stage.codes);
+        const auto word = [&](int n) { return lines[(begin_word + i + n) * S::kOutputs + line]; };
+        four = make_uint4(word(0), word(1), word(2), word(3));
+      } else {
+        four = stage.codes[place<S::kWords / 4>(place_of_row, (begin_word + i) / 4)];
+      }
+      words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
+    }
+#pragma unroll
+    for (int piece = 0; piece < kRun; ++piece) {
+      unsigned upper = 0;
+      if constexpr (kHigh > 0) {
+        const int bit = 8 * (begin + piece) * kHigh, word = bit / 32;
+        upper = stage.high()[kByColumns ? word * S::kOutputs + line
+                                        : place_of_row * S::kHighWords + word] >> bit % 32;
+      }
+      unsigned pairs[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const half2 value = pair(words, upper, 8 * piece + 2 * i);
+        pairs[i] = bits_of(kZero < 0 ? __hfma2(value, scale[piece], minimum[piece])
+                                     : __hmul2(value, scale[piece]));
+      }
+      tile[place<Tile::kPieces>(place_of_row, begin + piece)] =
+          make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
+  }
+
+  // The codes `first` and first + 1 of words, less the zero. `upper` has the upper bits of 8 codes.
+  // 0x6400 is 1024 in half, and the lowest bits of its fraction count ones.
+  template <int kWords>
+  static __device__ __forceinline__ half2 pair(const unsigned (&words)[kWords], unsigned upper,
+                                               int first) {
+    constexpr unsigned kMask = (1u << kLow) - 1, kHighMask = (1u << kHigh) - 1, kOnes = 0x64006400u;
+    const unsigned word = words[first / kPerWord];
+    const int at = first % kPerWord;
+    unsigned v;
+    if constexpr (kLow == 8) {
+      v = __byte_perm(word, kOnes, 0x5150 + at * 0x0101);
+    } else if constexpr (kLow == 4) {
+      v = and_or(__byte_perm(word, word >> 4, 0x0400 + at / 2 * 0x0101), kMask << 16 | kMask, kOnes);
+    } else {
+      v = and_or(word >> at * kLow, kMask, kOnes);
+      v = and_or(word >> at * kLow << (16 - kLow), kMask << 16, v);
+    }
+    if constexpr (kHigh > 0) {
+      upper >>= first % 8 * kHigh;
+      v = and_or(upper << 4, kHighMask << 4, v);
+      v = and_or(upper << (20 - kHigh), kHighMask << 20, v);
+    }
+    return __hsub2(half2_of(v), __float2half2_rn(1024.0f + (kZero < 0 ? 0 : kZero)));
+  }
+};

@@ -1,0 +1,168 @@
+"""Products of many tokens on tensor cores: see ``matmul.cuh``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+from tvm.script.ir_builder import tirx as T
+from tvm.tirx import PrimFunc
+
+from mlc_llm.compile.gpu.capabilities import GPUCapabilities
+from mlc_llm.compile.gpu.kernels import linear as shared_linear
+from mlc_llm.compile.gpu.kernels.launch import Expr, ceil_div, i32, kernel, launch, size
+from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
+from mlc_llm.compile.gpu.kernels.weight import KernelWeight
+from mlc_llm_cuda.kernels.text import C_TYPES, call
+
+INSTRUCTION = "m16n8k16"
+FILES = ("ptx.cuh", "tile.cuh", "dequantize.cuh", "matmul.cuh")
+THREADS = 128
+"""``kTileThreads``."""
+
+SHARED_MEMORY = 99 << 10
+"""Bytes that a block may have on every GPU with the instruction (compute capability 8.6 and 12.0
+have the least)."""
+
+ENOUGH_BLOCKS = 96
+"""Large tiles that keep a GPU busy: most have 80 to 144 multiprocessors."""
+
+BITS = (3, 4, 5, 6, 8)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """What a block multiplies at a time; see ``tile.cuh``."""
+
+    tokens: int
+    outputs: int
+    depth: int
+    stages: int
+
+    @staticmethod
+    def of(weight: KernelWeight, tokens: int, outputs: int, depth: int, stages: int) -> Tile:
+        """A tile for a weight, as deep as its codes allow, with the stages that there is room for."""
+        depth = 80 if weight.scheme.bits == 3 else depth
+        for number in range(stages, 1, -1):
+            tile = Tile(tokens, outputs, depth, number)
+            if tile.bytes(weight) <= SHARED_MEMORY:
+                return tile
+        raise AssertionError("two stages have room")
+
+    def bytes(self, weight: KernelWeight) -> int:
+        """Shared memory of a block: ``sizeof(MatmulMemory)``."""
+        scheme, pieces = weight.scheme, self.depth // 8
+        pitch = pieces if pieces & (pieces - 1) == 0 else pieces | 1
+        x, halves = (16 * rows * pitch for rows in (self.tokens, self.outputs))
+        if scheme.is_float:
+            return self.stages * (x + halves) + 32
+        words = sum(self.depth // (32 // bits) for bits in scheme.planes)
+        factors = max(self.depth // scheme.group, 1)
+        is_even = scheme.groups(weight.columns) % 2 == 0
+        factor_words = (factors + 1) // 2 if is_even else factors // 2 + 1
+        words += factor_words * (2 if scheme.has_minimum else 1)
+        return self.stages * (x + 4 * self.outputs * words) + 2 * halves
+
+
+def tiles(weight: KernelWeight) -> tuple[Tile, Tile]:
+    """The small tile, for few blocks or tokens, and the large one."""
+    return (
+        Tile.of(weight, tokens=64, outputs=64, depth=64, stages=4),
+        Tile.of(weight, tokens=128, outputs=128, depth=32, stages=3),
+    )
+
+
+def is_covered(product: Product, capabilities: GPUCapabilities) -> bool:
+    """Whether there is a kernel for a product. Rows must be whole pieces of 16 bytes."""
+    weight, scheme = product.weight, product.weight.scheme
+    return (
+        INSTRUCTION in capabilities.matrix_instructions
+        and scheme.dtype == "float16"
+        and product.dtype == "float16"
+        and weight.columns % 8 == 0
+        and product.out_dtype in C_TYPES
+        and (product.bias is None or product.bias in C_TYPES)
+        and (scheme.is_float or _codes_are_covered(product))
+    )
+
+
+def _codes_are_covered(product: Product) -> bool:
+    weight, scheme = product.weight, product.weight.scheme
+    if scheme.bits not in BITS or scheme.has_two_levels:
+        return False
+    if scheme.layout == "columns":
+        whole = product.outputs is not None and product.outputs % 8 == 0
+    else:
+        whole = scheme.words(weight.columns) % 4 == 0
+    # A step has whole groups, or is part of one; and whole words.
+    return whole and all(
+        (tile.depth % scheme.group == 0 or scheme.group % tile.depth == 0)
+        and all(tile.depth % (32 // bits) == 0 for bits in scheme.planes)
+        for tile in tiles(weight)
+    )
+
+
+@cache
+def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
+    """As :func:`mlc_llm.compile.gpu.kernels.linear.matmul`."""
+    if not is_covered(product, capabilities):
+        return shared_linear.matmul(product, capabilities)
+    with kernel("matmul") as built:
+        m, n = size(), size(product.outputs)
+        multiply_many(product, ProductArguments.declare(product, m, n), m, n)
+    return built.get()
+
+
+def multiply_many(product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
+    """The launches for m tokens and n outputs: that of the large tile, or of the small one."""
+    small, large = tiles(product.weight)
+    blocks = ceil_div(m, large.tokens) * ceil_div(n, large.outputs)
+    with T.If(T.And(m > i32(small.tokens), blocks >= i32(ENOUGH_BLOCKS))):
+        with T.Then():
+            _launch(large, product, given, m, n)
+        with T.Else():
+            _launch(small, product, given, m, n)
+
+
+def _launch(tile: Tile, product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
+    out, bias = C_TYPES[product.out_dtype], C_TYPES[product.bias or "float32"]
+    kind, fields, there = _stored(product.weight)
+    tensors = dict(zip(there, given.weight.tensors(), strict=True))
+    reserved = tile.bytes(product.weight)
+    # Blocks that run at the same time are of the same rows of w: these come from memory once.
+    with launch([ceil_div(m, tile.tokens), ceil_div(n, tile.outputs)], THREADS):
+        memory = T.alloc_buffer((i32(reserved),), "uint8", scope="shared.dyn")
+        arguments = {
+            "const half* x": given.x.data,
+            f"{out}* y": given.y.data,
+            "int tokens": m,
+            "int outputs": n,
+            "unsigned char* memory": memory.data,
+        }
+        for name, tensor in tensors.items():
+            of = "unsigned" if tensor.dtype == "uint32" else "half"
+            arguments[f"const {of}* {name}"] = tensor.data
+        if given.bias is not None:
+            arguments[f"const {bias}* bias"] = given.bias.data
+        passed = [name if name in tensors else "nullptr" for name in fields]
+        weight = f"{kind}{{{', '.join(passed)}, outputs}}"
+        to = f"{{{'nullptr' if given.bias is None else 'bias'}, y, tokens, outputs}}"
+        sizes = f"{tile.tokens}, {tile.outputs}, {tile.depth}, {tile.stages}"
+        body = (
+            f"matmul<Tile<{sizes}>, {reserved}>(x, {weight}, MatmulOutputs<{out}, {bias}>{to}, "
+            "memory);"
+        )
+        call("_".join(re.findall(r"\w+", body)), arguments, body, FILES)
+
+
+def _stored(weight: KernelWeight) -> tuple[str, str, list[str]]:
+    """A weight's type in ``dequantize.cuh``, the fields of its tensors, and those that it has."""
+    scheme, columns = weight.scheme, weight.columns
+    if scheme.is_float:
+        return f"HalfWeight<{columns}>", ["weight"], ["weight"]
+    zero = -1 if scheme.zero is None else scheme.zero
+    by_columns = int(scheme.layout == "columns")
+    kind = f"CodedWeight<{columns}, {scheme.bits}, {scheme.group}, {zero}, {by_columns}>"
+    there = {"words": True, "high": len(scheme.planes) > 1, "scales": True, "minimums": scheme.has_minimum}
+    return kind, list(there), [name for name, is_there in there.items() if is_there]
