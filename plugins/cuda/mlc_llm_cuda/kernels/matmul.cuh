@@ -14,41 +14,36 @@ struct MatmulMemory {
   uint4 halves[2][Weight::kIsCoded ? Tile::kOutputs * kPitch<Tile::kPieces> : 1];
 };
 
-// Eight numbers from memory, and to memory: 16 bytes at a time, or, where they may lie anywhere, the
-// first `count` of them one by one.
-template <class T>
-__device__ __forceinline__ void load_eight(float (&v)[8], const T* from, bool whole, int count) {
+// Eight neighbouring numbers from memory, and to memory: 16 bytes at a time if they are aligned, and
+// else those of them before the end, one by one.
+template <bool kAligned, class T>
+__device__ __forceinline__ void load_eight(float (&v)[8], const T* from, const T* end) {
   alignas(16) T all[8];
-  if (whole) {
 #pragma unroll
-    for (int i = 0; i < sizeof(T) / 2; ++i)
+  for (int i = 0; i < (kAligned ? sizeof(T) / 2 : 8); ++i)
+    if constexpr (kAligned)
       reinterpret_cast<uint4*>(all)[i] = reinterpret_cast<const uint4*>(from)[i];
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i) all[i] = i < count ? from[i] : T(0.0f);
-  }
+    else
+      all[i] = from + i < end ? from[i] : T(0.0f);
 #pragma unroll
   for (int i = 0; i < 8; ++i) v[i] = float(all[i]);
 }
 
-template <class T>
-__device__ __forceinline__ void store_eight(T* to, const float (&v)[8], bool whole, int count) {
+template <bool kAligned, class T>
+__device__ __forceinline__ void store_eight(T* to, const T* end, const float (&v)[8]) {
   alignas(16) T all[8];
 #pragma unroll
   for (int i = 0; i < 8; ++i) all[i] = T(v[i]);
-  if (whole) {
 #pragma unroll
-    for (int i = 0; i < sizeof(T) / 2; ++i)
+  for (int i = 0; i < (kAligned ? sizeof(T) / 2 : 8); ++i)
+    if constexpr (kAligned)
       reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(all)[i];
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (i < count) to[i] = all[i];
-  }
+    else if (to + i < end)
+      to[i] = all[i];
 }
 
-// Where outputs go, and what is added to them.
-template <class Out, class Bias>
+// Where outputs go, and what is added to them. kAligned: there are whole pieces of eight.
+template <class Out, class Bias, bool kAligned>
 struct MatmulOutputs {
   const Bias* bias;  // null for none
   Out* y;
@@ -57,14 +52,14 @@ struct MatmulOutputs {
   // Eight neighbouring outputs of a token. (What else follows a product belongs here.)
   __device__ __forceinline__ void write(int token, int output, float (&sums)[8]) const {
     if (token >= tokens || output >= outputs) return;
-    const bool whole = outputs % 8 == 0;
     if (bias) {
       float added[8];
-      load_eight(added, bias + output, whole, outputs - output);
+      load_eight<kAligned>(added, bias + output, bias + outputs);
 #pragma unroll
       for (int i = 0; i < 8; ++i) sums[i] += added[i];
     }
-    store_eight(y + token * outputs + output, sums, whole, outputs - output);
+    Out* row = y + token * outputs;
+    store_eight<kAligned>(row + output, row + outputs, sums);
   }
 };
 

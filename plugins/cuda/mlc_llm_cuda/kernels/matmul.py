@@ -147,12 +147,11 @@ def _launch(tile: Tile, product: Product, given: ProductArguments, m: Expr, n: E
             arguments[f"const {bias}* bias"] = given.bias.data
         passed = [name if name in tensors else "nullptr" for name in fields]
         weight = f"{kind}{{{', '.join(passed)}, outputs}}"
-        to = f"{{{'nullptr' if given.bias is None else 'bias'}, y, tokens, outputs}}"
+        added = "nullptr" if given.bias is None else "bias"
+        aligned = int(product.outputs is not None and product.outputs % 8 == 0)
+        to = f"MatmulOutputs<{out}, {bias}, {aligned}>{{{added}, y, tokens, outputs}}"
         sizes = f"{tile.tokens}, {tile.outputs}, {tile.depth}, {tile.stages}"
-        body = (
-            f"matmul<Tile<{sizes}>, {reserved}>(x, {weight}, MatmulOutputs<{out}, {bias}>{to}, "
-            "memory);"
-        )
+        body = f"matmul<Tile<{sizes}>, {reserved}>(x, {weight}, {to}, memory);"
         call("_".join(re.findall(r"\w+", body)), arguments, body, FILES)
 
 
