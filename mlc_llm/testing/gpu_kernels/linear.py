@@ -72,7 +72,7 @@ def packed(codes: np.ndarray, bits: int) -> np.ndarray:
     return words
 
 
-def _magnitudes(tensors: list[np.ndarray], values: np.ndarray, scheme: Scheme) -> np.ndarray:
+def magnitudes(tensors: list[np.ndarray], values: np.ndarray, scheme: Scheme) -> np.ndarray:
     """What products are made of: with a minimum, the two parts of a weight."""
     if not scheme.has_minimum:
         return np.abs(values)
@@ -112,7 +112,7 @@ class GPULinearSuite(GPUKernelSuite):
             y = np.full((tokens, rows), np.nan, "float32")
             run(make(product, capabilities), x, *tensors, *([bias] if has_bias else []), y)
             exact = x.astype("float64") @ values.T + bias
-            terms = np.abs(x.astype("float64")) @ _magnitudes(tensors, values, scheme).T + np.abs(
+            terms = np.abs(x.astype("float64")) @ magnitudes(tensors, values, scheme).T + np.abs(
                 bias
             )
             assert (np.abs(y - exact) <= (columns + 2) * UNIT * terms).all()
@@ -154,5 +154,5 @@ class GPULinearSuite(GPUKernelSuite):
         ids = np.array([3, 19, 0, 3], "int32")
         out = np.full((4, 101), np.nan, "float32")
         run(embedding(weight_of(scheme, 101), "float32", capabilities), ids, *tensors, out)
-        sizes = _magnitudes(tensors, values, scheme)[ids]
+        sizes = magnitudes(tensors, values, scheme)[ids]
         assert (np.abs(out - values[ids]) <= 2 * UNIT * sizes).all()

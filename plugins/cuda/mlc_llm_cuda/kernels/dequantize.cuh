@@ -10,18 +10,16 @@ struct HalfWeight {
   static constexpr int kColumns = kColumns_;
   static constexpr bool kIsCoded = false;
   const half* weight;
-  int rows;
 
   template <class Tile>
   struct Stage {
-    uint4 halves[Tile::kOutputs * kPitch<Tile::kPieces>];
+    uint4 halves[Tile::kRows * kPitch<Tile::kPieces>];
   };
 
-  template <class Tile>
-  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, int first) const {
-    copy_rows<Tile::kOutputs, Tile::kPieces, kColumns / 8>(
-        stage.halves, weight, step * Tile::kPieces,
-        [&](int place) { return min(first + row_at(place), rows - 1); });
+  template <class Tile, class Rows>
+  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, const Rows& rows) const {
+    copy_rows<Tile::kRows, Tile::kPieces, kColumns / 8>(
+        stage.halves, weight, step * Tile::kPieces, [&](int place) { return rows.row(place); });
   }
 };
 
@@ -36,75 +34,69 @@ struct CodedWeight {
   static constexpr int kOfRow = kGroups * kGroup;  // codes of a row
   const unsigned *words, *high;
   const half *scales, *minimums;
-  int rows;
 
   // By rows, a row's factors (scales, or minimums) may begin in the middle of a word.
   template <class Tile>
   struct Stage {
-    static constexpr int kOutputs = Tile::kOutputs, kWords = Tile::kDepth / kPerWord;
+    static constexpr int kRows = Tile::kRows, kWords = Tile::kDepth / kPerWord;
     static constexpr int kHighWords = Tile::kDepth * kHigh / 32;
     static constexpr int kFactors = Tile::kDepth > kGroup ? Tile::kDepth / kGroup : 1;
     static constexpr int kFactorWords = kGroups % 2 ? kFactors / 2 + 1 : (kFactors + 1) / 2;
-    uint4 codes[kOutputs * kWords / 4];
-    unsigned rest[kOutputs * (kHighWords + kFactorWords * (kZero < 0 ? 2 : 1))];
+    uint4 codes[kRows * kWords / 4];
+    unsigned rest[kRows * (kHighWords + kFactorWords * (kZero < 0 ? 2 : 1))];
 
     __device__ __forceinline__ unsigned* high() { return rest; }
     __device__ __forceinline__ unsigned* factors(int which) {
-      return rest + kOutputs * (kHighWords + which * kFactorWords);
+      return rest + kRows * (kHighWords + which * kFactorWords);
     }
   };
 
-  __device__ __forceinline__ int row(int first, int place) const {
-    return min(first + row_at(place), rows - 1);
-  }
-
-  template <class Tile>
-  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, int first) const {
+  template <class Tile, class Rows>
+  __device__ __forceinline__ void copy(Stage<Tile>& stage, int step, const Rows& rows) const {
     using S = Stage<Tile>;
     const int group = step * Tile::kDepth / kGroup;
     const half* factors[2] = {scales, minimums};
     if constexpr (kByColumns) {
-      copy_lines<S::kWords, S::kOutputs / 4>(stage.codes, words, kOfRow / kPerWord, rows / 4,
-                                             step * S::kWords, first / 4);
+      copy_lines<S::kWords, 4>(stage.codes, words, kOfRow / kPerWord, step * S::kWords, rows);
       if constexpr (kHigh > 0)
-        copy_lines<S::kHighWords, S::kOutputs / 4>(stage.high(), high, kOfRow * kHigh / 32,
-                                                   rows / 4, step * S::kHighWords, first / 4);
+        copy_lines<S::kHighWords, 4>(stage.high(), high, kOfRow * kHigh / 32, step * S::kHighWords,
+                                     rows);
 #pragma unroll
       for (int i = 0; i < (kZero < 0 ? 2 : 1); ++i)
-        copy_lines<S::kFactors, S::kOutputs / 8>(stage.factors(i), factors[i], kGroups, rows / 8,
-                                                 group, first / 8);
+        copy_lines<S::kFactors, 8>(stage.factors(i), factors[i], kGroups, group, rows);
     } else {
-      copy_rows<S::kOutputs, S::kWords / 4, kOfRow / kPerWord / 4>(
-          stage.codes, words, step * S::kWords / 4, [&](int place) { return row(first, place); });
+      copy_rows<S::kRows, S::kWords / 4, kOfRow / kPerWord / 4>(
+          stage.codes, words, step * S::kWords / 4, [&](int place) { return rows.row(place); });
+      constexpr int kHighHalves = kOfRow * kHigh / 16;  // of a row
       if constexpr (kHigh > 0)
-        copy_words<S::kOutputs, S::kHighWords, kOfRow % Tile::kDepth == 0>(
-            stage.high(), high, rows * (kOfRow * kHigh / 16), [&](int place) {
-              return row(first, place) * (kOfRow * kHigh / 16) + step * S::kHighWords * 2;
+        copy_words<S::kRows, S::kHighWords, kOfRow % Tile::kDepth == 0>(
+            stage.high(), high, rows.all() * kHighHalves, [&](int place) {
+              return rows.row(place) * kHighHalves + step * S::kHighWords * 2;
             });
 #pragma unroll
       for (int i = 0; i < (kZero < 0 ? 2 : 1); ++i)
-        copy_words<S::kOutputs, S::kFactorWords, kGroups % 2 == 0 && kGroups % S::kFactors == 0>(
-            stage.factors(i), factors[i], rows * kGroups,
-            [&](int place) { return row(first, place) * kGroups + group; });
+        copy_words<S::kRows, S::kFactorWords, kGroups % 2 == 0 && kGroups % S::kFactors == 0>(
+            stage.factors(i), factors[i], rows.all() * kGroups,
+            [&](int place) { return rows.row(place) * kGroups + group; });
     }
   }
 
   // A thread makes kRun neighbouring pieces of a row.
-  template <class Tile>
-  __device__ __forceinline__ void dequantize(Stage<Tile>& stage, int step, int first,
-                                             uint4* tile) const {
+  template <class Tile, class Rows>
+  static __device__ __forceinline__ void dequantize(Stage<Tile>& stage, int step, const Rows& rows,
+                                                    uint4* tile) {
     using S = Stage<Tile>;
-    constexpr int kRun = S::kOutputs * Tile::kPieces / kTileThreads, kWords = 8 * kRun / kPerWord;
-    static_assert(kTileThreads % S::kOutputs == 0 && 8 * kRun % kPerWord == 0 && kWords % 4 == 0);
-    const int place_of_row = threadIdx.x % S::kOutputs, begin = threadIdx.x / S::kOutputs * kRun;
-    const int line = row_at(place_of_row), begin_word = 8 * begin / kPerWord;
+    constexpr int kRun = S::kRows * Tile::kPieces / kTileThreads, kWords = 8 * kRun / kPerWord;
+    static_assert(kTileThreads % S::kRows == 0 && 8 * kRun % kPerWord == 0 && kWords % 4 == 0);
+    const int place_of_row = threadIdx.x % S::kRows, begin = threadIdx.x / S::kRows * kRun;
+    const int line = Rows::line(place_of_row), begin_word = 8 * begin / kPerWord;
     const int group = step * Tile::kDepth / kGroup;
-    const int odd = (row(first, place_of_row) * kGroups + group) & 1;
+    const int odd = (rows.row(place_of_row) * kGroups + group) & 1;
     const auto factor = [&](int which, int column) {  // of a column of the step
       const int local = kGroup < Tile::kDepth ? column / kGroup : 0;
       const half* factors = reinterpret_cast<const half*>(stage.factors(which));
       return __half2half2(kByColumns
-                              ? factors[local * S::kOutputs + line]
+                              ? factors[local * S::kRows + line]
                               : factors[2 * S::kFactorWords * place_of_row + odd + local]);
     };
 
@@ -120,7 +112,7 @@ struct CodedWeight {
       uint4 four;
       if constexpr (kByColumns) {
         const unsigned* lines = reinterpret_cast<const unsigned*>(stage.codes);
-        const auto word = [&](int n) { return lines[(begin_word + i + n) * S::kOutputs + line]; };
+        const auto word = [&](int n) { return lines[(begin_word + i + n) * S::kRows + line]; };
         four = make_uint4(word(0), word(1), word(2), word(3));
       } else {
         four = stage.codes[place<S::kWords / 4>(place_of_row, (begin_word + i) / 4)];
@@ -132,7 +124,7 @@ struct CodedWeight {
       unsigned upper = 0;
       if constexpr (kHigh > 0) {
         const int bit = 8 * (begin + piece) * kHigh, word = bit / 32;
-        upper = stage.high()[kByColumns ? word * S::kOutputs + line
+        upper = stage.high()[kByColumns ? word * S::kRows + line
                                         : place_of_row * S::kHighWords + word] >> bit % 32;
       }
       unsigned pairs[4];

@@ -26,8 +26,8 @@ from mlc_llm.compile.gpu.kernels.launch import (
     size,
 )
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
-from mlc_llm.model.layers import ActivationName
 from mlc_llm_cuda.kernels import matmul as many
+from mlc_llm_cuda.kernels.results import ACTIVATIONS, results
 from mlc_llm_cuda.kernels.text import C_TYPES, call
 
 INSTRUCTION = "m16n8k16"
@@ -35,16 +35,6 @@ INSTRUCTION = "m16n8k16"
 
 MOST_TOKENS = 16
 FILES = ("ptx.cuh", "activation.cuh", "input_rows.cuh", "q4_linear.cuh")
-ACTIVATIONS: dict[ActivationName | None, str] = {
-    None: "Ungated",
-    "silu": "Silu",
-    "gelu": "Gelu",
-    "gelu_tanh": "GeluTanh",
-    "relu": "Relu",
-    "relu2": "Relu2",
-}
-"""What ``activation.cuh`` calls them."""
-
 GROUP, WARPS, ROWS, TILE = 32, 8, 16, 8
 """The kernel's ``kQ4Group``, ``kQ4Warps`` and ``kQ4Rows``, and the tokens of a tile."""
 THREADS = 32 * WARPS
@@ -107,9 +97,7 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
             with T.Then():
                 _multiply_few(given, m, n, tiles=MOST_TOKENS // TILE)
             with T.Else():
-from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
-from mlc_llm.model.layers import ActivationName
-from mlc_llm_cuda.kernels import matmul as many
+                many.multiply_many(given, m, n)
     return built.get()
 
 
@@ -122,7 +110,8 @@ def _multiply_few(
     with launch([ceil_div(outputs, ROWS // product.parts)], THREADS):
         partial = shared((WARPS * TILE * tiles * ROWS,))
         rows, rows_of = _input_rows(given) if staged else ("AsGiven{}", {})
-        results, results_of = _results(given)
+        of, fields, results_of = results(given)
+        to = f"Q4Results<{of}>{{{fields}, outputs}}"
         arguments = {
             "const half* x": given.x.data,
             "const unsigned* words": words.data,
@@ -133,9 +122,9 @@ def _multiply_few(
         }
         kind = f"{columns}, {zero}, {tiles}, {ACTIVATIONS[product.gate]}"
         call(
-            "_".join(re.findall(r"\w+", f"q4_linear {kind} {rows} {results}")),
+            "_".join(re.findall(r"\w+", f"q4_linear {kind} {rows} {to}")),
             {**arguments, **rows_of, **results_of},
-            f"q4_linear<{kind}>(x, {rows}, words, scales, {results}, tokens, partial);",
+            f"q4_linear<{kind}>(x, {rows}, words, scales, {to}, tokens, partial);",
             FILES,
         )
 
@@ -150,16 +139,3 @@ def _input_rows(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
     arguments |= {f"const {weight}* norm": of_norm.data, "float eps": f32(norm.eps)}
     made = f"RMSNormed<{columns}, {THREADS}, {offset}, {weight}>{{norm, eps, staged, partial}}"
     return made, arguments
-
-
-def _results(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
-    """Where outputs go and what is added to them, and the arguments for that."""
-    product, bias, residual = given.product, given.bias, given.residual
-    out, of_bias = C_TYPES[product.out_dtype], C_TYPES[product.bias or "float32"]
-    arguments = {f"{out}* y": given.y.data}
-    added = ["nullptr", "nullptr"]
-    if bias is not None:
-        arguments[f"const {of_bias}* bias"], added[0] = bias.data, "bias"
-    if residual is not None:
-        arguments[f"const {out}* residual"], added[1] = residual.data, "residual"
-    return f"Q4Results<{out}, {of_bias}>{{{', '.join(added)}, y, outputs}}", arguments

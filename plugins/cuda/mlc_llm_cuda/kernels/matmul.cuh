@@ -11,112 +11,122 @@ template <class Tile, class Weight>
 struct MatmulMemory {
   uint4 x[Tile::kStages][Tile::kTokens * kPitch<Tile::kPieces>];
   typename Weight::template Stage<Tile> stored[Tile::kStages];
-  uint4 halves[2][Weight::kIsCoded ? Tile::kOutputs * kPitch<Tile::kPieces> : 1];
+  uint4 halves[2][Weight::kIsCoded ? Tile::kRows * kPitch<Tile::kPieces> : 1];
 };
 
-// Eight neighbouring numbers from memory, and to memory: 16 bytes at a time if they are aligned, and
-// else those of them before the end, one by one.
-template <bool kAligned, class T>
-__device__ __forceinline__ void load_eight(float (&v)[8], const T* from, const T* end) {
-  alignas(16) T all[8];
+// Copies kCount neighbouring numbers, to or from memory: 16 bytes at a time, or 8 where there are no
+// more, if they are aligned there, and else those of them before the end, one by one.
+template <bool kAligned, int kCount, class T>
+__device__ __forceinline__ void copy_numbers(T* to, const T* from, int before_end) {
+  constexpr int kBytes = kCount * sizeof(T);
+  if constexpr (kAligned && kBytes % 16 == 0) {
 #pragma unroll
-  for (int i = 0; i < (kAligned ? sizeof(T) / 2 : 8); ++i)
-    if constexpr (kAligned)
-      reinterpret_cast<uint4*>(all)[i] = reinterpret_cast<const uint4*>(from)[i];
-    else
-      all[i] = from + i < end ? from[i] : T(0.0f);
+    for (int i = 0; i < kBytes / 16; ++i)
+      reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(from)[i];
+  } else if constexpr (kAligned) {
+    static_assert(kBytes == 8);
+    *reinterpret_cast<uint2*>(to) = *reinterpret_cast<const uint2*>(from);
+  } else {
 #pragma unroll
-  for (int i = 0; i < 8; ++i) v[i] = float(all[i]);
+    for (int i = 0; i < kCount; ++i)
+      if (i < before_end) to[i] = from[i];
+  }
 }
 
-template <bool kAligned, class T>
-__device__ __forceinline__ void store_eight(T* to, const T* end, const float (&v)[8]) {
-  alignas(16) T all[8];
-#pragma unroll
-  for (int i = 0; i < 8; ++i) all[i] = T(v[i]);
-#pragma unroll
-  for (int i = 0; i < (kAligned ? sizeof(T) / 2 : 8); ++i)
-    if constexpr (kAligned)
-      reinterpret_cast<uint4*>(to)[i] = reinterpret_cast<const uint4*>(all)[i];
-    else if (to + i < end)
-      to[i] = all[i];
-}
-
-// Where outputs go, and what is added to them. kAligned: there are whole pieces of eight.
+// Where outputs go, and what is added to them: null for no bias, and for no residual. kAligned: the
+// number of outputs is a multiple of 8.
 template <class Out, class Bias, bool kAligned>
-struct MatmulOutputs {
-  const Bias* bias;  // null for none
+struct MatmulResults {
+  const Bias* bias;     // of each row of w
+  const Out* residual;  // (tokens, outputs), as y
   Out* y;
-  int tokens, outputs;
+  int outputs;
 
-  // Eight neighbouring outputs of a token. (What else follows a product belongs here.)
+  // Makes neighbouring outputs of a token of eight sums: all first ones, then all second ones.
+  template <class Activation>
   __device__ __forceinline__ void write(int token, int output, float (&sums)[8]) const {
-    if (token >= tokens || output >= outputs) return;
+    constexpr int kParts = Activation::kParts, kCount = 8 / kParts;
+    const int left = outputs - output;
+    if (left <= 0) return;
     if (bias) {
-      float added[8];
-      load_eight<kAligned>(added, bias + output, bias + outputs);
+      alignas(16) Bias added[8];
 #pragma unroll
-      for (int i = 0; i < 8; ++i) sums[i] += added[i];
+      for (int part = 0; part < kParts; ++part)
+        copy_numbers<kAligned, kCount>(added + part * kCount, bias + part * outputs + output, left);
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sums[i] += float(added[i]);
     }
-    Out* row = y + token * outputs;
-    store_eight<kAligned>(row + output, row + outputs, sums);
+    const int at = token * outputs + output;
+    alignas(16) Out added[kCount], made[kCount];
+    if (residual) copy_numbers<kAligned, kCount>(added, residual + at, left);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      float own[kParts];
+#pragma unroll
+      for (int part = 0; part < kParts; ++part) own[part] = sums[part * kCount + i];
+      const float value = Activation::of(own);
+      made[i] = Out(residual ? float(added[i]) + value : value);
+    }
+    copy_numbers<kAligned, kCount>(y + at, made, left);
   }
 };
 
-// Adds a step's products to a warp's sums: 16 kRows tokens by 8 kColumns outputs, whose first rows
+// Adds a step's products to a warp's sums: 16 kTokens tokens by 8 kRows rows of w, whose first rows
 // in the tiles of x and w are given. `beside` is done at the same time, while tensor cores work.
-template <int kPieces, int kRows, int kColumns, class Beside>
-__device__ __forceinline__ void multiply(const uint4* x, const uint4* w, int token, int output,
+template <int kPieces, int kTokens, int kRows, class Beside>
+__device__ __forceinline__ void multiply(const uint4* x, const uint4* w, int token, int row,
                                          const Beside& beside,
-                                         float (&sums)[kRows][kColumns][4]) {
+                                         float (&sums)[kTokens][kRows][4]) {
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int piece = 0; piece < kPieces; piece += 2) {
-    unsigned a[kRows][4], b[kColumns / 2][4];
+    unsigned a[kTokens][4], b[kRows / 2][4];
     // Rows that are 16 apart have their pieces in the same order.
     const uint4* own_x = x + place<kPieces>(token + lane % 16, piece + lane / 16);
-    const uint4* own_w = w + place<kPieces>(output + lane / 16 * 8 + lane % 8, piece + lane / 8 % 2);
+    const uint4* own_w = w + place<kPieces>(row + lane / 16 * 8 + lane % 8, piece + lane / 8 % 2);
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) load_tiles(a[i], own_x + 16 * i * kPitch<kPieces>);
+    for (int i = 0; i < kTokens; ++i) load_tiles(a[i], own_x + 16 * i * kPitch<kPieces>);
 #pragma unroll
-    for (int j = 0; j < kColumns / 2; ++j) load_tiles(b[j], own_w + 16 * j * kPitch<kPieces>);
+    for (int j = 0; j < kRows / 2; ++j) load_tiles(b[j], own_w + 16 * j * kPitch<kPieces>);
     if (piece == 0) beside();
 #pragma unroll
-    for (int i = 0; i < kRows; ++i)
+    for (int i = 0; i < kTokens; ++i)
 #pragma unroll
-      for (int j = 0; j < kColumns; ++j) {
+      for (int j = 0; j < kRows; ++j) {
         const unsigned of_w[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
         mma_m16n8k16(sums[i][j], a[i], of_w);
       }
   }
 }
 
-// kBytes: of shared memory that there are at `memory`.
-template <class Tile, int kBytes, class Weight, class Outputs>
-__device__ __forceinline__ void matmul(const half* x, const Weight& weight, const Outputs& outputs,
-                                       unsigned char* memory) {
+// Activation: see activation.cuh. kBytes: of shared memory that there are at `memory`.
+template <class Tile, class Activation, int kBytes, class Weight, class Results>
+__device__ __forceinline__ void matmul(const half* x, const Weight& weight, const Results& results,
+                                       int tokens, unsigned char* memory) {
   using Memory = MatmulMemory<Tile, Weight>;
   static_assert(sizeof(Memory) <= kBytes, "this is what was reserved");
   constexpr int kColumns = Weight::kColumns, kStages = Tile::kStages;
   constexpr int kSteps = (kColumns + Tile::kDepth - 1) / Tile::kDepth;
   constexpr bool kIsCoded = Weight::kIsCoded;
   Memory& shared = *reinterpret_cast<Memory*>(memory);
-  const int first_token = blockIdx.x * Tile::kTokens, first_output = blockIdx.y * Tile::kOutputs;
+  using Rows = TileRows<Tile::kRows, Activation::kParts>;
+  const int first_token = blockIdx.x * Tile::kTokens;
+  const Rows rows{int(blockIdx.y) * Rows::kOfPart, results.outputs};
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const int token = warp / 2 * (Tile::kTokens / 2), output = warp % 2 * (Tile::kOutputs / 2);
+  const int token = warp / 2 * (Tile::kTokens / 2), row = warp % 2 * (Tile::kRows / 2);
 
   // Past the end the last step's part of w is copied again; it has room, and is not read.
   const auto copy_weight = [&](int step, int slot) {
-    weight.copy(shared.stored[slot], min(step, kSteps - 1), first_output);
+    weight.copy(shared.stored[slot], min(step, kSteps - 1), rows);
   };
   const auto copy_inputs = [&](int step, int slot) {
     copy_rows<Tile::kTokens, Tile::kPieces, kColumns / 8>(
         shared.x[slot], x, step * Tile::kPieces,
-        [&](int row) { return min(first_token + row, outputs.tokens - 1); });
+        [&](int place) { return min(first_token + place, tokens - 1); });
   };
   const auto dequantize = [&](int step, int slot) {
     if constexpr (kIsCoded)
-      weight.dequantize(shared.stored[slot], step, first_output, shared.halves[step % 2]);
+      weight.dequantize(shared.stored[slot], step, rows, shared.halves[step % 2]);
   };
   const auto after = [](int slot) { return slot == kStages - 1 ? 0 : slot + 1; };
 
@@ -137,7 +147,7 @@ __device__ __forceinline__ void matmul(const half* x, const Weight& weight, cons
     __syncthreads();
     dequantize(0, 0);
   }
-  float sums[Tile::kTokens / 32][Tile::kOutputs / 16][4] = {};
+  float sums[Tile::kTokens / 32][Tile::kRows / 16][4] = {};
   int slot = 0;  // step % kStages
 #pragma unroll 1
   for (int step = 0; step < kSteps; ++step) {
@@ -154,19 +164,21 @@ __device__ __forceinline__ void matmul(const half* x, const Weight& weight, cons
     else w = shared.stored[slot].halves;
     // After the last step this makes a tile that is not read.
     const auto next = [&] { dequantize(step + 1, after(slot)); };
-    multiply<Tile::kPieces>(shared.x[slot], w, token, output, next, sums);
+    multiply<Tile::kPieces>(shared.x[slot], w, token, row, next, sums);
     slot = after(slot);
   }
 #pragma unroll
   for (int i = 0; i < Tile::kTokens / 32; ++i)
 #pragma unroll
-    for (int j = 0; j < Tile::kOutputs / 16; j += 4)
+    for (int j = 0; j < Tile::kRows / 16; j += 4)
 #pragma unroll
       for (int lower = 0; lower < 2; ++lower) {
         const int of = first_token + token + 16 * i + 8 * lower + g;
+        const int place = row + 8 * (j + t);  // as outputs lie, were they of one sum
         float eight[8];
 #pragma unroll
         for (int n = 0; n < 8; ++n) eight[n] = sums[i][j + n / 2][2 * lower + n % 2];
-        outputs.write(of, first_output + output + 8 * (j + t), eight);
+        if (of < tokens)
+          results.template write<Activation>(of, rows.first + place / Activation::kParts, eight);
       }
 }

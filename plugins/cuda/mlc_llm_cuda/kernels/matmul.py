@@ -14,10 +14,11 @@ from mlc_llm.compile.gpu.kernels import linear as shared_linear
 from mlc_llm.compile.gpu.kernels.launch import Expr, ceil_div, i32, kernel, launch, size
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
 from mlc_llm.compile.gpu.kernels.weight import KernelWeight
+from mlc_llm_cuda.kernels.results import ACTIVATIONS, results
 from mlc_llm_cuda.kernels.text import C_TYPES, call
 
 INSTRUCTION = "m16n8k16"
-FILES = ("ptx.cuh", "tile.cuh", "dequantize.cuh", "matmul.cuh")
+FILES = ("ptx.cuh", "activation.cuh", "tile.cuh", "dequantize.cuh", "matmul.cuh")
 THREADS = 128
 """``kTileThreads``."""
 
@@ -36,16 +37,16 @@ class Tile:
     """What a block multiplies at a time; see ``tile.cuh``."""
 
     tokens: int
-    outputs: int
+    rows: int
     depth: int
     stages: int
 
     @staticmethod
-    def of(weight: KernelWeight, tokens: int, outputs: int, depth: int, stages: int) -> Tile:
+    def of(weight: KernelWeight, tokens: int, rows: int, depth: int, stages: int) -> Tile:
         """A tile for a weight, as deep as its codes allow, with the stages that there is room for."""
         depth = 80 if weight.scheme.bits == 3 else depth
         for number in range(stages, 1, -1):
-            tile = Tile(tokens, outputs, depth, number)
+            tile = Tile(tokens, rows, depth, number)
             if tile.bytes(weight) <= SHARED_MEMORY:
                 return tile
         raise AssertionError("two stages have room")
@@ -54,7 +55,7 @@ class Tile:
         """Shared memory of a block: ``sizeof(MatmulMemory)``."""
         scheme, pieces = weight.scheme, self.depth // 8
         pitch = pieces if pieces & (pieces - 1) == 0 else pieces | 1
-        x, halves = (16 * rows * pitch for rows in (self.tokens, self.outputs))
+        x, halves = (16 * rows * pitch for rows in (self.tokens, self.rows))
         if scheme.is_float:
             return self.stages * (x + halves) + 32
         words = sum(self.depth // (32 // bits) for bits in scheme.planes)
@@ -62,14 +63,14 @@ class Tile:
         is_even = scheme.groups(weight.columns) % 2 == 0
         factor_words = (factors + 1) // 2 if is_even else factors // 2 + 1
         words += factor_words * (2 if scheme.has_minimum else 1)
-        return self.stages * (x + 4 * self.outputs * words) + 2 * halves
+        return self.stages * (x + 4 * self.rows * words) + 2 * halves
 
 
 def tiles(weight: KernelWeight) -> tuple[Tile, Tile]:
     """The small tile, for few blocks or tokens, and the large one."""
     return (
-        Tile.of(weight, tokens=64, outputs=64, depth=64, stages=4),
-        Tile.of(weight, tokens=128, outputs=128, depth=32, stages=3),
+        Tile.of(weight, tokens=64, rows=64, depth=64, stages=4),
+        Tile.of(weight, tokens=128, rows=128, depth=32, stages=3),
     )
 
 
@@ -83,6 +84,8 @@ def is_covered(product: Product, capabilities: GPUCapabilities) -> bool:
         and weight.columns % 8 == 0
         and product.out_dtype in C_TYPES
         and (product.bias is None or product.bias in C_TYPES)
+        and product.gate in ACTIVATIONS
+        and product.norm is None
         and (scheme.is_float or _codes_are_covered(product))
     )
 
@@ -110,49 +113,50 @@ def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
         return shared_linear.matmul(product, capabilities)
     with kernel("matmul") as built:
         m, n = size(), size(product.outputs)
-        multiply_many(product, ProductArguments.declare(product, m, n), m, n)
+        multiply_many(ProductArguments.declare(product, m, n), m, n)
     return built.get()
 
 
-def multiply_many(product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
+def multiply_many(given: ProductArguments, m: Expr, n: Expr) -> None:
     """The launches for m tokens and n outputs: that of the large tile, or of the small one."""
-    small, large = tiles(product.weight)
-    blocks = ceil_div(m, large.tokens) * ceil_div(n, large.outputs)
+    small, large = tiles(given.product.weight)
+    blocks = ceil_div(m, large.tokens) * ceil_div(n, large.rows // given.product.parts)
     with T.If(T.And(m > i32(small.tokens), blocks >= i32(ENOUGH_BLOCKS))):
         with T.Then():
-            _launch(large, product, given, m, n)
+            multiply_tiles(large, given, m, n)
         with T.Else():
-            _launch(small, product, given, m, n)
+            multiply_tiles(small, given, m, n)
 
 
-def _launch(tile: Tile, product: Product, given: ProductArguments, m: Expr, n: Expr) -> None:
-    out, bias = C_TYPES[product.out_dtype], C_TYPES[product.bias or "float32"]
+def multiply_tiles(tile: Tile, given: ProductArguments, m: Expr, n: Expr) -> None:
+    """The launch for m tokens and n outputs, a tile for each block."""
+    product = given.product
     kind, fields, there = _stored(product.weight)
-    tensors = dict(zip(there, given.weight.tensors(), strict=True))
-    reserved = tile.bytes(product.weight)
+    of, added, results_of = results(given)
+    memory_bytes = tile.bytes(product.weight)
     # Blocks that run at the same time are of the same rows of w: these come from memory once.
-    with launch([ceil_div(m, tile.tokens), ceil_div(n, tile.outputs)], THREADS):
-        memory = T.alloc_buffer((i32(reserved),), "uint8", scope="shared.dyn")
+    grid = [ceil_div(m, tile.tokens), ceil_div(n, tile.rows // product.parts)]
+    with launch(grid, THREADS):
+        memory = T.alloc_buffer((i32(memory_bytes),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* x": given.x.data,
-            f"{out}* y": given.y.data,
             "int tokens": m,
             "int outputs": n,
             "unsigned char* memory": memory.data,
         }
-        for name, tensor in tensors.items():
-            of = "unsigned" if tensor.dtype == "uint32" else "half"
-            arguments[f"const {of}* {name}"] = tensor.data
-        if given.bias is not None:
-            arguments[f"const {bias}* bias"] = given.bias.data
-        passed = [name if name in tensors else "nullptr" for name in fields]
-        weight = f"{kind}{{{', '.join(passed)}, outputs}}"
-        added = "nullptr" if given.bias is None else "bias"
+        for name, tensor in zip(there, given.weight.tensors(), strict=True):
+            stored_as = "unsigned" if tensor.dtype == "uint32" else "half"
+            arguments[f"const {stored_as}* {name}"] = tensor.data
+        passed = ", ".join(name if name in there else "nullptr" for name in fields)
         aligned = int(product.outputs is not None and product.outputs % 8 == 0)
-        to = f"MatmulOutputs<{out}, {bias}, {aligned}>{{{added}, y, tokens, outputs}}"
-        sizes = f"{tile.tokens}, {tile.outputs}, {tile.depth}, {tile.stages}"
-        body = f"matmul<Tile<{sizes}>, {reserved}>(x, {weight}, {to}, memory);"
-        call("_".join(re.findall(r"\w+", body)), arguments, body, FILES)
+        sizes = f"{tile.tokens}, {tile.rows}, {tile.depth}, {tile.stages}"
+        body = (
+            f"matmul<Tile<{sizes}>, {ACTIVATIONS[product.gate]}, {memory_bytes}>("
+            f"x, {kind}{{{passed}}}, MatmulResults<{of}, {aligned}>{{{added}, outputs}}, "
+            "tokens, memory);"
+        )
+        name = "_".join(re.findall(r"\w+", body))
+        call(name, {**arguments, **results_of}, body, FILES)
 
 
 def _stored(weight: KernelWeight) -> tuple[str, str, list[str]]:

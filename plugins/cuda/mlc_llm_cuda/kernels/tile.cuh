@@ -1,13 +1,13 @@
-// What a block multiplies at a time: kTokens rows of x and kOutputs rows of w, kDepth columns of
+// What a block multiplies at a time: kTokens rows of x and kRows rows of w, kDepth columns of
 // both. Copies to shared memory run up to kStages - 1 steps ahead.
 //
 // Shared memory holds rows in pieces of 16 bytes, 8 halves.
 
 constexpr int kTileThreads = 128;
 
-template <int kTokens_, int kOutputs_, int kDepth_, int kStages_>
+template <int kTokens_, int kRows_, int kDepth_, int kStages_>
 struct Tile {
-  static constexpr int kTokens = kTokens_, kOutputs = kOutputs_;
+  static constexpr int kTokens = kTokens_, kRows = kRows_;
   static constexpr int kDepth = kDepth_, kStages = kStages_;
   static constexpr int kPieces = kDepth / 8;
 };
@@ -24,12 +24,37 @@ __device__ __forceinline__ int place(int row, int piece) {
   else return row * kPieces + (piece ^ row / (8 / kPieces) % kPieces);
 }
 
-// The row of w in a place of a tile of w, counted from the tile's first row. Rows change places
-// within 32, so that a lane, to which tensor cores give two sums each of four tiles of 8 outputs,
-// has 8 neighbouring outputs.
-__device__ __forceinline__ int row_at(int place) {
-  return (place & ~30) | (place & 6) << 2 | (place >> 2 & 6);
-}
+// The rows of w in a tile of kRows: those of neighbouring outputs, or, where an output is made of two
+// sums, a gate's and its factor's, those of half as many, and as far behind as there are outputs.
+//
+// Rows change places within 32, for what tensor cores give a lane: two sums each of four tiles of 8
+// rows, at places 8 i + 2 t and the next one. These are of neighbouring outputs: 8 of them, or 4
+// gates, then their 4 factors.
+template <int kRows, int kParts>
+struct TileRows {
+  static constexpr int kOfPart = kRows / kParts;
+  int first, outputs;  // the tile's first output, and all outputs
+
+  __device__ __forceinline__ int all() const { return outputs * kParts; }
+
+  // The row of a place, as if the parts of the tile lay behind each other.
+  static __device__ __forceinline__ int line(int place) {
+    if constexpr (kParts == 1) return (place & ~30) | (place & 6) << 2 | (place >> 2 & 6);
+    const int output = place / 32 * 16 + ((place & 1) | (place & 6) << 1 | (place >> 2 & 2));
+    return output + (place & 16 ? kOfPart : 0);
+  }
+
+  // That row in w; past the end that of the last output.
+  __device__ __forceinline__ int row(int place) const {
+    const int at = line(place);
+    return min(first + at % kOfPart, outputs - 1) + at / kOfPart * outputs;
+  }
+
+  // The row in w of a line that is there, and of a line that is not, no row of w.
+  __device__ __forceinline__ int row_of_line(int at) const {
+    return first + at % kOfPart < outputs ? first + at % kOfPart + at / kOfPart * outputs : -1;
+  }
+};
 
 // Calls a function with each of kCount numbers; threads share them.
 template <int kCount, class Function>
@@ -67,15 +92,17 @@ __device__ __forceinline__ void copy_words(unsigned* to, const void* from, int h
   });
 }
 
-// The same with kLines of a matrix that is stored by columns, kPieces of each.
-template <int kLines, int kPieces>
-__device__ __forceinline__ void copy_lines(void* to, const void* from, int lines, int pieces,
-                                           int first_line, int first_piece) {
+// The same with kLines of a matrix that is stored by columns: kOfPiece rows are a piece.
+template <int kLines, int kOfPiece, int kRows, int kParts>
+__device__ __forceinline__ void copy_lines(void* to, const void* from, int lines, int first_line,
+                                           const TileRows<kRows, kParts>& rows) {
+  constexpr int kPieces = kRows / kOfPiece;
   share<kLines * kPieces>([&](int number) {
-    const int line = first_line + number / kPieces, piece = first_piece + number % kPieces;
-    const bool is_there = line < lines && piece < pieces;
-    begin_copy(reinterpret_cast<uint4*>(to) + number,
-               reinterpret_cast<const uint4*>(from) + (is_there ? line * pieces + piece : 0),
+    const int line = first_line + number / kPieces;
+    const int row = rows.row_of_line(number % kPieces * kOfPiece);
+    const bool is_there = line < lines && row >= 0;
+    const int at = is_there ? (line * rows.all() + row) / kOfPiece : 0;
+    begin_copy(reinterpret_cast<uint4*>(to) + number, reinterpret_cast<const uint4*>(from) + at,
                is_there ? 16 : 0);
   });
 }
