@@ -27,11 +27,9 @@ from mlc_llm.compile.gpu.kernels.launch import (
 )
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
 from mlc_llm_cuda.kernels import matmul as many
+from mlc_llm_cuda.kernels.matmul import INSTRUCTION as INSTRUCTION
 from mlc_llm_cuda.kernels.results import ACTIVATIONS, results
 from mlc_llm_cuda.kernels.text import C_TYPES, call
-
-INSTRUCTION = "m16n8k16"
-"""The instruction of tensor cores that the kernel needs, as capabilities name it."""
 
 MOST_TOKENS = 16
 FILES = ("ptx.cuh", "activation.cuh", "input_rows.cuh", "q4_linear.cuh")
@@ -87,7 +85,7 @@ def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
 
 @cache
 def matmul(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
-    """As :func:`mlc_llm.compile.gpu.kernels.linear.matmul`, whose tiles take many tokens."""
+    """As :func:`mlc_llm.compile.gpu.kernels.linear.matmul`; :mod:`.matmul` takes many tokens."""
     if not is_covered(product, capabilities):
         return many.matmul(product, capabilities)
     with kernel("q4_matmul") as built:

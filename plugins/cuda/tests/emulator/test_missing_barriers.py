@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear as cuda_linear
+from mlc_llm_cuda.kernels import matmul as cuda_matmul
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
@@ -57,6 +58,16 @@ def check_q4_gemv(run: Run, norm: RMSNormKind | None = None) -> None:
     np.testing.assert_allclose(y, inputs @ values.T, atol=error)
 
 
+def check_many_tokens(run: Run) -> None:
+    rng, scheme = np.random.default_rng(0), Scheme(4, "float16", group=32, zero=7)
+    tensors, values = stored(rng, 40, 320, scheme)
+    x = rng.standard_normal((20, 320)).astype("float16")
+    y = np.full((20, 40), np.nan, "float32")
+    product = Product(weight_of(scheme, 320), 40, "float16", "float32")
+    run(cuda_matmul.matmul(product, capabilities_of(TARGET)), x, *tensors, y)
+    np.testing.assert_allclose(y, x.astype(float) @ values.T, atol=0.5)
+
+
 def check_rms_norm(run: Run) -> None:
     x = np.random.default_rng(0).standard_normal((3, 601)).astype("float32")
     y = np.full_like(x, np.nan)
@@ -98,6 +109,7 @@ KERNELS: dict[str, Callable[[Run], None]] = {
     "gemv": lambda run: check_linear(run, gemv, 1),
     "matmul": lambda run: check_linear(run, matmul, 37),
     "q4_gemv": check_q4_gemv,
+    "many tokens": check_many_tokens,
     "q4_gemv with a norm": lambda run: check_q4_gemv(run, RMSNormKind(1e-5, False, "float16")),
     "rms_norm": check_rms_norm,
     "layer_norm": check_layer_norm,

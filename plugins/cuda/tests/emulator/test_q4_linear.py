@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear
+from mlc_llm_cuda.kernels import matmul as many
 
 from mlc_llm.compile.gpu.kernels.activation import FUNCTIONS
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.linear import gemv as shared_gemv
-from mlc_llm.compile.gpu.kernels.linear import matmul as shared_matmul
 from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.plugin.scheme import Scheme
@@ -88,6 +88,8 @@ def check(
     exact = inputs @ values.T + b
     terms = np.abs(inputs) @ np.abs(values).T
     error = (columns + 2) * UNIT * (terms + np.abs(b)) + input_error * terms
+    if tokens > linear.MOST_TOKENS:
+        error += 2.0**-11 * terms  # as `matmul.py` says
     if product.gate is not None:
         exact, error = gated(product.gate, exact, error)
     exact += r
@@ -193,10 +195,10 @@ def test_the_weight_is_read_once(preload: str, tmp_path: Path) -> None:
         (128, Scheme(16, "float16"), "float16"),
     ],
 )
-def test_the_shared_kernels_take_the_rest(columns: int, scheme: Scheme, dtype: str) -> None:
+def test_other_kernels_take_the_rest(columns: int, scheme: Scheme, dtype: str) -> None:
     product = Product(weight_of(scheme, columns), 16, dtype, "float16")
     assert linear.gemv(product, CAPABILITIES) is shared_gemv(product, CAPABILITIES)
-    assert linear.matmul(product, CAPABILITIES) is shared_matmul(product, CAPABILITIES)
+    assert linear.matmul(product, CAPABILITIES) is many.matmul(product, CAPABILITIES)
 
 
 def test_an_older_gpu_has_the_shared_kernels() -> None:

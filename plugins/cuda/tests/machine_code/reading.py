@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = ("80", "90")
-MEMORY = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
-"""Instructions that access memory, and have a width: global, shared, and local for spills."""
+MEMORY = ("LDG", "STG", "LDGSTS", "LDS", "STS", "LDL", "STL")
+"""Instructions that access memory, and have a width: global (`LDGSTS` copies to shared memory),
+shared, and local for spills."""
 
 PROGRAM = f"""
 import sys
@@ -44,12 +45,14 @@ class MachineCode:
         instructions: how many there are of each; those that access memory with their bits, as
             ``LDG.128``.
         begun: those before the first barrier.
+        loop: those of the loop with most products of matrices; none where there is no such loop.
     """
 
     registers: int
     spilled: int
     instructions: Counter[str]
     begun: Counter[str]
+    loop: Counter[str]
 
 
 def machine_code(
@@ -85,11 +88,22 @@ def _per_kernel(output: str, name: str) -> dict[tuple[str, str], str]:
 
 def _described(usage: str, listing: str) -> MachineCode:
     sizes = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
-    opcodes = re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", listing, re.M)
+    lines = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(?:@!?U?P\w+\s+)?([^;]*);", listing, re.M)
+    code = [(int(place, 16), _kind(text.split()[0]), text) for place, text in lines]
+    kinds = [kind for _, kind, _ in code]
     spilled = sizes.get("STACK", 0) + sizes.get("LOCAL", 0)
-    kinds = list(map(_kind, opcodes))
     before = kinds[: kinds.index("BAR")] if "BAR" in kinds else []
-    return MachineCode(sizes["REG"], spilled, Counter(kinds), Counter(before))
+    return MachineCode(sizes["REG"], spilled, Counter(kinds), Counter(before), _loop(code))
+
+
+def _loop(code: list[tuple[int, str, str]]) -> Counter[str]:
+    """The loop with most products of matrices, in code as (place, kind, text)."""
+    loops = [Counter[str]()]
+    for end, kind, text in code:
+        target = re.search(r"0x([0-9a-f]+)\s*$", text)
+        if kind == "BRA" and target and (begin := int(target[1], 16)) < end:
+            loops.append(Counter(kind for place, kind, _ in code if begin <= place <= end))
+    return max(loops, key=lambda one: one["HMMA"])
 
 
 def _kind(opcode: str) -> str:

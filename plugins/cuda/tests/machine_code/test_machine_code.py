@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
-from mlc_llm_cuda.kernels import linear
+from mlc_llm_cuda.kernels import linear, matmul
 
 from mlc_llm.compile.gpu.attention import append
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.plugin import AttentionSpec, Rope
+from mlc_llm.model.layers import ActivationName
 from mlc_llm.plugin.scheme import Scheme
 
 from .reading import machine_code
@@ -32,6 +34,9 @@ def q4_gemv(columns: int, out: str = "float16", **more: Any) -> Any:
 
 
 NORM = RMSNormKind(1e-5, False, "float16")
+def many(scheme: Scheme, columns: int, gate: ActivationName | None = None) -> Any:
+    product = Product(weight_of(scheme, columns), 4096, "float16", "float16", gate=gate)
+    return matmul.matmul(product, CAPABILITIES)
 
 
 KERNELS: dict[str, Callable[[], Any]] = {
@@ -41,10 +46,25 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "q4_gemv 192": lambda: q4_gemv(192),
 }
 
+MATMULS: dict[str, Callable[[], Any]] = {
+    "4 bits": lambda: many(Q4, 4096),
+    "4 bits, silu": lambda: many(Q4, 4096, "silu"),
+    "4 bits, columns that end within a step": lambda: many(Q4, 1048),
+    "4 bits, transposed": lambda: many(replace(Q4, layout="columns"), 4096),
+    "4 bits, minimums": lambda: many(replace(Q4, zero=None), 4096),
+    "8 bits": lambda: many(Scheme(8, "float16", group=32, zero=127), 4096),
+    "3 bits": lambda: many(Scheme(3, "float16", group=40, zero=3), 4096),
+    "halves": lambda: many(Scheme(16, "float16"), 4096),
+}
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(k, marks=[pytest.mark.slow] * (i > 0)) for i, k in enumerate(KERNELS)]
-)
+
+def one_is_quick(names: Iterable[str]) -> Any:
+    """A test for each name, all but one of them slow."""
+    marked = [pytest.param(n, marks=[pytest.mark.slow] * (i > 0)) for i, n in enumerate(names)]
+    return pytest.mark.parametrize("name", marked)
+
+
+@one_is_quick(KERNELS)
 def test_registers_hold_everything_and_loads_are_wide(
     name: str, cuobjdump: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -77,3 +97,25 @@ def test_rotations_need_no_table(cuobjdump: Callable[..., str], tmp_path: Path) 
     kernel = append(spec, "float16", "float16", CAPABILITIES)
     for code in machine_code(kernel, cuobjdump, tmp_path).values():
         assert code.spilled == 0
+@one_is_quick(MATMULS)
+def test_tensor_cores_have_work_for_each_instruction(
+    name: str, cuobjdump: Callable[..., str], tmp_path: Path
+) -> None:
+    """A warp's product keeps the tensor cores of compute capability 9.0 busy for 4 clocks.
+
+    (Of 8.0 for 8.) In the main loop of large tiles, no more instructions than that are issued.
+    """
+    made = machine_code(MATMULS[name](), cuobjdump, tmp_path)
+    assert len(made) == 4  # a large and a small tile
+    for key, code in made.items():
+        print(*key, code)
+        assert code.spilled == 0
+        assert not [kind for kind in code.instructions if kind.startswith("LDG.")]
+        assert set(code.loop) & {"LDGSTS.32", "LDGSTS.64"} <= {"LDGSTS.32"}
+        assert code.loop["LDGSTS.128"] >= 4
+        # Two blocks share a multiprocessor's 65536 registers.
+        assert code.registers * matmul.THREADS * 2 <= 65536
+    for architecture in ("sm_80", "sm_90"):
+        loops = [code.loop for key, code in made.items() if key[0] == architecture]
+        large = max(loops, key=lambda loop: loop["HMMA"])
+        assert 4 * large["HMMA"] >= 0.95 * large.total()
