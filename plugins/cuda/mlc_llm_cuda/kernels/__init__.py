@@ -5,6 +5,7 @@ module                  makes
 ======================= =======================================================================
 :mod:`.linear`          products of 1 to 16 tokens with weights of 4 bits, with the norm before
                         one token, and the gated activation or residual after them
+:mod:`.gemv`            products of one token with other codes of 3 to 8 bits and with float16
 :mod:`.matmul`          products of many tokens, with codes of 3 to 8 bits and with float16
 :mod:`.results`         what follows a product, and where its outputs go
 :mod:`.text`            a call of a function in CUDA C, as a part of a kernel of TVM

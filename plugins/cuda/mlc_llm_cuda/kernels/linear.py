@@ -14,7 +14,6 @@ from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
-from mlc_llm.compile.gpu.kernels import linear as shared_linear
 from mlc_llm.compile.gpu.kernels.launch import (
     Expr,
     ceil_div,
@@ -26,6 +25,7 @@ from mlc_llm.compile.gpu.kernels.launch import (
     size,
 )
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
+from mlc_llm_cuda.kernels import gemv as other
 from mlc_llm_cuda.kernels import matmul as many
 from mlc_llm_cuda.kernels.matmul import INSTRUCTION as INSTRUCTION
 from mlc_llm_cuda.kernels.results import ACTIVATIONS, results
@@ -75,7 +75,7 @@ def _row_fits(product: Product, capabilities: GPUCapabilities) -> bool:
 def gemv(product: Product, capabilities: GPUCapabilities) -> PrimFunc:
     """As :func:`mlc_llm.compile.gpu.kernels.linear.gemv`."""
     if not is_covered(product, capabilities):
-        return shared_linear.gemv(product, capabilities)
+        return other.gemv(product, capabilities)
     with kernel("q4_gemv") as built:
         n = size(product.outputs)
         given = ProductArguments.declare(product, i32(1), n)

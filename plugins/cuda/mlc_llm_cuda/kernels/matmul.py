@@ -37,7 +37,7 @@ from mlc_llm_cuda.kernels.text import C_TYPES, call
 INSTRUCTION = "m16n8k16"
 """The instruction of tensor cores that kernels here need, as capabilities name it."""
 
-FILES = ("ptx.cuh", "activation.cuh", "tile.cuh", "dequantize.cuh", "matmul.cuh")
+FILES = ("ptx.cuh", "activation.cuh", "results.cuh", "tile.cuh", "dequantize.cuh", "matmul.cuh")
 THREADS = 128
 """``kTileThreads``."""
 
@@ -151,7 +151,7 @@ def multiply_many(given: ProductArguments, m: Expr, n: Expr) -> None:
 def multiply_tiles(tile: Tile, given: ProductArguments, m: Expr, n: Expr) -> None:
     """The launch for m tokens and n outputs, a tile for each block."""
     product = given.product
-    kind, fields, there = _stored(product.weight)
+    weight, tensors = stored_weight(given)
     of, added, results_of = results(given)
     memory_bytes = tile.bytes(product.weight)
     # Blocks that run at the same time are of the same rows of w: these come from memory once.
@@ -164,33 +164,33 @@ def multiply_tiles(tile: Tile, given: ProductArguments, m: Expr, n: Expr) -> Non
             "int outputs": n,
             "unsigned char* memory": memory.data,
         }
-        for name, tensor in zip(there, given.weight.tensors(), strict=True):
-            stored_as = "unsigned" if tensor.dtype == "uint32" else "half"
-            arguments[f"const {stored_as}* {name}"] = tensor.data
-        passed = ", ".join(name if name in there else "nullptr" for name in fields)
         aligned = int(product.outputs is not None and product.outputs % 8 == 0)
         sizes = f"{tile.tokens}, {tile.rows}, {tile.depth}, {tile.stages}"
         body = (
             f"matmul<Tile<{sizes}>, {ACTIVATIONS[product.gate]}, {memory_bytes}>("
-            f"x, {kind}{{{passed}}}, MatmulResults<{of}, {aligned}>{{{added}, outputs}}, "
+            f"x, {weight}, Results<{of}, {aligned}>{{{added}, outputs}}, "
             "tokens, memory);"
         )
         name = "_".join(re.findall(r"\w+", body))
-        call(name, {**arguments, **results_of}, body, FILES)
+        call(name, {**arguments, **tensors, **results_of}, body, FILES)
 
 
-def _stored(weight: KernelWeight) -> tuple[str, str, list[str]]:
-    """A weight's type in ``dequantize.cuh``, the fields of its tensors, and those that it has."""
+def stored_weight(given: ProductArguments) -> tuple[str, dict[str, Expr]]:
+    """A weight as ``dequantize.cuh`` knows it, and the arguments that have its tensors."""
+    weight = given.product.weight
     scheme, columns = weight.scheme, weight.columns
-    if scheme.is_float:
-        return f"HalfWeight<{columns}>", ["weight"], ["weight"]
-    zero = -1 if scheme.zero is None else scheme.zero
-    by_columns = int(scheme.layout == "columns")
-    kind = f"CodedWeight<{columns}, {scheme.bits}, {scheme.group}, {zero}, {by_columns}>"
-    there = {
-        "words": True,
-        "high": len(scheme.planes) > 1,
-        "scales": True,
-        "minimums": scheme.has_minimum,
+    fields = {"weight": True}
+    kind = f"HalfWeight<{columns}>"
+    if not scheme.is_float:
+        zero = -1 if scheme.zero is None else scheme.zero
+        by_columns = int(scheme.layout == "columns")
+        kind = f"CodedWeight<{columns}, {scheme.bits}, {scheme.group}, {zero}, {by_columns}>"
+        is_split = len(scheme.planes) > 1
+        fields = {"words": True, "high": is_split, "scales": True, "minimums": scheme.has_minimum}
+    there = [name for name, is_there in fields.items() if is_there]
+    arguments = {
+        f"const {'unsigned' if tensor.dtype == 'uint32' else 'half'}* {name}": tensor.data
+        for name, tensor in zip(there, given.weight.tensors(), strict=True)
     }
-    return kind, list(there), [name for name, is_there in there.items() if is_there]
+    passed = ", ".join(name if name in there else "nullptr" for name in fields)
+    return f"{kind}{{{passed}}}", arguments

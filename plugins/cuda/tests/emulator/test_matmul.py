@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
-from mlc_llm_cuda.kernels import linear, matmul
+from mlc_llm_cuda.kernels import gemv, linear, matmul
 from mlc_llm_cuda.kernels.matmul import Tile, multiply_tiles, tiles
 
+from mlc_llm.compile.gpu.kernels import launch
 from mlc_llm.compile.gpu.kernels.activation import FUNCTIONS
-from mlc_llm.compile.gpu.kernels.launch import kernel, size
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
 from mlc_llm.compile.gpu.kernels.linear import matmul as shared_matmul
 from mlc_llm.compile.gpu.kernels.weight import weight_of
@@ -43,7 +43,6 @@ SCHEMES = [
     Scheme(8, "float16", group=64, layout="columns"),
 ]
 SMALL, LARGE = 0, 1
-Compute = Callable[..., np.ndarray]
 
 
 def compute(
@@ -55,7 +54,7 @@ def compute(
     scheme: Scheme = Q4,
     which: int | None = None,
     known: bool = True,
-    seed: int = 0,
+    single: bool = False,
     **more: Any,
 ) -> np.ndarray:
     """The result, which is as exact as `matmul.py` says; scales are from 2^-14 to 16, a few are 0.
@@ -67,13 +66,13 @@ def compute(
         scheme: how the weight is stored.
         which: SMALL or LARGE tiles; None for those that the kernel chooses.
         known: whether the kernel knows the number of rows.
-        seed: of the numbers.
+        single: whether it is the kernel for one token, which rounds no weight.
         more: of the :class:`Product`.
     """
     outputs = rows // 2 if more.get("gate") else rows
     kind = {"dtype": "float16", "out_dtype": "float32", **more}
     product = Product(weight_of(scheme, columns), outputs if known else None, **kind)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     tensors, values = stored(rng, rows, columns, scheme)
     if not scheme.is_float:
         values = spread(rng, tensors, values, scheme)
@@ -82,12 +81,13 @@ def compute(
     r = rng.standard_normal((tokens, outputs)).astype(product.out_dtype) * product.residual
     given = [x, *tensors, *[b][: product.bias is not None], *[r][: product.residual]]
     y = np.full((tokens, outputs), np.nan, product.out_dtype)
-    gpu.run_kernel(made(product, which), *given, y)
+    kernel = gemv.gemv(product, CAPABILITIES) if single else made(product, which)
+    gpu.run_kernel(kernel, *given, y)
 
     exact = x.astype(float) @ values.T + b
     terms = np.abs(x.astype(float)) @ magnitudes(tensors, values, scheme).T
     error = (columns + 2) * UNIT * (terms + np.abs(b))
-    if not scheme.is_float:
+    if not scheme.is_float and not single:
         error += 2.0**-11 * np.abs(x.astype(float)) @ np.abs(values).T  # of a weight's rounding
     if product.gate is not None:
         exact, error = gated(product.gate, exact, error)
@@ -116,8 +116,8 @@ def made(product: Product, which: int | None) -> Any:
     if which is None:
         return matmul.matmul(product, CAPABILITIES)
     assert matmul.is_covered(product, CAPABILITIES)
-    with kernel("matmul") as built:
-        m, n = size(), size(product.outputs)
+    with launch.kernel("matmul") as built:
+        m, n = launch.size(), launch.size(product.outputs)
         given = ProductArguments.declare(product, m, n)
         multiply_tiles(tiles(product.weight)[which], given, m, n)
     return built.get()
@@ -236,9 +236,9 @@ def test_large_tiles_are_for_much_work(
     trace = tmp_path / "trace"
     with GPU(preload, GPU_EMULATOR_TRACE=str(trace)) as gpu:
         compute(gpu, 32, rows, tokens)
-    (launch,) = map(json.loads, trace.read_text().splitlines())
+    (launched,) = map(json.loads, trace.read_text().splitlines())
     sides = 64 if tile == SMALL else 128
-    assert launch["grid"][:2] == [-(-tokens // sides), -(-rows // sides)]
+    assert launched["grid"][:2] == [-(-tokens // sides), -(-rows // sides)]
 
 
 @pytest.mark.parametrize(
