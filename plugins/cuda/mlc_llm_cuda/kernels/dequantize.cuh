@@ -89,7 +89,7 @@ struct CodedWeight {
     constexpr int kRun = S::kRows * Tile::kPieces / kTileThreads, kWords = 8 * kRun / kPerWord;
     static_assert(kTileThreads % S::kRows == 0 && 8 * kRun % kPerWord == 0 && kWords % 4 == 0);
     const int place_of_row = threadIdx.x % S::kRows, begin = threadIdx.x / S::kRows * kRun;
-    const int line = Rows::line(place_of_row), begin_word = 8 * begin / kPerWord;
+    const int line = Rows::line(place_of_row);
     const int group = step * Tile::kDepth / kGroup;
     const int odd = (rows.row(place_of_row) * kGroups + group) & 1;
     const auto factor = [&](int which, int column) {  // of a column of the step
@@ -107,18 +107,7 @@ struct CodedWeight {
       if constexpr (kZero < 0) minimum[piece] = factor(1, 8 * (begin + piece));
     }
     unsigned words[kWords];
-#pragma unroll
-    for (int i = 0; i < kWords; i += 4) {
-      uint4 four;
-      if constexpr (kByColumns) {
-        const unsigned* lines = reinterpret_cast<const unsigned*>(stage.codes);
-        const auto word = [&](int n) { return lines[(begin_word + i + n) * S::kRows + line]; };
-        four = make_uint4(word(0), word(1), word(2), word(3));
-      } else {
-        four = stage.codes[place<S::kWords / 4>(place_of_row, (begin_word + i) / 4)];
-      }
-      words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
-    }
+    read_words<S>(words, stage, place_of_row, line, 8 * begin / kPerWord);
 #pragma unroll
     for (int piece = 0; piece < kRun; ++piece) {
       unsigned upper = 0;
@@ -136,6 +125,24 @@ struct CodedWeight {
       }
       tile[place<Tile::kPieces>(place_of_row, begin + piece)] =
           make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+    }
+  }
+
+  // Words of a row of a stage, from `first` on.
+  template <class S, int kWords>
+  static __device__ __forceinline__ void read_words(unsigned (&words)[kWords], const S& stage,
+                                                    int place_of_row, int line, int first) {
+#pragma unroll
+    for (int i = 0; i < kWords; i += 4) {
+      uint4 four;
+      if constexpr (kByColumns) {
+        const unsigned* lines = reinterpret_cast<const unsigned*>(stage.codes) + line;
+        const auto word = [&](int n) { return lines[(first + i + n) * S::kRows]; };
+        four = make_uint4(word(0), word(1), word(2), word(3));
+      } else {
+        four = stage.codes[place<S::kWords / 4>(place_of_row, (first + i) / 4)];
+      }
+      words[i] = four.x, words[i + 1] = four.y, words[i + 2] = four.z, words[i + 3] = four.w;
     }
   }
 

@@ -117,7 +117,7 @@ __device__ __forceinline__ void matmul(const half* x, const Weight& weight, cons
 #pragma unroll
       for (int lower = 0; lower < 2; ++lower) {
         const int of = first_token + token + 16 * i + 8 * lower + g;
-        const int place = row + 8 * (j + t);  // as outputs lie, were they of one sum
+        const int place = row + 8 * (j + t);  // before it are as many sums of the tile
         float eight[8];
 #pragma unroll
         for (int n = 0; n < 8; ++n) eight[n] = sums[i][j + n / 2][2 * lower + n % 2];
