@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear as cuda_linear
-from mlc_llm_cuda.kernels import matmul as cuda_matmul
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
@@ -27,6 +26,7 @@ from mlc_llm.testing.gpu_kernels.suite import Run
 
 from .gpu import GPU, GPUFailed
 from .target import TARGET
+from .test_matmul import SMALL, made
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def check_many_tokens(run: Run) -> None:
     x = rng.standard_normal((20, 320)).astype("float16")
     y = np.full((20, 40), np.nan, "float32")
     product = Product(weight_of(scheme, 320), 40, "float16", "float32")
-    run(cuda_matmul.matmul(product, capabilities_of(TARGET)), x, *tensors, y)
+    run(made(product, SMALL), x, *tensors, y)
     np.testing.assert_allclose(y, x.astype(float) @ values.T, atol=0.5)
 
 
