@@ -36,9 +36,7 @@ class CUDACodegen(GPUCodegen):
         DeviceError: a part of NVIDIA's wheels, or of TVM, is missing.
     """
 
-    kernels = KernelMakers(
-        gemv=linear.gemv, matmul=linear.matmul, decode=decode_attention.decode
-    )
+    kernels = KernelMakers(gemv=linear.gemv, matmul=linear.matmul, decode=decode_attention.decode)
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
         super().__init__(capabilities_of(target), opt)

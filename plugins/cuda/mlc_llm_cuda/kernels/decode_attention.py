@@ -6,6 +6,8 @@ What a row's result is depends on its own position, keys and values alone, to th
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from functools import cache
 
 from tvm.script.ir_builder import tirx as T
@@ -15,7 +17,7 @@ from mlc_llm.compile.attention_terms import KeyMask, query_scale
 from mlc_llm.compile.gpu import attention as shared_attention
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.kernels.attention import AttentionArguments
-from mlc_llm.compile.gpu.kernels.launch import Buffer, Expr, f32, i32, kernel, launch, shared
+from mlc_llm.compile.gpu.kernels.launch import Buffer, Expr, f32, i32, kernel, launch
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
 from mlc_llm_cuda.kernels.text import call
@@ -83,13 +85,12 @@ def _tiles(spec: AttentionSpec) -> int:
 
 def _split(given: AttentionArguments, records: Buffer) -> None:
     """The launch that attends to each split by itself."""
-    spec, mask, splits = given.spec, KeyMask.of(given.spec), splits_of(given.spec)
+    spec, splits = given.spec, splits_of(given.spec)
     tasks = given.tokens * i32(spec.kv_heads * _tiles(spec))
     # Many rows have many blocks, of which each then takes several splits.
     blocks = T.max(i32(1), T.min(i32(splits), T.truncdiv(i32(4 * BLOCKS), tasks)))
     with launch([tasks, blocks], WARPS * 32):
-        queries = 256 * -(-spec.key_size // KEY_CHUNK)
-        memory = shared((queries + WARPS * (32 + 8 * (VALUE_CHUNK + 4)),))
+        memory = T.alloc_buffer((i32(_memory(spec)),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* qkv": given.qkv.data,
             "int width": i32(spec.qkv_width),
@@ -101,17 +102,14 @@ def _split(given: AttentionArguments, records: Buffer) -> None:
             "float* records": records.data,
             "float scale": f32(query_scale(spec)),
             "float cap": f32(spec.soft_cap or 0.0),
-            "float* memory": memory.data,
+            "unsigned char* memory": memory.data,
         }
-        sizes = (spec.query_heads, spec.kv_heads, _tile(spec), spec.key_size, spec.value_size)
-        kind = (*sizes, mask.window or 0, mask.sink, splits)
-        passed = ", ".join(parameter.split()[-1] for parameter in arguments)
-        _call("decode_split", kind, arguments, passed)
+        _call("decode_split", spec, arguments, [name.split()[-1] for name in arguments])
 
 
 def _join(given: AttentionArguments, records: Buffer) -> None:
     """The launch that adds up the splits."""
-    spec, mask, splits = given.spec, KeyMask.of(given.spec), splits_of(given.spec)
+    spec = given.spec
     warps = -(-spec.value_size // 64)
     with launch([given.tokens * i32(spec.query_heads)], warps * 32):
         arguments = {
@@ -119,13 +117,17 @@ def _join(given: AttentionArguments, records: Buffer) -> None:
             "const int* positions": _start(given.positions),
             "half* out": given.out.data,
         }
-        kind = (spec.query_heads, spec.value_size, mask.window or 0, mask.sink, splits)
-        if given.sinks is None:
-            passed = "records, positions, nullptr, out"
-        else:
+        if given.sinks is not None:
             arguments["const float* sinks"] = given.sinks.data
-            passed = "records, positions, sinks, out"
-        _call("decode_join", kind, arguments, passed)
+        passed = ["records", "positions", "nullptr" if given.sinks is None else "sinks", "out"]
+        _call("decode_join", spec, arguments, passed)
+
+
+def _memory(spec: AttentionSpec) -> int:
+    """Bytes of shared memory of a block: queries, and two parts of a page for each warp."""
+    key_chunks, value_chunks = -(-spec.key_size // KEY_CHUNK), -(-spec.value_size // VALUE_CHUNK)
+    pieces = min(8, max(2 * key_chunks, 4 * value_chunks))
+    return 512 * (2 * key_chunks + WARPS * 2 * pieces) + 1024
 
 
 def _start(table: Buffer) -> Expr:
@@ -133,8 +135,12 @@ def _start(table: Buffer) -> Expr:
     return T.address_of(table[(i32(0),) * len(table.shape)])
 
 
-def _call(function: str, kind: tuple[int, ...], arguments: dict[str, Expr], passed: str) -> None:
-    """Call an instance of a template."""
-    instance = f"{function}<{', '.join(map(str, kind))}>({passed});"
-    name = "_".join(map(str, (function, *kind, len(arguments))))
-    call(name, arguments, instance, FILES)
+def _call(
+    function: str, spec: AttentionSpec, arguments: dict[str, Expr], passed: Sequence[str]
+) -> None:
+    """Call an instance of a template, with the names that are passed to it."""
+    mask, sizes = KeyMask.of(spec), (spec.key_size, spec.value_size)
+    layer = (spec.query_heads, spec.kv_heads, _tile(spec), *sizes)
+    layer += (mask.window or 0, mask.sink, splits_of(spec))
+    body = f"{function}<DecodeLayer<{', '.join(map(str, layer))}>>({', '.join(passed)});"
+    call("_".join(re.findall(r"\w+", body)), arguments, body, FILES)

@@ -30,3 +30,22 @@ __device__ __forceinline__ unsigned and_or(unsigned a, unsigned b, unsigned c) {
   asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
   return d;
 }
+
+// Begins to copy 16 bytes to shared memory; `bytes` of them are read, the rest are zeros.
+__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(bytes)
+               : "memory");
+}
+
+// The copies that this thread has begun since the last group are a group.
+__device__ __forceinline__ void end_group_of_copies() {
+  asm volatile("cp.async.commit_group;" ::: "memory");
+}
+
+// Waits for all groups of copies of this thread but the last kPending.
+template <int kPending>
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
