@@ -1,7 +1,9 @@
 """Attention of single tokens over pages in float16: see ``decode_attention.cuh``.
 
-Scores, softmax and sums are float32. A weight of a key is taken to 22 bits of the largest one's.
-What a row's result is depends on its own position, keys and values alone, to the bit.
+Scores, softmax and sums are float32. A key's weight is taken to 22 bits, or to 2^-39 of the largest
+one. (Tensor cores add the 16 products of an instruction with fewer guard bits than IEEE asks for:
+that costs units of roundoff, no more.) A row's result depends on its own position, query, keys and
+values alone, to the bit.
 """
 
 from __future__ import annotations
@@ -18,19 +20,21 @@ from mlc_llm.compile.gpu import attention as shared_attention
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.kernels.attention import AttentionArguments
 from mlc_llm.compile.gpu.kernels.launch import Buffer, Expr, f32, i32, kernel, launch
+from mlc_llm.compile.kernel import Frame
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
 from mlc_llm_cuda.kernels.text import call
 
-FILES = ("ptx.cuh", "decode_attention.cuh")
+FILES = ("ptx.cuh", "decode_layer.cuh", "decode_state.cuh", "decode_attention.cuh")
 WARPS, KEY_CHUNK, VALUE_CHUNK = 8, 32, 64
 """The kernel's ``kDecodeWarps``, ``kKeyChunk`` and ``kValueChunk``."""
 
 HEAD_SIZES = range(16, 257, 8)
 MOST_SPLITS = 64
 BLOCKS = 256
-"""Blocks that fill any GPU of today, and leave each as many keys as they can: two a multiprocessor
-of the largest."""
+"""Blocks for one row: about two for each multiprocessor of the largest GPUs."""
+MOST_BLOCKS = 4 * BLOCKS
+"""Blocks for many rows, unless there are more of these; a block then takes several splits."""
 
 
 def is_covered(
@@ -52,19 +56,20 @@ def decode(
     """As :func:`mlc_llm.compile.gpu.attention.decode`."""
     if not is_covered(spec, dtype, activation_dtype, capabilities):
         return shared_attention.decode(spec, dtype, activation_dtype, capabilities)
-    with kernel("attention_decode") as built:
+    with kernel("split_attention_decode") as built:
         given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=False)
-        size = given.tokens * i32(spec.query_heads * splits_of(spec) * (2 + spec.value_size))
-        records = T.alloc_buffer((size,), "float32", scope="global")
+        record = 2 + spec.value_size
+        shape = given.tokens * i32(spec.query_heads * most_splits(spec) * record)
+        records = T.alloc_buffer((shape,), "float32", scope="global")
         _split(given, records)
         _join(given, records)
     return built.get()
 
 
-def splits_of(spec: AttentionSpec) -> int:
-    """Into how many parts the keys of a row are split at most.
+def most_splits(spec: AttentionSpec) -> int:
+    """How many splits the keys of a row have at most.
 
-    A split has at least a page for each warp, so windows have fewer.
+    A split has at least a page for each warp, unless it is the last; windows fill only so many.
     """
     splits = min(MOST_SPLITS, max(1, BLOCKS // (spec.kv_heads * _tiles(spec))))
     mask = KeyMask.of(spec)
@@ -80,16 +85,16 @@ def _tile(spec: AttentionSpec) -> int:
 
 
 def _tiles(spec: AttentionSpec) -> int:
+    """Tiles of a group's heads."""
     return -(-spec.group // _tile(spec))
 
 
 def _split(given: AttentionArguments, records: Buffer) -> None:
     """The launch that attends to each split by itself."""
-    spec, splits = given.spec, splits_of(given.spec)
+    spec = given.spec
     tasks = given.tokens * i32(spec.kv_heads * _tiles(spec))
-    # Many rows have many blocks, of which each then takes several splits.
-    blocks = T.max(i32(1), T.min(i32(splits), T.truncdiv(i32(4 * BLOCKS), tasks)))
-    with launch([tasks, blocks], WARPS * 32):
+    blocks = T.min(i32(most_splits(spec)), T.truncdiv(i32(MOST_BLOCKS), tasks))
+    with launch([tasks, T.max(blocks, i32(1))], WARPS * 32), _resident(_blocks_together(spec)):
         memory = T.alloc_buffer((i32(_memory(spec)),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* qkv": given.qkv.data,
@@ -108,10 +113,9 @@ def _split(given: AttentionArguments, records: Buffer) -> None:
 
 
 def _join(given: AttentionArguments, records: Buffer) -> None:
-    """The launch that adds up the splits."""
+    """The launch that adds up the splits; a thread makes two elements."""
     spec = given.spec
-    warps = -(-spec.value_size // 64)
-    with launch([given.tokens * i32(spec.query_heads)], warps * 32):
+    with launch([given.tokens * i32(spec.query_heads)], -(-spec.value_size // 64) * 32):
         arguments = {
             "const float* records": records.data,
             "const int* positions": _start(given.positions),
@@ -119,15 +123,30 @@ def _join(given: AttentionArguments, records: Buffer) -> None:
         }
         if given.sinks is not None:
             arguments["const float* sinks"] = given.sinks.data
-        passed = ["records", "positions", "nullptr" if given.sinks is None else "sinks", "out"]
-        _call("decode_join", spec, arguments, passed)
+        sinks = "nullptr" if given.sinks is None else "sinks"
+        _call("decode_join", spec, arguments, ["records", "positions", sinks, "out"])
 
 
 def _memory(spec: AttentionSpec) -> int:
-    """Bytes of shared memory of a block: queries, and two parts of a page for each warp."""
+    """Bytes of shared memory of a block: see ``decode_split``."""
     key_chunks, value_chunks = -(-spec.key_size // KEY_CHUNK), -(-spec.value_size // VALUE_CHUNK)
     pieces = min(8, max(2 * key_chunks, 4 * value_chunks))
-    return 512 * (2 * key_chunks + WARPS * 2 * pieces) + 1024
+    return 512 * (2 * key_chunks + 2 * pieces * WARPS) + 1024
+
+
+def _blocks_together(spec: AttentionSpec) -> int:
+    """Blocks of a multiprocessor whose registers hold everything: outputs take most of them.
+
+    One has 64 KiB of keys and values on their way (32 where heads have up to 64 elements), which is
+    more than bandwidth times latency on any GPU (17 KiB on an H100).
+    """
+    outputs = spec.value_size * _tile(spec) // 8
+    return 3 if outputs <= 64 and spec.key_size <= 64 else 2 if outputs <= 128 else 1
+
+
+def _resident(blocks: int) -> Frame:
+    """Asks the compiler for code of which so many blocks fit onto a multiprocessor."""
+    return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 
 def _start(table: Buffer) -> Expr:
@@ -139,8 +158,7 @@ def _call(
     function: str, spec: AttentionSpec, arguments: dict[str, Expr], passed: Sequence[str]
 ) -> None:
     """Call an instance of a template, with the names that are passed to it."""
-    mask, sizes = KeyMask.of(spec), (spec.key_size, spec.value_size)
-    layer = (spec.query_heads, spec.kv_heads, _tile(spec), *sizes)
-    layer += (mask.window or 0, mask.sink, splits_of(spec))
+    mask, heads = KeyMask.of(spec), (spec.query_heads, spec.kv_heads, _tile(spec))
+    layer = (*heads, spec.key_size, spec.value_size, mask.window or 0, mask.sink, most_splits(spec))
     body = f"{function}<DecodeLayer<{', '.join(map(str, layer))}>>({', '.join(passed)});"
     call("_".join(re.findall(r"\w+", body)), arguments, body, FILES)
