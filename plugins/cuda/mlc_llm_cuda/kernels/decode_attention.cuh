@@ -65,18 +65,20 @@ __device__ __forceinline__ void decode_multiply(const uint4* pieces, int first,
 }
 
 // The blocks of a row and up to kTile of the heads of a key head are gridDim.y, which share the
-// splits. records (rows, kHeads, kSplits, kRecord). scale, cap: see decode_score.
+// splits. The launch has the rows from first_row on. records (rows of the launch, kHeads, kSplits,
+// kRecord): base, sum, outputs. scale, cap: see decode_score.
 // memory: queries (kKeyChunks, 2, 32) and the warps' stages (8, 2, kPieces, 32), 16 bytes each, and
 // 1024 bytes.
 template <class Layer>
-__device__ __forceinline__ void decode_split(const half* qkv, int width, const int* positions,
-                                             const int* sequences, const int* page_table,
-                                             int table_width, const half* pages, float* records,
-                                             float scale, float cap, unsigned char* memory) {
+__device__ __forceinline__ void decode_split(const half* qkv, int width, int first_row,
+                                             const int* positions, const int* sequences,
+                                             const int* page_table, int table_width,
+                                             const half* pages, float* records, float scale,
+                                             float cap, unsigned char* memory) {
   constexpr int kKeyParts = Layer::kKeyParts, kParts = Layer::kParts, kTile = Layer::kTile;
   const int tile = blockIdx.x % Layer::kTiles,
             kv_head = blockIdx.x / Layer::kTiles % Layer::kKvHeads;
-  const int row = blockIdx.x / (Layer::kTiles * Layer::kKvHeads);
+  const int launched = blockIdx.x / (Layer::kTiles * Layer::kKvHeads), row = first_row + launched;
   const DecodePages<Layer> seen(positions[row]);
   if (blockIdx.y >= seen.splits) return;
 
@@ -121,18 +123,18 @@ __device__ __forceinline__ void decode_split(const half* qkv, int width, const i
       }
     }
     float* record =
-        records + ((size_t(row) * Layer::kHeads + head) * Layer::kSplits + split) * Layer::kRecord;
+        records + ((size_t(launched) * Layer::kHeads + head) * Layer::kSplits + split) * Layer::kRecord;
     decode_merge(state, heads, record, bases, reinterpret_cast<float*>(stages));
   }
 }
 
 // A block for each row and head, and a thread for two elements. sinks: null for none.
 template <class Layer>
-__device__ __forceinline__ void decode_join(const float* records, const int* positions,
-                                            const float* sinks, half* out) {
+__device__ __forceinline__ void decode_join(const float* records, int first_row,
+                                            const int* positions, const float* sinks, half* out) {
   constexpr int kSplits = Layer::kSplits, kValueSize = Layer::kValueSize;
   constexpr int kPerLane = (kSplits + 31) / 32, kTogether = 16;
-  const int row = blockIdx.x / Layer::kHeads, head = blockIdx.x % Layer::kHeads;
+  const int row = first_row + blockIdx.x / Layer::kHeads, head = blockIdx.x % Layer::kHeads;
   const int splits = DecodePages<Layer>(positions[row]).splits;
   const int lane = threadIdx.x % 32, pair = min(int(threadIdx.x), kValueSize / 2 - 1);
   // Of a record: base and sum, then pairs of outputs.
@@ -175,6 +177,6 @@ __device__ __forceinline__ void decode_join(const float* records, const int* pos
     }
   }
   if (threadIdx.x < kValueSize / 2)
-    reinterpret_cast<half2*>(out + size_t(blockIdx.x) * kValueSize)[pair] =
+    reinterpret_cast<half2*>(out + (size_t(row) * Layer::kHeads + head) * kValueSize)[pair] =
         __floats2half2_rn(value.x / total, value.y / total);
 }

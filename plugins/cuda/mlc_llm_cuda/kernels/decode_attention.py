@@ -19,7 +19,17 @@ from mlc_llm.compile.attention_terms import KeyMask, query_scale
 from mlc_llm.compile.gpu import attention as shared_attention
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.kernels.attention import AttentionArguments
-from mlc_llm.compile.gpu.kernels.launch import Buffer, Expr, f32, i32, kernel, launch
+from mlc_llm.compile.gpu.kernels.launch import (
+    Buffer,
+    Expr,
+    bind,
+    ceil_div,
+    f32,
+    i32,
+    kernel,
+    launch,
+    serial,
+)
 from mlc_llm.compile.kernel import Frame
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
@@ -29,12 +39,16 @@ FILES = ("ptx.cuh", "decode_layer.cuh", "decode_state.cuh", "decode_attention.cu
 WARPS, KEY_CHUNK, VALUE_CHUNK = 8, 32, 64
 """The kernel's ``kDecodeWarps``, ``kKeyChunk`` and ``kValueChunk``."""
 
-HEAD_SIZES = range(16, 257, 8)
+HEAD_SIZES = range(8, 257, 8)
 MOST_SPLITS = 64
 BLOCKS = 256
 """Blocks for one row: about two for each multiprocessor of the largest GPUs."""
 MOST_BLOCKS = 4 * BLOCKS
 """Blocks for many rows, unless there are more of these; a block then takes several splits."""
+MOST_ROWS = 16
+"""Rows of a launch. TVM's pool, where the records are, moves its memory when more is asked for, and
+kernels that were captured in a CUDA graph go on to write where it was: so the size is always the
+same."""
 
 
 def is_covered(
@@ -58,11 +72,13 @@ def decode(
         return shared_attention.decode(spec, dtype, activation_dtype, capabilities)
     with kernel("split_attention_decode") as built:
         given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=False)
-        record = 2 + spec.value_size
-        shape = given.tokens * i32(spec.query_heads * most_splits(spec) * record)
-        records = T.alloc_buffer((shape,), "float32", scope="global")
-        _split(given, records)
-        _join(given, records)
+        size = MOST_ROWS * spec.query_heads * most_splits(spec) * (2 + spec.value_size)
+        records = T.alloc_buffer((i32(size),), "float32", scope="global")
+        with serial(ceil_div(given.tokens, MOST_ROWS)) as turn:
+            first = bind(turn * i32(MOST_ROWS))
+            rows = bind(T.min(given.tokens - first, i32(MOST_ROWS)))
+            _split(given, first, rows, records)
+            _join(given, first, rows, records)
     return built.get()
 
 
@@ -89,16 +105,17 @@ def _tiles(spec: AttentionSpec) -> int:
     return -(-spec.group // _tile(spec))
 
 
-def _split(given: AttentionArguments, records: Buffer) -> None:
+def _split(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) -> None:
     """The launch that attends to each split by itself."""
     spec = given.spec
-    tasks = given.tokens * i32(spec.kv_heads * _tiles(spec))
+    tasks = bind(rows * i32(spec.kv_heads * _tiles(spec)))
     blocks = T.min(i32(most_splits(spec)), T.truncdiv(i32(MOST_BLOCKS), tasks))
     with launch([tasks, T.max(blocks, i32(1))], WARPS * 32), _resident(_blocks_together(spec)):
         memory = T.alloc_buffer((i32(_memory(spec)),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* qkv": given.qkv.data,
             "int width": i32(spec.qkv_width),
+            "int first_row": first,
             "const int* positions": _start(given.positions),
             "const int* sequences": _start(given.sequences),
             "const int* page_table": _start(given.pages.table),
@@ -112,19 +129,20 @@ def _split(given: AttentionArguments, records: Buffer) -> None:
         _call("decode_split", spec, arguments, [name.split()[-1] for name in arguments])
 
 
-def _join(given: AttentionArguments, records: Buffer) -> None:
+def _join(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) -> None:
     """The launch that adds up the splits; a thread makes two elements."""
     spec = given.spec
-    with launch([given.tokens * i32(spec.query_heads)], -(-spec.value_size // 64) * 32):
+    with launch([rows * i32(spec.query_heads)], -(-spec.value_size // 64) * 32):
         arguments = {
             "const float* records": records.data,
+            "int first_row": first,
             "const int* positions": _start(given.positions),
             "half* out": given.out.data,
         }
         if given.sinks is not None:
             arguments["const float* sinks"] = given.sinks.data
         sinks = "nullptr" if given.sinks is None else "sinks"
-        _call("decode_join", spec, arguments, ["records", "positions", sinks, "out"])
+        _call("decode_join", spec, arguments, ["records", "first_row", "positions", sinks, "out"])
 
 
 def _memory(spec: AttentionSpec) -> int:
