@@ -122,8 +122,8 @@ __device__ __forceinline__ void decode_split(const half* qkv, int width, int fir
         state.weigh(score, t, high, low);
       }
     }
-    float* record =
-        records + ((size_t(launched) * Layer::kHeads + head) * Layer::kSplits + split) * Layer::kRecord;
+    float* record = records + ((size_t(launched) * Layer::kHeads + head) * Layer::kSplits + split) *
+                                  Layer::kRecord;
     decode_merge(state, heads, record, bases, reinterpret_cast<float*>(stages));
   }
 }

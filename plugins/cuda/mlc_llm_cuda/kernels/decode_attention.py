@@ -45,7 +45,7 @@ BLOCKS = 256
 """Blocks for one row: about two for each multiprocessor of the largest GPUs."""
 MOST_BLOCKS = 4 * BLOCKS
 """Blocks for many rows, unless there are more of these; a block then takes several splits."""
-MOST_ROWS = 16
+MOST_ROWS = 32
 """Rows of a launch. TVM's pool, where the records are, moves its memory when more is asked for, and
 kernels that were captured in a CUDA graph go on to write where it was: so the size is always the
 same."""
@@ -70,7 +70,7 @@ def decode(
     """As :func:`mlc_llm.compile.gpu.attention.decode`."""
     if not is_covered(spec, dtype, activation_dtype, capabilities):
         return shared_attention.decode(spec, dtype, activation_dtype, capabilities)
-    with kernel("split_attention_decode") as built:
+    with kernel("attention_decode") as built:
         given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=False)
         size = MOST_ROWS * spec.query_heads * most_splits(spec) * (2 + spec.value_size)
         records = T.alloc_buffer((i32(size),), "float32", scope="global")
@@ -111,7 +111,7 @@ def _split(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) 
     tasks = bind(rows * i32(spec.kv_heads * _tiles(spec)))
     blocks = T.min(i32(most_splits(spec)), T.truncdiv(i32(MOST_BLOCKS), tasks))
     with launch([tasks, T.max(blocks, i32(1))], WARPS * 32), _resident(_blocks_together(spec)):
-        memory = T.alloc_buffer((i32(_memory(spec)),), "uint8", scope="shared.dyn")
+        memory = T.alloc_buffer((i32(shared_bytes(spec)),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* qkv": given.qkv.data,
             "int width": i32(spec.qkv_width),
@@ -145,7 +145,7 @@ def _join(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) -
         _call("decode_join", spec, arguments, ["records", "first_row", "positions", sinks, "out"])
 
 
-def _memory(spec: AttentionSpec) -> int:
+def shared_bytes(spec: AttentionSpec) -> int:
     """Bytes of shared memory of a block: see ``decode_split``."""
     key_chunks, value_chunks = -(-spec.key_size // KEY_CHUNK), -(-spec.value_size // VALUE_CHUNK)
     pieces = min(8, max(2 * key_chunks, 4 * value_chunks))

@@ -103,7 +103,7 @@ def test_a_row_is_the_same_whatever_is_beside_it(gpu: GPU, monkeypatch: pytest.M
 
 def test_more_rows_than_a_launch_has(gpu: GPU) -> None:
     rows = [(0, 7 * i) for i in range(decode_attention.MOST_ROWS + 2)]
-    attended = Attended(GROUPED, [129], rows)
+    attended = Attended(GROUPED, [300], rows)
     attended.run(gpu, [0])
     free, _ = gpu.call("memory", 0)
     attended.check(gpu)
@@ -195,7 +195,7 @@ def test_keys_and_values_are_read_once(preload: str, tmp_path: Path, window: int
     seen = position + 1 if window is None else window
     least = seen * spec.kv_heads * (spec.key_size + spec.value_size) * 2
     assert least <= split["read_once"] <= split["read_by_blocks"] <= 1.03 * least
-    assert split["read"] <= 1.05 * least
+    assert split["read"] <= 1.15 * least  # All threads of a block look at the same tables.
     records = -(-seen // SPLIT) * spec.query_heads * (spec.value_size + 2) * 4
     assert split["written"] <= records + spec.query_heads * (spec.value_size + 2) * 4
     assert join["read_by_blocks"] <= 1.2 * split["written"]
