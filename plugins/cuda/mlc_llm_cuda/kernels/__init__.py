@@ -9,6 +9,6 @@ module                   makes
 ======================== ======================================================================
 
 Each kernel is CUDA C in a file (``.cuh``) or a few, and a maker that puts an instance of its
-templates into a kernel of TVM. A maker decides by its arguments, and calls the shared one for what it has no
-kernel for.
+templates into a kernel of TVM. A maker decides by its arguments, and calls the shared one for what
+it has no kernel for.
 """
