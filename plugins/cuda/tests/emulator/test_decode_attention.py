@@ -112,20 +112,18 @@ def test_more_rows_than_a_launch_has(gpu: GPU) -> None:
 
 
 def test_small_weights_count(gpu: GPU) -> None:
-    """They are as exact as large ones: many have together what one of them would not have."""
+    """Many keys have together what none of them would have if its weight were a half of its own."""
     length = 600
     attended = Attended(GROUPED, [length])
-    keys, values = attended.held.slot(0, 0)
     for position in range(length):
         keys, values = attended.held.slot(0, position)
-        keys[...], values[...] = 0.0, float(position > 0)
+        keys[...], values[...] = 0.0, 1000.0 * (position > 0)
         keys[:, 0] = 64.0 * (position == 0)
     attended.q[...] = 0.0
-    attended.q[..., 0] = 20.0 * np.log(2.0) * 32**0.5 / 64  # the first key's weight is 2^20
-    q = float(attended.q[0, 0, 0])
-    exact = 1.0 / (1.0 + np.exp(q * 64.0 / 32**0.5) / (length - 1))
-    assert exact < 1e-3
-    np.testing.assert_allclose(attended.run(gpu)[0], exact, rtol=2e-3)
+    attended.q[..., 0] = 27.0 * np.log(2.0) * 32**0.5 / 64  # The first key's weight is 2^27.
+    score = float(attended.q[0, 0, 0]) * 64.0 / 32**0.5
+    exact = 1000.0 / (1.0 + np.exp(score) / (length - 1))
+    np.testing.assert_allclose(attended.run(gpu)[0], exact, rtol=1e-3)
 
 
 def test_windows_sinks_and_caps(ordered: GPU) -> None:
