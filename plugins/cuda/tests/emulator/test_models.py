@@ -45,11 +45,8 @@ def test_the_demo_says_what_it_says_on_the_cpu(preload: str, tmp_path: Path) -> 
     launched = [launch(line) for line in trace.read_text().splitlines()]
     assert said == greedy_text("cpu")
     assert "q4_matmul" in launched
-    assert of_the_last_token(launched) == [
-        "embedding",
-        *LAYERS * ["q4_gemv", "attention_append", "attention_decode", *3 * ["q4_gemv"]],
-        "q4_gemv",
-    ]
+    layer = ["q4_gemv", "attention_append", *2 * ["attention_decode"], *3 * ["q4_gemv"]]
+    assert of_the_last_token(launched) == ["embedding", *LAYERS * layer, "q4_gemv"]
 
 
 def launch(line: str) -> str:
