@@ -14,7 +14,7 @@ from mlc_llm.errors import CompileError
 from mlc_llm.plugin import Unavailable
 from mlc_llm.registry.choice import unavailable
 from mlc_llm_cuda import backend, compilation
-from mlc_llm_cuda.kernels import linear
+from mlc_llm_cuda.kernels import linear, prefill_attention
 from mlc_llm_cuda.parts import require_toolkit, require_tvm_runtime
 from mlc_llm_cuda.stand_in import stand_in
 from mlc_llm_cuda.target import capability_of
@@ -36,7 +36,9 @@ class CUDACodegen(GPUCodegen):
         DeviceError: a part of NVIDIA's wheels, or of TVM, is missing.
     """
 
-    kernels = KernelMakers(gemv=linear.gemv, matmul=linear.matmul)
+    kernels = KernelMakers(
+        gemv=linear.gemv, matmul=linear.matmul, prefill=prefill_attention.prefill
+    )
 
     def __init__(self, target: Mapping[str, Any], opt: Mapping[str, str]) -> None:
         super().__init__(capabilities_of(target), opt)

@@ -38,7 +38,7 @@ def decode(
     """
     tile = Tile.fitting(spec, spec.group, threads, memory)
     with kernel("attention_decode") as built:
-        given = _Arguments.declare(spec, dtype, activation_dtype, prefill=False)
+        given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=False)
         tiles = -(-spec.group // tile.rows)
         grid = [given.tokens * i32(spec.kv_heads), size(tiles)]
         with launch(grid, threads) as ((task, place), thread):
@@ -59,7 +59,7 @@ def prefill(
     """
     tile = Tile.fitting(spec, MOST_ROWS, threads, memory)
     with kernel("attention_prefill") as built:
-        given = _Arguments.declare(spec, dtype, activation_dtype, prefill=True)
+        given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=True)
         parts = given.starts.shape[0] - i32(1)
         tiles = ceil_div(given.tokens * i32(spec.group), tile.rows)
         with launch([tiles, parts * i32(spec.kv_heads)], threads) as ((place, task), thread):
@@ -79,7 +79,7 @@ def _task(task: Expr, spec: AttentionSpec) -> tuple[Expr, Expr]:
 
 
 @dataclass(frozen=True)
-class _Arguments:
+class AttentionArguments:
     """The arguments of a kernel; `starts` and `sinks` are None where it has none."""
 
     spec: AttentionSpec
@@ -94,10 +94,10 @@ class _Arguments:
     @staticmethod
     def declare(
         spec: AttentionSpec, dtype: str, activation_dtype: str, prefill: bool
-    ) -> _Arguments:
+    ) -> AttentionArguments:
         """Declare them, in the kernels' order."""
         n = size()
-        return _Arguments(
+        return AttentionArguments(
             spec,
             qkv=argument("qkv", (n, spec.qkv_width), activation_dtype),
             positions=argument("positions", (n,), "int32", view=True),
