@@ -45,39 +45,64 @@ struct AttendingLayer {
   }
 };
 
-// Where a tile in shared memory has a column, of 16 bytes, of a row. Of eight neighbouring rows a
-// column is in different banks: they are read at once.
+// By how many columns rows are shifted against each other in shared memory.
 template <int kColumns>
-__device__ __forceinline__ int swizzled(int row, int column) {
-  constexpr int kShifts = kColumns % 8 == 0 ? 8 : kColumns % 4 == 0 ? 4 : 2;
-  return row * kColumns + (column ^ (row / (8 / kShifts) % kShifts));
+constexpr int kShiftsOf = kColumns % 8 == 0 ? 8 : kColumns % 4 == 0 ? 4 : 2;
+
+// Where a tile in shared memory has a column, of 16 bytes, of a row: in bytes. Of eight neighbouring
+// rows a column is in different banks, since they are read at once.
+template <int kColumns>
+__device__ __forceinline__ unsigned swizzled(unsigned row, unsigned column) {
+  constexpr int kShifts = kShiftsOf<kColumns>;
+  return 16 * (row * kColumns + (column ^ row / (8 / kShifts) % kShifts));
 }
+
+// The addresses of a lane's rows for `load_tiles`, of which every 16 rows and two columns have one.
+template <int kColumns>
+struct LaneRows {
+  static constexpr int kShifts = kShiftsOf<kColumns>;
+  unsigned first[kShifts / 2];  // all others are at constant distances
+
+  __device__ __forceinline__ LaneRows(unsigned tile, unsigned row, unsigned column) {
+#pragma unroll
+    for (int i = 0; i < kShifts / 2; ++i) first[i] = tile + swizzled<kColumns>(row, 2 * i + column);
+  }
+  __device__ __forceinline__ unsigned at(int rows, int columns) const {
+    return first[columns % (kShifts / 2)] +
+           16 * (16 * rows * kColumns + columns / (kShifts / 2) * kShifts);
+  }
+};
 
 // The pages of a tile's keys. Past the last key there is none: that of the last one is named again.
 template <class Layer>
-__device__ __forceinline__ void find_pages(int (&pages)[Layer::kPages], const int* of_sequence,
+__device__ __forceinline__ void find_pages(unsigned (&pages)[Layer::kPages], const int* of_sequence,
                                            int tile, int last) {
 #pragma unroll
   for (int i = 0; i < Layer::kPages; ++i)
-    pages[i] = of_sequence[min(tile + i * kPageSlots, last) / kPageSlots];
+    pages[i] = of_sequence[min(unsigned(tile) / kPageSlots + i, unsigned(last) / kPageSlots)];
 }
 
-// Begins to copy a tile of keys or values. Rows from `count` on become zeros: what is in their slots
-// may be NaN, which a weight of 0 does not hide.
-template <class Layer, int kSize>
-__device__ __forceinline__ void copy_tile(half* to, const half* of_head,
-                                          const int (&pages)[Layer::kPages], int count) {
+// Begins to copy a tile of keys or values. The thread's pieces of 16 bytes begin at `own` in page 0.
+// Values from `count` on become zeros: what is in their slots may be NaN, which a weight of 0 does
+// not hide. Keys there are masked.
+template <class Layer, int kSize, bool kZeros>
+__device__ __forceinline__ void copy_tile(unsigned to, size_t own,
+                                          const unsigned (&pages)[Layer::kPages], int count) {
+  constexpr size_t kPage = 2 * Layer::kKvHeads * Layer::kHeadOfPage;
   constexpr int kColumns = kSize / 8, kPieces = kPageSlots * kColumns;
 #pragma unroll
-  for (int i = 0; i < Layer::kPages; ++i) {
-    const half* page = of_head + pages[i] * (Layer::kKvHeads * Layer::kHeadOfPage);
+  for (int begin = 0; begin < kPieces; begin += kAttendThreads) {
+    constexpr bool kWhole = kAttendThreads % kColumns == 0;  // then columns stay the same
+    const unsigned piece = begin + threadIdx.x;
+    const unsigned row =
+        kWhole ? threadIdx.x / kColumns + begin / kColumns : piece / kColumns;
+    const unsigned column = (kWhole ? threadIdx.x : piece) % kColumns;
+    const unsigned place = to + swizzled<kColumns>(row, column);
+    if (kPieces % kAttendThreads && piece >= kPieces) break;
 #pragma unroll
-    for (int begin = 0; begin < kPieces; begin += kAttendThreads) {
-      const int piece = begin + threadIdx.x, row = i * kPageSlots + piece / kColumns;
-      if (kPieces % kAttendThreads && piece >= kPieces) break;
-      begin_copy(to + 8 * swizzled<kColumns>(row, piece % kColumns), page + 8 * piece,
-                 row < count ? 16 : 0);
-    }
+    for (int i = 0; i < Layer::kPages; ++i)
+      begin_copy(place + 16 * i * kPieces, own + pages[i] * kPage + 16 * begin,
+                 !kZeros || int(row) + i * kPageSlots < count ? 16 : 0);
   }
 }
 
@@ -85,14 +110,14 @@ __device__ __forceinline__ void copy_tile(half* to, const half* of_head,
 template <class Layer>
 __device__ __forceinline__ void multiply_keys(float (&s)[Layer::kKeys / 8][4],
                                               const unsigned (&q)[Layer::kKeySize / 16][4],
-                                              const half* keys, int lane) {
+                                              unsigned keys, unsigned lane) {
+  const LaneRows<Layer::kKeySize / 8> rows(keys, lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
   for (int step = 0; step < Layer::kKeySize / 16; ++step)
 #pragma unroll
     for (int n = 0; n < Layer::kKeys / 16; ++n) {
-      const int row = 16 * n + lane / 16 * 8 + lane % 8, column = 2 * step ^ lane / 8 % 2;
       unsigned k[2][2];
-      load_tiles(k, keys + 8 * swizzled<Layer::kKeySize / 8>(row, column));
+      load_tiles(k, rows.at(n, step));
       mma_m16n8k16(s[2 * n], q[step], k[0]);
       mma_m16n8k16(s[2 * n + 1], q[step], k[1]);
     }
@@ -102,7 +127,8 @@ __device__ __forceinline__ void multiply_keys(float (&s)[Layer::kKeys / 8][4],
 template <class Layer>
 __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8][4],
                                                 const float (&p)[Layer::kKeys / 8][4],
-                                                const half* values, int lane) {
+                                                unsigned values, unsigned lane) {
+  const LaneRows<Layer::kValueSize / 8> rows(values, lane % 16, lane / 16);
 #pragma unroll
   for (int step = 0; step < Layer::kKeys / 16; ++step) {
     unsigned a[4];
@@ -114,9 +140,8 @@ __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8
     }
 #pragma unroll
     for (int n = 0; n < Layer::kValueSize / 16; ++n) {
-      const int row = 16 * step + lane % 16, column = 2 * n ^ lane / 16;
       unsigned v[2][2];
-      load_tiles_transposed(v, values + 8 * swizzled<Layer::kValueSize / 8>(row, column));
+      load_tiles_transposed(v, rows.at(step, n));
       mma_m16n8k16(o[2 * n], a, v[0]);
       mma_m16n8k16(o[2 * n + 1], a, v[1]);
     }
@@ -161,7 +186,7 @@ __device__ __forceinline__ void prefill_attention(
     half* memory, float factor, float cap, float sink_factor) {
   constexpr int kKeySize = Layer::kKeySize, kValueSize = Layer::kValueSize, kKeys = Layer::kKeys;
   constexpr int kGroup = Layer::kGroup;
-  const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+  const unsigned lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 
   int part = 0, block = blockIdx.y, rows = 0;
   for (; part < parts; ++part) {
@@ -179,12 +204,14 @@ __device__ __forceinline__ void prefill_attention(
   const int last = positions[start + (end - 1) / kGroup];
 
   const int* of_sequence = page_table + sequences[start] * table_width;
-  const half* keys_of_head = pages + blockIdx.x * Layer::kHeadOfPage;
-  const half* values_of_head = keys_of_head + kPageSlots * kKeySize;
-  half *const keys = memory, *const values = memory + kKeys * kKeySize;
-  int tile = Layer::tile_after(-kKeys, first), places[Layer::kPages];
+  const size_t own_keys =
+      reinterpret_cast<size_t>(pages + blockIdx.x * Layer::kHeadOfPage + 8 * threadIdx.x);
+  const size_t own_values = own_keys + 2 * kPageSlots * kKeySize;
+  const unsigned keys = shared_address(memory), values = keys + 2 * kKeys * kKeySize;
+  int tile = Layer::tile_after(-kKeys, first);
+  unsigned places[Layer::kPages];
   find_pages<Layer>(places, of_sequence, tile, last);
-  copy_tile<Layer, kKeySize>(keys, keys_of_head, places, last + 1 - tile);
+  copy_tile<Layer, kKeySize, false>(keys, own_keys, places, kKeys);
 
   int row[2], position[2];
   unsigned q[kKeySize / 16][4];
@@ -206,14 +233,14 @@ __device__ __forceinline__ void prefill_attention(
   while (true) {
     finish_copies();
     __syncthreads();  // The keys are there, and the values before are not needed any more.
-    copy_tile<Layer, kValueSize>(values, values_of_head, places, last + 1 - tile);
-    const int next = Layer::tile_after(tile, first);
-    find_pages<Layer>(places, of_sequence, next, last);
+    copy_tile<Layer, kValueSize, true>(values, own_values, places, last + 1 - tile);
     float s[kKeys / 8][4] = {};
     multiply_keys<Layer>(s, q, keys, lane);
+    const int next = Layer::tile_after(tile, first);
+    find_pages<Layer>(places, of_sequence, next, last);
     finish_copies();
     __syncthreads();  // The values are there, and the keys are not needed any more.
-    if (next <= last) copy_tile<Layer, kKeySize>(keys, keys_of_head, places, last + 1 - next);
+    if (next <= last) copy_tile<Layer, kKeySize, false>(keys, own_keys, places, kKeys);
     if (cap != 0.0f)
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n)

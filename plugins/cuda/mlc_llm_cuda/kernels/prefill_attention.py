@@ -67,7 +67,8 @@ def prefill(
         # A part whose rows fill no whole number of tiles has one more.
         tiles = ceil_div(given.tokens * i32(spec.group), ROWS) + parts
         with launch([i32(spec.kv_heads), tiles], THREADS):
-            _attend(spec, given, parts, _keys_of_a_tile(spec, capabilities.shared_memory))
+            with T.attr(i32(0), 'tirx.launch_bounds_min_blocks_per_sm', i32(int(__import__('os').environ.get('MINB','3')))):
+                _attend(spec, given, parts, _keys_of_a_tile(spec, capabilities.shared_memory))
     return built.get()
 
 
