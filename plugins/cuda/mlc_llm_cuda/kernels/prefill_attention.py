@@ -37,7 +37,7 @@ from mlc_llm_cuda.kernels.text import call
 MOST_ELEMENTS = 256
 """Of a head: more do not fit into the registers."""
 
-FILES = ("ptx.cuh", "prefill_attention.cuh")
+FILES = ("ptx.cuh", "attention_tiles.cuh", "prefill_attention.cuh")
 THREADS, ROWS = 128, 64
 """The kernel's ``kAttendThreads`` and ``kAttendRows``."""
 

@@ -31,41 +31,38 @@ __device__ __forceinline__ unsigned and_or(unsigned a, unsigned b, unsigned c) {
   return d;
 }
 
-// What instructions take as an address in shared memory: bytes from its beginning.
-__device__ __forceinline__ unsigned shared_address(const void* p) {
-  return static_cast<unsigned>(__cvta_generic_to_shared(p));
-}
-
 // Four 8 x 8 tiles of halves from shared memory, each row 16 bytes: lanes 8 i to 8 i + 7 give the
 // addresses of the rows of tile i. A lane gets the halves 2t and 2t + 1 of row g of each tile.
 // (PTX ISA, "ldmatrix")
-__device__ __forceinline__ void load_tiles(unsigned (&tiles)[2][2], unsigned row) {
+__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], const uint4* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(tiles[0][0]), "=r"(tiles[0][1]), "=r"(tiles[1][0]), "=r"(tiles[1][1])
-               : "r"(row)
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
                : "memory");
 }
 
 // The same, transposed: a lane gets the halves of rows 2t and 2t + 1 in column g.
-__device__ __forceinline__ void load_tiles_transposed(unsigned (&tiles)[2][2], unsigned row) {
+__device__ __forceinline__ void load_tiles_transposed(unsigned (&tiles)[4], const uint4* row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(tiles[0][0]), "=r"(tiles[0][1]), "=r"(tiles[1][0]), "=r"(tiles[1][1])
-               : "r"(row)
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
                : "memory");
 }
 
-// Begins to copy 16 bytes to shared memory; `bytes` of them are read, 16 or 0, the rest are zeros.
-__device__ __forceinline__ void begin_copy(unsigned to, size_t from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
+// Begins to copy 16 bytes to shared memory; `bytes` of them are read, the rest are zeros.
+__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
+                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+               "l"(from), "r"(bytes)
                : "memory");
 }
 
-// Waits for the copies that this thread has begun.
+// Waits for all copies that this thread has begun.
 __device__ __forceinline__ void finish_copies() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
-// 2^x, to 2 units of roundoff; 0 where that is less than 2^-126. (PTX ISA, "ex2")
+// 2^x, wrong by 2 units in the last place at most; 0 where that is below 2^-126. (PTX ISA, "ex2")
 __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
