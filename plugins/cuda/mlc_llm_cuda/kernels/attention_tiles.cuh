@@ -9,15 +9,16 @@ struct Tile {
   static constexpr int kColumns = kSize / 8;
   static constexpr int kShifts = kColumns % 8 == 0 ? 8 : kColumns % 4 == 0 ? 4 : 2;
 
-  // Where a row has a column, in columns from the beginning.
+  // Where a row has a column, in bytes.
   static __device__ __forceinline__ unsigned place(unsigned row, unsigned column) {
-    return row * kColumns + (column ^ row / (8 / kShifts) % kShifts);
+    return 16 * (row * kColumns + (column ^ row / (8 / kShifts) % kShifts));
   }
 
   // The place that is 16 `rows` and 2 `columns` further than one in column 0 or 1.
   static __device__ __forceinline__ unsigned further(unsigned place, int rows, int columns) {
     constexpr int kPairs = kShifts / 2;
-    return (place ^ 2 * (columns % kPairs)) + 16 * rows * kColumns + columns / kPairs * kShifts;
+    return (place ^ 32 * (columns % kPairs)) +
+           16 * (16 * rows * kColumns + columns / kPairs * kShifts);
   }
 };
 
@@ -35,16 +36,21 @@ __device__ __forceinline__ void find_pages(unsigned (&pages)[kPages], const int*
 // in page 0, and 16 bytes more for each thread before this one; it is a number, since the compiler
 // makes one instruction of its sum with the product. With kZeros, rows from `count` on become zeros.
 template <int kSize, int kThreads, size_t kPageBytes, bool kZeros, int kPages>
-__device__ __forceinline__ void copy_tile(uint4* tile, size_t own, const unsigned (&pages)[kPages],
+__device__ __forceinline__ void copy_tile(unsigned tile, size_t own, const unsigned (&pages)[kPages],
                                           int count) {
   constexpr int kColumns = Tile<kSize>::kColumns, kPieces = kPageSlots * kColumns;
+  // Where the threads copy whole eights of rows at a time, each has its columns in one order.
+  constexpr bool kOneOrder = kThreads % (8 * kColumns) == 0;
 #pragma unroll
   for (int begin = 0; begin < kPieces; begin += kThreads) {
     const unsigned piece = begin + threadIdx.x, row = piece / kColumns;
     if (kPieces % kThreads && piece >= kPieces) break;
+    const unsigned from = kOneOrder ? threadIdx.x : piece;
+    const unsigned place =
+        tile + Tile<kSize>::place(from / kColumns, from % kColumns) + 16 * (piece - from);
 #pragma unroll
     for (int i = 0; i < kPages; ++i)
-      begin_copy(tile + Tile<kSize>::place(row, piece % kColumns) + i * kPieces,
+      begin_copy(place + 16 * i * kPieces,
                  reinterpret_cast<const uint4*>(own + pages[i] * kPageBytes) + begin,
                  kZeros && int(row) + i * kPageSlots >= count ? 0 : 16);
   }

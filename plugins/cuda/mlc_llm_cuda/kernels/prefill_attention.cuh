@@ -82,7 +82,7 @@ struct BlockRows {
 template <class Layer>
 __device__ __forceinline__ void multiply_keys(float (&s)[Layer::kKeys / 8][4],
                                               const unsigned (&q)[Layer::kKeySize / 16][4],
-                                              const uint4* keys, unsigned lane) {
+                                              unsigned keys, unsigned lane) {
   using Keys = Tile<Layer::kKeySize>;
   const unsigned own = Keys::place(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
@@ -100,7 +100,7 @@ __device__ __forceinline__ void multiply_keys(float (&s)[Layer::kKeys / 8][4],
 template <class Layer>
 __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8][4],
                                                 const float (&p)[Layer::kKeys / 8][4],
-                                                const uint4* values, unsigned lane) {
+                                                unsigned values, unsigned lane) {
   using Values = Tile<Layer::kValueSize>;
   const unsigned own = Values::place(lane % 16, lane / 16);
 #pragma unroll
@@ -200,8 +200,7 @@ __device__ __forceinline__ void prefill_attention(
   const half* of_head = pages + blockIdx.x * Layer::kHeadOfPage + 8 * threadIdx.x;
   const size_t own_keys = reinterpret_cast<size_t>(of_head);
   const size_t own_values = reinterpret_cast<size_t>(of_head + kPageSlots * kKeySize);
-  uint4* const keys = reinterpret_cast<uint4*>(memory);
-  uint4* const values = keys + kKeys * Tile<kKeySize>::kColumns;
+  const unsigned keys = shared_address(memory), values = keys + sizeof(half) * kKeys * kKeySize;
   unsigned pages_of_tile[Layer::kPages];
   int tile = Layer::tile_after(-kKeys, first);
   find_pages(pages_of_tile, of_sequence, tile, last);

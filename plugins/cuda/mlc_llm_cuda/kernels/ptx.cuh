@@ -31,29 +31,32 @@ __device__ __forceinline__ unsigned and_or(unsigned a, unsigned b, unsigned c) {
   return d;
 }
 
+// An address in shared memory as these instructions take it.
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+
 // Four 8 x 8 tiles of halves from shared memory, each row 16 bytes: lanes 8 i to 8 i + 7 give the
 // addresses of the rows of tile i. A lane gets the halves 2t and 2t + 1 of row g of each tile.
 // (PTX ISA, "ldmatrix")
-__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], const uint4* row) {
+__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], unsigned row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "r"(row)
                : "memory");
 }
 
 // The same, transposed: a lane gets the halves of rows 2t and 2t + 1 in column g.
-__device__ __forceinline__ void load_tiles_transposed(unsigned (&tiles)[4], const uint4* row) {
+__device__ __forceinline__ void load_tiles_transposed(unsigned (&tiles)[4], unsigned row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "r"(row)
                : "memory");
 }
 
 // Begins to copy 16 bytes to shared memory; `bytes` of them are read, the rest are zeros.
-__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(bytes)
+__device__ __forceinline__ void begin_copy(unsigned to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
 }
 
