@@ -52,6 +52,6 @@ __device__ __forceinline__ void copy_tile(unsigned tile, size_t own, const unsig
     for (int i = 0; i < kPages; ++i)
       begin_copy(place + 16 * i * kPieces,
                  reinterpret_cast<const uint4*>(own + pages[i] * kPageBytes) + begin,
-                 kZeros && int(row) + i * kPageSlots >= count ? 0 : 16);
+                 kZeros && int(row) >= count - i * kPageSlots ? 0 : 16);
   }
 }

@@ -199,7 +199,7 @@ __device__ __forceinline__ void prefill_attention(
   const int* of_sequence = page_table + sequences[rows.start] * table_width;
   const half* of_head = pages + blockIdx.x * Layer::kHeadOfPage + 8 * threadIdx.x;
   const size_t own_keys = reinterpret_cast<size_t>(of_head);
-  const size_t own_values = reinterpret_cast<size_t>(of_head + kPageSlots * kKeySize);
+  const size_t own_values = own_keys + sizeof(half) * kPageSlots * kKeySize;
   const unsigned keys = shared_address(memory), values = keys + sizeof(half) * kKeys * kKeySize;
   unsigned pages_of_tile[Layer::kPages];
   int tile = Layer::tile_after(-kKeys, first);
@@ -224,16 +224,18 @@ __device__ __forceinline__ void prefill_attention(
     // What is in slots past the last key may be NaN, which a weight of 0 does not hide.
     copy_tile<kValueSize, kThreads, kPageBytes, true>(values, own_values, pages_of_tile,
                                                       last + 1 - tile);
+    const bool whole = __all_sync(0xffffffffu, Layer::sees_all(position[0], position[1], tile));
     float s[kKeys / 8][4] = {};
     multiply_keys<Layer>(s, q, keys, lane);
     const int next = Layer::tile_after(tile, first);
-    find_pages(pages_of_tile, of_sequence, next, last);
     finish_copies();
     __syncthreads();  // The values are there, and the keys are not needed any more.
-    if (next <= last)
+    if (next <= last) {
+      find_pages(pages_of_tile, of_sequence, next, last);
       copy_tile<kKeySize, kThreads, kPageBytes, false>(keys, own_keys, pages_of_tile, kKeys);
+    }
     if (cap != 0.0f) cap_scores(s, factor, cap);
-    if (!__all_sync(0xffffffffu, Layer::sees_all(position[0], position[1], tile)))
+    if (!whole)
       hide_scores<Layer>(s, position, tile + 2 * t);
 #pragma unroll
     for (int r = 0; r < 2; ++r) weigh(s, o, top[r], sum[r], cap != 0.0f ? 1.0f : factor, r);

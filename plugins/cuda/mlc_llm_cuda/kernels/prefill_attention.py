@@ -30,6 +30,7 @@ from mlc_llm.compile.gpu.kernels.launch import (
     launch,
     shared,
 )
+from mlc_llm.compile.kernel import Frame
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
 from mlc_llm_cuda.kernels.text import call
@@ -66,15 +67,21 @@ def prefill(
         parts = given.starts.shape[0] - i32(1)
         # A part whose rows fill no whole number of tiles has one more.
         tiles = ceil_div(given.tokens * i32(spec.group), ROWS) + parts
-        with launch([i32(spec.kv_heads), tiles], THREADS):
-            with T.attr(i32(0), 'tirx.launch_bounds_min_blocks_per_sm', i32(int(__import__('os').environ.get('MINB','3')))):
-                _attend(spec, given, parts, _keys_of_a_tile(spec, capabilities.shared_memory))
+        with launch([i32(spec.kv_heads), tiles], THREADS), _resident(spec):
+            _attend(spec, given, parts, _keys_of_a_tile(spec, capabilities.shared_memory))
     return built.get()
 
 
 def _keys_of_a_tile(spec: AttentionSpec, memory: int) -> int:
-    """As many as fit into shared memory with their values, but not more than 64."""
+    """64, or 32 where their values do not fit into shared memory with as many."""
     return 64 if 64 * 2 * (spec.key_size + spec.value_size) <= memory else 32
+
+
+def _resident(spec: AttentionSpec) -> Frame:
+    """Has the compiler leave room for so many blocks on a multiprocessor, of 65536 registers."""
+    elements = spec.key_size + spec.value_size
+    blocks = 4 if elements <= 128 else 3 if elements <= 256 else 2
+    return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 
 def _attend(spec: AttentionSpec, given: AttentionArguments, parts: Expr, keys: int) -> None:

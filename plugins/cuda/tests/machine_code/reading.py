@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 ARCHITECTURES = ("80", "90")
-MEMORY = ("LDG", "STG", "LDS", "STS", "LDL", "STL")
-"""Instructions that access memory, and have a width: global, shared, and local for spills."""
+MEMORY = ("LDG", "STG", "LDGSTS", "LDS", "STS", "LDL", "STL")
+"""Instructions that access memory, and have a width: global, from global to shared, shared, and
+local for spills."""
 
 PROGRAM = f"""
 import sys
