@@ -13,8 +13,8 @@ from typing import Any
 
 ARCHITECTURES = ("80", "90")
 MEMORY = ("LDG", "STG", "LDGSTS", "LDS", "STS", "LDL", "STL")
-"""Instructions that access memory, and have a width: global, from global to shared, shared, and
-local for spills."""
+"""Instructions that access memory, and have a width: global (`LDGSTS` copies to shared memory),
+shared, and local for spills."""
 
 PROGRAM = f"""
 import sys
