@@ -1,13 +1,13 @@
 """Attention of many tokens: see ``prefill_attention.cuh``.
 
-Scores, the softmax and all sums are float32. Weights, which are at most 1 before they are divided by
-their sum, are rounded to float16 when they meet the values. That adds to an element of a result at
-most 2^-11 times the sum over the keys of weight times absolute value, and for each key whose weight
-is less than 2^-14 of the largest at most 2^-25 times the absolute value.
+Scores, the softmax and all sums are float32. A weight, which is at most 1 before the weights are
+divided by their sum, is rounded to float16 when it meets its value. That adds to an element of a
+result at most 2^-11 times the sum over the keys of weight times absolute value; and 2^-25 of the
+absolute value for a key whose weight is less than 2^-14 of the largest.
 
-A row's result does not depend, to the bit, on the other rows of the pass, nor on where the chunks of
-a prompt begin. Values must be finite: one that is not, of a later token of the pass, makes earlier
-rows NaN if it is in the same tile of keys as one that they see.
+A row's result does not depend, to the bit, on the other rows of the pass or on where the chunks of
+a prompt begin. But values must be finite: an infinite one or a NaN makes rows NaN that do not see
+it, where they see another key of its tile (64 keys) and the pass has a row that sees it.
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def test_a_row_is_the_same_however_a_prompt_is_cut(gpu: GPU, window: int | None)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*KINDS, *WIDE])
 def test_in_any_order(ordered: GPU, kind: str) -> None:
-    Pass((KINDS | WIDE)[kind], [(40, 3), (0, 75), (0, 1), (250, 33), (64, 64)], seed=1).check(ordered)
+    Pass((KINDS | WIDE)[kind], [(40, 3), (0, 75), (0, 1), (250, 33), (64, 64)], seed=1).check(
+        ordered
+    )
 
 
 @pytest.mark.slow

@@ -82,5 +82,6 @@ def test_prefill_multiplies_from_registers(
         made = code.instructions
         assert code.spilled == 0
         assert code.registers <= 65536 // 128 // 2
-        assert made["LDGSTS.128"] and not made.keys() & {"LDG.16", "LDGSTS.32", "LDGSTS.64"}
+        assert made["LDGSTS.128"] > 0
+        assert not made.keys() & {"LDG.16", "LDGSTS.32", "LDGSTS.64"}
         assert made["HMMA"] == 2 * made["LDSM"] > 0
