@@ -122,8 +122,8 @@ __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8
   }
 }
 
-// Scores in base 2 of products, with a soft cap: cap tanh x = cap - 2 cap / (1 + e^2x), which is
-// right where the power is infinite. factor x product = 2 log2(e) x.
+// Products become scores with a soft cap, cap tanh x = cap - 2 cap / (1 + e^2x), which is right where
+// the power is infinite. A product times factor is 2 log2(e) x.
 template <int kScores>
 __device__ __forceinline__ void cap_scores(float (&s)[kScores][4], float factor, float cap) {
 #pragma unroll
@@ -133,6 +133,7 @@ __device__ __forceinline__ void cap_scores(float (&s)[kScores][4], float factor,
       s[n][i] = cap - __fdividef(2.0f * cap, 1.0f + exp2_fast(s[n][i] * factor));
 }
 
+// Keys get no weight where a lane's queries do not see them; `key` is the lane's first one.
 template <class Layer>
 __device__ __forceinline__ void hide_scores(float (&s)[Layer::kKeys / 8][4],
                                             const int (&positions)[2], int key) {
@@ -179,10 +180,10 @@ __device__ __forceinline__ void load_query(unsigned (&q)[kSteps][4], const half*
     q[i / 2][i % 2 * 2 + r] = reinterpret_cast<const unsigned*>(row)[4 * i + t];
 }
 
-// Blocks: key heads times all blocks of rows. factor: a product of a query and a key times it is a
-// score in base 2; with a soft cap see `cap_scores`. cap: the soft cap in base 2, 0 for none. sinks:
-// logits of the query heads, null for none; times sink_factor they are what `weigh` takes.
-// memory: shared, for a tile of keys and one of values.
+// Blocks: key heads times the blocks of rows, of which a few too many do nothing. factor: a product
+// of a query and a key times it is a score in base 2; with a soft cap see `cap_scores`. cap: the soft
+// cap in base 2, 0 for none. sinks: logits of the query heads, null for none; times sink_factor they
+// are what `weigh` takes for scores. memory: shared, for a tile of keys and one of values.
 template <class Layer>
 __device__ __forceinline__ void prefill_attention(
     const half* qkv, const int* positions, const int* sequences, const int* starts, int parts,
@@ -235,8 +236,7 @@ __device__ __forceinline__ void prefill_attention(
       copy_tile<kKeySize, kThreads, kPageBytes, false>(keys, own_keys, pages_of_tile, kKeys);
     }
     if (cap != 0.0f) cap_scores(s, factor, cap);
-    if (!whole)
-      hide_scores<Layer>(s, position, tile + 2 * t);
+    if (!whole) hide_scores<Layer>(s, position, tile + 2 * t);
 #pragma unroll
     for (int r = 0; r < 2; ++r) weigh(s, o, top[r], sum[r], cap != 0.0f ? 1.0f : factor, r);
     multiply_values<Layer>(o, s, values, lane);

@@ -40,5 +40,5 @@ def test_the_demo_says_what_it_says_on_the_cpu(preload: str, tmp_path: Path) -> 
     said = greedy_text("cuda", LD_PRELOAD=preload, GPU_EMULATOR_TRACE=str(trace))
     launched = {json.loads(line)["kernel"] for line in trace.read_text().splitlines()}
     assert said == greedy_text("cpu")
-    for kernel in ("q4_gemv", "q4_matmul"):
+    for kernel in ("q4_gemv", "q4_matmul", "matrix_attention_prefill"):
         assert any(name.startswith(kernel) for name in launched), launched
