@@ -14,7 +14,7 @@ from mlc_llm.errors import CompileError
 from mlc_llm.plugin import Unavailable
 from mlc_llm.registry.choice import unavailable
 from mlc_llm_cuda import backend, compilation
-from mlc_llm_cuda.kernels import decode_attention, linear
+from mlc_llm_cuda.kernels import decode_attention, linear, prefill_attention
 from mlc_llm_cuda.parts import require_toolkit, require_tvm_runtime
 from mlc_llm_cuda.stand_in import stand_in
 from mlc_llm_cuda.target import capability_of
@@ -40,6 +40,7 @@ class CUDACodegen(GPUCodegen):
         gemv=linear.gemv,
         folds_norm=linear.folds_norm,
         matmul=linear.matmul,
+        prefill=prefill_attention.prefill,
         decode=decode_attention.decode,
     )
 

@@ -55,28 +55,46 @@ __device__ __forceinline__ unsigned bits_of(half2 pair) {
   return *reinterpret_cast<const unsigned*>(&pair);
 }
 
+// An address in shared memory as these instructions take it.
+__device__ __forceinline__ unsigned shared_address(const void* p) {
+  return static_cast<unsigned>(__cvta_generic_to_shared(p));
+}
+
 // Four 8 x 8 tiles of halves from shared memory, each row 16 bytes: lanes 8 i to 8 i + 7 give the
 // addresses of the rows of tile i. A lane gets the halves 2t and 2t + 1 of row g of each tile.
 // (PTX ISA, "ldmatrix")
-__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], const uint4* row) {
+__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], unsigned row) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
-               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "r"(row)
+               : "memory");
+}
+
+__device__ __forceinline__ void load_tiles(unsigned (&tiles)[4], const uint4* row) {
+  load_tiles(tiles, shared_address(row));
+}
+
+// The same, transposed: a lane gets the halves of rows 2t and 2t + 1 in column g.
+__device__ __forceinline__ void load_tiles_transposed(unsigned (&tiles)[4], unsigned row) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(tiles[0]), "=r"(tiles[1]), "=r"(tiles[2]), "=r"(tiles[3])
+               : "r"(row)
                : "memory");
 }
 
 // Begins to copy 16 bytes to shared memory; `bytes` of them are read, the rest are zeros.
-__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
-               "l"(from), "r"(bytes)
+__device__ __forceinline__ void begin_copy(unsigned to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes)
                : "memory");
+}
+
+__device__ __forceinline__ void begin_copy(void* to, const void* from, int bytes) {
+  begin_copy(shared_address(to), from, bytes);
 }
 
 // The same with 4 bytes.
 __device__ __forceinline__ void begin_copy_4(void* to, const void* from, int bytes) {
-  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(
-                   static_cast<unsigned>(__cvta_generic_to_shared(to))),
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(shared_address(to)),
                "l"(from), "r"(bytes)
                : "memory");
 }
@@ -90,4 +108,16 @@ __device__ __forceinline__ void end_group_of_copies() {
 template <int kPending>
 __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
+}
+
+// Waits for all copies that this thread has begun.
+__device__ __forceinline__ void finish_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+
+// 2^x, wrong by 2 units in the last place at most; 0 where that is below 2^-126. (PTX ISA, "ex2")
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }

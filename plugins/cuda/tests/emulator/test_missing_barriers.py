@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear as cuda_linear
+from mlc_llm_cuda.kernels import prefill_attention
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
@@ -105,6 +106,15 @@ def check_prefill(run: Run) -> None:
     paged.check_prefill(run, attention, rng, spec, [(40, 3), (0, 75)])
 
 
+def check_matrix_prefill(run: Run) -> None:
+    def make(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+        kernel = prefill_attention.prefill(spec, dtype, activation_dtype, capabilities_of(TARGET))
+        return AttentionKernels(append=None, rotate=None, prefill=kernel, decode=kernel)
+
+    rng, spec = np.random.default_rng(0), paged.describe((4, 2), 16)
+    paged.check_prefill(run, make, rng, spec, [(130, 3), (0, 75)], "float16")
+
+
 KERNELS: dict[str, Callable[[Run], None]] = {
     "gemv": lambda run: check_linear(run, gemv, 1),
     "matmul": lambda run: check_linear(run, matmul, 37),
@@ -116,6 +126,7 @@ KERNELS: dict[str, Callable[[Run], None]] = {
     "head_norm": check_head_norm,
     "attention_decode": check_decode,
     "attention_prefill": check_prefill,
+    "matrix_attention_prefill": check_matrix_prefill,
 }
 
 

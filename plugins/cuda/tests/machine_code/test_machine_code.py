@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
-from mlc_llm_cuda.kernels import gemv, linear, matmul
+from mlc_llm_cuda.kernels import gemv, linear, matmul, prefill_attention
 
 from mlc_llm.compile.gpu.attention import append
 from mlc_llm.compile.gpu.kernels.linear import Product
@@ -45,6 +45,11 @@ def many(scheme: Scheme, columns: int, gate: ActivationName | None = None) -> An
     return matmul.matmul(product, CAPABILITIES)
 
 
+def prefill(query_heads: int, kv_heads: int, size: int, **more: Any) -> Any:
+    spec = AttentionSpec(query_heads, kv_heads, size, size, size**-0.5, **more)
+    return prefill_attention.prefill(spec, "float16", "float16", CAPABILITIES)
+
+
 KERNELS: dict[str, Callable[[], Any]] = {
     "q4_gemv 4096, norm, silu": lambda: q4_gemv(4096, norm=NORM, gate="silu"),
     "q4_gemv 4096": lambda: q4_gemv(4096),
@@ -64,6 +69,16 @@ MATMULS: dict[str, Callable[[], Any]] = {
     "8 bits": lambda: many(Scheme(8, "float16", group=32, zero=127), 4096),
     "3 bits": lambda: many(Scheme(3, "float16", group=40, zero=3), 4096),
     "halves": lambda: many(Scheme(16, "float16"), 4096),
+}
+
+PREFILL: dict[str, Callable[[], Any]] = {
+    "Llama 3.1 8B": lambda: prefill(32, 8, 128),
+    "Llama 2 7B": lambda: prefill(32, 32, 128),
+    "TinyLlama": lambda: prefill(32, 4, 64),
+    "Qwen3 0.6B": lambda: prefill(16, 8, 128),
+    "Phi 3 mini": lambda: prefill(32, 32, 96),
+    "Gemma 2 2B": lambda: prefill(8, 4, 256, soft_cap=50.0),
+    "gpt-oss": lambda: prefill(64, 8, 64, window=128, sink_logits=True),
 }
 
 
@@ -129,3 +144,19 @@ def test_tensor_cores_have_work_for_each_instruction(
         loops = [code.loop for key, code in made.items() if key[0] == architecture]
         large = max(loops, key=lambda loop: loop["HMMA"])
         assert 4 * large["HMMA"] >= 0.95 * large.total()
+
+
+@one_is_quick(PREFILL)
+def test_prefill_multiplies_from_registers(
+    name: str, cuobjdump: Callable[..., str], tmp_path: Path
+) -> None:
+    """Keys and values are copied 16 bytes at a time; a tile of them comes from shared memory in
+    fewer instructions than multiply it, and nothing is spilled."""
+    for key, code in machine_code(PREFILL[name](), cuobjdump, tmp_path).items():
+        print(*key, code)
+        made = code.instructions
+        assert code.spilled == 0
+        assert code.registers <= 65536 // 128 // 2
+        assert made["LDGSTS.128"] > 0
+        assert not made.keys() & {"LDG.16", "LDGSTS.32", "LDGSTS.64"}
+        assert made["HMMA"] == 2 * made["LDSM"] > 0
