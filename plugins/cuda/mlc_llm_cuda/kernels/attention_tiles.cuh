@@ -5,7 +5,7 @@ constexpr int kPageSlots = 16;
 // Rows of kSize halves, in columns of 16 bytes. A row's columns are exchanged, so that eight
 // neighbouring rows have the same column in different banks: they are read at once.
 template <int kSize>
-struct Tile {
+struct PageTile {
   static constexpr int kColumns = kSize / 8;
   static constexpr int kShifts = kColumns % 8 == 0 ? 8 : kColumns % 4 == 0 ? 4 : 2;
 
@@ -38,7 +38,7 @@ __device__ __forceinline__ void find_pages(unsigned (&pages)[kPages], const int*
 template <int kSize, int kThreads, size_t kPageBytes, bool kZeros, int kPages>
 __device__ __forceinline__ void copy_tile(unsigned tile, size_t own, const unsigned (&pages)[kPages],
                                           int count) {
-  constexpr int kColumns = Tile<kSize>::kColumns, kPieces = kPageSlots * kColumns;
+  constexpr int kColumns = PageTile<kSize>::kColumns, kPieces = kPageSlots * kColumns;
   // Where the threads copy whole eights of rows at a time, each has its columns in one order.
   constexpr bool kOneOrder = kThreads % (8 * kColumns) == 0;
 #pragma unroll
@@ -47,7 +47,7 @@ __device__ __forceinline__ void copy_tile(unsigned tile, size_t own, const unsig
     if (kPieces % kThreads && piece >= kPieces) break;
     const unsigned from = kOneOrder ? threadIdx.x : piece;
     const unsigned place =
-        tile + Tile<kSize>::place(from / kColumns, from % kColumns) + 16 * (piece - from);
+        tile + PageTile<kSize>::place(from / kColumns, from % kColumns) + 16 * (piece - from);
 #pragma unroll
     for (int i = 0; i < kPages; ++i)
       begin_copy(place + 16 * i * kPieces,

@@ -83,7 +83,7 @@ template <class Layer>
 __device__ __forceinline__ void multiply_keys(float (&s)[Layer::kKeys / 8][4],
                                               const unsigned (&q)[Layer::kKeySize / 16][4],
                                               unsigned keys, unsigned lane) {
-  using Keys = Tile<Layer::kKeySize>;
+  using Keys = PageTile<Layer::kKeySize>;
   const unsigned own = Keys::place(lane / 16 * 8 + lane % 8, lane / 8 % 2);
 #pragma unroll
   for (int step = 0; step < Layer::kKeySize / 16; ++step)
@@ -101,7 +101,7 @@ template <class Layer>
 __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8][4],
                                                 const float (&p)[Layer::kKeys / 8][4],
                                                 unsigned values, unsigned lane) {
-  using Values = Tile<Layer::kValueSize>;
+  using Values = PageTile<Layer::kValueSize>;
   const unsigned own = Values::place(lane % 16, lane / 16);
 #pragma unroll
   for (int step = 0; step < Layer::kKeys / 16; ++step) {
