@@ -44,7 +44,7 @@ def test_the_demo_says_what_it_says_on_the_cpu(preload: str, tmp_path: Path) -> 
     said = greedy_text("cuda", LD_PRELOAD=preload, GPU_EMULATOR_TRACE=str(trace))
     launched = [launch(line) for line in trace.read_text().splitlines()]
     assert said == greedy_text("cpu")
-    assert {"q4_matmul", "matrix_attention_prefill"} <= set(launched)
+    assert "q4_matmul" in launched
     layer = ["q4_gemv", "attention_append", *2 * ["attention_decode"], *3 * ["q4_gemv"]]
     assert of_the_last_token(launched) == ["embedding", *LAYERS * layer, "q4_gemv"]
 
