@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from benchmarks.gpu.pack import ARCHITECTURES, pack
+from benchmarks.gpu.pack import ARCHITECTURES, PYTHONS, pack
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
         "-o", "--output", type=Path, required=True, help="a folder, or a .zip, .tar.gz or .tar.xz"
     )
     packing.add_argument(
-        "--python", nargs="+", default=["3.12"], help="the versions that it is for; 3.12"
+        "--python", nargs="+", default=list(PYTHONS), help="the versions that it is for"
     )
     packing.add_argument("--arch", default=",".join(ARCHITECTURES), help="compute capabilities")
     packing.add_argument("--quick", action="store_true", help="tiny, for the emulated GPU")

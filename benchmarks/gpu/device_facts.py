@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.side import Record, device
+from benchmarks.gpu.side import NoGPU, Record, device
+from mlc_llm.plugin import Unavailable
 
 
 def gpu(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
     """The driver's GPUs, and whether TVM has the first one."""
     from mlc_llm_cuda import driver, management
 
-    for found in driver.find_gpus(driver.open_driver()):
+    try:
+        gpus = driver.find_gpus(driver.open_driver())
+    except Unavailable as error:
+        raise NoGPU(f"{error.availability.reason}. {error.availability.remedy}") from None
+    for found in gpus:
         note = (
             f"compute capability {found.capability / 10:.1f}, {found.memory / 2**30:.1f} GiB, "
             f"driver {management.driver_version() or 'unknown'}"

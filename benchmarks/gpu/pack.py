@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import kernel_cases
-from benchmarks.gpu.packages import OF_A_VERSION, ROOT, SHARED, add_own, add_packages
+from benchmarks.gpu.packages import OF_A_VERSION, ROOT, SHARED, add_own, add_packages, link_duplicates
 from benchmarks.shapes import SHAPES, LlamaShape
 
 ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
 """Compute capabilities that there is machine code for; newer GPUs take PTX of the last one."""
+
+PYTHONS = ("3.11", "3.12", "3.13")
+"""Versions of Python that a bundle is for, if nothing else is asked for."""
 
 MODELS = ("llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b")
 ROWS = {"prompts": [128, 512, 2048], "contexts": [128, 2048, 8192], "steps": 48}
@@ -98,6 +101,7 @@ def _write(folder: Path, pythons: Sequence[str], architectures: Sequence[str], q
     add_own(folder / "site")
     for version in pythons:
         add_packages(OF_A_VERSION, folder / f"site-{version}", version)
+    link_duplicates(folder / f"site-{version}" for version in pythons)
     libraries = folder / "libraries"
     libraries.mkdir()
     write_kernels(libraries / "kernels.so", cases, large[0], architectures)

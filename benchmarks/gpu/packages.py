@@ -6,6 +6,7 @@ What only compilers, headers' readers and tests need is left out: of TVM's 253 M
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import shutil
 import subprocess
@@ -88,9 +89,28 @@ def add_own(folder: Path) -> None:
         shutil.copytree(source, folder / source.name, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+def link_duplicates(folders: Iterable[Path]) -> None:
+    """Make equal large files one file; an archive then has it once.
+
+    Args:
+        folders: where they are.
+    """
+    known: dict[tuple[str, str], Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.so*"))):
+        same = known.setdefault((path.name, _digest(path)), path)
+        if same != path:
+            path.unlink()
+            path.hardlink_to(same)
+
+
 def own_version() -> str:
     """The version of Python that runs this, such as ``3.12``."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _copy_installed(name: str, folder: Path) -> None:

@@ -49,10 +49,14 @@ class Results:
         print(line(record), flush=True)
 
     def finish(self, emulated):
-        """Write the table, and say whether every check passed."""
+        """Write the table."""
         text = table(self.records, emulated)
         (self._folder / "results.md").write_text(text, encoding="utf-8")
         print("\n" + text, flush=True)
+
+    @property
+    def passed(self):
+        """Whether every check so far did."""
         return all(record.get("ok", True) for record in self.records)
 
 
@@ -195,7 +199,7 @@ def main():
     # With -S there are no packages but the bundle's; those of the machine are for the last steps.
     bundled = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     bundled["PYTHONPATH"] = os.pathsep.join(map(str, packages))
-    bundled["TVM_USE_RUNTIME_LIB"] = "1"
+    bundled |= {"TVM_USE_RUNTIME_LIB": "1", "PYTHONSAFEPATH": "1"}
     ours = [python, "-S", "-m", "benchmarks.gpu.side"]
     theirs = [sys.executable, str(HERE / "site" / "benchmarks" / "gpu" / "torch_side.py")]
     for step, seconds in contents["steps"]:
@@ -208,8 +212,11 @@ def main():
         is_theirs = step[0] in ("torch", "transformers")
         command, environment = (theirs, dict(os.environ)) if is_theirs else (ours, bundled)
         run_step(results, step, command, environment, min(seconds, left))
+        if step[0] == "gpu" and not results.passed:
+            break  # Nothing else can work.
     emulated = "libcudart" in os.environ.get("LD_PRELOAD", "")
-    return 0 if results.finish(emulated) else 1
+    results.finish(emulated)
+    return 0 if results.passed else 1
 
 
 if __name__ == "__main__":

@@ -31,11 +31,15 @@ STEPS = {
 """The module of each step; its function of the step's name yields records."""
 
 
+class NoGPU(Exception):
+    """There is no GPU that can be used; the message says why."""
+
+
 def device() -> Any:
     """TVM's first GPU, with TVM's runtime alone.
 
     Raises:
-        RuntimeError: there is none, with the reason.
+        NoGPU: there is none.
     """
     os.environ["TVM_USE_RUNTIME_LIB"] = "1"
     import tvm
@@ -44,25 +48,27 @@ def device() -> Any:
 
     backend.load()
     if not backend.loaded():
-        raise RuntimeError(backend.problem or "there is no NVIDIA driver (libcuda.so.1)")
+        raise NoGPU(backend.problem or "there is no NVIDIA driver (libcuda.so.1)")
     found = tvm.cuda(0)
     if not found.exist:
-        raise RuntimeError("CUDA's runtime library finds no GPU; is the driver 580 or newer?")
+        raise NoGPU("CUDA's runtime library finds no GPU; is the driver 580 or newer?")
     return found
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> None:
     step, bundle, *more = arguments
     function = getattr(importlib.import_module(STEPS[step]), step)
     contents = json.loads((Path(bundle) / "bundle.json").read_text(encoding="utf-8"))
     records: Iterator[Record] = function(Path(bundle), contents, *more)
-    for record in records:
-        print(json.dumps({"step": step, **record}), flush=True)
-    return 0
+    try:
+        for record in records:
+            print(json.dumps({"step": step, **record}), flush=True)
+    except NoGPU as error:
+        record = {"step": step, "what": "a GPU", "ok": False, "note": str(error)}
+        print(json.dumps(record), flush=True)
 
 
 if __name__ == "__main__":
-    # Libraries whose kernels failed may abort when they are unloaded.
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(code)
+    main(sys.argv[1:])
+    # TVM aborts a process in which a kernel has failed, when it lets go of tensors.
+    os._exit(0)

@@ -11,11 +11,10 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import linear
 
+from benchmarks.gpu.machine_code import machine_code
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.plugin.scheme import Scheme
-
-from .reading import machine_code
 
 pytestmark = pytest.mark.usefixtures("wheels")
 
