@@ -7,7 +7,8 @@ for the kernel gives nothing, and what was packed under the case's name is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,8 @@ def kernel_of(case: Case, kernels: Any) -> Any:
         found.append(kernel)
         raise _Collected
 
-    try:
+    with suppress(_Collected):
         case(kernels, collect, _random())
-    except _Collected:
-        pass
     return found[0]
 
 
@@ -78,7 +77,7 @@ def check(case: Case, function: Any, device: Any) -> None:
     case(NoKernels(), run, _random())
 
 
-def check_all(cases: Mapping[str, Case], library: Any, device: Any) -> Any:
+def check_all(cases: Mapping[str, Case], library: Any, device: Any) -> Iterator[tuple[str, str]]:
     """Run cases one after the other; yields their names, and what is wrong, or nothing.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.gpu import cases as packed
 from benchmarks.gpu import instructions as warp
 from benchmarks.gpu import kernel_cases
-from benchmarks.gpu.side import Record, device
+from benchmarks.gpu.device import Record, device, open_library
 
 
 def instructions(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
@@ -27,10 +27,3 @@ def _checked(bundle: Path, cases: Any) -> Iterator[Record]:
     library = open_library(bundle / "libraries" / "kernels.so")
     for name, problem in packed.check_all(cases, library, gpu):
         yield {"what": name, "ok": not problem, "note": problem}
-
-
-def open_library(path: Path) -> Any:
-    """A library of kernels."""
-    import tvm
-
-    return tvm.runtime.load_module(str(path))

@@ -2,8 +2,8 @@
 
     python plugins/cuda/emulator python -m benchmarks.gpu.counting SHAPE CONTEXT ...
 
-is the child process of :mod:`.predictions`; it writes one JSON object. The model has two layers of
-the true widths, and its memory is not filled: only addresses matter. Of each launch a few blocks
+is the child process of :mod:`.predictions`; it writes one JSON object. The model has three layers
+of the true widths, and its memory is not filled: only addresses matter. Of each launch a few blocks
 are run, and then twice as many; counts of blocks that are alike grow evenly, and so the whole
 launch's follow from the two.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from benchmarks.gpu.libraries import write_model
 from benchmarks.shapes import SHAPES, LlamaShape
 
-LAYERS = 2
+LAYERS = 3
 BLOCKS = (4, 8)
 """How many blocks of a launch are run, in the two runs."""
 ARCHITECTURE = "90"
@@ -33,7 +33,7 @@ def counted(shape: LlamaShape, contexts: Sequence[int]) -> dict[int, list[dict[s
     """The launches of a token after contexts of these lengths, in their order.
 
     Args:
-        shape: the model's; of its layers two are made.
+        shape: the model's; of its layers three are made.
         contexts: tokens before it.
 
     Returns:

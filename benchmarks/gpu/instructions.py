@@ -26,8 +26,9 @@ class InstructionKernels:
             body: statements of CUDA C.
             arrays: dtypes and elements of its arguments, by their names there.
         """
-        from mlc_llm.compile.gpu.kernels.launch import argument, i32, kernel, launch
         from mlc_llm_cuda.kernels.text import call
+
+        from mlc_llm.compile.gpu.kernels.launch import argument, i32, kernel, launch
 
         c_types = {"uint16": "unsigned short", "uint32": "unsigned", "float32": "float"}
         with kernel(name) as built:

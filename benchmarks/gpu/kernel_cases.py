@@ -6,7 +6,7 @@ Error bounds are those that the kernels state; see :mod:`mlc_llm.compile.gpu.ker
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,13 +120,14 @@ def attention(step: str, heads: tuple[int, int], tokens: list[Any], **more: Any)
         more: of the description.
     """
 
+    checks: dict[str, Callable[..., None]] = {
+        "append": paged.check_append,
+        "decode": paged.check_decode,
+        "prefill": paged.check_prefill,
+    }
+
     def check(kernels: Any, run: Run, rng: np.random.Generator) -> None:
         spec = paged.describe(heads, 128, rope=_rope(128), **more)
-        checks = {
-            "append": paged.check_append,
-            "decode": paged.check_decode,
-            "prefill": paged.check_prefill,
-        }
         checks[step](run, kernels.attention, rng, spec, tokens, "float16")
 
     return check

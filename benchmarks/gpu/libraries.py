@@ -20,6 +20,7 @@ from mlc_llm.weights.scratch import scratch_folder
 
 QUANTIZATION = "q4f16_1"
 
+
 def write_kernels(
     path: Path, cases: Mapping[str, Case], columns: int, architectures: Sequence[str]
 ) -> None:
@@ -32,7 +33,6 @@ def write_kernels(
         architectures: compute capabilities.
     """
     import tvm
-
     from mlc_llm_cuda import DEVICE
 
     target = DEVICE.target_for(architectures)

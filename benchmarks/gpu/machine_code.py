@@ -77,7 +77,10 @@ def machine_code(
 
 
 def model_code(
-    config: dict[str, Any], architectures: Sequence[str], cuobjdump: Callable[..., str], folder: Path
+    config: dict[str, Any],
+    architectures: Sequence[str],
+    cuobjdump: Callable[..., str],
+    folder: Path,
 ) -> dict[tuple[str, str], MachineCode]:
     """The kernels of a model's library, by their architectures and names.
 
@@ -164,7 +167,6 @@ class _HaveText(Exception):
 def _compile_kernel(text: Path) -> tuple[str, Sequence[str]]:
     """The CUDA C of a PrimFunc."""
     import tvm
-
     from mlc_llm_cuda import DEVICE
 
     target = DEVICE.target_for(ARCHITECTURES)
@@ -181,13 +183,14 @@ def _compile_kernel(text: Path) -> tuple[str, Sequence[str]]:
 
 def _compile_model(config: Path, architectures: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The CUDA C of a model's library."""
+    from mlc_llm_cuda import DEVICE
+
     from mlc_llm.compile.build import lower, with_host
     from mlc_llm.compile.machine_code import generate_code
     from mlc_llm.config import ModelFile
     from mlc_llm.plugin import ModelSpec
     from mlc_llm.quantization import folder_plan
     from mlc_llm.registry.registry import default_registry
-    from mlc_llm_cuda import DEVICE
 
     file = ModelFile.load(config)
     architecture = default_registry().architecture(file.model_type)

@@ -1,4 +1,4 @@
-"""Makes a bundle: everything that checks and measures mlc_llm on a GPU, for one that is elsewhere."""
+"""Makes a bundle: everything that checks and measures mlc_llm on a GPU that is elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import kernel_cases
-from benchmarks.gpu.packages import OF_A_VERSION, ROOT, SHARED, add_own, add_packages, link_duplicates
+from benchmarks.gpu.packages import (
+    OF_A_VERSION,
+    ROOT,
+    SHARED,
+    add_own,
+    add_packages,
+    link_duplicates,
+)
 from benchmarks.shapes import SHAPES, LlamaShape
 
 ARCHITECTURES = ("80", "86", "89", "90", "100", "120")

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.checks import open_library
+from benchmarks.gpu.device import Record, device, open_library
 from benchmarks.gpu.kernel_cases import PRODUCT
-from benchmarks.gpu.side import Record, device
 
 
 def least_seconds(work: Callable[[], object], wait: Callable[[], object], calls: int) -> float:
@@ -33,12 +32,8 @@ def peaks(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
     from tvm.runtime import empty, tensor
 
     gpu = device()
-    size = contents["copy_bytes"] // 4
-    source, target = empty((size,), "float32", gpu), empty((size,), "float32", gpu)
-    seconds = least_seconds(lambda: source.copyto(target), gpu.sync, 10)
-    yield _rate("copy within the GPU's memory", "bytes_per_second", 8 * size / seconds)
-    del source, target
-
+    copied = _copy(gpu, contents["copy_bytes"])
+    yield _rate("copy within the GPU's memory", "bytes_per_second", copied)
     library = open_library(bundle / "libraries" / "kernels.so")
     x, y = (empty((128,), "uint32", gpu), empty((32,), "uint32", gpu))
     seconds = least_seconds(lambda: library["loads"](x, y), gpu.sync, 200)
@@ -53,6 +48,14 @@ def peaks(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
     seconds = least_seconds(lambda: library[PRODUCT](*given, out), gpu.sync, 5)
     speed = 2 * columns * rows * tokens / seconds
     yield _rate(f"our product of {tokens} tokens, 4-bit weights", "operations_per_second", speed)
+
+
+def _copy(gpu: Any, size: int) -> float:
+    """Bytes a second that a copy reads and writes together."""
+    from tvm.runtime import empty
+
+    source, target = (empty((size,), "uint8", gpu) for _ in range(2))
+    return 2 * size / least_seconds(lambda: source.copyto(target), gpu.sync, 10)
 
 
 def _rate(what: str, kind: str, value: float) -> Record:

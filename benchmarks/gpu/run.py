@@ -11,6 +11,7 @@ results.md. Each step is a process of its own, so that one that fails does not e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -20,6 +21,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
 
 HERE = Path(__file__).resolve().parent
 LIMIT = 480.0
@@ -36,46 +40,47 @@ class Results:
         folder: where the files are.
     """
 
-    def __init__(self, folder):
-        self.records = []
+    def __init__(self, folder: Path) -> None:
+        self.records: list[Record] = []
         self._folder = folder
-        self._file = (folder / "results.jsonl").open("w", encoding="utf-8")
+        self._lines = folder / "results.jsonl"
+        self._lines.write_text("", encoding="utf-8")
 
-    def add(self, record):
+    def add(self, record: Record) -> None:
         """Take a record; see ``side.py`` for what it has."""
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
         print(line(record), flush=True)
 
-    def finish(self, emulated):
+    def finish(self, emulated: bool) -> None:
         """Write the table."""
         text = table(self.records, emulated)
         (self._folder / "results.md").write_text(text, encoding="utf-8")
         print("\n" + text, flush=True)
 
     @property
-    def passed(self):
+    def passed(self) -> bool:
         """Whether every check so far did."""
-        return all(record.get("ok", True) for record in self.records)
+        return all(bool(record.get("ok", True)) for record in self.records)
 
 
-def line(record):
+def line(record: Record) -> str:
     """A record for the eye."""
-    ok = {True: "ok     ", False: "WRONG  "}.get(record.get("ok"), "       ")
+    ok = "       " if "ok" not in record else "ok     " if record["ok"] else "WRONG  "
     value = shown(record) if "value" in record else ""
     note = str(record.get("note", "")).strip()
     return f"{ok}{record['step']:13}{record['what']:58} {value:>16}  {note}".rstrip()
 
 
-def shown(record):
+def shown(record: Record) -> str:
     """A value with its unit."""
     value = record["value"]
     digits = 0 if value >= 1000 or value == int(value) else 1 if value >= 10 else 3
     return f"{value:,.{digits}f} {record.get('unit', '')}"
 
 
-def table(records, emulated):
+def table(records: list[Record], emulated: bool) -> str:
     """The whole report as Markdown."""
     copy = best(records, "GB/s")
     matrix = best(records, "TFLOP/s")
@@ -102,22 +107,28 @@ def table(records, emulated):
     return "\n".join(lines) + "\n"
 
 
-def is_fact(record):
+def is_fact(record: Record) -> bool:
     """Whether a record is neither a check nor a measurement."""
     return "ok" not in record and "value" not in record
 
 
-def best(records, unit):
+def best(records: list[Record], unit: str) -> float:
     """The largest value in a unit; 0 where there is none."""
     return max((r["value"] for r in records if r.get("unit") == unit), default=0.0)
 
 
-def share(value, whole):
+def share(value: float | None, whole: float) -> str:
     """A share in percent, where both are known."""
     return f"{100 * value / whole:.0f} %" if value and whole else ""
 
 
-def run_step(results, step, command, environment, seconds):
+def run_step(
+    results: Results,
+    step: list[str],
+    command: list[str],
+    environment: dict[str, str],
+    seconds: float,
+) -> None:
     """Run a step in a child process until it ends or its time is over.
 
     Args:
@@ -137,26 +148,37 @@ def run_step(results, step, command, environment, seconds):
         env=environment,
         start_new_session=True,
     )
-    complaints = []
-    reader = threading.Thread(target=lambda: complaints.append(child.stderr.read()), daemon=True)
+    assert child.stdout is not None
+    assert child.stderr is not None
+    stderr = child.stderr
+    complaints: list[str] = []
+    reader = threading.Thread(target=lambda: complaints.append(stderr.read()), daemon=True)
     reader.start()
     over = threading.Event()
 
-    def end():
+    def end() -> None:
         over.set()
-        os.killpg(child.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
 
     timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
-    for text in child.stdout:
-        try:
-            results.add(json.loads(text))
-        except ValueError:
-            complaints.append(text)
-    code = child.wait()
-    timer.cancel()
-    reader.join(1)
+    try:
+        for text in child.stdout:
+            if text.startswith("{"):
+                results.add(json.loads(text))
+            else:
+                complaints.append(text)
+        code = child.wait()
+    except BaseException:
+        end()
+        raise
+    finally:
+        timer.cancel()
+        reader.join(1)
+        child.stdout.close()
+        child.stderr.close()
     if over.is_set():
         note = f"cut off after {seconds:.0f} seconds"
         results.add({"step": name, "what": " ".join(step), "note": note})
@@ -165,7 +187,7 @@ def run_step(results, step, command, environment, seconds):
         results.add({"step": name, "what": " ".join(step), "ok": False, "note": words})
 
 
-def bundle_python(versions):
+def bundle_python(versions: list[str]) -> tuple[str, str]:
     """The interpreter for the bundle's packages, and its version.
 
     Args:
@@ -179,33 +201,52 @@ def bundle_python(versions):
         if found:
             return found, version
     raise SystemExit(
-        f"This bundle has packages for Python {' and '.join(versions)}, and this is {own}. Run it "
-        f"with one of them, or make one for this Python: python -m benchmarks.gpu pack --python {own}"
+        f"This bundle has packages for Python {', '.join(versions)}, and this is {own}. Run it "
+        f"with one of them, or make one for this: python -m benchmarks.gpu pack --python {own}"
     )
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds until everything ends")
     parser.add_argument("--output", type=Path, default=HERE, help="the folder of the results")
     parser.add_argument("--steps", nargs="*", help="only these steps")
     arguments = parser.parse_args()
-    begin = time.monotonic()
     contents = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
     python, version = bundle_python(contents["pythons"])
     arguments.output.mkdir(parents=True, exist_ok=True)
     results = Results(arguments.output)
-    packages = [HERE / "site", HERE / f"site-{version}"]
+    # Whoever ends this early shall have what there is, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    steps = [
+        one for one in contents["steps"] if not arguments.steps or one[0][0] in arguments.steps
+    ]
+    with contextlib.suppress(KeyboardInterrupt):
+        run_steps(results, steps, python, version, time.monotonic() + arguments.limit)
+    results.finish(emulated="libcudart" in os.environ.get("LD_PRELOAD", ""))
+    return 0 if results.passed else 1
+
+
+def run_steps(
+    results: Results, steps: list[Any], python: str, version: str, deadline: float
+) -> None:
+    """Run steps until one that everything depends on fails, or the time is over.
+
+    Args:
+        results: takes what they find.
+        steps: each with its name and arguments, and the seconds that it may take.
+        python: the interpreter for the bundle's packages.
+        version: its version.
+        deadline: on the monotonic clock.
+    """
     # With -S there are no packages but the bundle's; those of the machine are for the last steps.
     bundled = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    bundled["PYTHONPATH"] = os.pathsep.join(map(str, packages))
+    bundled["PYTHONPATH"] = os.pathsep.join(map(str, (HERE / "site", HERE / f"site-{version}")))
     bundled |= {"TVM_USE_RUNTIME_LIB": "1", "PYTHONSAFEPATH": "1"}
     ours = [python, "-S", "-m", "benchmarks.gpu.side"]
     theirs = [sys.executable, str(HERE / "site" / "benchmarks" / "gpu" / "torch_side.py")]
-    for step, seconds in contents["steps"]:
-        if arguments.steps and step[0] not in arguments.steps:
-            continue
-        left = arguments.limit - LEFT_FOR_THE_TABLE - (time.monotonic() - begin)
+    for step, seconds in steps:
+        left = deadline - LEFT_FOR_THE_TABLE - time.monotonic()
         if left <= 0:
             results.add({"step": step[0], "what": " ".join(step), "note": "no time was left"})
             continue
@@ -213,10 +254,7 @@ def main():
         command, environment = (theirs, dict(os.environ)) if is_theirs else (ours, bundled)
         run_step(results, step, command, environment, min(seconds, left))
         if step[0] == "gpu" and not results.passed:
-            break  # Nothing else can work.
-    emulated = "libcudart" in os.environ.get("LD_PRELOAD", "")
-    results.finish(emulated)
-    return 0 if results.passed else 1
+            return
 
 
 if __name__ == "__main__":

@@ -15,12 +15,11 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-Record = dict[str, Any]
+from benchmarks.gpu.device import NoGPU, Record
 
 STEPS = {
-    "gpu": "benchmarks.gpu.device_facts",
+    "gpu": "benchmarks.gpu.device",
     "instructions": "benchmarks.gpu.checks",
     "kernels": "benchmarks.gpu.checks",
     "agreement": "benchmarks.gpu.agreement",
@@ -29,30 +28,6 @@ STEPS = {
     "profile": "benchmarks.gpu.speed",
 }
 """The module of each step; its function of the step's name yields records."""
-
-
-class NoGPU(Exception):
-    """There is no GPU that can be used; the message says why."""
-
-
-def device() -> Any:
-    """TVM's first GPU, with TVM's runtime alone.
-
-    Raises:
-        NoGPU: there is none.
-    """
-    os.environ["TVM_USE_RUNTIME_LIB"] = "1"
-    import tvm
-
-    from mlc_llm_cuda import backend
-
-    backend.load()
-    if not backend.loaded():
-        raise NoGPU(backend.problem or "there is no NVIDIA driver (libcuda.so.1)")
-    found = tvm.cuda(0)
-    if not found.exist:
-        raise NoGPU("CUDA's runtime library finds no GPU; is the driver 580 or newer?")
-    return found
 
 
 def main(arguments: list[str]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.side import Record, device
+from benchmarks.gpu.device import Record, device
 from benchmarks.shapes import LlamaShape
 from mlc_llm.cli.bench.work import WorkModel
 from mlc_llm.runtime.compiled_library import CompiledLibrary

@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def torch(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
     yield {"what": f"torch {found.__version__}", "note": found.cuda.get_device_name(0)}
     for dtype in ("float16", "bfloat16"):
         x = found.randn(SIDE, SIDE, device="cuda", dtype=getattr(found, dtype))
-        seconds = _least(found, lambda x=x: x @ x, 5)
+        seconds = _least(found, partial(found.matmul, x, x), 5)
         rate = 2 * SIDE**3 / seconds / 1e12
         yield {"what": f"product in {dtype} (cuBLAS)", "value": rate, "unit": "TFLOP/s"}
     source = found.empty(contents["copy_bytes"], dtype=found.uint8, device="cuda")
@@ -66,7 +67,7 @@ def transformers(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[
         label = f"{name}: transformers {__version__}, float16"
         for length in rows["prompts"]:
             ids = found.randint(0, shape["vocab"], (1, length))
-            seconds = _least(found, lambda ids=ids: model(ids, logits_to_keep=1), 1)
+            seconds = _least(found, partial(model, ids, logits_to_keep=1), 1)
             yield {"what": f"{label}: prefill {length}", "value": length / seconds, "unit": "tok/s"}
         context = rows["contexts"][0]
         ids = found.randint(0, shape["vocab"], (1, context))
@@ -108,12 +109,16 @@ def _least(torch: Any, work: Callable[[], object], calls: int) -> float:
     return min(times)
 
 
+STEPS_BY_NAME: dict[str, Callable[..., Iterator[Record]]] = {
+    "torch": torch,
+    "transformers": transformers,
+}
+
+
 def main(arguments: list[str]) -> None:
     step, bundle, *more = arguments
     contents = json.loads((Path(bundle) / "bundle.json").read_text(encoding="utf-8"))
-    for record in {"torch": torch, "transformers": transformers}[step](
-        Path(bundle), contents, *more
-    ):
+    for record in STEPS_BY_NAME[step](Path(bundle), contents, *more):
         print(json.dumps({"step": step, **record}), flush=True)
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mlc_llm.runtime.device_memory import on_host
@@ -163,7 +164,7 @@ def time_alike(model: LoadedModel, run: Callable[[], object], repeat: int) -> li
     clock, seconds = _Clock(model), [0.0] * len(held)
     for numbers in alike.values():
         kernels = [held[number][1] for number in numbers]
-        least = min(clock.time(lambda kernels=kernels: _call_all(kernels)) for _ in range(repeat))
+        least = min(clock.time(partial(_call_all, kernels)) for _ in range(repeat))
         for number in numbers:
             seconds[number] = least / len(numbers)
     return [replace(call, seconds=one) for (call, _), one in zip(held, seconds, strict=True)]
