@@ -46,7 +46,8 @@ ifneq ($(words $(VENV)),1)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test test-all cuda-matrix fuzz fuzz-short inject lint bench reference docs docs-serve clean
+.PHONY: help install chat test test-all cuda-matrix fuzz fuzz-short inject lint bench reference
+.PHONY: docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
