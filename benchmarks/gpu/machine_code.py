@@ -226,14 +226,17 @@ def _text(build: Callable[[], None]) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    from mlc_llm_cuda.compilation import machine_code as compiled
+    from mlc_llm_cuda.fatbin import join
+    from mlc_llm_cuda.nvrtc import compile_source
 
     what, text, output, *architectures = arguments
     if what == "kernel":
         source, wanted = _compile_kernel(Path(text))
     else:
         source, wanted = _compile_model(Path(text), architectures)
-    Path(output).write_bytes(compiled(source, [f"sm_{one}" for one in wanted]))
+    names = [f"sm_{one}" for one in wanted]
+    # Of one alone, too: what reads it is told the architecture.
+    Path(output).write_bytes(join({name: compile_source(source, name) for name in names}))
 
 
 if __name__ == "__main__":

@@ -114,11 +114,11 @@ def _write(folder: Path, pythons: Sequence[str], architectures: Sequence[str], q
     write_kernels(libraries / "kernels.so", cases, large[0], architectures)
     for name, shape in models.items():
         write_model(libraries / f"{name}.so", shape, architectures)
-    _write_demo(folder, architectures)
+    _write_demo(folder, architectures, quick)
     return folder
 
 
-def _write_demo(folder: Path, architectures: Sequence[str]) -> None:
+def _write_demo(folder: Path, architectures: Sequence[str], quick: bool) -> None:
     """The model of the package, its library, and what the CPU answers."""
     import tvm
 
@@ -137,9 +137,10 @@ def _write_demo(folder: Path, architectures: Sequence[str]) -> None:
         compile_model(source, "cpu", on_cpu, opt="activations=a16")
         model = agreement.open_model(on_cpu, demo, tvm.cpu())
         expected = []
-        for prompt in agreement.PROMPTS:
+        count = agreement.QUICK_TOKENS if quick else agreement.TOKENS
+        for prompt in agreement.PROMPTS[: 1 if quick else None]:
             ids = list(tokenizer.encode(prompt))
-            logits, said = agreement.answer(model, ids)
+            logits, said = agreement.answer(model, ids, count)
             text = tokenizer.decode(said)
             numbers = [round(float(x), 4) for x in logits]
             case = {"prompt": prompt, "ids": ids, "logits": numbers, "said": said, "text": text}
