@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.device import Record, device
+from benchmarks.gpu.device import Record, device, graphs
+from mlc_llm.runtime.captured_pass import Capture, no_capture
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.weights.folder import ModelFolder
@@ -33,16 +34,19 @@ def answer(model: LoadedModel, ids: Sequence[int], tokens: int) -> tuple[np.ndar
     return logits, said
 
 
-def open_model(library: Path, folder: Path, where: Any) -> LoadedModel:
+def open_model(
+    library: Path, folder: Path, where: Any, capture: Capture = no_capture
+) -> LoadedModel:
     """The model on a device."""
     window = ContextWindow(256, 128)
-    return LoadedModel.load(library, ModelFolder.open(folder), where, window)
+    return LoadedModel.load(library, ModelFolder.open(folder), where, window, capture=capture)
 
 
 def agreement(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
     """Each prompt's logits and answer, against the CPU's."""
     folder = bundle / "demo"
-    model = open_model(bundle / "libraries" / "demo.so", folder, device())
+    gpu = device()
+    model = open_model(bundle / "libraries" / "demo.so", folder, gpu, graphs(gpu))
     for case in json.loads((folder / EXPECTED).read_text(encoding="utf-8")):
         count = len(case["said"])
         logits, said = answer(model, case["ids"], count)

@@ -6,10 +6,12 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlc_llm.plugin import Unavailable
+from mlc_llm.runtime.captured_pass import Capture
 
 if TYPE_CHECKING:
     from mlc_llm_cuda.driver import GPU
@@ -55,6 +57,13 @@ def usable_gpus() -> Sequence[GPU]:
     except Unavailable as error:
         answer = error.availability
         raise NoGPU(f"{answer.reason}. {answer.remedy}".strip()) from None
+
+
+def graphs(handle: Any) -> Capture:
+    """What captures a token's launches as a CUDA graph on a device, as chats do."""
+    from mlc_llm_cuda import graph
+
+    return partial(graph.capture, handle)
 
 
 def open_library(path: Path) -> Any:

@@ -188,6 +188,8 @@ def run_step(
         words = "".join(complaints).strip()[-MOST_WORDS:]
         failed = {} if name in THEIRS else {"ok": False}
         results.add({"step": name, "what": f"{' '.join(step)} failed", **failed, "note": words})
+    elif warnings := "".join(complaints).strip():
+        results.add({"step": name, "what": "it said", "note": warnings[-MOST_WORDS:]})
 
 
 def bundle_python(versions: list[str]) -> tuple[str, str]:

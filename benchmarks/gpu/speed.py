@@ -9,15 +9,16 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.gpu.device import Record, device
+from benchmarks.gpu.device import Record, device, graphs
 from benchmarks.shapes import LlamaShape
 from mlc_llm.cli.bench.work import WorkModel
+from mlc_llm.runtime.captured_pass import Capture, no_capture
 from mlc_llm.runtime.compiled_library import CompiledLibrary
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
@@ -35,11 +36,20 @@ CHUNK = 2048
 def speed(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[Record]:
     """Seconds of prefills, and of tokens after contexts of several lengths."""
     rows, shape = contents["rows"], LlamaShape(**contents["models"][name])
-    model = _open(bundle, name, shape, max(rows["contexts"]) + rows["steps"] + 1)
+    gpu = device()
+    size = max(rows["contexts"]) + rows["steps"] + 1
+    captured: list[Callable[[], None] | None] = []
+
+    def capture(work: Callable[[], None]) -> Callable[[], None] | None:
+        captured.append(graphs(gpu)(work))
+        return captured[-1]
+
+    model = _open(gpu, bundle, name, shape, size, capture)
     yield {"what": f"{name}: window", "value": model.window.size, "unit": "tokens"}
     ids = _ids(shape, model.window.size)
     _prefill(model, ids[: rows["prompts"][0]])
     _decode(model, 4)
+    yield {"what": f"{name}: a token is one CUDA graph", "ok": any(captured)}
     for length in rows["prompts"]:
         times = [_prefill(model, ids[:length]) for _ in range(3)]
         seconds = statistics.median(times)
@@ -70,9 +80,14 @@ def profile(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[Recor
     """The kernels of one token, and of one prefill."""
     rows, shape = contents["rows"], LlamaShape(**contents["models"][name])
     context, prompt = rows["contexts"][-2], rows["prompts"][-2]
-    model = _open(bundle, name, shape, context + prompt + 1)
+    model = _open(device(), bundle, name, shape, context + prompt + 1)
     ids = _ids(shape, context + prompt)
     model.prefill(ids[:context])
+    yield {
+        "what": f"{name}: decode at {context}, kernel by kernel",
+        "value": 1 / _decode(model, rows["steps"]),
+        "unit": "tok/s",
+    }
     yield from _kernels(model, f"{name}: a token at {context}", lambda: model.decode(1))
     model.reset()
     yield from _kernels(model, f"{name}: prefill {prompt}", lambda: model.prefill(ids[:prompt]))
@@ -100,12 +115,13 @@ def _kernels(model: LoadedModel, what: str, run: Any) -> Iterator[Record]:
         }
 
 
-def _open(bundle: Path, name: str, shape: LlamaShape, size: int) -> LoadedModel:
+def _open(
+    gpu: Any, bundle: Path, name: str, shape: LlamaShape, size: int, capture: Capture = no_capture
+) -> LoadedModel:
     """The model with random weights, and with a smaller window where the memory is full."""
-    gpu = device()
     library = CompiledLibrary(bundle / "libraries" / f"{name}.so", gpu)
     parameters = random_parameters(library, shape.vocab, gpu)
-    functions = ModelFunctions(library, parameters, gpu, shape.vocab)
+    functions = ModelFunctions(library, parameters, gpu, shape.vocab, capture)
     while True:
         window = ContextWindow(size, min(CHUNK, size))
         try:

@@ -58,7 +58,8 @@ def test_everything_is_checked_and_measured(bundle: Path, preload: str, tmp_path
     assert code == 0, printed
     assert not [one for one in found if "cut off" in one.get("note", "")]
     checked = {one["step"]: one["ok"] for one in found if "ok" in one}
-    assert checked == dict.fromkeys(("gpu", "instructions", "kernels", "agreement"), True)
+    steps = ("gpu", "instructions", "kernels", "agreement", "speed")
+    assert checked == dict.fromkeys(steps, True)
     measured = {one["what"] for one in found if one["step"] == "speed" and "value" in one}
     assert {f"quick: {row}" for row in ("prefill 20", "decode at 8", "decode at 40")} <= measured
     kernels = [one["what"] for one in found if one["step"] == "profile"]

@@ -22,7 +22,7 @@ NEWER = frozenset({"80", "86", "89", "90", "100", "120"})
 GPUS = NEWER | {"75"}
 
 SHARED = "the kernel that GPUs share reads halves one by one"
-SHARED_REGISTERS = "the kernel that GPUs share needs more registers than NVRTC gives it"
+REGISTERS = "the kernel that GPUs share needs more registers than NVRTC gives it"
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,17 @@ KNOWN = (
         SPILLS,
         frozenset({"attention_append"}),
         "CUDA's sine of very large angles has an array",
-        gpus=frozenset({"75", "90"}),
+        gpus=frozenset({"75", "86", "90"}),
     ),
     Known(
         SPILLS,
         frozenset({"attention_prefill"}),
-        SHARED_REGISTERS,
+        REGISTERS,
         HALVES,
         frozenset({"80", "86", "89"}),
     ),
-    Known(SPILLS, frozenset({"matmul"}), SHARED_REGISTERS, frozenset({"q3f16_1"}), frozenset({"90"})),
-    Known(SPILLS, frozenset({"q4_matmul"}), SHARED_REGISTERS, Q4, frozenset({"86", "89"})),
+    Known(SPILLS, frozenset({"matmul"}), REGISTERS, frozenset({"q3f16_1"}), frozenset({"90"})),
+    Known(SPILLS, frozenset({"q4_matmul"}), REGISTERS, Q4, frozenset({"86", "89"})),
 )
 
 
