@@ -1,6 +1,6 @@
 """What is known to be worse than it should be in the machine code of models' kernels, and why.
 
-An entry applies to kernels, quantisations and GPUs; where it applies, the failure must be there: an
+An entry applies to a kernel, to quantisations, GPUs and shapes; where it applies, the failure must be there: an
 entry of what was repaired fails its test, and is removed.
 """
 
@@ -20,6 +20,7 @@ Q4 = frozenset({"q4f16_1"})
 NEWER = frozenset({"80", "86", "89", "90", "100", "120"})
 """GPUs that have kernels in CUDA C."""
 GPUS = NEWER | {"75"}
+SHAPES = frozenset({"llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b"})
 
 SHARED = "the kernel that GPUs share reads halves one by one"
 REGISTERS = "the kernel that GPUs share needs more registers than NVRTC gives it"
@@ -31,47 +32,69 @@ class Known:
 
     Args:
         failure: which one.
-        kernels: names without numbers, as ``gemv``.
+        kernel: its name without a number, as ``gemv``.
         reason: why it is so.
         quantizations: where.
         gpus: where, as compute capabilities.
+        shapes: where, by their names in :mod:`benchmarks.shapes`.
     """
 
     failure: str
-    kernels: frozenset[str]
+    kernel: str
     reason: str
     quantizations: frozenset[str] = EVERY
     gpus: frozenset[str] = GPUS
+    shapes: frozenset[str] = SHAPES
+
+
+def these(*names: str) -> frozenset[str]:
+    """Some quantisations, GPUs or shapes."""
+    return frozenset(names)
 
 
 KNOWN = (
-    Known(NARROW, frozenset({"attention_decode", "attention_prefill"}), SHARED, HALVES),
-    Known(NARROW, frozenset({"gemv", "matmul"}), SHARED, HALVES - Q4),
-    Known(NARROW, frozenset({"gemv", "matmul"}), SHARED, Q4, frozenset({"75"})),
-    Known(NARROW, frozenset({"q4_matmul"}), f"of more than 16 tokens, {SHARED}", Q4, NEWER),
+    Known(NARROW, "attention_decode", SHARED, HALVES),
+    Known(NARROW, "attention_prefill", SHARED, HALVES),
+    Known(NARROW, "gemv", SHARED, HALVES - Q4),
+    Known(NARROW, "matmul", SHARED, HALVES - Q4),
+    Known(NARROW, "gemv", SHARED, Q4, these("75")),
+    Known(NARROW, "matmul", SHARED, Q4, these("75")),
+    Known(NARROW, "q4_matmul", f"of more than 16 tokens, {SHARED}", Q4, NEWER),
     Known(
         SPILLS,
-        frozenset({"attention_append"}),
+        "attention_append",
         "CUDA's sine of very large angles has an array",
-        gpus=frozenset({"75", "86", "90"}),
+        gpus=these("75", "86", "90"),
     ),
     Known(
+        SPILLS, "attention_prefill", REGISTERS, HALVES, these("80", "86", "89"), these("llama-2-7b")
+    ),
+    Known(SPILLS, "attention_prefill", REGISTERS, HALVES, these("80"), these("mistral-7b-v0.1")),
+    Known(
         SPILLS,
-        frozenset({"attention_prefill"}),
+        "attention_prefill",
         REGISTERS,
         HALVES,
-        frozenset({"80", "86", "89"}),
+        these("100"),
+        these("llama-3.1-8b", "tinyllama-1.1b"),
     ),
-    Known(SPILLS, frozenset({"matmul"}), REGISTERS, frozenset({"q3f16_1"}), frozenset({"90"})),
-    Known(SPILLS, frozenset({"q4_matmul"}), REGISTERS, Q4, frozenset({"86", "89"})),
+    Known(SPILLS, "attention_decode", REGISTERS, HALVES, these("90"), these("llama-3.1-8b")),
+    Known(SPILLS, "matmul", REGISTERS, these("q3f16_1"), these("90")),
+    Known(
+        SPILLS,
+        "q4_matmul",
+        REGISTERS,
+        Q4,
+        these("86", "89"),
+        these("llama-2-7b", "llama-3.1-8b"),
+    ),
 )
 
 
-def expected(quantization: str, gpu: str) -> set[tuple[str, str]]:
+def expected(shape: str, quantization: str, gpu: str) -> set[tuple[str, str]]:
     """The failures of a model's kernels, as (kernel, failure)."""
     return {
-        (kernel, one.failure)
+        (one.kernel, one.failure)
         for one in KNOWN
-        if quantization in one.quantizations and gpu in one.gpus
-        for kernel in one.kernels
+        if shape in one.shapes and quantization in one.quantizations and gpu in one.gpus
     }

@@ -73,7 +73,9 @@ def test_kernels_keep_to_registers_and_load_widely(
         for kernel, code in sorted(codes.items()):
             print(architecture, kernel, code.registers, "registers", code.length, "instructions")
             assert code.registers <= 255
-        assert failures(codes) == expected(cell.quantization, architecture), architecture
+        assert failures(codes) == expected(cell.shape, cell.quantization, architecture), (
+            architecture
+        )
 
 
 def failures(codes: dict[str, MachineCode]) -> set[tuple[str, str]]:
