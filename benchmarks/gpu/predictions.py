@@ -1,4 +1,4 @@
-"""What the kernels should do on GPUs, none of which was measured: predictions, and what they assume.
+"""What the kernels should do on GPUs that were not measured: predictions, and what they assume.
 
     python -m benchmarks.gpu.predictions            # counts again, writes the record and the docs
     python -m benchmarks.gpu.predictions --table    # writes the docs from the record
