@@ -46,7 +46,8 @@ ifneq ($(words $(VENV)),1)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test test-all fuzz fuzz-short inject lint bench reference docs docs-serve clean
+.PHONY: help install chat test test-all cuda-matrix fuzz fuzz-short inject lint bench reference
+.PHONY: docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
@@ -56,6 +57,7 @@ help:
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
 	@echo "make test-all               run the slow tests, which make test leaves out, and fuzz-short"
+	@echo "make cuda-matrix            compile every model and scheme for every NVIDIA GPU, and look"
 	@echo "make fuzz                   feed 100,000 damaged inputs; fuzz-short: for three minutes"
 	@echo "make inject                 kill, fill disks and cut files while the program works"
 	@echo "make reference              install torch and transformers, which more tests compare with"
@@ -77,6 +79,9 @@ test: $(STAMPS)/test $(STAMPS)/vulkan
 test-all: $(STAMPS)/test $(STAMPS)/vulkan
 	$(PYTEST) -m slow $(ARGS)
 	$(MAKE) --no-print-directory fuzz-short ARGS=
+
+cuda-matrix: $(STAMPS)/test
+	MLC_LLM_CUDA_MATRIX=1 $(PYTEST) plugins/cuda/tests/machine_code/test_matrix.py $(ARGS)
 
 fuzz: $(STAMPS)/test
 	$(BIN)/python -m fuzz --seed $(FUZZ_SEED) --inputs $(FUZZ_INPUTS) \

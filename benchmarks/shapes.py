@@ -99,6 +99,18 @@ SHAPES: dict[str, LlamaShape] = {
         vocab=32000,
         context=4096,
     ),
+    # meta-llama/Llama-3.1-8B-Instruct, without the scaling of its frequencies.
+    "llama-3.1-8b": LlamaShape(
+        hidden=4096,
+        ffn=14336,
+        layers=32,
+        heads=32,
+        kv_heads=8,
+        head_dim=128,
+        vocab=128256,
+        context=131072,
+        rope_theta=500000.0,
+    ),
     # mistralai/Mistral-7B-v0.1, whose attention slides over 4096 tokens.
     "mistral-7b-v0.1": LlamaShape(
         hidden=4096,

@@ -103,6 +103,16 @@ class Device(ABC):
             Unavailable: it cannot; the same as an answer without adapters.
         """
 
+    def trials(self) -> Mapping[str, Callable[[], str]]:
+        """What the device is made of, tried step by step, for ``mlc_llm doctor``.
+
+        A step is a name and a function that says what was found. Where something is not here it
+        raises :class:`Unavailable`, with a remedy if there is something to do; whatever else it
+        raises is a fault. The steps are called in their order in a child process with a timeout,
+        in which TVM's compiler can be imported. By default there are none.
+        """
+        return {}
+
     @abstractmethod
     def open(self, index: int) -> tvm.runtime.Device:
         """Return TVM's handle of an adapter; called in the thread that runs the model.

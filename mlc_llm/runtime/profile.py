@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from mlc_llm.runtime.device_memory import on_host
@@ -134,6 +135,41 @@ def time_kernels(
     return steps
 
 
+def time_alike(model: LoadedModel, run: Callable[[], object], repeat: int) -> list[KernelCall]:
+    """Time the kernels of one pass, those that are alike in a row; in the engine's thread.
+
+    To wait for each kernel costs a GPU as much time as a small one takes. Here all calls of a
+    kernel in a pass, which read weights and pages of their own, are made without waits between
+    them, and each gets an equal share of the time.
+
+    Args:
+        model: the model.
+        run: one pass.
+        repeat: how often the kernels are timed; the least time counts.
+
+    Returns:
+        The calls of the pass, in their order.
+    """
+    held: list[tuple[KernelCall, Callable[[], object]]] = []
+
+    def collect(call: KernelCall, kernel: Callable[[], object]) -> None:
+        kernel()
+        held.append((call, kernel))
+
+    with _observed(model, collect):
+        run()
+    alike: dict[tuple[str, tuple[TensorShape, ...]], list[int]] = {}
+    for number, (call, _) in enumerate(held):
+        alike.setdefault((call.name, call.tensors), []).append(number)
+    clock, seconds = _Clock(model), [0.0] * len(held)
+    for numbers in alike.values():
+        kernels = [held[number][1] for number in numbers]
+        least = min(clock.time(partial(_call_all, kernels)) for _ in range(repeat))
+        for number in numbers:
+            seconds[number] = least / len(numbers)
+    return [replace(call, seconds=one) for (call, _), one in zip(held, seconds, strict=True)]
+
+
 class _Clock:
     """Times functions; on a device that computes while the host goes on, it waits for them."""
 
@@ -218,6 +254,11 @@ def _idle_call() -> Callable[[], object]:
     function = get_global_func(_IDLE_FUNCTION, allow_missing=True) or _nothing
     arguments = [empty((1,), "float32") for _ in range(_IDLE_ARGUMENTS)]
     return lambda: function(*arguments)
+
+
+def _call_all(functions: Sequence[Callable[[], object]]) -> None:
+    for function in functions:
+        function()
 
 
 def _nothing(*_: object) -> None:

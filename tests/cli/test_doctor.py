@@ -25,6 +25,34 @@ from mlc_llm.runtime.threads import thread_count
 
 CLI = Callable[..., Any]
 
+NPU = """
+import os
+from mlc_llm.plugin import Availability, Device, Unavailable
+
+def refuse(*words):
+    raise Unavailable(*words)
+
+class NPU(Device):
+    name = "npu"
+
+    def probe(self):
+        return Availability(reason="it is a fake")
+
+    def trials(self):
+        return {
+            "driver": lambda: "version 7",
+            "card": lambda: refuse("there is no card"),
+            "firmware": lambda: refuse("it is old", "Update it."),
+            "fault": lambda: str(1 // 0),
+            "crash": lambda: os._exit(3),
+            "never": lambda: "not reached",
+        }
+
+    def open(self, index): ...
+    def target(self, index=0): ...
+    def codegen(self, target, opt): ...
+"""
+
 
 def publish(cache: LibraryCache, library: Path, key: str) -> Path:
     """Put a copy of a library into a cache."""
@@ -226,6 +254,29 @@ class TestPlugins:
     )
     def test_devices(self, availability: Availability, status: str) -> None:
         assert plugins.device_finding("gpu", availability).status == status
+
+    def test_the_steps_of_a_device(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """One that kills its process takes only itself and the later ones down."""
+        info = tmp_path / "npu-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text("Metadata-Version: 2.1\nName: npu\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text("[mlc_llm.devices]\nnpu = npu_plugin:NPU\n")
+        (tmp_path / "npu_plugin.py").write_text(NPU)
+        monkeypatch.syspath_prepend(tmp_path)
+        entry_points = [EntryPoint("npu", "npu_plugin:NPU", "mlc_llm.devices")]
+        found = [*plugins.trial_findings("npu", Registry(entry_points))]
+        assert [(f.area, f.name, f.status) for f in found] == [
+            ("npu", "driver", "ok"),
+            ("npu", "card", "absent"),
+            ("npu", "firmware", "broken"),
+            ("npu", "fault", "broken"),
+            ("npu", "crash", "broken"),
+        ]
+        assert [f.detail for f in found[:3]] == ["version 7", "there is no card", "it is old"]
+        assert found[2].remedy == "Update it."
+        assert "ZeroDivisionError" in found[3].detail
+        assert "exit status 3" in found[4].detail
+        assert found[4].remedy
 
     def test_no_device_at_all(self) -> None:
         (finding,) = plugins.check_devices(Registry(entry_points=[]))

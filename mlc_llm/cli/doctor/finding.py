@@ -13,6 +13,10 @@ from mlc_llm.registry.entry import describe
 logger = logging.getLogger("mlc_llm")
 
 
+REPORT = "Report this with what MLC_LLM_DEBUG=1 shows."
+"""The remedy for what ought not to happen."""
+
+
 class Status(StrEnum):
     """How a checked thing is."""
 
@@ -70,7 +74,7 @@ def run_checks(checks: Sequence[Check]) -> list[Finding]:
                     "check",
                     Status.BROKEN,
                     f"the check itself failed: {describe(error)}",
-                    "Report this with what MLC_LLM_DEBUG=1 shows.",
+                    REPORT,
                 )
             )
     return findings

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
-from mlc_llm.cli.doctor.finding import Finding, Status
+from mlc_llm.cli.doctor.finding import REPORT, Finding, Status
+from mlc_llm.cli.doctor.trial import TRIAL_MODULE, TRIAL_SECONDS
 from mlc_llm.errors import DeviceError, MLCError
 from mlc_llm.plugin.device import Availability
+from mlc_llm.registry.child import python_command, python_environment, run_child
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.discovery import OWN_DISTRIBUTIONS, PLUGINS_VARIABLE, canonical
 from mlc_llm.registry.probing import probe_all
@@ -66,6 +69,7 @@ def check_devices(registry: Registry) -> Iterator[Finding]:
     """
     for name, availability in probe_all(registry, fresh=True).items():
         yield device_finding(name, availability)
+        yield from trial_findings(name, registry)
     try:
         choice = choose_device(registry=registry)
     except (DeviceError, MLCError) as error:
@@ -84,6 +88,31 @@ def device_finding(name: str, availability: Availability) -> Finding:
         return Finding("devices", name, status, adapters, availability.remedy)
     status = Status.BROKEN if availability.remedy else Status.ABSENT
     return Finding("devices", name, status, availability.reason, availability.remedy)
+
+
+def trial_findings(name: str, registry: Registry) -> Iterator[Finding]:
+    """What a device is made of, each step tried in a child process.
+
+    Args:
+        name: the device's.
+        registry: where it is looked up.
+    """
+    try:
+        steps = [*registry.device(name).trials()]
+    except MLCError:
+        return  # What is wrong with a plugin is said of it.
+    if not steps:
+        return
+    command = python_command(TRIAL_MODULE, "device", name)
+    outcome = run_child(command, python_environment({"TVM_USE_RUNTIME_LIB": None}), TRIAL_SECONDS)
+    said = [json.loads(line) for line in outcome.stdout.splitlines() if line.startswith("{")]
+    for one in said:
+        yield Finding(name, one["step"], Status(one["status"]), one["detail"], one["remedy"])
+    if len(said) < len(steps):
+        detail = f"trying it {outcome.ending()}"
+        if words := outcome.last_words():
+            detail += f"; it said: {words}"
+        yield Finding(name, steps[len(said)], Status.BROKEN, detail, REPORT)
 
 
 def _origin(entry: PluginEntry) -> str:

@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlc_llm.cli.doctor.finding import Finding, Status
+from mlc_llm.cli.doctor.trial import TRIAL_MODULE, TRIAL_SECONDS
 from mlc_llm.compile.compiler import find_compiler, how_to_get_a_compiler
 from mlc_llm.errors import CompileError
 from mlc_llm.library.cache import LIBRARY_SUFFIX
 from mlc_llm.registry.child import Outcome, python_command, python_environment, run_child
 from mlc_llm.version import tvm_version
-
-TRIAL_MODULE = "mlc_llm.cli.doctor.trial"
-TRIAL_SECONDS = 120.0
-"""TVM's first import after an installation reads some hundred MB."""
 
 SOURCE = """
 #ifdef __cplusplus

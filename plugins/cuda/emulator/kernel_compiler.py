@@ -20,7 +20,12 @@ KERNEL_FLAGS = [
     *("-O1", "-w", "-fvisibility=hidden", "-fno-gnu-unique", "-fno-threadsafe-statics"),
     "-fsanitize=alignment",
 ]
-CHECKED_FLAGS = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"]
+CHECKED_FLAGS = [
+    *("-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0"),
+    # What is read to be passed by value, as a half to a conversion, is announced only where the
+    # function is inlined.
+    *("-finline-small-functions", "-finline-functions", "--param=early-inlining-insns=3000"),
+]
 HEADERS = HERE / "include"
 
 

@@ -9,6 +9,7 @@ module                  says
 :mod:`.toolkit`         where the libraries and headers of NVIDIA's wheels are
 :mod:`.parts`           whether those, and TVM's CUDA runtime, are there and work
 :mod:`.target`          what code is compiled for, and which libraries a GPU takes
+:mod:`.trials`          each of these tried, for the doctor
 :mod:`.fingerprint`     what the probe's answer depends on
 :mod:`.backend`         brings ``tvm.cuda()``, when TVM is imported
 :mod:`.codegen`         the compiler half

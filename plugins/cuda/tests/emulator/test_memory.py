@@ -129,3 +129,33 @@ extern "C" __global__ void f(const float* x, float* y) {
             "read_once": 512,
         }
     ]
+
+
+@pytest.mark.parametrize("value", ["x[i] + x[i + 32]", "half(float(x[i]) * float(x[i + 32]))"])
+def test_halves_that_are_passed_by_value_are_counted(
+    own_gpu: Callable[..., GPU], tmp_path: Path, value: str
+) -> None:
+    """In loops and beside other kernels, where g++ inlines less."""
+    text = """
+extern "C" __global__ void f(const half* __restrict__ x, half* __restrict__ y) {
+  for (int i = threadIdx.x; i < 32; i += 16) y[i] = VALUE;
+}
+extern "C" __global__ void g(const half* __restrict__ x, half* __restrict__ y) {
+  for (int i = threadIdx.x; i < 32; i += 8) y[i] = VALUE;
+}
+"""
+    trace = tmp_path / "trace"
+    gpu = own_gpu(CHECK="1", TRACE=str(trace))
+    gpu.run(text.replace("VALUE", value), 1, 16, np.ones(64, "float16"), np.zeros(32, "float16"))
+    launch = json.loads(trace.read_text())
+    assert launch["read"] == launch["read_once"] == 128
+    assert launch["written"] == 64
+
+
+def test_some_blocks_stand_for_all(own_gpu: Callable[..., GPU], tmp_path: Path) -> None:
+    text = 'extern "C" __global__ void f(float* x) { x[blockIdx.x] += 1.0f; }'
+    trace, x = tmp_path / "trace", np.zeros(10, "float32")
+    own_gpu(CHECK="1", TRACE=str(trace), BLOCKS="3").run(text, 10, 1, x)
+    np.testing.assert_array_equal(np.flatnonzero(x), [0, 3, 6])
+    launch = json.loads(trace.read_text())
+    assert (launch["grid"][0], launch["read"]) == (10, 12)

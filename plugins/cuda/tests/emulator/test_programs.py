@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -63,6 +64,25 @@ def test_the_conformance_suite(run: Program) -> None:
     printed = said(run("pytest", "-q", "-p", "no:cacheprovider", *suite))
     assert "test_agrees_with_the_cpu" not in printed  # as it would say of one that is skipped
     assert "19 passed" in printed
+
+
+@pytest.mark.slow
+def test_the_doctor_tries_each_part_of_the_device(run: Program) -> None:
+    done = run("mlc_llm", "doctor", "--json")
+    report = [one for one in json.loads(done.stdout)["findings"] if one["area"] == "cuda"]
+    assert [one["status"] for one in report] == ["ok"] * 6, report
+    assert [one["name"] for one in report][-2:] == ["compiling", "running"]
+    assert "Emulated GPU 0" in report[0]["detail"]
+    assert "right result" in report[-1]["detail"]
+
+
+@pytest.mark.slow
+def test_the_benchmark(run: Program) -> None:
+    """Also kernel by kernel; times say nothing here."""
+    sizes = ["--prompt-length", "4", "--generate-length", "2", "--repeat", "1"]
+    printed = said(run("mlc_llm", "bench", "demo", "--device", "cuda", *sizes, "--profile"))
+    for word in ("prefill", "decode", "attention_decode"):
+        assert word in printed
 
 
 @pytest.mark.slow

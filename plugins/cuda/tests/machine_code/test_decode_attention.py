@@ -10,10 +10,9 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import decode_attention
 
+from benchmarks.gpu.machine_code import machine_code
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm.testing.paged_attention import describe
-
-from .reading import machine_code
 
 pytestmark = pytest.mark.usefixtures("wheels")
 

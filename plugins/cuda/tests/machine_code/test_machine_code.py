@@ -12,6 +12,7 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import gemv, linear, matmul, prefill_attention
 
+from benchmarks.gpu.machine_code import machine_code
 from mlc_llm.compile.gpu.attention import append
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
@@ -19,8 +20,6 @@ from mlc_llm.compile.gpu.kernels.weight import weight_of
 from mlc_llm.model.layers import ActivationName
 from mlc_llm.plugin import AttentionSpec, Rope
 from mlc_llm.plugin.scheme import Scheme
-
-from .reading import machine_code
 
 pytestmark = pytest.mark.usefixtures("wheels")
 

@@ -1,0 +1,100 @@
+"""What is known to be worse than it should be in the machine code of models' kernels, and why.
+
+An entry applies to a kernel, to quantisations, GPUs and shapes; where it applies, the failure must
+be there: an entry of what was repaired fails its test, and is removed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPILLS = "keeps values of a thread in local memory"
+NARROW = "loads 2 bytes of global memory at a time"
+
+HALVES = frozenset({"q0f16", "q3f16_1", "q4f16_0", "q4f16_1", "q4f16_m", "q8f16_16", "q8f16_32"})
+"""Quantisations whose activations are float16."""
+FLOATS = frozenset({"q0f32", "q4f32_1"})
+EVERY = HALVES | FLOATS
+Q4 = frozenset({"q4f16_1"})
+
+NEWER = frozenset({"80", "86", "89", "90", "100", "120"})
+"""GPUs that have kernels in CUDA C."""
+GPUS = NEWER | {"75"}
+SHAPES = frozenset({"llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b"})
+
+SHARED = "the kernel that GPUs share reads halves one by one"
+REGISTERS = "the kernel that GPUs share needs more registers than NVRTC gives it"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A failure that is expected.
+
+    Args:
+        failure: which one.
+        kernel: its name without a number, as ``gemv``.
+        reason: why it is so.
+        quantizations: where.
+        gpus: where, as compute capabilities.
+        shapes: where, by their names in :mod:`benchmarks.shapes`.
+    """
+
+    failure: str
+    kernel: str
+    reason: str
+    quantizations: frozenset[str] = EVERY
+    gpus: frozenset[str] = GPUS
+    shapes: frozenset[str] = SHAPES
+
+
+def these(*names: str) -> frozenset[str]:
+    """Some quantisations, GPUs or shapes."""
+    return frozenset(names)
+
+
+KNOWN = (
+    Known(NARROW, "attention_decode", SHARED, HALVES),
+    Known(NARROW, "attention_prefill", SHARED, HALVES),
+    Known(NARROW, "gemv", SHARED, HALVES - Q4),
+    Known(NARROW, "matmul", SHARED, HALVES - Q4),
+    Known(NARROW, "gemv", SHARED, Q4, these("75")),
+    Known(NARROW, "matmul", SHARED, Q4, these("75")),
+    Known(NARROW, "q4_matmul", f"of more than 16 tokens, {SHARED}", Q4, NEWER),
+    Known(
+        SPILLS,
+        "attention_append",
+        "CUDA's sine of very large angles has an array",
+        gpus=these("75", "86", "90"),
+    ),
+    Known(
+        SPILLS, "attention_prefill", REGISTERS, HALVES, these("80", "86", "89"), these("llama-2-7b")
+    ),
+    Known(SPILLS, "attention_prefill", REGISTERS, HALVES, these("80"), these("mistral-7b-v0.1")),
+    Known(
+        SPILLS,
+        "attention_prefill",
+        REGISTERS,
+        HALVES,
+        these("100"),
+        these("llama-3.1-8b", "tinyllama-1.1b"),
+    ),
+    Known(SPILLS, "attention_decode", REGISTERS, HALVES, these("90"), these("llama-3.1-8b")),
+    Known(SPILLS, "matmul", REGISTERS, these("q3f16_1"), these("90")),
+    Known(
+        SPILLS,
+        "q4_matmul",
+        REGISTERS,
+        Q4,
+        these("86", "89"),
+        SHAPES - these("tinyllama-1.1b"),
+    ),
+)
+
+
+def expected(shape: str, quantization: str, gpu: str) -> set[tuple[str, str]]:
+    """The failures of a model's kernels, as (kernel, failure)."""
+    return {
+        (one.kernel, one.failure)
+        for one in KNOWN
+        if shape in one.shapes and quantization in one.quantizations and gpu in one.gpus
+    }
