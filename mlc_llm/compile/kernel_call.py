@@ -31,19 +31,29 @@ def call_kernel(
     """Emit a call of a kernel with one output.
 
     Args:
-        kernel: takes the arguments' buffers and then the output's.
+        kernel: takes the arguments' buffers, then the output's, and then perhaps buffers of fixed
+            sizes to write to as it likes. (What TVM's pool would give it may move when another
+            kernel asks for more, and a kernel that was captured goes on to write there.)
         name: what it is called in the library.
         args: the arguments.
         shape: the output's shape.
         dtype: the output's dtype.
     """
     builder = relax.BlockBuilder.current()
+    made = [relax.TensorType(list(shape), dtype), *scratch_types(kernel, len(args) + 1)]
     result = relax.call_tir(
         add_kernel(builder, kernel, name),
         [argument._expr for argument in args],
-        relax.TensorType(list(shape), dtype),
+        made if len(made) > 1 else made[0],
     )
-    return wrap_nested(builder.emit(result), name=name)
+    output = relax.TupleGetItem(result, 0) if len(made) > 1 else result
+    return wrap_nested(builder.emit(output), name=name)
+
+
+def scratch_types(kernel: tirx.PrimFunc, given: int) -> list[relax.TensorType]:
+    """The buffers of a kernel after the first ``given``, all of fixed sizes."""
+    types = [parameter.ty for parameter in kernel.params[given:]]
+    return [relax.TensorType([int(n) for n in one.shape], str(one.dtype)) for one in types]
 
 
 def over_rows(x: nn.Tensor, compute: Callable[..., nn.Tensor], *others: nn.Tensor) -> nn.Tensor:

@@ -270,7 +270,8 @@ class AttentionKernels:
     ======= =============================================================================
 
     Of qkv, prefill and decode read the queries, which are the first columns. ``sinks``
-    (query_heads,) float32 are there only where the description has ``sink_logits``.
+    (query_heads,) float32 are there only where the description has ``sink_logits``. After out,
+    prefill and decode may take buffers of fixed sizes, to write to as they like.
 
     Args:
         append: None for a layer that uses the keys and values of an earlier one.

@@ -138,6 +138,14 @@ class Sequences:
         return [len(keys) for keys in self.k]
 
 
+def scratch(kernel: Any, given: int) -> list[Array]:
+    """Arrays for the buffers that a kernel takes after the first ``given``."""
+    from mlc_llm.compile.kernel_call import scratch_types
+
+    types = scratch_types(kernel, given)
+    return [np.full([int(n) for n in one.shape], np.nan, str(one.dtype)) for one in types]
+
+
 def check_decode(
     run: Run,
     make: Make,
@@ -156,7 +164,8 @@ def check_decode(
     sinks = _sinks(rng, spec)
     kernel = make(spec, dtype, dtype).decode
     tables = (positions, sequences, held.page_table)
-    run(kernel, _qkv(q, spec), *tables, held.pages, *sinks, out)
+    given = [_qkv(q, spec), *tables, held.pages, *sinks, out]
+    run(kernel, *given, *scratch(kernel, len(given)))
     for row, (sequence, position) in enumerate(rows):
         k, v = held.k[sequence][: position + 1], held.v[sequence][: position + 1]
         want = attention(spec, q[row : row + 1], k, v, np.array([position]), *sinks)

@@ -22,6 +22,7 @@ from mlc_llm.compile.gpu.kernels.attention import AttentionArguments
 from mlc_llm.compile.gpu.kernels.launch import (
     Buffer,
     Expr,
+    argument,
     bind,
     ceil_div,
     f32,
@@ -46,9 +47,7 @@ BLOCKS = 256
 MOST_BLOCKS = 4 * BLOCKS
 """Blocks for many rows, unless there are more of these; a block then takes several splits."""
 MOST_ROWS = 32
-"""Rows of a launch. TVM's pool, where the records are, moves its memory when more is asked for, and
-kernels that were captured in a CUDA graph go on to write where it was: so the size is always the
-same."""
+"""Rows of a launch. Scratch memory, where the records are, has a fixed size."""
 
 
 def is_covered(
@@ -73,7 +72,7 @@ def decode(
     with kernel("attention_decode") as built:
         given = AttentionArguments.declare(spec, dtype, activation_dtype, prefill=False)
         size = MOST_ROWS * spec.query_heads * most_splits(spec) * (2 + spec.value_size)
-        records = T.alloc_buffer((i32(size),), "float32", scope="global")
+        records = argument("records", (i32(size),))
         with serial(ceil_div(given.tokens, MOST_ROWS)) as turn:
             first = bind(turn * i32(MOST_ROWS))
             rows = bind(T.min(given.tokens - first, i32(MOST_ROWS)))
