@@ -88,14 +88,16 @@ class LlamaAttention(Module):
 class LlamaDecoderLayer(Module):
     """Attention and feed-forward, each behind a norm and beside a residual.
 
-    A variant may have another attention (``attention_type``).
+    A variant may have another attention (``attention_type``) or another feed-forward block
+    (``mlp_type``).
     """
 
     attention_type: Callable[..., Module] = LlamaAttention
+    mlp_type: Callable[..., Module] = LlamaMLP
 
     def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
         self.self_attn = self.attention_type(config, attention)
-        self.mlp = LlamaMLP(config)
+        self.mlp = self.mlp_type(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -188,11 +190,9 @@ class Llama(Architecture):
         return weights
 
     def _layer(self, config: LlamaConfig, layer: str) -> list[Weight]:
-        mlp, gate_up = f"{layer}.mlp", ("gate_proj", "up_proj")
         return [
             *self.attention_weights(config, f"{layer}.self_attn"),
-            *linear_weights(mlp, "gate_up_proj", gate_up, bias=config.mlp_bias),
-            *linear_weights(mlp, "down_proj", bias=config.mlp_bias),
+            *self.mlp_weights(config, f"{layer}.mlp"),
             *(Weight(f"{layer}.{norm}.weight") for norm in self.layer_norms),
         ]
 
@@ -207,6 +207,19 @@ class Llama(Architecture):
         return [
             *linear_weights(attention, self.qkv_name, qkv, bias=bias),
             *linear_weights(attention, "o_proj", bias=bias and self.output_bias),
+        ]
+
+    def mlp_weights(self, config: Any, mlp: str) -> list[Weight]:
+        """The weight map of a layer's feed-forward block.
+
+        Args:
+            config: the hyper-parameters.
+            mlp: the module's name.
+        """
+        gate_up, bias = ("gate_proj", "up_proj"), config.mlp_bias
+        return [
+            *linear_weights(mlp, "gate_up_proj", gate_up, bias=bias),
+            *linear_weights(mlp, "down_proj", bias=bias),
         ]
 
     def ignores(self, name: str) -> bool:
