@@ -45,6 +45,18 @@ SIZES: Fields = {
 }
 """Fields of a small model, under the names that most families have for them."""
 
+VISION: Fields = {
+    "model_type": "pixtral",
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "image_size": 32,
+    "patch_size": 16,
+}
+"""The ``vision_config`` of a small model that sees, whose text part is compared."""
+
 PROMPT, GREEDY = 3 * PREFILL_CHUNK + 2, 100
 """Tokens of a prompt that takes several chunks, and of the answer to it."""
 

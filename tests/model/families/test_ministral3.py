@@ -11,7 +11,7 @@ from mlc_llm.model.ministral3 import MINISTRAL3
 from mlc_llm.testing import raises
 from mlc_llm.testing.workbench import Workbench
 
-from .conformance import SIZES, FamilyConformance
+from .conformance import SIZES, VISION, FamilyConformance
 from .gguf_layout import GGUFLayout, pairs
 
 YARN = {
@@ -26,16 +26,6 @@ YARN = {
     "llama_4_scaling_beta": 0.3,
 }
 TEXT = {"head_dim": 48, "rope_parameters": YARN}
-VISION = {
-    "model_type": "pixtral",
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "head_dim": 16,
-    "image_size": 32,
-    "patch_size": 16,
-}
 
 
 class TestMinistral3(FamilyConformance):
@@ -46,7 +36,7 @@ class TestMinistral3(FamilyConformance):
         "window": {
             **TEXT,
             "rope_parameters": {**YARN, "llama_4_scaling_beta": 0.0, "mscale": 0.5},
-            "sliding_window": 20,
+            "sliding_window": 50,
             "num_key_value_heads": 4,
         },
         "vision": {
