@@ -116,13 +116,13 @@ class InternLM2(Llama):
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.tok_embeddings.weight")]
         for index in range(config.num_hidden_layers):
-            weights += self._layer(config, f"model.layers.{index}")
+            weights += self.layer_weights(config, f"model.layers.{index}")
         weights.append(Weight("model.norm.weight"))
         if not config.tie_word_embeddings:
             weights.append(Weight("output.weight"))
         return weights
 
-    def _layer(self, config: InternLM2Config, layer: str) -> list[Weight]:
+    def layer_weights(self, config: Any, layer: str) -> list[Weight]:
         group = config.num_attention_heads // config.num_key_value_heads
         order = grouped_qkv(config.num_key_value_heads, group, config.head_dim)
         qkv = [

@@ -21,8 +21,9 @@ from mlc_llm.model.layers import (
 from mlc_llm.model.module import Module
 from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
-from mlc_llm.plugin import Architecture, AttentionSpec, Weight
+from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Weight
 from mlc_llm.plugin.architecture import Size
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
@@ -159,9 +160,9 @@ class Llama(Architecture):
     """
 
     name = "llama"
-    config_type = LlamaConfig
-    module_type = LlamaForCausalLM
-    gguf = LLAMA_FAMILY
+    config_type: type[ModelConfig] = LlamaConfig
+    module_type: Callable[[Any, Sequence[AttentionSpec]], CausalLM] = LlamaForCausalLM
+    gguf: GGUFFamily | None = LLAMA_FAMILY
     qkv_name: ClassVar[str] = "qkv_proj"
     output_bias: ClassVar[bool] = True
     layer_norms: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
@@ -183,13 +184,19 @@ class Llama(Architecture):
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.embed_tokens.weight")]
         for index in range(config.num_hidden_layers):
-            weights += self._layer(config, f"model.layers.{index}")
+            weights += self.layer_weights(config, f"model.layers.{index}")
         weights.append(Weight("model.norm.weight"))
         if not config.tie_word_embeddings:
             weights.append(Weight("lm_head.weight"))
         return weights
 
-    def _layer(self, config: LlamaConfig, layer: str) -> list[Weight]:
+    def layer_weights(self, config: Any, layer: str) -> list[Weight]:
+        """The weight map of a layer.
+
+        Args:
+            config: the hyper-parameters.
+            layer: the layer's name.
+        """
         return [
             *self.attention_weights(config, f"{layer}.self_attn"),
             *self.mlp_weights(config, f"{layer}.mlp"),

@@ -27,7 +27,7 @@ class Mistral(Llama):
     """
 
     name = "mistral"
-    config_type = MistralConfig
+    config_type: type[ModelConfig] = MistralConfig
     window: ClassVar[int | None] = 4096
 
     def config(self, data: Mapping[str, Any]) -> ModelConfig:

@@ -35,10 +35,8 @@ class SmolLM3Config(LayerWindowsConfig):
 
     @classmethod
     def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
-        count, interval = data.get("num_hidden_layers"), data.get("no_rope_layer_interval", 4)
-        countable = isinstance(count, int) and 0 < count <= MOST_LAYERS
-        if "no_rope_layers" not in data and countable and isinstance(interval, int) and interval:
-            data["no_rope_layers"] = [(index + 1) % interval != 0 for index in range(count)]
+        interval = data.get("no_rope_layer_interval", 4)
+        data.setdefault("no_rope_layers", _by_interval(data.get("num_hidden_layers"), interval))
         if not data.get("use_sliding_window", "layer_types" in data):
             data.pop("sliding_window", None)
         return super().fill(data)
@@ -57,6 +55,14 @@ class SmolLM3Config(LayerWindowsConfig):
                 f"{self.num_hidden_layers} layers"
             )
         return self
+
+
+def _by_interval(count: Any, interval: Any) -> list[bool]:
+    """Whether each layer has rotary positions; of none where that cannot be said."""
+    known = all(isinstance(one, int) and 0 < one <= MOST_LAYERS for one in (count, interval))
+    if not known:
+        return []
+    return [(index + 1) % interval != 0 for index in range(count)]
 
 
 class SmolLM3(Llama):

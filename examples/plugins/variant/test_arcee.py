@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlc_llm_arcee import Arcee
+from mlc_llm_arcee import Arcee, ArceeConfig
 
 from mlc_llm.testing import ArchitectureConformance
 from mlc_llm.testing.model_folder import write_byte_tokenizer
@@ -30,12 +30,12 @@ CONFIG = {
 
 def save_random_arcee(folder: Path, **config: object) -> Path:
     """Save a small random model in Hugging Face's layout, in which every parameter counts."""
+    torch.manual_seed(0)
     model = transformers.ArceeForCausalLM(transformers.ArceeConfig(**{**CONFIG, **config}))
-    random = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
             # Biases, too, which transformers starts at zero: leaving them out would not show.
-            parameter += 0.2 * torch.randn(parameter.shape, generator=random)
+            parameter += 0.2 * torch.randn_like(parameter)
     model.save_pretrained(folder)
     write_byte_tokenizer(folder / "tokenizer.json", model.config.vocab_size)
     return folder
@@ -60,5 +60,5 @@ class TestArcee(ArchitectureConformance):
 
 
 def test_what_a_file_leaves_out_has_transformers_default() -> None:
-    config = Arcee().config(CONFIG)
+    config = ArceeConfig.model_validate(CONFIG)
     assert (config.hidden_act, config.rms_norm_eps) == ("relu2", 1e-5)
