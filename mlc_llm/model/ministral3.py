@@ -59,7 +59,7 @@ class Ministral3Config(MistralConfig):
 
     @model_validator(mode="after")
     def _check_scaling(self) -> Ministral3Config:
-        if self.llama_4_scaling_beta and self.scaling_length < 1:
+        if self.llama_4_scaling_beta and not self.scaling_length:
             raise ValueError(f"{_LENGTH} must be given with {_BETA}, as a number of positions")
         return self
 
@@ -67,7 +67,7 @@ class Ministral3Config(MistralConfig):
     def scaling_length(self) -> int:
         """Positions at which queries do not grow; 0 where no file says it."""
         length = (self.rope_scaling or {}).get(_LENGTH, 0)
-        return length if isinstance(length, int) else 0
+        return length if isinstance(length, int) and 0 < length < 2**31 else 0
 
 
 class Ministral3Attention(LlamaAttention):

@@ -72,12 +72,26 @@ class TestMinistral3(FamilyConformance):
     )
 
     def test_config_of_a_model_that_sees(self) -> None:
-        text = {**SIZES, "rope_parameters": YARN}
+        text = {**SIZES, "rope_parameters": YARN, "tie_word_embeddings": False}
         alone = MINISTRAL3.config(text)
-        whole = {"model_type": "mistral3", "text_config": text, "vision_config": VISION}
+        tied = {"tie_word_embeddings": True}  # which transformers writes without looking
+        whole = {"model_type": "mistral3", "text_config": text, "vision_config": VISION, **tied}
         assert MINISTRAL3.config(whole) == alone
         assert alone.head_dim == 128
         assert (alone.llama_4_scaling_beta, alone.scaling_length) == (0.3, 32)
+
+    @pytest.mark.parametrize(
+        ("head", "body"),
+        [("", "model.language_model."), ("language_model.", "language_model.model.")],
+    )
+    def test_names_of_a_model_that_sees(self, head: str, body: str) -> None:
+        """As transformers 5 has them in memory, and as files have them."""
+        assert MINISTRAL3.rename(f"{head}lm_head.weight") == "lm_head.weight"
+        assert MINISTRAL3.rename(f"{body}norm.weight") == "model.norm.weight"
+        prefix = "" if head else "model."
+        for part in ("vision_tower.ln_pre.weight", "multi_modal_projector.norm.weight"):
+            assert MINISTRAL3.ignores(MINISTRAL3.rename(prefix + part))
+        assert not MINISTRAL3.ignores("model.norm.weight")
 
     def test_config_without_what_has_a_default(self) -> None:
         """RoPE is yarn then; a file that says it is plain, and MLC's, have it as they say."""
