@@ -27,6 +27,7 @@ from mlc_llm.errors import (
 )
 from mlc_llm.files import write_atomically
 from mlc_llm.home import expand_home
+from mlc_llm.model.text_part import text_config
 from mlc_llm.plugin import ConversationTemplate, Plan
 from mlc_llm.plugin.model_library import config_of
 from mlc_llm.quantization import folder_fields, plan
@@ -220,9 +221,10 @@ def _generation(model: SourceModel) -> dict[str, Any]:
         found[name] = default if value is None else value
     if data.get("do_sample") is False:
         found["temperature"] = 0.0  # The likeliest token, whatever else the file says.
+    config = text_config(model.source.config)
     for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
         value = data.get(name)
-        found[name] = model.source.config.get(name) if value is None else value
+        found[name] = config.get(name) if value is None else value
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlc_llm.errors import ConversionError
 from mlc_llm.plugin import Architecture, ModelConfig, Source, SourceTensor
@@ -21,7 +22,7 @@ class SourceModel:
 
     Args:
         source: its checkpoint.
-        architecture: the architecture that ``model_type`` names.
+        architecture: the architecture that ``model_type`` names, of the model or of its text part.
         config: the configuration as the architecture reads it.
     """
 
@@ -50,7 +51,7 @@ class SourceModel:
         """
         registry = registry or default_registry()
         opened = open_source(source, progress=progress, registry=registry)
-        architecture = registry.architecture(opened.config["model_type"])
+        architecture = registry.architecture(_architecture_name(opened.config, registry))
         path = opened.path
         file = path / CONFIG_FILE if is_folder(path, ConversionError) else path
         return cls(opened, architecture, parse_config(architecture, opened.config, file))
@@ -76,3 +77,12 @@ class SourceModel:
                 )
             renamed[known] = tensor
         return renamed
+
+
+def _architecture_name(config: Mapping[str, Any], registry: Registry) -> str:
+    """The ``model_type``, or that of the text part where only this one is an architecture's."""
+    name: str = config["model_type"]
+    text = config.get("text_config")
+    inner = text.get("model_type") if isinstance(text, Mapping) else None
+    known = registry.names("architecture")
+    return inner if isinstance(inner, str) and name not in known and inner in known else name

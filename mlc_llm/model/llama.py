@@ -21,8 +21,9 @@ from mlc_llm.model.layers import (
 from mlc_llm.model.module import Module
 from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
-from mlc_llm.plugin import Architecture, AttentionSpec, Weight
+from mlc_llm.plugin import Architecture, AttentionSpec, ModelConfig, Weight
 from mlc_llm.plugin.architecture import Size
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
@@ -88,14 +89,16 @@ class LlamaAttention(Module):
 class LlamaDecoderLayer(Module):
     """Attention and feed-forward, each behind a norm and beside a residual.
 
-    A variant may have another attention (``attention_type``).
+    A variant may have another attention (``attention_type``) or another feed-forward block
+    (``mlp_type``).
     """
 
     attention_type: Callable[..., Module] = LlamaAttention
+    mlp_type: Callable[..., Module] = LlamaMLP
 
     def __init__(self, config: LlamaConfig, attention: AttentionSpec) -> None:
         self.self_attn = self.attention_type(config, attention)
-        self.mlp = LlamaMLP(config)
+        self.mlp = self.mlp_type(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -157,9 +160,9 @@ class Llama(Architecture):
     """
 
     name = "llama"
-    config_type = LlamaConfig
-    module_type = LlamaForCausalLM
-    gguf = LLAMA_FAMILY
+    config_type: type[ModelConfig] = LlamaConfig
+    module_type: Callable[[Any, Sequence[AttentionSpec]], CausalLM] = LlamaForCausalLM
+    gguf: GGUFFamily | None = LLAMA_FAMILY
     qkv_name: ClassVar[str] = "qkv_proj"
     output_bias: ClassVar[bool] = True
     layer_norms: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
@@ -181,18 +184,22 @@ class Llama(Architecture):
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.embed_tokens.weight")]
         for index in range(config.num_hidden_layers):
-            weights += self._layer(config, f"model.layers.{index}")
+            weights += self.layer_weights(config, f"model.layers.{index}")
         weights.append(Weight("model.norm.weight"))
         if not config.tie_word_embeddings:
             weights.append(Weight("lm_head.weight"))
         return weights
 
-    def _layer(self, config: LlamaConfig, layer: str) -> list[Weight]:
-        mlp, gate_up = f"{layer}.mlp", ("gate_proj", "up_proj")
+    def layer_weights(self, config: Any, layer: str) -> list[Weight]:
+        """The weight map of a layer.
+
+        Args:
+            config: the hyper-parameters.
+            layer: the layer's name.
+        """
         return [
             *self.attention_weights(config, f"{layer}.self_attn"),
-            *linear_weights(mlp, "gate_up_proj", gate_up, bias=config.mlp_bias),
-            *linear_weights(mlp, "down_proj", bias=config.mlp_bias),
+            *self.mlp_weights(config, f"{layer}.mlp"),
             *(Weight(f"{layer}.{norm}.weight") for norm in self.layer_norms),
         ]
 
@@ -207,6 +214,19 @@ class Llama(Architecture):
         return [
             *linear_weights(attention, self.qkv_name, qkv, bias=bias),
             *linear_weights(attention, "o_proj", bias=bias and self.output_bias),
+        ]
+
+    def mlp_weights(self, config: Any, mlp: str) -> list[Weight]:
+        """The weight map of a layer's feed-forward block.
+
+        Args:
+            config: the hyper-parameters.
+            mlp: the module's name.
+        """
+        gate_up, bias = ("gate_proj", "up_proj"), config.mlp_bias
+        return [
+            *linear_weights(mlp, "gate_up_proj", gate_up, bias=bias),
+            *linear_weights(mlp, "down_proj", bias=bias),
         ]
 
     def ignores(self, name: str) -> bool:

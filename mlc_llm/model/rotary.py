@@ -89,8 +89,9 @@ class RotaryConfig(ModelConfig):
 def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     """RoPE's base and scaling, wherever a file has them; as transformers 5 reads them.
 
-    ``rope_scaling`` comes before ``rope_parameters``, the base in either before ``rope_theta``
-    beside it, and an ``original_max_position_embeddings`` beside it before that in it.
+    ``rope_scaling`` comes before ``rope_parameters``, the base and the part of a head that turns in
+    either before those beside it, and an ``original_max_position_embeddings`` beside it before that
+    in it.
     """
     found = [data[name] for name in ("rope_scaling", "rope_parameters") if name in data]
     for one in found:
@@ -100,6 +101,9 @@ def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     scaling = {key: value for key, value in used.items() if value is not None}
     theta = scaling.pop("rope_theta", data.get("rope_theta"))
     base = data.get("position_embedding_base", theta)
+    part = scaling.pop("partial_rotary_factor", data.get("partial_rotary_factor", 1))
+    if part != 1:
+        scaling["partial_rotary_factor"] = part
     if scaling.get("rope_type", scaling.get("type")) in _TYPES_WITH_TRAINED_LENGTH:
         if _TRAINED_LENGTH in data:
             scaling[_TRAINED_LENGTH] = data[_TRAINED_LENGTH]

@@ -81,9 +81,12 @@ def _yarn(setting: Setting, factor: Any) -> dict[str, Any]:
         "original_max_position_embeddings": "rope.scaling.original_context_length",
         "beta_fast": "rope.scaling.yarn_beta_fast",
         "beta_slow": "rope.scaling.yarn_beta_slow",
+        "mscale_all_dim": "rope.scaling.yarn_log_multiplier",
     }
     found = {ours: setting(theirs) for ours, theirs in names.items()}
     given = {name: value for name, value in found.items() if value is not None}
+    if "mscale_all_dim" in given:
+        given["mscale"] = 1.0  # which no file says, and llama.cpp takes
     return {"rope_type": "yarn", "factor": factor, **given}
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-ARCHITECTURE = Path(__file__).resolve().parents[2] / "examples" / "plugins" / "architecture"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "plugins"
 
 OWN = ("mlc_llm", "__editable__", "_editable_")
 """How this project's own entries in a site-packages folder begin, editable installs included."""
@@ -110,6 +110,18 @@ def build_wheels(tmp_path_factory: pytest.TempPathFactory) -> BuildWheels:
 def save_random_gpt2(transformers: Any, torch: Any) -> Callable[..., Path]:
     """The function of that name in the architecture's own test, which saves a checkpoint."""
     transformers.utils.logging.disable_progress_bar()
+    return _module("architecture", "test_gpt2").save_random_gpt2
+
+
+@pytest.fixture(scope="session")
+def save_random_arcee(transformers: Any, torch: Any) -> Callable[..., Path]:
+    """The function of that name in the variant's own test, which saves a checkpoint."""
+    transformers.utils.logging.disable_progress_bar()
+    return _module("variant", "test_arcee").save_random_arcee
+
+
+def _module(example: str, name: str) -> Any:
+    """A module of an example, which is not installed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(ARCHITECTURE)
-        return importlib.import_module("test_gpt2").save_random_gpt2
+        patch.syspath_prepend(EXAMPLES / example)
+        return importlib.import_module(name)

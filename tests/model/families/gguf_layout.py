@@ -41,11 +41,13 @@ class GGUFLayout:
         settings: further settings, made of the config; they replace those of :data:`SETTINGS`, and
             one that is None is left out.
         changes: by parts of names in a file: makes a tensor's values of the checkpoint's.
+        extra: by names in a file: makes tensors of the config that a checkpoint lacks.
     """
 
     architecture: str
     settings: Mapping[str, Callable[[Config], Any]] = field(default_factory=dict)
     changes: Mapping[str, Callable[[Array, Config], Array]] = field(default_factory=dict)
+    extra: Mapping[str, Callable[[Config], Array]] = field(default_factory=dict)
 
     def write(self, path: Path, checkpoint: Path) -> Path:
         """Write a checkpoint as a file in float32, with a tokenizer of bytes."""
@@ -80,7 +82,7 @@ class GGUFLayout:
                 if part in theirs:
                     values = change(values, config)
             tensors[theirs] = np.ascontiguousarray(values)
-        return tensors
+        return tensors | {name: make(config) for name, make in self.extra.items()}
 
 
 def pairs(heads: str) -> Callable[[Array, Config], Array]:

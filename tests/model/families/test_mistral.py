@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlc_llm.model.mistral import MISTRAL
 
-from .conformance import FamilyConformance
+from .conformance import VISION, FamilyConformance
 from .gguf_layout import GGUFLayout, pairs
 
 
@@ -14,6 +14,12 @@ class TestMistral(FamilyConformance):
     variants = {
         "window": {"sliding_window": 50},
         "no window": {"sliding_window": None, "head_dim": 48, "rope_theta": 1e6},
+        "vision": {
+            "model_type": "mistral3",
+            "text_config": {"model_type": "mistral", "head_dim": 32, "sliding_window": None},
+            "vision_config": VISION,
+            "tie_word_embeddings": False,
+        },
     }
     gguf = GGUFLayout(
         "llama",

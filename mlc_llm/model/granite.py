@@ -1,22 +1,26 @@
-"""IBM's Granite 3: Llama with four factors, as ``GraniteForCausalLM`` of transformers has them."""
+"""IBM's Granite 3: Llama with four factors."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import PositiveFloat
+from pydantic import Field
 
+from mlc_llm.model.gguf import DECODER_TENSORS, LLAMA_FAMILY
 from mlc_llm.model.layers import AttentionCache
 from mlc_llm.model.llama import Llama, LlamaConfig, LlamaDecoderLayer, LlamaForCausalLM
 from mlc_llm.plugin import AttentionSpec
+from mlc_llm.plugin.gguf import GGUFFamily
 
 if TYPE_CHECKING:
     from tvm.relax.frontend.nn import Tensor
 
+Factor = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 class GraniteConfig(LlamaConfig):
-    """Llama's hyper-parameters, and Granite's own under the names of its ``config.json``.
+    """Llama's hyper-parameters and Granite's own, with the defaults of ``GraniteConfig``.
 
     Args:
         embedding_multiplier: factor of the token embeddings.
@@ -25,10 +29,10 @@ class GraniteConfig(LlamaConfig):
         logits_scaling: divisor of the logits.
     """
 
-    embedding_multiplier: PositiveFloat = 1.0
-    attention_multiplier: PositiveFloat = 1.0
-    residual_multiplier: PositiveFloat = 1.0
-    logits_scaling: PositiveFloat = 1.0
+    embedding_multiplier: Factor = 1.0
+    attention_multiplier: Factor = 1.0
+    residual_multiplier: Factor = 1.0
+    logits_scaling: Factor = 1.0
 
 
 class GraniteDecoderLayer(LlamaDecoderLayer):
@@ -57,12 +61,26 @@ class GraniteForCausalLM(LlamaForCausalLM):
 
 
 class Granite(Llama):
-    """Granite 3; its weights have Llama's names and shapes."""
+    """Granite as Hugging Face's ``GraniteForCausalLM`` lays it out: Llama's names and shapes."""
 
     name = "granite"
     config_type = GraniteConfig
     module_type = GraniteForCausalLM
+    gguf = GGUFFamily(
+        "granite",
+        DECODER_TENSORS,
+        settings={
+            "embedding_multiplier": "embedding_scale",
+            "attention_multiplier": "attention.scale",
+            "residual_multiplier": "residual_scale",
+            "logits_scaling": "logit_scale",
+        },
+        orders=LLAMA_FAMILY.orders,
+    )
 
     def attention(self, config: Any) -> list[AttentionSpec]:
         layers = super().attention(config)
         return [replace(layer, scale=config.attention_multiplier) for layer in layers]
+
+
+GRANITE = Granite()
