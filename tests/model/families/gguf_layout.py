@@ -98,6 +98,11 @@ def pairs(heads: str) -> Callable[[Array, Config], Array]:
     return change
 
 
+def plus_one(values: Array, config: Config) -> Array:
+    """A norm as it is multiplied, where the checkpoint holds it less 1."""
+    return values + 1
+
+
 def _tokenizer(config: Config) -> dict[str, Any]:
     tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     tokens += [f"tok{index}" for index in range(config["vocab_size"] - len(tokens))]
