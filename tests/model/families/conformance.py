@@ -127,7 +127,7 @@ class FamilyConformance(ArchitectureConformance):
 
     @pytest.fixture
     def reference(self, checkpoint: Path) -> Logits:
-        return TransformersModel(checkpoint).logits
+        return self.computed(checkpoint).logits
 
     def fields(self, name: str) -> Fields:
         """What a variant's configuration is made of."""
@@ -142,10 +142,14 @@ class FamilyConformance(ArchitectureConformance):
             make_random(path, self.model_type or self.architecture.name, self.fields(name))
         return path
 
+    def computed(self, checkpoint: Path) -> TransformersModel:
+        """The model in transformers that a checkpoint of a variant is compared with."""
+        return TransformersModel(checkpoint)
+
     def test_variant(self, variant: str, workbench: Workbench) -> None:
         """Logits, and a greedy answer that goes past chunks, pages and windows."""
         checkpoint = self.variant(workbench, variant)
-        reference = TransformersModel(checkpoint)
+        reference = self.computed(checkpoint)
         folder = workbench.convert(checkpoint, "q0f32", self.architecture)
         model = workbench.load(folder, self.architecture, self.device)
         error, place = largest_error(model, reference.logits)
@@ -195,7 +199,7 @@ class FamilyConformance(ArchitectureConformance):
         file = self.gguf.write(tmp_path / "model.gguf", checkpoint)
         folder = convert_source(file, tmp_path / "out", quantization="q0f32", conv_template="LM")
         model = workbench.load(folder, self.architecture, self.device)
-        error, place = largest_error(model, TransformersModel(checkpoint).logits)
+        error, place = largest_error(model, self.computed(checkpoint).logits)
         assert error <= self.tolerance, f"a logit is off by {error:.2g}, {place}"
 
     def test_refuses(self, refusal: str, data: Fields) -> None:
