@@ -51,9 +51,9 @@ class Gemma(Llama):
     """Gemma as Hugging Face's ``GemmaForCausalLM`` lays it out."""
 
     name = "gemma"
-    config_type = GemmaConfig
+    config_type: type[LlamaConfig] = GemmaConfig
     module_type: Callable[..., Any] = GemmaForCausalLM
-    gguf = GGUFFamily(
+    gguf: GGUFFamily | None = GGUFFamily(
         "gemma",
         DECODER_TENSORS,
         # llama.cpp's files hold norms as they are multiplied, as MLC's do.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -111,8 +111,8 @@ class Gemma2(Gemma):
 
     name = "gemma2"
     config_type = Gemma2Config
-    module_type = Gemma2ForCausalLM
-    gguf = gemma_family("gemma2", GEMMA2_TENSORS, {})
+    module_type: Callable[..., Any] = Gemma2ForCausalLM
+    gguf: GGUFFamily | None = gemma_family("gemma2", GEMMA2_TENSORS, {})
     layer_norms = (
         "input_layernorm",
         "post_attention_layernorm",

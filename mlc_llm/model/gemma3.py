@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from mlc_llm.model import op
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.gemma2 import (
     GEMMA2_TENSORS,
@@ -22,10 +23,10 @@ from mlc_llm.model.gemma2 import (
 )
 from mlc_llm.model.layers import AttentionCache, Linear, RMSNorm
 from mlc_llm.model.module import Module
-from mlc_llm.model import op
 from mlc_llm.model.rope import rope
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import AttentionSpec, Weight
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Gemma3(Gemma2):
     name = "gemma3"
     config_type = Gemma3Config
     module_type = Gemma3ForCausalLM
-    gguf = gemma_family(
+    gguf: GGUFFamily | None = gemma_family(
         "gemma3",
         {
             **GEMMA2_TENSORS,

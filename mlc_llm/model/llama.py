@@ -23,6 +23,7 @@ from mlc_llm.model.rotary import RotaryConfig
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import Architecture, AttentionSpec, Weight
 from mlc_llm.plugin.architecture import Size
+from mlc_llm.plugin.gguf import GGUFFamily
 from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
@@ -158,8 +159,8 @@ class Llama(Architecture):
 
     name = "llama"
     config_type = LlamaConfig
-    module_type = LlamaForCausalLM
-    gguf = LLAMA_FAMILY
+    module_type: Callable[..., Any] = LlamaForCausalLM
+    gguf: GGUFFamily | None = LLAMA_FAMILY
     qkv_name: ClassVar[str] = "qkv_proj"
     output_bias: ClassVar[bool] = True
     layer_norms: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")

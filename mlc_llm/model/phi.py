@@ -193,7 +193,7 @@ class Phi(Architecture):
     name = "phi"
     config_type = PhiConfig
     module_type: Callable[..., Any] = PhiForCausalLM
-    gguf = GGUFFamily(
+    gguf: GGUFFamily | None = GGUFFamily(
         "phi2",
         {
             "token_embd": "model.embed_tokens",

@@ -112,7 +112,11 @@ class StableLMLayer(Module):
     def __init__(self, config: StableLMConfig, attention: AttentionSpec) -> None:
         self.self_attn = StableLMAttention(config, attention)
         self.mlp = StableLMMLP(config)
-        hidden, eps, parallel = config.hidden_size, config.layer_norm_eps, config.use_parallel_residual
+        hidden, eps, parallel = (
+            config.hidden_size,
+            config.layer_norm_eps,
+            config.use_parallel_residual,
+        )
         self.input_layernorm = LayerNorm(hidden, eps)
         self.post_attention_layernorm = None if parallel else LayerNorm(hidden, eps)
 

@@ -94,7 +94,9 @@ def first_files(newer: Path, path: Path) -> Path:
     for name in [name for name in tensors if "q_proj" in name]:
         keys, values = (tensors.pop(name.replace("q_proj", f"{part}_proj")) for part in "kv")
         tensors[name] = np.concatenate([tensors[name], keys, values])
-    save_file({renamed(name): values for name, values in tensors.items()}, path / "model.safetensors")
+    save_file(
+        {renamed(name): values for name, values in tensors.items()}, path / "model.safetensors"
+    )
     return path
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mlc_llm.model.stablelm import STABLELM
 
-from .conformance import FamilyConformance, Fields
+from .conformance import FamilyConformance
 from .gguf_layout import GGUFLayout
 
 
