@@ -24,6 +24,7 @@ from mlc_llm.model.gemma2 import (
 from mlc_llm.model.layers import AttentionCache, Linear, RMSNorm
 from mlc_llm.model.module import Module
 from mlc_llm.model.rope import rope
+from mlc_llm.model.text_part import is_of_vision, text_name
 from mlc_llm.model.weights import linear_weights
 from mlc_llm.plugin import AttentionSpec, Weight
 from mlc_llm.plugin.gguf import GGUFFamily
@@ -133,10 +134,6 @@ class Gemma3ForCausalLM(CausalLM):
         return self.language_model.logits(hidden)
 
 
-_PREFIXES = ("model.language_model.", "language_model.model.")
-_OF_IMAGES = ("vision_tower.", "multi_modal_projector.")
-
-
 class Gemma3(Gemma2):
     """Gemma 3 as Hugging Face's ``Gemma3ForConditionalGeneration`` lays it out, without images."""
 
@@ -174,13 +171,10 @@ class Gemma3(Gemma2):
         return [*projections, *norms]
 
     def rename(self, name: str) -> str:
-        for prefix in _PREFIXES:
-            if name.startswith(prefix):
-                return f"model.{name.removeprefix(prefix)}"
-        return name.removeprefix("language_model.")
+        return text_name(name)
 
     def ignores(self, name: str) -> bool:
-        return name.removeprefix("model.").startswith(_OF_IMAGES) or super().ignores(name)
+        return is_of_vision(name) or super().ignores(name)
 
 
 class Gemma3Text(Gemma3):

@@ -121,12 +121,13 @@ class PartRotaryConfig(RotaryConfig):
 
     @classmethod
     def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        name = "partial_rotary_factor"
+        ropes = [data.get(field) for field in ("rope_scaling", "rope_parameters")]
+        parts = [rope.get(name) for rope in ropes if isinstance(rope, Mapping)]
+        given = [part for part in (*parts, data.get(name)) if part is not None]
         data = super().fill(data)
-        scaling = dict(data.get("rope_scaling") or {})
-        part = scaling.pop("partial_rotary_factor", None)
-        if part is None:
-            part = data.get("partial_rotary_factor", cls.default_part)
-        return {**data, "rope_scaling": scaling, "partial_rotary_factor": part}
+        scaling = {key: one for key, one in data.get("rope_scaling", {}).items() if key != name}
+        return {**data, "rope_scaling": scaling, name: given[0] if given else cls.default_part}
 
     def rope(self, part: float | None = None) -> Rope:
         return super().rope(self.partial_rotary_factor if part is None else part)
@@ -135,8 +136,9 @@ class PartRotaryConfig(RotaryConfig):
 def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     """RoPE's base and scaling, wherever a file has them; as transformers 5 reads them.
 
-    ``rope_scaling`` comes before ``rope_parameters``, the base in either before ``rope_theta``
-    beside it, and an ``original_max_position_embeddings`` beside it before that in it.
+    ``rope_scaling`` comes before ``rope_parameters``, the base and the part of a head that turns in
+    either before those beside it, and an ``original_max_position_embeddings`` beside it before that
+    in it.
     """
     found = [data[name] for name in ("rope_scaling", "rope_parameters") if name in data]
     for one in found:
@@ -146,6 +148,9 @@ def _rope(data: Mapping[str, Any]) -> dict[str, Any]:
     scaling = {key: value for key, value in used.items() if value is not None}
     theta = scaling.pop("rope_theta", data.get("rope_theta"))
     base = data.get("position_embedding_base", theta)
+    part = scaling.pop("partial_rotary_factor", data.get("partial_rotary_factor", 1))
+    if part != 1:
+        scaling["partial_rotary_factor"] = part
     if scaling.get("rope_type", scaling.get("type")) in _TYPES_WITH_TRAINED_LENGTH:
         if _TRAINED_LENGTH in data:
             scaling[_TRAINED_LENGTH] = data[_TRAINED_LENGTH]

@@ -45,6 +45,18 @@ SIZES: Fields = {
 }
 """Fields of a small model, under the names that most families have for them."""
 
+VISION: Fields = {
+    "model_type": "pixtral",
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "head_dim": 16,
+    "image_size": 32,
+    "patch_size": 16,
+}
+"""The ``vision_config`` of a small model that sees, whose text part is compared."""
+
 PROMPT, GREEDY = 3 * PREFILL_CHUNK + 2, 100
 """Tokens of a prompt that takes several chunks, and of the answer to it."""
 
@@ -55,8 +67,10 @@ def make_random(path: Path, model_type: str, fields: Fields, seed: int = 0) -> P
     import transformers
 
     config = transformers.AutoConfig.for_model(model_type, **fields)
+    sees = "vision_config" in fields
+    auto = transformers.AutoModelForImageTextToText if sees else transformers.AutoModelForCausalLM
     torch.manual_seed(seed)
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = auto.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():  # biases, too, which would be zero
             parameter += 0.1 * torch.randn(parameter.shape)
@@ -73,9 +87,11 @@ class TransformersModel:
         import transformers
 
         self._torch = torch
-        self._model = transformers.AutoModelForCausalLM.from_pretrained(
+        (name,) = transformers.AutoConfig.from_pretrained(checkpoint).architectures
+        self._model = getattr(transformers, name).from_pretrained(
             checkpoint, dtype=torch.float32, attn_implementation="eager"
-        ).eval()
+        )
+        self._model.eval()
 
     def logits(self, ids: Sequence[int]) -> np.ndarray:
         """The logits after the last of some tokens."""
@@ -127,29 +143,36 @@ class FamilyConformance(ArchitectureConformance):
 
     @pytest.fixture
     def reference(self, checkpoint: Path) -> Logits:
-        return self.computed(checkpoint).logits
+        return self.transformers_model(checkpoint).logits
 
     def fields(self, name: str) -> Fields:
         """What a variant's configuration is made of."""
-        fields = {**SIZES, **self.variants[name]}
-        return {key: value for key, value in fields.items() if value is not None}
+        variant = self.variants[name]
+        if "text_config" in variant:
+            return {**variant, "text_config": {**SIZES, **variant["text_config"]}}
+        return {key: value for key, value in {**SIZES, **variant}.items() if value is not None}
+
+    def make(self, path: Path, fields: Fields) -> None:
+        """Make a checkpoint of some fields."""
+        model_type = fields.pop("model_type", self.model_type or self.architecture.name)
+        make_random(path, model_type, fields)
+
+    def transformers_model(self, checkpoint: Path) -> TransformersModel:
+        """The model that such a checkpoint is compared with."""
+        return TransformersModel(checkpoint)
 
     def variant(self, workbench: Workbench, name: str) -> Path:
         """The checkpoint of a variant, made once."""
         pytest.importorskip("transformers")
         path = workbench.folder / f"{self.architecture.name}-{name}"
         if not path.is_dir():
-            make_random(path, self.model_type or self.architecture.name, self.fields(name))
+            self.make(path, self.fields(name))
         return path
-
-    def computed(self, checkpoint: Path) -> TransformersModel:
-        """The model in transformers that a checkpoint of a variant is compared with."""
-        return TransformersModel(checkpoint)
 
     def test_variant(self, variant: str, workbench: Workbench) -> None:
         """Logits, and a greedy answer that goes past chunks, pages and windows."""
         checkpoint = self.variant(workbench, variant)
-        reference = self.computed(checkpoint)
+        reference = self.transformers_model(checkpoint)
         folder = workbench.convert(checkpoint, "q0f32", self.architecture)
         model = workbench.load(folder, self.architecture, self.device)
         error, place = largest_error(model, reference.logits)
@@ -199,7 +222,7 @@ class FamilyConformance(ArchitectureConformance):
         file = self.gguf.write(tmp_path / "model.gguf", checkpoint)
         folder = convert_source(file, tmp_path / "out", quantization="q0f32", conv_template="LM")
         model = workbench.load(folder, self.architecture, self.device)
-        error, place = largest_error(model, self.computed(checkpoint).logits)
+        error, place = largest_error(model, self.transformers_model(checkpoint).logits)
         assert error <= self.tolerance, f"a logit is off by {error:.2g}, {place}"
 
     def test_refuses(self, refusal: str, data: Fields) -> None:

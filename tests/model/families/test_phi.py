@@ -57,8 +57,10 @@ class TestPhiMSFT(FamilyConformance):
         path = newer.with_name(f"{newer.name}-first")
         return path if path.is_dir() else first_files(newer, path)
 
-    def computed(self, checkpoint: Path) -> TransformersModel:
-        return super().computed(checkpoint.with_name(checkpoint.name.removesuffix("-first")))
+    def transformers_model(self, checkpoint: Path) -> TransformersModel:
+        return super().transformers_model(
+            checkpoint.with_name(checkpoint.name.removesuffix("-first"))
+        )
 
 
 FIELDS = {
