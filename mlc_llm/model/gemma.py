@@ -35,9 +35,12 @@ class GemmaConfig(LlamaConfig):
 
     @classmethod
     def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        if data.get("hidden_act") == "gelu":
+            data["hidden_act"] = "gelu_tanh"
         act = data.pop("hidden_activation", data.get("hidden_act", "gelu_tanh"))
-        data["hidden_act"] = "gelu_tanh" if act == "gelu" else act
-        return super().fill({**cls.defaults, **data})
+        if act == "gelu":
+            raise ValueError("hidden_activation gelu is not supported; Gemma has gelu_pytorch_tanh")
+        return super().fill({**cls.defaults, **data, "hidden_act": act})
 
 
 class GemmaForCausalLM(LlamaForCausalLM):

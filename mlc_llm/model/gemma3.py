@@ -178,7 +178,7 @@ class Gemma3(Gemma2):
 
 
 class Gemma3Text(Gemma3):
-    """The same of models without images, which have a name of their own."""
+    """Gemma 3 as Hugging Face's ``Gemma3ForCausalLM`` lays it out, which knows no images."""
 
     name = "gemma3_text"
     gguf = None

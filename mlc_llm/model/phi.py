@@ -188,7 +188,7 @@ def _joined(data: Mapping[str, Any], tensors: Collection[str]) -> bool:
 
 
 class Phi(Architecture):
-    """Phi as Hugging Face's ``PhiForCausalLM`` lays it out, or as its first files do."""
+    """Phi as Hugging Face's ``PhiForCausalLM`` lays it out."""
 
     name = "phi"
     config_type = PhiConfig
@@ -258,7 +258,7 @@ def _both(name: str, *sources: str) -> list[Weight]:
 
 
 class PhiMSFT(Phi):
-    """The same, of files that have the first type's name."""
+    """Phi as its first files lay it out, which have another name for it."""
 
     name = "phi-msft"
     gguf = None

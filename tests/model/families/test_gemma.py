@@ -20,6 +20,7 @@ class TestGemma(FamilyConformance):
     refused = {
         "not causal": ({"use_bidirectional_attention": True}, "use_bidirectional_attention"),
         "another activation": ({"hidden_act": "tanh"}, "activation"),
+        "no approximation": ({"hidden_activation": "gelu"}, "hidden_activation"),
     }
     gguf = GGUFLayout("gemma", changes={"norm": plus_one})
 
