@@ -6,7 +6,7 @@ import pytest
 
 from mlc_llm.model.gemma import GEMMA
 
-from .conformance import FamilyConformance, Fields
+from .conformance import FamilyConformance, Fields, older
 from .gguf_layout import GGUFLayout, plus_one
 
 
@@ -34,3 +34,7 @@ class TestGemma(FamilyConformance):
     )
     def test_the_activation_has_a_tanh(self, data: Fields, fields: Fields) -> None:
         assert self.architecture.config({**data, **fields}) == self.architecture.config(data)
+
+    @pytest.mark.parametrize("base", ["rope_theta", "position_embedding_base"])
+    def test_older_names(self, data: Fields, base: str) -> None:
+        assert self.architecture.config(older(data, base)) == self.architecture.config(data)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from operator import itemgetter
 
+import pytest
+
 from mlc_llm.model.gemma2 import GEMMA2
 
-from .conformance import FamilyConformance, Fields
+from .conformance import FamilyConformance, Fields, older
 from .gguf_layout import GGUFLayout, plus_one
 
 CAPS = ("attn_logit_softcapping", "final_logit_softcapping")
@@ -59,3 +61,7 @@ class TestGemma2(FamilyConformance):
         sizes = {"hidden_size": 4608, "num_attention_heads": 32, "head_dim": 128}
         assert make({**sizes, "num_hidden_layers": 46}, ()) == 144
         assert make({**sizes, "num_hidden_layers": 42}, ()) == 128
+
+    @pytest.mark.parametrize("base", ["rope_theta", "position_embedding_base"])
+    def test_older_names(self, data: Fields, base: str) -> None:
+        assert self.architecture.config(older(data, base)) == self.architecture.config(data)

@@ -11,7 +11,7 @@ from mlc_llm.model.gpt_neox import GPT_NEOX
 from mlc_llm.testing.reference import Logits
 from mlc_llm.testing.workbench import Workbench, largest_error
 
-from .conformance import FamilyConformance, Fields
+from .conformance import FamilyConformance, Fields, older
 from .gguf_layout import Array, Config, GGUFLayout
 
 
@@ -58,3 +58,7 @@ class TestGPTNeoX(FamilyConformance):
         rope = {"partial_rotary_factor": 0.5, "rope_theta": 2e4, "rope_type": "default"}
         assert older == self.architecture.config({**data, "rope_parameters": rope})
         assert self.architecture.config(data).partial_rotary_factor == 0.25
+
+    @pytest.mark.parametrize("base", ["rope_theta", "position_embedding_base"])
+    def test_older_names(self, data: Fields, base: str) -> None:
+        assert self.architecture.config(older(data, base)) == self.architecture.config(data)

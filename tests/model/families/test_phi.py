@@ -8,12 +8,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file, save_file
 
 from mlc_llm.model.phi import PHI, PHI_MSFT
 from mlc_llm.testing.workbench import Workbench
 
-from .conformance import FamilyConformance, Fields, TransformersModel
+from .conformance import FamilyConformance, Fields, TransformersModel, older
 from .gguf_layout import GGUFLayout
 
 
@@ -41,6 +42,10 @@ class TestPhi(FamilyConformance):
         assert self.architecture.config({**data, **names}) == newer
         assert len(newer.rope().frequencies) == 4
         assert len(self.architecture.config(data).rope().frequencies) == 8
+
+    @pytest.mark.parametrize("base", ["rope_theta", "position_embedding_base"])
+    def test_older_names(self, data: Fields, base: str) -> None:
+        assert self.architecture.config(older(data, base)) == self.architecture.config(data)
 
 
 class TestPhiMSFT(FamilyConformance):

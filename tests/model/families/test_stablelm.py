@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from mlc_llm.model.stablelm import STABLELM
 
-from .conformance import FamilyConformance
+from .conformance import FamilyConformance, Fields, older
 from .gguf_layout import GGUFLayout
 
 
@@ -22,3 +24,9 @@ class TestStableLM(FamilyConformance):
     }
     refused = {"another activation": ({"hidden_act": "tanh"}, "activation")}
     gguf = GGUFLayout("stablelm", settings={"rope.dimension_count": lambda config: 8})
+
+    @pytest.mark.parametrize("base", ["rope_theta", "position_embedding_base"])
+    def test_older_names(self, data: Fields, base: str) -> None:
+        assert self.architecture.config(older(data, base)) == self.architecture.config(data)
+        without = {name: data[name] for name in data if name != "rope_parameters"}
+        assert self.architecture.config(without).partial_rotary_factor == 0.25
