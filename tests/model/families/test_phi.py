@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from mlc_llm.convert import convert_source
 from mlc_llm.model.phi import PHI, PHI_MSFT
 from mlc_llm.testing.workbench import Workbench
+from mlc_llm.weights.folder import ModelFolder
 
 from .conformance import FamilyConformance, Fields, TransformersModel, older
-from .gguf_layout import GGUFLayout
+from .gguf_layout import SETTINGS, GGUFLayout
 
 
 class TestPhi(FamilyConformance):
@@ -63,9 +66,20 @@ class TestPhiMSFT(FamilyConformance):
         return path if path.is_dir() else first_files(newer, path)
 
     def transformers_model(self, checkpoint: Path) -> TransformersModel:
-        return super().transformers_model(
-            checkpoint.with_name(checkpoint.name.removesuffix("-first"))
-        )
+        newer = checkpoint.with_name(checkpoint.name.removesuffix("-first"))
+        return super().transformers_model(newer)
+
+    def test_gguf_of_these(self, checkpoint: Path, workbench: Workbench, tmp_path: Path) -> None:
+        """A file that was made of these has queries, keys and values in one tensor."""
+        settings = {key: itemgetter(FIRST[name]) for key, name in SETTINGS.items() if name in FIRST}
+        layout = GGUFLayout("phi2", {**settings, "rope.dimension_count": itemgetter("rotary_dim")})
+        file = layout.write(tmp_path / "model.gguf", checkpoint)
+        found = convert_source(file, tmp_path / "out", quantization="q0f32", conv_template="LM")
+        expected = workbench.convert(checkpoint, "q0f32", self.architecture)
+        read, wanted = (ModelFolder.open(folder).config for folder in (found, expected))
+        assert PHI.config(read.architecture_config) == PHI.config(wanted.architecture_config)
+        shards = [sorted(folder.glob("params_shard_*.bin")) for folder in (found, expected)]
+        assert [one.read_bytes() for one in shards[0]] == [one.read_bytes() for one in shards[1]]
 
 
 FIELDS = {
@@ -78,6 +92,7 @@ FIELDS = {
     "activation_function": "hidden_act",
     "vocab_size": "vocab_size",
 }
+FIRST = {field: name for name, field in FIELDS.items()}
 NAMES = {
     r"model\.layers\.": "transformer.h.",
     r"model\.embed_tokens": "transformer.embd.wte",
