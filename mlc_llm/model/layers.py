@@ -148,17 +148,7 @@ class RMSNorm(Module):
         Returns:
             As qkv; values are as they were.
         """
-        tokens, size = qkv.shape[0], attention.key_size
-        ends = [attention.query_heads * size, (attention.query_heads + attention.kv_heads) * size]
-        query, key, value = op.split(qkv, ends, axis=1)
-        heads = [
-            op.reshape(norm(op.reshape(part, (tokens, count, size))), (tokens, count * size))
-            for norm, part, count in (
-                (self, query, attention.query_heads),
-                (keys, key, attention.kv_heads),
-            )
-        ]
-        return op.concat([*heads, value], dim=1)
+        return norm_heads(qkv, attention, self, keys)
 
 
 class LayerNorm(Module):
@@ -249,6 +239,31 @@ class AttentionCache(Protocol):
 def soft_cap(x: Tensor, cap: float) -> Tensor:
     """``cap * tanh(x / cap)``: x, bounded by the cap, as Gemma 2 bounds its logits."""
     return op.tanh(x * (1.0 / cap)) * cap
+
+
+def norm_heads(qkv: Tensor, attention: AttentionSpec, queries: Module, keys: Module) -> Tensor:
+    """Normalise each head of queries, and each of keys.
+
+    Args:
+        qkv: (tokens, qkv_width of the description).
+        attention: the description, with keys of the layer's own.
+        queries: the norm of the queries, (tokens, heads, key_size) to the same shape.
+        keys: the norm of the keys.
+
+    Returns:
+        As qkv; values are as they were.
+    """
+    tokens, size = qkv.shape[0], attention.key_size
+    ends = [attention.query_heads * size, (attention.query_heads + attention.kv_heads) * size]
+    query, key, value = op.split(qkv, ends, axis=1)
+    heads = [
+        op.reshape(norm(op.reshape(part, (tokens, count, size))), (tokens, count * size))
+        for norm, part, count in (
+            (queries, query, attention.query_heads),
+            (keys, key, attention.kv_heads),
+        )
+    ]
+    return op.concat([*heads, value], dim=1)
 
 
 def rows_at(x: Tensor, rows: Tensor) -> Tensor:

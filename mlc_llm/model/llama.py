@@ -168,18 +168,7 @@ class Llama(Architecture):
     layer_norms: ClassVar[tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
 
     def attention(self, config: Any) -> list[AttentionSpec]:
-        window = config.sliding_window_size if config.sliding_window_size > 0 else None
-        spec = AttentionSpec(
-            query_heads=config.num_attention_heads,
-            kv_heads=config.num_key_value_heads,
-            key_size=config.head_dim,
-            value_size=config.head_dim,
-            scale=config.head_dim**-0.5,
-            rope=config.rope(),
-            window=window,
-            sink=max(0, config.attention_sink_size) if window else 0,
-        )
-        return [spec] * config.num_hidden_layers
+        return [config.attention()] * config.num_hidden_layers
 
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("model.embed_tokens.weight")]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mlc_llm.model.rope import depends_on_window, rope
-from mlc_llm.plugin import ModelConfig, Rope
+from mlc_llm.plugin import AttentionSpec, ModelConfig, Rope
 from mlc_llm.plugin.architecture import Size
 from mlc_llm.shown import shown
 
@@ -74,8 +74,26 @@ class RotaryConfig(ModelConfig):
     def depends_on_window(self) -> bool:
         return depends_on_window(self.rope_scaling)
 
-    def rope(self) -> Rope:
-        """The rotary position embedding of all layers."""
+    def attention(self) -> AttentionSpec:
+        """How a layer attends, where all of them do so alike."""
+        window = self.sliding_window_size if self.sliding_window_size > 0 else None
+        return AttentionSpec(
+            query_heads=self.num_attention_heads,
+            kv_heads=self.num_key_value_heads,
+            key_size=self.head_dim,
+            value_size=self.head_dim,
+            scale=self.head_dim**-0.5,
+            rope=self.rope(),
+            window=window,
+            sink=max(0, self.attention_sink_size) if window else 0,
+        )
+
+    def rope(self, part: float | None = None) -> Rope:
+        """The rotary position embedding of all layers.
+
+        Args:
+            part: how much of a head turns, where ``rope_scaling`` does not say it; None for all.
+        """
         window, positions = self.context_window_size, self.max_position_embeddings
         return rope(
             self.head_dim,
@@ -83,7 +101,36 @@ class RotaryConfig(ModelConfig):
             self.rope_scaling,
             window=window if window > 0 else None,
             max_positions=positions if positions and positions > 0 else None,
+            partial_rotary_factor=part,
         )
+
+
+class PartRotaryConfig(RotaryConfig):
+    """The same for families of whose heads only the first elements turn.
+
+    Args:
+        partial_rotary_factor: how much of a head turns; it may stand among RoPE's own fields.
+
+    Attributes:
+        default_part: what a file means that does not say it.
+    """
+
+    partial_rotary_factor: float = Field(gt=0, le=1)
+
+    default_part: ClassVar[float]
+
+    @classmethod
+    def fill(cls, data: dict[str, Any]) -> dict[str, Any]:
+        name = "partial_rotary_factor"
+        ropes = [data.get(field) for field in ("rope_scaling", "rope_parameters")]
+        parts = [rope.get(name) for rope in ropes if isinstance(rope, Mapping)]
+        given = [part for part in (*parts, data.get(name)) if part is not None]
+        data = super().fill(data)
+        scaling = {key: one for key, one in data.get("rope_scaling", {}).items() if key != name}
+        return {**data, "rope_scaling": scaling, name: given[0] if given else cls.default_part}
+
+    def rope(self, part: float | None = None) -> Rope:
+        return super().rope(self.partial_rotary_factor if part is None else part)
 
 
 def _rope(data: Mapping[str, Any]) -> dict[str, Any]:

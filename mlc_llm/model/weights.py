@@ -51,6 +51,11 @@ def plus_one(w: Array) -> Array:
     return w + 1
 
 
+def minus_one(w: Array) -> Array:
+    """The inverse of :func:`plus_one`, for files that hold such a norm as it is multiplied."""
+    return w - 1
+
+
 def stacked(*matrices: Array) -> Array:
     """The matrices (rows, columns) of n experts as one tensor (n, rows, columns)."""
     return np.stack(matrices)
@@ -93,6 +98,11 @@ def grouped_qkv(kv_heads: int, group: int, head_dim: int) -> OrderRows:
     """
     at = np.arange(kv_heads * (group + 2) * head_dim).reshape(kv_heads, group + 2, head_dim)
     return _ordered(np.concatenate([at[:, :group].ravel(), at[:, -2].ravel(), at[:, -1].ravel()]))
+
+
+def inverse(order: OrderRows, count: int) -> OrderRows:
+    """What undoes an order of ``count`` rows, all of which it has."""
+    return _ordered(np.argsort(order(np.arange(count))))
 
 
 def rotary_halves(heads: int, head_dim: int, rotary_dim: int | None = None) -> OrderRows:

@@ -76,6 +76,10 @@ def config(
     data["tie_word_embeddings"] = "output.weight" not in model.tensors
     data["attention_bias"] = "blk.0.attn_q.bias" in model.tensors
     data["mlp_bias"] = "blk.0.ffn_down.bias" in model.tensors
+    for field, make in family.implied.items():
+        value = make(data, model.tensors)
+        if value is not None:
+            data[field] = value
     try:
         return data | _rope(settings, data, rope_tensors)
     except ValueError as error:

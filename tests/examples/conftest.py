@@ -107,10 +107,10 @@ def build_wheels(tmp_path_factory: pytest.TempPathFactory) -> BuildWheels:
 
 
 @pytest.fixture(scope="session")
-def save_random_gpt2(transformers: Any, torch: Any) -> Callable[..., Path]:
+def save_random_opt(transformers: Any, torch: Any) -> Callable[..., Path]:
     """The function of that name in the architecture's own test, which saves a checkpoint."""
     transformers.utils.logging.disable_progress_bar()
-    return _module("architecture", "test_gpt2").save_random_gpt2
+    return _module("architecture", "test_opt").save_random_opt
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ EXAMPLE_PLUGINS = {
     ("conversation template", "alpaca", "mlc-llm-alpaca"),
     ("library provider", "shelf", "mlc-llm-shelf"),
     ("device", "cpu-portable", "mlc-llm-cpu-portable"),
-    ("architecture", "gpt2", "mlc-llm-gpt2"),
+    ("architecture", "opt", "mlc-llm-opt"),
     ("architecture", "arcee", "mlc-llm-arcee"),
     ("observer", "diary", "mlc-llm-diary"),
     ("catalogue", "favourites", "mlc-llm-favourites"),
@@ -229,20 +229,20 @@ def test_the_architecture(
     strangers: Strangers,
     tmp_path: Path,
     reference: Reference,
-    save_random_gpt2: Callable[..., Path],
+    save_random_opt: Callable[..., Path],
 ) -> None:
-    """GPT-2, in ``test_gpt2.py`` in every quantisation; here installed from its wheel."""
-    checkpoint = save_random_gpt2(tmp_path / "gpt2")
+    """OPT, in ``test_opt.py`` in every quantisation; here installed from its wheel."""
+    checkpoint = save_random_opt(tmp_path / "opt")
     folder = convert(strangers.environment, checkpoint)
     check_greedy(strangers.chat(folder), checkpoint, reference)
 
 
 def test_a_window_that_is_longer_than_the_positions(
-    strangers: Strangers, tmp_path: Path, save_random_gpt2: Callable[..., Path]
+    strangers: Strangers, tmp_path: Path, save_random_opt: Callable[..., Path]
 ) -> None:
     """It is refused by gen_config, before anything is compiled, and when a chat is reset."""
     environment = strangers.environment
-    checkpoint = save_random_gpt2(tmp_path / "gpt2-short", n_positions=100)
+    checkpoint = save_random_opt(tmp_path / "opt-short", max_position_embeddings=100)
     folder = convert(environment, checkpoint)
     libraries = set((environment.folder / "cache").rglob("*.so"))
     said = environment.run("python", "-c", TOO_LONG, checkpoint, folder)
@@ -263,7 +263,7 @@ def test_the_observer(strangers: Strangers) -> None:
 
 
 def test_the_architecture_is_as_short_as_promised() -> None:
-    text = (EXAMPLES / "architecture" / "mlc_llm_gpt2.py").read_text()
+    text = (EXAMPLES / "architecture" / "mlc_llm_opt.py").read_text()
     assert len(text.splitlines()) <= 150
 
 

@@ -17,6 +17,8 @@ from mlc_llm.model.weights import (
     OrderRows,
     grouped_qkv,
     interleaved_qkv,
+    inverse,
+    minus_one,
     plus_one,
     rotary_halves,
     rotary_pairs,
@@ -174,6 +176,19 @@ def test_plus_one_keeps_the_dtype() -> None:
     got = plus_one(np.array([-1.0, 0.5], np.float32))
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, [0.0, 1.5])
+
+
+def test_minus_one_is_the_inverse() -> None:
+    got = minus_one(plus_one(np.array([-1.0, 0.5], np.float32)))
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, [-1.0, 0.5])
+
+
+def test_inverse_undoes_an_order() -> None:
+    order, w = interleaved_qkv(3, 4), np.arange(3 * 3 * 4 * 2).reshape(-1, 2)
+    undone = inverse(order, len(w))
+    np.testing.assert_array_equal(undone(order(w)), w)
+    np.testing.assert_array_equal(order(undone(w)), w)
 
 
 def test_stacked() -> None:

@@ -43,7 +43,8 @@ class CPULinear(Module):
 
     def __init__(self, layer: Linear, packed: Packed | PackedPieces, dtype: str) -> None:
         self.packed = packed
-        self.bias = None if layer.bias is None else Parameter(layer.bias.shape, dtype)
+        bias = layer.bias
+        self.bias = None if bias is None else Parameter(bias.shape, bias.dtype or dtype)
         self.out_features, self.out_dtype = layer.out_features, layer.out_dtype or ACTIVATION
 
     def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:

@@ -79,6 +79,19 @@ def make_random(path: Path, model_type: str, fields: Fields, seed: int = 0) -> P
     return path
 
 
+def older(data: Fields, base: str = "rope_theta") -> Fields:
+    """A config of transformers 5 as 4 wrote it: plain RoPE beside the others, no types of layers.
+
+    Args:
+        data: what ``config.json`` says.
+        base: the name of RoPE's base; MLC has another one.
+    """
+    rope = dict(data["rope_parameters"])
+    assert rope.pop("rope_type") == "default"
+    others = {name: data[name] for name in data if name not in ("rope_parameters", "layer_types")}
+    return {**others, base: rope.pop("rope_theta"), **rope}
+
+
 class TransformersModel:
     """A checkpoint as transformers computes it, in float32 and without kernels of its own."""
 

@@ -42,16 +42,19 @@ class GGUFLayout:
             one that is None is left out.
         changes: by parts of names in a file: makes a tensor's values of the checkpoint's.
         extra: by names in a file: makes tensors of the config that a checkpoint lacks.
+        left_out: parts of names in a checkpoint: of what a file does not have.
     """
 
     architecture: str
     settings: Mapping[str, Callable[[Config], Any]] = field(default_factory=dict)
     changes: Mapping[str, Callable[[Array, Config], Array]] = field(default_factory=dict)
     extra: Mapping[str, Callable[[Config], Array]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     def write(self, path: Path, checkpoint: Path) -> Path:
         """Write a checkpoint as a file in float32, with a tokenizer of bytes."""
         config = json.loads((checkpoint / "config.json").read_text())
+        config = config.get("text_config", config)
         writer = gguf.GGUFWriter(path, self.architecture)
         for key, value in {**self._settings(config), **_tokenizer(config)}.items():
             _add(writer, key, value)
@@ -76,6 +79,9 @@ class GGUFLayout:
         names = gguf.get_tensor_name_map(kind, config.get("num_hidden_layers", 99))
         tensors = {}
         for name, values in load_file(checkpoint / "model.safetensors").items():
+            if any(part in name for part in self.left_out):
+                continue
+            name = name.replace("language_model.", "")
             theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
             assert theirs is not None, name
             for part, change in self.changes.items():
@@ -98,6 +104,11 @@ def pairs(heads: str) -> Callable[[Array, Config], Array]:
         return halves.swapaxes(1, 2).reshape(values.shape)
 
     return change
+
+
+def plus_one(values: Array, config: Config) -> Array:
+    """A norm as it is multiplied, where the checkpoint holds it less 1."""
+    return values + 1
 
 
 def _tokenizer(config: Config) -> dict[str, Any]:

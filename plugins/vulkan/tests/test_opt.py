@@ -1,6 +1,6 @@
-"""GPT-2, an architecture that only its own file knows, on Vulkan in every quantisation.
+"""OPT, an architecture that only its own file knows, on Vulkan in every quantisation.
 
-`tests/examples/test_gpt2.py` compares the CPU device with transformers, and here Vulkan is compared
+`tests/examples/test_opt.py` compares the CPU device with transformers, and here Vulkan is compared
 with the CPU.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from mlc_llm_vulkan import DEVICE
 
-from examples.plugins.architecture.mlc_llm_gpt2 import GPT2
+from examples.plugins.architecture.mlc_llm_opt import OPT
 from mlc_llm.compile.gpu.schemes import has_scheme
 from mlc_llm.device.cpu import CPU
 from mlc_llm.library.cache import LibraryCache
@@ -29,17 +29,17 @@ pytestmark = [
 ]
 
 CONFIG = {
-    "model_type": "gpt2",
-    "n_embd": 60,
-    "n_head": 3,
-    "n_inner": 100,
-    "n_layer": 2,
-    "n_positions": 128,
+    "model_type": "opt",
+    "hidden_size": 60,
+    "num_attention_heads": 3,
+    "ffn_dim": 100,
+    "num_hidden_layers": 2,
+    "max_position_embeddings": 128,
     "vocab_size": 320,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-ARCHITECTURE = GPT2()
+ARCHITECTURE = OPT()
 
 # In standard deviations of the CPU's logits, as in test_models.py.
 TOLERANCE = {"q0f32": 1e-4, "q4f32_1": 5e-3}
@@ -50,13 +50,13 @@ SAME_TEXT = ("q0f32", "q4f32_1")
 
 @pytest.fixture(scope="module")
 def workbench(tmp_path_factory: pytest.TempPathFactory, libraries: LibraryCache) -> Workbench:
-    return Workbench(tmp_path_factory.mktemp("gpt2"), libraries)
+    return Workbench(tmp_path_factory.mktemp("opt"), libraries)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(workbench: Workbench) -> Path:
     """A random checkpoint in Hugging Face's layout, with biases and norms that count."""
-    folder, random = workbench.folder / "gpt2", np.random.default_rng(0)
+    folder, random = workbench.folder / "opt", np.random.default_rng(0)
     config = ARCHITECTURE.config(CONFIG)
     parameters = named_parameters(ARCHITECTURE.module(config))
     tensors = {}
@@ -65,9 +65,10 @@ def checkpoint(workbench: Workbench) -> Path:
             config.vocab_size if size == "vocab_size" else int(size)
             for size in parameters[weight.name].shape
         ]
-        around = 1.0 if ".ln_" in weight.name and weight.name.endswith("weight") else 0.0
+        around = 1.0 if weight.name.endswith("layer_norm.weight") else 0.0
         value = around + 0.2 * random.standard_normal(shape, np.float32)
-        tensors[weight.name] = value if weight.make is None else value.T
+        # Query, key and value, which are joined, have as many rows each.
+        tensors |= zip(weight.sources, np.split(value, len(weight.sources)), strict=True)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG))
     save_tensors(folder / "model.safetensors", tensors)
