@@ -104,7 +104,7 @@ def test_layers_are_compared_with_the_tensors_before_any_is_made(
         raise AssertionError("something was made for every layer")
 
     tensors = 11  # of the model folder: a layer has less than that
-    monkeypatch.setattr(Llama, "_layer", staticmethod(made))
+    monkeypatch.setattr(Llama, "layer_weights", staticmethod(made))
     monkeypatch.setattr(Llama, "module", made)
     monkeypatch.setattr(Llama, "attention", made)
     source, model = edited(num_hidden_layers=layers * tensors)
