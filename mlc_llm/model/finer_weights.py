@@ -19,8 +19,10 @@ FINER = "q4f16_k"
 FINER_SCHEME = Scheme(5, "float16", group=32, super_group=256)
 """How it stores them, but for embeddings and the head."""
 
-_VALUES = "qkv_proj"
-_OUT_OF_FEED_FORWARD = "down_proj"
+_VALUES = "v_proj"
+"""What makes values where that is a layer by itself; else it is the last part of three."""
+_OUT_OF_FEED_FORWARD = ("down_proj", "mlp.fc2", "mlp.c_proj", "dense_4h_to_h", "feed_forward.w2")
+"""What the names of layers end with that lead out of a feed-forward block."""
 
 
 def with_finer_weights(plan: Plan, module: Module) -> Plan:
@@ -36,10 +38,9 @@ def with_finer_weights(plan: Plan, module: Module) -> Plan:
     for name, layer in named_modules(module):
         if not computes_as(layer, Linear):
             continue
-        last = name.rpartition(".")[2]
-        if last == _VALUES and len(layer.parts) == 3:
+        if len(layer.parts) == 3:
             exceptions[f"{name}.weight"] = (plan.linear, plan.linear, FINER_SCHEME)
-        elif last == _OUT_OF_FEED_FORWARD:
+        elif name.endswith((_VALUES, *_OUT_OF_FEED_FORWARD)):
             exceptions[f"{name}.weight"] = (FINER_SCHEME,)
         elif layer.out_features == "vocab_size":
             exceptions[f"{name}.weight"] = (plan.embedding,)

@@ -59,6 +59,12 @@ class LayerWindowsConfig(LlamaConfig):
     def windowed(self, layers: Sequence[AttentionSpec]) -> list[AttentionSpec]:
         """Descriptions of layers, with a window for each layer that slides."""
         return [
-            replace(layer, window=self.sliding_window if kind == "sliding_attention" else None)
+            narrowed(layer, self.sliding_window if kind == "sliding_attention" else None)
             for layer, kind in zip(layers, self.layer_types, strict=True)
         ]
+
+
+def narrowed(layer: AttentionSpec, window: int | None) -> AttentionSpec:
+    """A layer with a window, unless it has a narrower one, as of ``sliding_window_size``."""
+    windows = [one for one in (layer.window, window) if one]
+    return replace(layer, window=min(windows, default=None))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.gguf import DECODER_TENSORS
+from mlc_llm.model.layer_windows import narrowed
 from mlc_llm.model.layers import AttentionCache, Embedding, Linear, RMSNorm
 from mlc_llm.model.llama import Llama, LlamaConfig, LlamaMLP
 from mlc_llm.model.module import Module
@@ -150,11 +150,8 @@ class Phi3(Llama):
     )
 
     def attention(self, config: Any) -> list[AttentionSpec]:
-        def narrowed(layer: AttentionSpec) -> AttentionSpec:
-            windows = [one for one in (layer.window, config.sliding_window) if one]
-            return replace(layer, window=min(windows, default=None))
-
-        return [narrowed(layer) for layer in super().attention(config)]
+        layers = super().attention(config)
+        return [narrowed(layer, config.sliding_window) for layer in layers]
 
     def weights(self, config: Any) -> list[Weight]:
         weights = [Weight("transformer.embd.weight", ("model.embed_tokens.weight",))]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from mlc_llm.model.finer_weights import FINER, with_finer_weights
@@ -9,6 +12,7 @@ from mlc_llm.model.llama import LLAMA
 from mlc_llm.model.stored import stored_parameters
 from mlc_llm.plugin import Scheme
 from mlc_llm.quantization import PLANS, plan
+from mlc_llm.registry.registry import default_registry
 
 CONFIG = {
     "hidden_size": 64,
@@ -18,6 +22,8 @@ CONFIG = {
     "vocab_size": 100,
     "max_position_embeddings": 64,
 }
+LAYOUTS = {"gemma3_text": "gemma3"}
+"""Names of the files with families' configurations, where they differ."""
 FIVE_BITS = Scheme(5, "float16", group=32, super_group=256)
 
 
@@ -35,6 +41,22 @@ def test_values_down_projections_and_the_head(tied: bool) -> None:
     names = {tensor.name for tensor in stored_parameters(module, finer)}
     values = "model.layers.0.self_attn.qkv_proj.2"
     assert {f"{values}.q_high", f"{values}.q_super_min"} <= names
+
+
+@pytest.mark.parametrize("family", default_registry().names("architecture"))
+def test_each_layer_of_each_family_has_some(family: str, test_data: Path) -> None:
+    """What leads out of a feed-forward block always; values where a checkpoint has them apart."""
+    layout = LAYOUTS.get(family, family)
+    file = test_data / "families" / f"{layout}.json"
+    if not file.exists():
+        pytest.skip("there is no configuration of this family")
+    architecture = default_registry().architecture(family)
+    config = architecture.config(
+        next(iter(json.loads(file.read_text())["models"].values()))["config"]
+    )
+    finer = with_finer_weights(plan(FINER), architecture.module(config)).exceptions
+    count = sum(schemes[-1] == FIVE_BITS for schemes in finer.values())
+    assert count in (config.num_hidden_layers, 2 * config.num_hidden_layers)
 
 
 def test_other_plans_stay_as_they_are() -> None:
