@@ -24,7 +24,7 @@ class SmolLM3Config(LayerWindowsConfig):
     Args:
         no_rope_layers: whether a layer has rotary positions, in spite of its name; there may be
             more entries than layers. Where a file has none, every layer has them whose number,
-            counted from 1, is no multiple of the file's ``no_rope_layer_interval``.
+            counted from 1, is not a multiple of the file's ``no_rope_layer_interval``.
     """
 
     position_embedding_base: float = 2_000_000.0

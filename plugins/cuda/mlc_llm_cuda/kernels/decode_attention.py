@@ -84,7 +84,7 @@ def decode(
 def most_splits(spec: AttentionSpec) -> int:
     """How many splits the keys of a row have at most.
 
-    A split has at least a page for each warp, unless it is the last; windows fill only so many.
+    A split has at least a page for each warp, unless it is the last; a window fills only some of them.
     """
     splits = min(MOST_SPLITS, max(1, BLOCKS // (spec.kv_heads * _tiles(spec))))
     mask = KeyMask.of(spec)
@@ -162,7 +162,7 @@ def _blocks_together(spec: AttentionSpec) -> int:
 
 
 def _resident(blocks: int) -> Frame:
-    """Asks the compiler for code of which so many blocks fit onto a multiprocessor."""
+    """Asks the compiler for code of which that number of blocks fit onto a multiprocessor."""
     return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 

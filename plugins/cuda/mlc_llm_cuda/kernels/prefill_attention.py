@@ -78,7 +78,7 @@ def _keys_of_a_tile(spec: AttentionSpec, memory: int) -> int:
 
 
 def _resident(spec: AttentionSpec) -> Frame:
-    """Has the compiler leave room for so many blocks on a multiprocessor, of 65536 registers."""
+    """Makes the compiler leave registers for several blocks on a multiprocessor."""
     blocks = 3 if spec.key_size + spec.value_size <= 256 else 2
     return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
