@@ -84,7 +84,7 @@ def decode(
 def most_splits(spec: AttentionSpec) -> int:
     """How many splits the keys of a row have at most.
 
-    A split has at least a page for each warp, unless it is the last; a window fills only some of them.
+    A split has at least a page for each warp, unless it is the last; a window fills only some.
     """
     splits = min(MOST_SPLITS, max(1, BLOCKS // (spec.kv_heads * _tiles(spec))))
     mask = KeyMask.of(spec)
