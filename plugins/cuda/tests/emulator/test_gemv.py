@@ -46,7 +46,7 @@ def test_what_is_folded_into_it(gpu: GPU) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("gate", FUNCTIONS)
 def test_gates_of_every_kind(ordered: GPU, gate: str) -> None:  # noqa: F811
-    compute(ordered, 128, 34, 1, scheme=Q8, single=True, gate=gate, out_dtype="float16")
+    compute(ordered, 128, 34, 1, scheme=Q8, single=True, gate=gate)
 
 
 @pytest.mark.slow

@@ -23,7 +23,6 @@ GPUS = NEWER | {"75"}
 SHAPES = frozenset({"llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b"})
 
 SHARED = "the kernel that GPUs share reads halves one by one"
-EPILOGUE = "8 bytes, once for each output: a gate's sums are all there at once"
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,6 @@ KNOWN = (
     Known(NARROW, "gemv", SHARED, HALVES, these("75")),
     Known(NARROW, "matmul", SHARED, HALVES, these("75")),
     Known(NARROW, "gemv", f"of transposed weights, {SHARED}", these("q4f16_0"), NEWER),
-    Known(
-        SPILLS,
-        "q4_matmul",
-        EPILOGUE,
-        Q4,
-        these("86", "89"),
-        SHAPES - these("tinyllama-1.1b"),
-    ),
 )
 
 
