@@ -15,7 +15,6 @@ HALVES = frozenset({"q0f16", "q3f16_1", "q4f16_0", "q4f16_1", "q4f16_m", "q8f16_
 """Quantisations whose activations are float16."""
 FLOATS = frozenset({"q0f32", "q4f32_1"})
 EVERY = HALVES | FLOATS
-Q4 = frozenset({"q4f16_1"})
 
 NEWER = frozenset({"80", "86", "89", "90", "100", "120"})
 """GPUs that have kernels in CUDA C."""
@@ -57,6 +56,21 @@ KNOWN = (
     Known(NARROW, "gemv", SHARED, HALVES, these("75")),
     Known(NARROW, "matmul", SHARED, HALVES, these("75")),
     Known(NARROW, "gemv", f"of transposed weights, {SHARED}", these("q4f16_0"), NEWER),
+    Known(
+        NARROW,
+        "gemv",
+        "rows of an odd number of groups have scales that begin within a word",
+        these("q3f16_1"),
+        NEWER,
+    ),
+    Known(
+        SPILLS,
+        "q4_matmul",
+        "of few tokens and 5632 columns: 16 bytes or less do not fit into 128 registers",
+        these("q4f16_1"),
+        these("100", "120"),
+        these("tinyllama-1.1b"),
+    ),
 )
 
 
