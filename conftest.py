@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests of each matrix as slow, except for a few (see ``CONTRIBUTING.md``)."""
     matrices: dict[str, list[Any]] = {}
     for item in items:
+        if item.get_closest_marker("cuda_matrix"):
+            item.add_marker("slow")
         if item.get_closest_marker("matrix") and hasattr(item, "callspec"):
             matrices.setdefault(item.nodeid.partition("[")[0], []).append(item)
     for tests in matrices.values():

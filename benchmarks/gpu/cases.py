@@ -2,13 +2,15 @@
 
 A case makes arguments from a seed, asks for a kernel, runs it, and compares with NumPy. Where the
 bundle is packed, running stops at the kernel, which is compiled; where the bundle is used, asking
-for the kernel gives nothing, and what was packed under the case's name is run.
+for the kernel gives nothing, and what was packed under the case's name is run. Buffers that only
+the kernel knows of, its scratch memory, are packed as their shapes and dtypes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,22 @@ It calls the latter once, with the kernel and NumPy arrays, which then have the 
 
 Run = Callable[..., None]
 
+Scratch = Sequence[tuple[Sequence[int], str]]
+"""Shapes and dtypes of the buffers that a kernel takes after a case's arguments."""
+
 
 class _Collected(Exception):
-    """The kernel of a case is known."""
+    """The call of a case is known."""
 
 
 class NoKernels:
-    """Stands for what makes kernels, where there is no compiler: every kernel is None."""
+    """Stands for what makes kernels, where there is no compiler: every kernel is this.
+
+    Args:
+        params: a kernel's parameters, of which nothing is known.
+    """
+
+    params: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         return self
@@ -43,10 +54,26 @@ def kernel_of(case: Case, kernels: Any) -> Any:
         case: the case.
         kernels: what makes kernels.
     """
-    found: list[Any] = []
+    return _call_of(case, kernels)[0]
 
-    def collect(kernel: Any, *arguments: Any) -> None:
-        found.append(kernel)
+
+def scratch_of(case: Case, kernels: Any) -> Scratch:
+    """The buffers that a case's kernel takes beyond the case's own arguments.
+
+    Args:
+        case: the case.
+        kernels: what makes kernels.
+    """
+    own = len(_call_of(case, NoKernels()))
+    return [(array.shape, str(array.dtype)) for array in _call_of(case, kernels)[own:]]
+
+
+def _call_of(case: Case, kernels: Any) -> tuple[Any, ...]:
+    """The kernel that a case runs, and its arguments."""
+    found: list[tuple[Any, ...]] = []
+
+    def collect(*call: Any) -> None:
+        found.append(call)
         raise _Collected
 
     with suppress(_Collected):
@@ -54,40 +81,48 @@ def kernel_of(case: Case, kernels: Any) -> Any:
     return found[0]
 
 
-def check(case: Case, function: Any, device: Any) -> None:
+def check(case: Case, function: Any, device: Any, scratch: Scratch = ()) -> None:
     """Run a case's kernel on a device.
 
     Args:
         case: the case.
         function: the packed kernel.
         device: TVM's device.
+        scratch: the kernel's buffers after the case's arguments.
 
     Raises:
         AssertionError: a result is wrong.
     """
-    from tvm.runtime import tensor
+    from tvm.runtime import empty, tensor
 
     def run(_: Any, *arguments: Any) -> None:
         arrays = {i: a for i, a in enumerate(arguments) if isinstance(a, np.ndarray)}
         given = {i: tensor(np.ascontiguousarray(a), device) for i, a in arrays.items()}
-        function(*(given.get(i, argument) for i, argument in enumerate(arguments)))
+        own = [given.get(i, argument) for i, argument in enumerate(arguments)]
+        function(*own, *(empty(tuple(shape), dtype, device) for shape, dtype in scratch))
         for i, array in arrays.items():
             array[...] = given[i].numpy()
 
     case(NoKernels(), run, _random())
 
 
-def check_all(cases: Mapping[str, Case], library: Any, device: Any) -> Iterator[tuple[str, str]]:
+def check_all(
+    cases: Mapping[str, Case],
+    library: Any,
+    device: Any,
+    scratch: Mapping[str, Scratch] = MappingProxyType({}),
+) -> Iterator[tuple[str, str]]:
     """Run cases one after the other; yields their names, and what is wrong, or nothing.
 
     Args:
         cases: by the names of their kernels in the library.
         library: the library, opened.
         device: TVM's device.
+        scratch: the buffers of those kernels that need any, by their names.
     """
     for name, case in cases.items():
         try:
-            check(case, library[name], device)
+            check(case, library[name], device, scratch.get(name, ()))
         except AssertionError as error:
             yield name, " ".join(str(error).split())[:200] or "a result is wrong"
         else:

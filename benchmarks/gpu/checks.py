@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from benchmarks.gpu import cases as packed
 from benchmarks.gpu import instructions as warp
 from benchmarks.gpu import kernel_cases
 from benchmarks.gpu.device import Record, device, open_library
+from benchmarks.gpu.kernel_cases import SCRATCH
 
 
 def instructions(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
@@ -24,6 +26,8 @@ def kernels(bundle: Path, contents: dict[str, Any]) -> Iterator[Record]:
 
 def _checked(bundle: Path, cases: Any) -> Iterator[Record]:
     gpu = device()
-    library = open_library(bundle / "libraries" / "kernels.so")
-    for name, problem in packed.check_all(cases, library, gpu):
+    libraries = bundle / "libraries"
+    library = open_library(libraries / "kernels.so")
+    scratch = json.loads((libraries / SCRATCH).read_text(encoding="utf-8"))
+    for name, problem in packed.check_all(cases, library, gpu, scratch):
         yield {"what": name, "ok": not problem, "note": problem}

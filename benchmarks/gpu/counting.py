@@ -3,14 +3,16 @@
     python plugins/cuda/emulator python -m benchmarks.gpu.counting SHAPE CONTEXT ...
 
 is the child process of :mod:`.predictions`; it writes one JSON object. The model has three layers
-of the true widths, and its memory is not filled: only addresses matter. Of each launch a few blocks
-are run, and then twice as many; counts of blocks that are alike grow evenly, and so the whole
-launch's follow from the two.
+of the true widths, and its memory is not filled: only addresses matter. Of each launch a block
+along the grid's first axis is run, and then two; blocks along it are alike, so that counts grow
+evenly, and the whole launch's follow from the two. All along the other axes are run: those of
+attention have more keys and fewer.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -23,8 +25,8 @@ from benchmarks.gpu.libraries import write_model
 from benchmarks.shapes import SHAPES, LlamaShape
 
 LAYERS = 3
-BLOCKS = (4, 8)
-"""How many blocks of a launch are run, in the two runs."""
+BLOCKS = (1, 2)
+"""How many blocks of a launch are run along the grid's first axis, in the two runs."""
 ARCHITECTURE = "90"
 SETTING = "GPU_EMULATOR_{}"
 
@@ -82,20 +84,20 @@ def counted(shape: LlamaShape, contexts: Sequence[int]) -> dict[int, list[dict[s
 
 
 def _whole(few: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """The counts of a whole launch, from those of its first blocks and of twice as many."""
-    blocks = few["grid"][0] * few["grid"][1] * few["grid"][2]
+    """The counts of a whole launch, from those of a few of its blocks and of more."""
+    across = few["grid"][0]
 
     def total(*kinds: str) -> int:
         first, second = (sum(run[kind] for kind in kinds) for run in (few, more))
-        if blocks <= BLOCKS[1]:
+        if across <= BLOCKS[1]:
             return second
-        return round(second + (second - first) / (BLOCKS[1] - BLOCKS[0]) * (blocks - BLOCKS[1]))
+        return round(second + (second - first) / (BLOCKS[1] - BLOCKS[0]) * (across - BLOCKS[1]))
 
     threads = few["block"][0] * few["block"][1] * few["block"][2]
     return {
         "kernel": few["kernel"],
         "threads": threads,
-        "blocks": blocks,
+        "blocks": math.prod(few["grid"]),
         "read": total("read"),
         "moved": total("read_once", "written"),
     }

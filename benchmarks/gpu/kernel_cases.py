@@ -1,7 +1,7 @@
 """Kernels of models against NumPy, at the sizes of Llama-2-7B and Llama-3.1-8B.
 
-Error bounds are those that the kernels state; see :mod:`mlc_llm.compile.gpu.kernels.linear` and
-:mod:`mlc_llm.testing.paged_attention`.
+Error bounds are those that the kernels state; see :mod:`mlc_llm.compile.gpu.kernels.linear`,
+:mod:`mlc_llm_cuda.kernels.matmul` and :mod:`mlc_llm.testing.paged_attention`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from mlc_llm.testing.random_weight import random_tensors
 
 Q4 = Scheme(4, "float16", group=32, zero=7)
 """How ``q4f16_1`` stores a matrix."""
-UNIT = 2.0**-24
+SCRATCH = "scratch.json"
+"""The file of what kernels need beside their arguments: shapes and dtypes, by their names."""
+UNIT, HALF_UNIT = 2.0**-24, 2.0**-11
+"""How far a rounded number is off at most, relative to itself: in float32 and in float16."""
+FEW = 16
+"""Products of more tokens round weights to float16."""
 EPSILON = 1e-5
 
 
@@ -36,14 +41,27 @@ class ModelKernels:
         """The kernels of :class:`~mlc_llm.plugin.AttentionKernels`."""
         return self._codegen.attention(*description)
 
-    def product(self, columns: int, single: bool, out: str) -> Any:
-        """A product with a weight in :data:`Q4` of any number of rows."""
+    def product(
+        self, columns: int, single: bool, out: str = "float16", norm: bool = False, **more: Any
+    ) -> Any:
+        """A product with a weight in :data:`Q4` of any number of rows.
+
+        Args:
+            columns: of the weight.
+            single: whether it is of one token.
+            out: dtype of the result.
+            norm: whether an RMS norm comes before.
+            more: the gate or the residual of the :class:`Product`.
+        """
         from mlc_llm.compile.gpu.kernels.linear import Product
+        from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
         from mlc_llm.compile.gpu.kernels.weight import weight_of
 
         makers, capabilities = self._codegen.kernels, self._codegen.capabilities
         make = makers.gemv if single else makers.matmul
-        return make(Product(weight_of(Q4, columns), None, "float16", out), capabilities)
+        before = RMSNormKind(EPSILON, False, "float16") if norm else None
+        kind = Product(weight_of(Q4, columns), None, "float16", out, norm=before, **more)
+        return make(kind, capabilities)
 
     def rms_norm(self, columns: int) -> Any:
         """An RMS norm of halves."""
@@ -65,10 +83,50 @@ def product(columns: int, rows: int, tokens: int, out: str = "float16") -> Case:
         run(kernels.product(columns, tokens == 1, out), x, words, scales, y)
         values = dequantized(words, scales)
         exact = x.astype(float) @ values.T
-        bound = (columns + 2) * UNIT * (np.abs(x.astype(float)) @ np.abs(values).T)
+        terms = np.abs(x.astype(float)) @ np.abs(values).T
+        bound = (columns + 2) * UNIT * terms
+        if tokens > FEW:
+            bound += HALF_UNIT * terms
         if out == "float16":
             bound += np.abs(exact) * float(np.finfo(out).eps)
         _assert_within(y, exact, bound)
+
+    return check
+
+
+def gated_product(columns: int, outputs: int) -> Case:
+    """One token on its way into a feed-forward layer: an RMS norm, a product, and SiLU."""
+
+    def check(kernels: Any, run: Run, rng: np.random.Generator) -> None:
+        words, scales = random_tensors(rng, 2 * outputs, columns, Q4, 0.02)
+        x, w = (rng.standard_normal(shape).astype("float16") for shape in ((1, columns), columns))
+        y = np.full((1, outputs), np.nan, "float16")
+        run(kernels.product(columns, True, norm=True, gate="silu"), x, w, words, scales, y)
+        values, wide = dequantized(words, scales), x.astype(float)
+        wide = wide / np.sqrt((wide**2).mean() + EPSILON) * w.astype(float)
+        gate, up = np.split(wide @ values.T, 2, axis=1)
+        terms = np.abs(wide) @ np.abs(values).T
+        off_gate, off_up = np.split((2 * HALF_UNIT + (columns + 2) * UNIT) * terms, 2, axis=1)
+        silu = gate / (1 + np.exp(-gate))
+        # SiLU's slope is 1.1 at most.
+        bound = 1.1 * off_gate * (np.abs(up) + off_up) + np.abs(silu) * off_up
+        _assert_within(y, silu * up, bound + np.abs(silu * up) * 2 * HALF_UNIT + UNIT)
+
+    return check
+
+
+def added_product(columns: int, rows: int) -> Case:
+    """One token on its way out of a layer: a product that is added to what came in."""
+
+    def check(kernels: Any, run: Run, rng: np.random.Generator) -> None:
+        words, scales = random_tensors(rng, rows, columns, Q4, 0.02)
+        x, r = (rng.standard_normal((1, n)).astype("float16") for n in (columns, rows))
+        y = np.full((1, rows), np.nan, "float16")
+        run(kernels.product(columns, True, residual=True), x, words, scales, r, y)
+        values, wide = dequantized(words, scales), x.astype(float)
+        exact = wide @ values.T + r
+        bound = (columns + 4) * UNIT * (np.abs(wide) @ np.abs(values).T + np.abs(r))
+        _assert_within(y, exact, bound + np.abs(exact) * 2 * HALF_UNIT)
 
     return check
 
@@ -149,6 +207,8 @@ ALL: Mapping[str, Case] = {
     "product_1_of_11008": product(11008, 256, 1),
     "product_1_of_14336": product(14336, 256, 1),
     "product_1_to_float32": product(4096, 517, 1, "float32"),
+    "gated_product": gated_product(4096, 304),
+    "added_product": added_product(11008, 128),
     "product_8_of_4096": product(4096, 512, 8),
     "product_16_of_11008": product(11008, 256, 16),
     "product_100_of_4096": product(4096, 384, 100),
@@ -168,6 +228,8 @@ ALL: Mapping[str, Case] = {
 
 QUICK: Mapping[str, Case] = {
     "product_1_of_128": product(128, 48, 1),
+    "gated_product": gated_product(192, 24),
+    "added_product": added_product(128, 19),
     "product_9_of_128": product(128, 33, 9),
     "product_40_of_128": product(128, 33, 40),
     "rms_norm": rms_norm(256, 3),

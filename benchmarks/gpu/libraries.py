@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import instructions, kernel_cases
-from benchmarks.gpu.cases import Case, kernel_of
+from benchmarks.gpu.cases import Case, kernel_of, scratch_of
 from benchmarks.random_model import chat_config
 from benchmarks.shapes import LlamaShape
 from mlc_llm.compile.child import compile_in_child
@@ -25,6 +25,8 @@ def write_kernels(
     path: Path, cases: Mapping[str, Case], columns: int, architectures: Sequence[str]
 ) -> None:
     """Compile the kernels of cases, those of :mod:`.instructions`, and the product that is timed.
+
+    The scratch memory of those that need any is written beside the library.
 
     Args:
         path: the library's file.
@@ -45,6 +47,9 @@ def write_kernels(
     full = tvm.target.Target(target, host={"kind": "llvm"})
     with full:
         tvm.compile(tvm.IRModule(named), full).export_library(str(path))
+    scratch = {name: scratch_of(case, models) for name, case in cases.items()}
+    needed = {name: buffers for name, buffers in scratch.items() if buffers}
+    path.with_name(kernel_cases.SCRATCH).write_text(json.dumps(needed), encoding="utf-8")
 
 
 def write_model(path: Path, shape: LlamaShape, architectures: Sequence[str]) -> None:

@@ -71,7 +71,7 @@ class ModelFunctions:
             name: self._library.bound(name, *cache.pages, *self._parameters) for name in PASSES
         }
         # Its arguments are always the same tensors, which are written to before each call.
-        if not self._on_host:
+        if not self._on_host and self._capture is not no_capture:
             decode = self._passes["decode"]
             self._passes["decode"] = CapturedPass(decode, self._library, self._capture)
 

@@ -140,9 +140,7 @@ class Sequences:
 
 def scratch(kernel: Any, given: int) -> list[Array]:
     """Arrays for the buffers that a kernel takes after the first ``given``."""
-    from mlc_llm.compile.kernel_call import scratch_types
-
-    types = scratch_types(kernel, given)
+    types = [parameter.ty for parameter in kernel.params[given:]]
     return [np.full([int(n) for n in one.shape], np.nan, str(one.dtype)) for one in types]
 
 

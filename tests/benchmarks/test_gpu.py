@@ -95,6 +95,30 @@ def test_a_case_sees_a_wrong_result() -> None:
     assert "Mismatched elements" in problem
 
 
+def test_scratch_memory_is_what_only_the_kernel_knows_of() -> None:
+    import tvm
+
+    class Kernels:
+        def double(self, count: int) -> list[tuple[int, ...]]:
+            return [(count, 2), (3,)]
+
+    def with_scratch(kernels: Any, run: cases.Run, rng: np.random.Generator) -> None:
+        kernel = kernels.double(4)
+        own = np.zeros(4)
+        more = [np.zeros(shape, "float32") for shape in kernel] if isinstance(kernel, list) else []
+        run(kernel, own, *more)
+        np.testing.assert_array_equal(own, [6] * 4)
+
+    def sizes(own: Any, first: Any, second: Any) -> None:
+        assert (first.dtype, second.dtype) == ("float32", "float32")
+        own.copyfrom(np.full(4, float(np.prod(first.shape) - 2 * len(second.shape))))
+
+    scratch = cases.scratch_of(with_scratch, Kernels())
+    assert scratch == [((4, 2), "float32"), ((3,), "float32")]
+    assert cases.scratch_of(small, Doubles()) == []
+    cases.check(with_scratch, sizes, tvm.cpu(), scratch)
+
+
 @pytest.mark.parametrize("case", [*kernel_cases.QUICK.values(), *instructions.CASES.values()])
 def test_each_case_fails_where_its_kernel_does_nothing(case: Case) -> None:
     import tvm

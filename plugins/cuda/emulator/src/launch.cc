@@ -62,14 +62,15 @@ std::string run(const Launch& launch) {
   uint3 grid = launch.grid, size = launch.block;
   uint64_t blocks = uint64_t(grid.x) * grid.y * grid.z;
   // With GPU_EMULATOR_BLOCKS some blocks stand for all: that is for counts, not for results.
-  uint64_t turns = std::min(blocks, number_setting("BLOCKS", blocks));
+  uint64_t across = std::min<uint64_t>(grid.x, number_setting("BLOCKS", grid.x));
+  uint64_t turns = across * grid.y * grid.z;
   Order order(blocks, size.x * size.y * size.z);
   gpu_index.grid_size = grid;
   gpu_index.block_size = size;
   block.failure.clear();
   begin_launch_window(launch);
   for (uint64_t turn = 0; turn < turns && block.failure.empty(); ++turn) {
-    uint64_t number = order.block(turn * blocks / turns);
+    uint64_t number = order.block(turn / across * grid.x + turn % across * grid.x / across);
     gpu_index.block = {unsigned(number % grid.x), unsigned(number / grid.x % grid.y),
                        unsigned(number / grid.x / grid.y)};
     spoil_shared(launch);

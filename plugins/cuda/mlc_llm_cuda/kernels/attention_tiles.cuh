@@ -22,8 +22,8 @@ struct PageTile {
   }
 };
 
-// The pages of the keys from `first` on. Past the last key a sequence has none: the page of the last
-// one is named again.
+// The pages of the keys from `first` on. Past the last key a sequence has none: the last one's page
+// is named again.
 template <int kPages>
 __device__ __forceinline__ void find_pages(unsigned (&pages)[kPages], const int* of_sequence,
                                            unsigned first, unsigned last) {
@@ -34,10 +34,10 @@ __device__ __forceinline__ void find_pages(unsigned (&pages)[kPages], const int*
 
 // Begins to copy a tile, of which each page has 16 rows side by side. `own` is where the rows begin
 // in page 0, and 16 bytes more for each thread before this one; it is a number, since the compiler
-// makes one instruction of its sum with the product. With kZeros, rows from `count` on become zeros.
+// makes one instruction of its sum with the product. With kZeros, rows from `count` on are zeros.
 template <int kSize, int kThreads, size_t kPageBytes, bool kZeros, int kPages>
-__device__ __forceinline__ void copy_tile(unsigned tile, size_t own, const unsigned (&pages)[kPages],
-                                          int count) {
+__device__ __forceinline__ void copy_tile(unsigned tile, size_t own,
+                                          const unsigned (&pages)[kPages], int count) {
   constexpr int kColumns = PageTile<kSize>::kColumns, kPieces = kPageSlots * kColumns;
   // Where the threads copy whole eights of rows at a time, each has its columns in one order.
   constexpr bool kOneOrder = kThreads % (8 * kColumns) == 0;

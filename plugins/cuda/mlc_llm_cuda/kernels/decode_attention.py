@@ -31,10 +31,9 @@ from mlc_llm.compile.gpu.kernels.launch import (
     launch,
     serial,
 )
-from mlc_llm.compile.kernel import Frame
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
-from mlc_llm_cuda.kernels.text import call
+from mlc_llm_cuda.kernels.text import call, resident
 
 FILES = ("ptx.cuh", "decode_layer.cuh", "decode_state.cuh", "decode_attention.cuh")
 WARPS, KEY_CHUNK, VALUE_CHUNK = 8, 32, 64
@@ -109,7 +108,7 @@ def _split(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) 
     spec = given.spec
     tasks = bind(rows * i32(spec.kv_heads * _tiles(spec)))
     blocks = T.min(i32(most_splits(spec)), T.truncdiv(i32(MOST_BLOCKS), tasks))
-    with launch([tasks, T.max(blocks, i32(1))], WARPS * 32), _resident(_blocks_together(spec)):
+    with launch([tasks, T.max(blocks, i32(1))], WARPS * 32), resident(_blocks_together(spec)):
         memory = T.alloc_buffer((i32(shared_bytes(spec)),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* qkv": given.qkv.data,
@@ -159,11 +158,6 @@ def _blocks_together(spec: AttentionSpec) -> int:
     """
     outputs = spec.value_size * _tile(spec) // 8
     return 3 if outputs <= 64 and spec.key_size <= 64 else 2 if outputs <= 128 else 1
-
-
-def _resident(blocks: int) -> Frame:
-    """Asks the compiler for code of which that number of blocks fit onto a multiprocessor."""
-    return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 
 def _start(table: Buffer) -> Expr:

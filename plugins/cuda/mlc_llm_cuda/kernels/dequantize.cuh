@@ -158,7 +158,8 @@ struct CodedWeight {
     if constexpr (kLow == 8) {
       v = __byte_perm(word, kOnes, 0x5150 + at * 0x0101);
     } else if constexpr (kLow == 4) {
-      v = and_or(__byte_perm(word, word >> 4, 0x0400 + at / 2 * 0x0101), kMask << 16 | kMask, kOnes);
+      const unsigned two = __byte_perm(word, word >> 4, 0x0400 + at / 2 * 0x0101);
+      v = and_or(two, kMask << 16 | kMask, kOnes);
     } else {
       v = and_or(word >> at * kLow, kMask, kOnes);
       v = and_or(word >> at * kLow << (16 - kLow), kMask << 16, v);

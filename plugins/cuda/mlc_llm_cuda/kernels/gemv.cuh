@@ -1,6 +1,6 @@
 // y = x w^T for one token, w by rows: in halves, or in codes (see dequantize.cuh).
 //
-// A warp makes the sums of kGemvRows rows of w. Its lanes take the pieces of the rows in turn, a few
+// A warp makes the sums of kGemvRows rows of w. Its lanes take the pieces of the rows in turn, some
 // words each, so that a warp reads a row's neighbouring words, and x once for all these rows. The
 // pieces of a turn are on their way before the first is used.
 //
@@ -18,7 +18,8 @@ struct GemvPiece<HalfWeight<kColumns>> {
   uint4 halves;
 
   __device__ __forceinline__ void load(const HalfWeight<kColumns>& w, int row, int number) {
-    halves = load_ahead_once(reinterpret_cast<const uint4*>(w.weight) + row * (kColumns / 8) + number);
+    const uint4* pieces = reinterpret_cast<const uint4*>(w.weight);
+    halves = load_ahead_once(pieces + row * (kColumns / 8) + number);
   }
 
   __device__ __forceinline__ float times(const float (&x)[8], float) const {
@@ -93,7 +94,8 @@ __device__ __forceinline__ void gemv_inputs(float (&values)[kCount], const half*
   } else {
 #pragma unroll
     for (int i = 0; i < kCount / 2; ++i)
-      if (column + 2 * i < kColumns) words[i] = *reinterpret_cast<const unsigned*>(x + column + 2 * i);
+      if (column + 2 * i < kColumns)
+        words[i] = *reinterpret_cast<const unsigned*>(x + column + 2 * i);
   }
 #pragma unroll
   for (int i = 0; i < kCount / 2; ++i) {

@@ -42,8 +42,9 @@ __device__ __forceinline__ void load_8(const float* p, float (&values)[8]) {
   for (int i = 0; i < 8; ++i) values[i] = all[i];
 }
 
-// One row, staged, and normalised: x / sqrt(mean(x^2) + eps) * w, or times 1 + w. Each block computes it for
-// itself, in float, and rounds it to half in shared memory, as a kernel of its own would.
+// One row, staged, and normalised: x / sqrt(mean(x^2) + eps) * w, or times 1 + w. Each block
+// computes it for itself, in float, and rounds it to half in shared memory, as a kernel of its own
+// would.
 template <int kColumns, int kThreads, bool kUnitOffset, class Weight>
 struct RMSNormed {
   const Weight* weight;

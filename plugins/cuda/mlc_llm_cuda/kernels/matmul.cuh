@@ -1,10 +1,10 @@
 // y = x w^T + b for many tokens, on tensor cores: x (tokens, columns) and w (outputs, columns) in
 // half, sums in float. How w is stored is the business of dequantize.cuh.
 //
-// A block makes a tile of y (see tile.cuh) in steps along the columns. Its four warps take a quarter
-// of the tile each, two and two beside each other. In a step it begins the copies of a later step,
-// makes halves of the codes of the next one, and multiplies: a step has one barrier. Whatever the
-// tile, an output is the sum of its products in the order of the columns.
+// A block makes a tile of y (see tile.cuh) in steps along the columns. Each of its four warps takes
+// a quarter of the tile, two and two beside each other. In a step it begins the copies of a later
+// step, makes halves of the codes of the next one, and multiplies: a step has one barrier. Whatever
+// the tile, an output is the sum of its products in the order of the columns.
 
 // A block's shared memory. Codes are needed a step before the inputs: they have slots of their own.
 template <class Tile, class Weight>

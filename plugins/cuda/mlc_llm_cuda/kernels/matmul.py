@@ -32,7 +32,7 @@ from mlc_llm.compile.gpu.kernels.launch import Expr, ceil_div, i32, kernel, laun
 from mlc_llm.compile.gpu.kernels.linear import Product, ProductArguments
 from mlc_llm.compile.gpu.kernels.weight import KernelWeight
 from mlc_llm_cuda.kernels.results import ACTIVATIONS, results
-from mlc_llm_cuda.kernels.text import C_TYPES, call
+from mlc_llm_cuda.kernels.text import C_TYPES, call, resident
 
 INSTRUCTION = "m16n8k16"
 """The instruction of tensor cores that kernels here need, as capabilities name it."""
@@ -70,6 +70,11 @@ class Tile:
             if tile.bytes(weight) <= SHARED_MEMORY:
                 return tile
         raise AssertionError("two stages have room")
+
+    @property
+    def together(self) -> int:
+        """Blocks of a multiprocessor, whose registers hold the sums and a step's factors."""
+        return 2 if self.tokens == 128 else 4
 
     def bytes(self, weight: KernelWeight) -> int:
         """Shared memory of a block: ``sizeof(MatmulMemory)``."""
@@ -156,7 +161,7 @@ def multiply_tiles(tile: Tile, given: ProductArguments, m: Expr, n: Expr) -> Non
     memory_bytes = tile.bytes(product.weight)
     # Blocks that run at the same time are of the same rows of w: these come from memory once.
     grid = [ceil_div(m, tile.tokens), ceil_div(n, tile.rows // product.parts)]
-    with launch(grid, THREADS):
+    with launch(grid, THREADS), resident(tile.together):
         memory = T.alloc_buffer((i32(memory_bytes),), "uint8", scope="shared.dyn")
         arguments = {
             "const half* x": given.x.data,

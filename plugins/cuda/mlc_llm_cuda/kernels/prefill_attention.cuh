@@ -8,12 +8,12 @@
 // from a row changes nothing for it, so that what a row computes does not depend on the others.
 //
 // While the keys of a tile are multiplied, its values are copied to shared memory; while the values
-// are, the next keys. Each of four warps has 16 rows. A lane has, as tensor cores do, the rows g and
-// g + 8 of them, where g = lane / 4 and t = lane % 4, and of 8 keys or elements those at 2t and
-// 2t + 1. It keeps the rows' running maximum, and its part of the sum of their weights.
+// are, the next keys. Each of four warps has 16 rows. A lane has, as tensor cores do, their rows g
+// and g + 8, where g = lane / 4 and t = lane % 4, and of 8 keys or elements those at 2t and 2t + 1.
+// It keeps the rows' running maximum, and its part of the sum of their weights.
 
 constexpr int kAttendWarps = 4, kAttendThreads = 32 * kAttendWarps, kAttendRows = 16 * kAttendWarps;
-constexpr float kLowestScore = -1e30f;  // the maximum before any key; no product of halves is as low
+constexpr float kLowestScore = -1e30f;  // the maximum before any key: below all products of halves
 
 // How a layer attends, and the length of a tile of keys. kWindow is 0 for no window.
 template <int kKvHeads_, int kGroup_, int kKeySize_, int kValueSize_, int kQkvWidth_, int kWindow_,
@@ -122,7 +122,7 @@ __device__ __forceinline__ void multiply_values(float (&o)[Layer::kValueSize / 8
   }
 }
 
-// Products become scores with a soft cap, cap tanh x = cap - 2 cap / (1 + e^2x), which is right where
+// Products become scores with a soft cap, cap tanh x = cap - 2 cap / (1 + e^2x): right even if
 // the power is infinite. A product times factor is 2 log2(e) x.
 template <int kScores>
 __device__ __forceinline__ void cap_scores(float (&s)[kScores][4], float factor, float cap) {
@@ -144,7 +144,7 @@ __device__ __forceinline__ void hide_scores(float (&s)[Layer::kKeys / 8][4],
       if (!Layer::sees(positions[i / 2], key + 8 * n + i % 2)) s[n][i] = -INFINITY;
 }
 
-// A step of the running softmax of a lane's row r: scores s become weights 2^(factor (s - top)), and
+// A step of running softmax of a lane's row r: scores s become weights 2^(factor (s - top)), and
 // what was summed before is brought to the new maximum.
 template <int kScores, int kOutputs>
 __device__ __forceinline__ void weigh(float (&s)[kScores][4], float (&o)[kOutputs][4], float& top,
@@ -181,9 +181,9 @@ __device__ __forceinline__ void load_query(unsigned (&q)[kSteps][4], const half*
 }
 
 // Blocks: key heads times the blocks of rows, of which a few too many do nothing. factor: a product
-// of a query and a key times it is a score in base 2; with a soft cap see `cap_scores`. cap: the soft
-// cap in base 2, 0 for none. sinks: logits of the query heads, null for none; times sink_factor they
-// are what `weigh` takes for scores. memory: shared, for a tile of keys and one of values.
+// of a query and a key times it is a score in base 2; with a soft cap see `cap_scores`. cap: that
+// cap in base 2, 0 for none. sinks: logits of the query heads, null for none; times sink_factor
+// they are what `weigh` takes for scores. memory: shared, for a tile of keys and one of values.
 template <class Layer>
 __device__ __forceinline__ void prefill_attention(
     const half* qkv, const int* positions, const int* sequences, const int* starts, int parts,

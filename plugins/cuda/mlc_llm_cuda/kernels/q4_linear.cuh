@@ -167,19 +167,18 @@ __device__ __forceinline__ void q4_linear(const half* x, const Input& input, con
       partial[(warp * kTokens + token) * kQ4Rows + row] = sums[tile][i];
     }
   __syncthreads();
-  for (int i = threadIdx.x; i < kOutputs * tokens; i += kQ4Warps * 32) {
-    const int token = i / kOutputs, output = first + i % kOutputs;
-    if (output > last) continue;
-    float totals[kParts];
+  static_assert(kTokens * kQ4Rows <= kQ4Warps * 32, "there is a thread for each output");
+  const int token = threadIdx.x / kOutputs, place = threadIdx.x % kOutputs, output = first + place;
+  if (token >= tokens || output > last) return;
+  float totals[kParts];
 #pragma unroll
-    for (int part = 0; part < kParts; ++part) {
-      totals[part] = to.bias ? float(to.bias[output + part * to.outputs]) : 0.0f;
+  for (int part = 0; part < kParts; ++part) {
+    totals[part] = to.bias ? float(to.bias[output + part * to.outputs]) : 0.0f;
 #pragma unroll
-      for (int w = 0; w < kQ4Warps; ++w)
-        totals[part] += partial[(w * kTokens + token) * kQ4Rows + i % kOutputs + 8 * part];
-    }
-    const float value = Activation::of(totals);
-    const int at = token * to.outputs + output;
-    to.y[at] = Out(to.residual ? float(to.residual[at]) + value : value);
+    for (int w = 0; w < kQ4Warps; ++w)
+      totals[part] += partial[(w * kTokens + token) * kQ4Rows + place + 8 * part];
   }
+  const float value = Activation::of(totals);
+  const int at = token * to.outputs + output;
+  to.y[at] = Out(to.residual ? float(to.residual[at]) + value : value);
 }

@@ -1,7 +1,7 @@
 // What is made of sums, and where it goes.
 
-// Copies kCount neighbouring numbers, to or from memory: 16 bytes at a time, or 8 where there are no
-// more, if they are aligned there, and else those of them before the end, one by one.
+// Copies kCount neighbouring numbers, to or from memory: 16 bytes at a time (8 where there are no
+// more) if they are aligned there, and else those of them before the end, one by one.
 template <bool kAligned, int kCount, class T>
 __device__ __forceinline__ void copy_numbers(T* to, const T* from, int before_end) {
   constexpr int kBytes = kCount * sizeof(T);

@@ -8,7 +8,8 @@ from pathlib import Path
 from tvm.backend.cuda.op import cuda_func_call
 from tvm.script.ir_builder import tirx as T
 
-from mlc_llm.compile.gpu.kernels.launch import Expr
+from mlc_llm.compile.gpu.kernels.launch import Expr, i32
+from mlc_llm.compile.kernel import Frame
 
 _FOLDER = Path(__file__).parent
 
@@ -33,6 +34,14 @@ def call(name: str, arguments: Mapping[str, Expr], body: str, files: Sequence[st
     parts = {file.replace(".", "_"): (_FOLDER / file).read_text() for file in files}
     text = "\n".join(_guarded(*part) for part in [*parts.items(), (name, function)])
     T.evaluate(cuda_func_call(name, *arguments.values(), source_code=text))
+
+
+def resident(blocks: int) -> Frame:
+    """Asks NVRTC for code of which so many of a launch's blocks fit onto a multiprocessor.
+
+    They share its registers: otherwise NVRTC chooses how many a thread has, and may spill the rest.
+    """
+    return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 
 def _guarded(name: str, text: str) -> str:

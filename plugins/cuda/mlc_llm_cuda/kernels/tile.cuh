@@ -24,8 +24,8 @@ __device__ __forceinline__ int place(int row, int piece) {
   else return row * kPieces + (piece ^ row / (8 / kPieces) % kPieces);
 }
 
-// The rows of w in a tile of kRows: those of neighbouring outputs, or, where an output is made of two
-// sums, a gate's and its factor's, those of half as many, and as far behind as there are outputs.
+// The rows of w in a tile of kRows: those of neighbouring outputs, or, where an output is made of
+// two sums (a gate and its factor), those of half as many, and as far behind as there are outputs.
 //
 // Rows change places within 32, for what tensor cores give a lane: two sums each of four tiles of 8
 // rows, at places 8 i + 2 t and the next one. These are of neighbouring outputs: 8 of them, or 4

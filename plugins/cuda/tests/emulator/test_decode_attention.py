@@ -18,6 +18,7 @@ from mlc_llm.testing.gpu_kernels.attention import LENGTHS, SEEN
 from mlc_llm.testing.paged_attention import Sequences, attention, describe, scratch
 
 from .gpu import GPU
+from .marks import only_in_matrix
 from .target import TARGET
 
 CAPABILITIES = capabilities_of(TARGET)
@@ -129,7 +130,7 @@ def test_windows_sinks_and_caps(ordered: GPU) -> None:
     Attended(describe((4, 2), 24, scale=1.0, value_size=40, **more), [300], rows).check(ordered)
 
 
-@pytest.mark.slow
+@pytest.mark.cuda_matrix
 @pytest.mark.parametrize("case", SEEN)
 def test_layers_that_the_shared_kernel_is_tested_with(ordered: GPU, case: str) -> None:
     heads, size, more = SEEN[case]
@@ -147,10 +148,14 @@ LAYERS: dict[str, tuple[tuple[int, int], int, dict[str, Any]]] = {
     "wide keys": ((2, 2), 192, {"value_size": 128}),
     "wide values": ((2, 1), 72, {"value_size": 136}),
 }
+REPRESENTATIVE = ["Llama 2", "GPT-OSS", "groups of 16 wide heads"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize(
+    "layer",
+    [*REPRESENTATIVE, *only_in_matrix(name for name in LAYERS if name not in REPRESENTATIVE)],
+)
 def test_layers_of_models(ordered: GPU, layer: str) -> None:
     heads, size, more = LAYERS[layer]
     Attended(describe(heads, size, **more), [16, 517]).check(ordered)

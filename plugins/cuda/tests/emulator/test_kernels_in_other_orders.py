@@ -16,7 +16,7 @@ from .test_kernels import (  # noqa: F401
     run,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cuda_matrix
 
 SETTINGS = {
     "reverse order, memory that the host may not touch": {"ORDER": "reverse", "PROTECT": "1"},

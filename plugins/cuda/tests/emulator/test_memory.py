@@ -159,3 +159,10 @@ def test_some_blocks_stand_for_all(own_gpu: Callable[..., GPU], tmp_path: Path) 
     np.testing.assert_array_equal(np.flatnonzero(x), [0, 3, 6])
     launch = json.loads(trace.read_text())
     assert (launch["grid"][0], launch["read"]) == (10, 12)
+
+
+def test_all_blocks_along_other_axes_are_run(own_gpu: Callable[..., GPU]) -> None:
+    text = 'extern "C" __global__ void f(float* x) { x[blockIdx.y * 4 + blockIdx.x] += 1.0f; }'
+    x = np.zeros(12, "float32")
+    own_gpu(BLOCKS="2").run(text, (4, 3, 1), 1, x)
+    np.testing.assert_array_equal(x.reshape(3, 4), [[1, 0, 1, 0]] * 3)

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from mlc_llm_cuda.codegen import capabilities_of
+from mlc_llm_cuda.kernels import decode_attention, prefill_attention
 from mlc_llm_cuda.kernels import linear as cuda_linear
-from mlc_llm_cuda.kernels import prefill_attention
 
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.codegen import GPUCodegen
@@ -106,13 +106,25 @@ def check_prefill(run: Run) -> None:
     paged.check_prefill(run, attention, rng, spec, [(40, 3), (0, 75)])
 
 
-def check_matrix_prefill(run: Run) -> None:
-    def make(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
-        kernel = prefill_attention.prefill(spec, dtype, activation_dtype, capabilities_of(TARGET))
-        return AttentionKernels(append=None, rotate=None, prefill=kernel, decode=kernel)
+def matrix_attention(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
+    kinds = (spec, dtype, activation_dtype, capabilities_of(TARGET))
+    return AttentionKernels(
+        append=None,
+        rotate=None,
+        prefill=prefill_attention.prefill(*kinds),
+        decode=decode_attention.decode(*kinds),
+    )
 
+
+def check_matrix_decode(run: Run) -> None:
+    """Values of more than a chunk."""
+    rng, spec = np.random.default_rng(0), paged.describe((4, 2), 16, value_size=80)
+    paged.check_decode(run, matrix_attention, rng, spec, [33, 1, 150], "float16")
+
+
+def check_matrix_prefill(run: Run) -> None:
     rng, spec = np.random.default_rng(0), paged.describe((4, 2), 16)
-    paged.check_prefill(run, make, rng, spec, [(130, 3), (0, 75)], "float16")
+    paged.check_prefill(run, matrix_attention, rng, spec, [(130, 3), (0, 75)], "float16")
 
 
 KERNELS: dict[str, Callable[[Run], None]] = {
@@ -126,6 +138,7 @@ KERNELS: dict[str, Callable[[Run], None]] = {
     "head_norm": check_head_norm,
     "attention_decode": check_decode,
     "attention_prefill": check_prefill,
+    "matrix_attention_decode": check_matrix_decode,
     "matrix_attention_prefill": check_matrix_prefill,
 }
 

@@ -19,6 +19,7 @@ from mlc_llm.testing import paged_attention as paged
 from mlc_llm.testing.gpu_kernels.attention import PARTS, SEEN
 
 from .gpu import GPU
+from .marks import only_in_matrix
 from .target import TARGET
 
 CAPABILITIES = capabilities_of(TARGET)
@@ -40,6 +41,10 @@ WIDE: dict[str, AttentionSpec] = {
     "window of one": paged.describe((8, 1), 16, window=1, value_size=112),
     "window that ends in a tile, long sink": paged.describe((4, 2), 32, window=150, sink=70),
 }
+
+
+WIDER = [kind for kind in WIDE if kind not in ("Gemma", "gpt-oss")]
+REPRESENTATIVE = ["grouped", "window and sink", "Gemma"]
 
 
 def make(spec: AttentionSpec, dtype: str, activation_dtype: str) -> AttentionKernels:
@@ -122,14 +127,14 @@ def test_a_row_is_the_same_however_a_prompt_is_cut(gpu: GPU, window: int | None)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS, *WIDE])
+@pytest.mark.parametrize("kind", [*KINDS, "Gemma", "gpt-oss", *only_in_matrix(WIDER)])
 def test_in_any_order(ordered: GPU, kind: str) -> None:
     Pass((KINDS | WIDE)[kind], [(40, 3), (0, 75), (0, 1), (250, 33), (64, 64)], seed=1).check(
         ordered
     )
 
 
-@pytest.mark.slow
+@pytest.mark.cuda_matrix
 @pytest.mark.parametrize(
     "case", [case for case, (_, _, more) in SEEN.items() if more.get("value_size", 16) % 16 == 0]
 )
@@ -142,7 +147,10 @@ def test_the_shared_suite_in_float16(gpu: GPU, case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*KINDS, "Gemma", "values wider than keys"])
+@pytest.mark.parametrize(
+    "kind",
+    [*REPRESENTATIVE, *only_in_matrix(["sink logits", "soft cap", "values wider than keys"])],
+)
 def test_every_access_is_checked(preload: str, kind: str) -> None:
     """No races, and nothing out of bounds."""
     with GPU(preload, GPU_EMULATOR_CHECK="1", GPU_EMULATOR_ORDER="random") as gpu:

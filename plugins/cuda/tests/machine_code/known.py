@@ -15,7 +15,6 @@ HALVES = frozenset({"q0f16", "q3f16_1", "q4f16_0", "q4f16_1", "q4f16_m", "q8f16_
 """Quantisations whose activations are float16."""
 FLOATS = frozenset({"q0f32", "q4f32_1"})
 EVERY = HALVES | FLOATS
-Q4 = frozenset({"q4f16_1"})
 
 NEWER = frozenset({"80", "86", "89", "90", "100", "120"})
 """GPUs that have kernels in CUDA C."""
@@ -23,7 +22,6 @@ GPUS = NEWER | {"75"}
 SHAPES = frozenset({"llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b"})
 
 SHARED = "the kernel that GPUs share reads halves one by one"
-REGISTERS = "the kernel that GPUs share needs more registers than NVRTC gives it"
 
 
 @dataclass(frozen=True)
@@ -53,40 +51,25 @@ def these(*names: str) -> frozenset[str]:
 
 
 KNOWN = (
-    Known(NARROW, "attention_decode", SHARED, HALVES),
-    Known(NARROW, "attention_prefill", SHARED, HALVES),
-    Known(NARROW, "gemv", SHARED, HALVES - Q4),
-    Known(NARROW, "matmul", SHARED, HALVES - Q4),
-    Known(NARROW, "gemv", SHARED, Q4, these("75")),
-    Known(NARROW, "matmul", SHARED, Q4, these("75")),
-    Known(NARROW, "q4_matmul", f"of more than 16 tokens, {SHARED}", Q4, NEWER),
+    Known(NARROW, "attention_decode", SHARED, HALVES, these("75")),
+    Known(NARROW, "attention_prefill", SHARED, HALVES, these("75")),
+    Known(NARROW, "gemv", SHARED, HALVES, these("75")),
+    Known(NARROW, "matmul", SHARED, HALVES, these("75")),
+    Known(NARROW, "gemv", f"of transposed weights, {SHARED}", these("q4f16_0"), NEWER),
     Known(
-        SPILLS,
-        "attention_append",
-        "CUDA's sine of very large angles has an array",
-        gpus=these("75", "86", "90"),
+        NARROW,
+        "gemv",
+        "rows of an odd number of groups have scales that begin within a word",
+        these("q3f16_1"),
+        NEWER,
     ),
-    Known(
-        SPILLS, "attention_prefill", REGISTERS, HALVES, these("80", "86", "89"), these("llama-2-7b")
-    ),
-    Known(SPILLS, "attention_prefill", REGISTERS, HALVES, these("80"), these("mistral-7b-v0.1")),
-    Known(
-        SPILLS,
-        "attention_prefill",
-        REGISTERS,
-        HALVES,
-        these("100"),
-        these("llama-3.1-8b", "tinyllama-1.1b"),
-    ),
-    Known(SPILLS, "attention_decode", REGISTERS, HALVES, these("90"), these("llama-3.1-8b")),
-    Known(SPILLS, "matmul", REGISTERS, these("q3f16_1"), these("90")),
     Known(
         SPILLS,
         "q4_matmul",
-        REGISTERS,
-        Q4,
-        these("86", "89"),
-        SHAPES - these("tinyllama-1.1b"),
+        "of few tokens and 5632 columns: 16 bytes or less do not fit into 128 registers",
+        these("q4f16_1"),
+        these("100", "120"),
+        these("tinyllama-1.1b"),
     ),
 )
 
