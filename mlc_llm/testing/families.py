@@ -60,7 +60,6 @@ _LLAMA_3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-_SMALL_PHI = {"n_embd": 128, "n_head": 4, "n_layer": 2, "n_positions": LENGTH, "rotary_dim": 16}
 _WINDOW = {"sliding_window": 20}
 _GEMMA = {"head_dim": 48, "query_pre_attn_scalar": 48, **_WINDOW}
 
@@ -68,7 +67,6 @@ FAMILIES: dict[str, Config] = {
     "gemma": {"head_dim": 48, "num_key_value_heads": 1},
     "gemma2": {**_GEMMA, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0},
     "gemma3": {"text_config": {**SIZES, **_GEMMA, "sliding_window_pattern": 2}},
-    "gemma3_text": {**_GEMMA, "sliding_window_pattern": 2},
     "gpt2": {"n_embd": 128, "n_head": 4, "n_layer": 2, "n_positions": LENGTH},
     "gpt_neox": {"rotary_pct": 0.25},
     "granite": {
@@ -83,7 +81,6 @@ FAMILIES: dict[str, Config] = {
     "mistral": _WINDOW,
     "olmo2": {},
     "phi": {"partial_rotary_factor": 0.5},
-    "phi-msft": _SMALL_PHI,
     "phi3": {"rope_parameters": {"rope_theta": 1e5, "partial_rotary_factor": 0.75}},
     "qwen2": {"use_sliding_window": True, **_WINDOW, "max_window_layers": 1},
     "qwen3": {"head_dim": 48},
@@ -129,7 +126,7 @@ class FamilyModel:
             plan=self.plan,
             opt=effective(opt, self.plan),
         )
-        request = LibraryRequest(spec, device.name, device.target(), None)
+        request = LibraryRequest(spec, device.name, device.target(), self._libraries.folder)
         return library_once(self._libraries, request, self.architecture, device)
 
     def read(self, name: str) -> np.ndarray:
@@ -144,9 +141,10 @@ class FamilyModel:
     def _random_tensors(self) -> dict[str, np.ndarray]:
         module, random = self.architecture.module(self._config), np.random.default_rng(0)
         matrices = {weight.name: weight for weight in stored_weights(module, self.plan)}
-        tensors = {}
+        tensors: dict[str, np.ndarray] = {}
         for name, parameter in named_parameters(module).items():
-            shape = [self._config.vocab_size if n == "vocab_size" else int(n) for n in parameter.shape]
+            rows = self._config.vocab_size
+            shape = [rows if size == "vocab_size" else int(size) for size in parameter.shape]
             values = random.standard_normal(shape, np.float32)
             if name in matrices:
                 ((_, scheme),) = matrices[name].parts
