@@ -1,4 +1,4 @@
-"""Writes the table of families into ``docs/models-and-devices.md``: ``python docs/_site/families.py``.
+"""Writes the table of families into ``docs/models-and-devices.md``; run it without arguments.
 
 What stands in it is read from the architectures and from their tests; only the names of published
 models are written here.
