@@ -42,6 +42,11 @@ EXAMPLES = {
 }
 """Published models, by the module of their architecture."""
 
+LIST = (
+    "Llama, Mistral, Ministral, Qwen, Gemma, Phi, Granite, OLMo, SmolLM, StableLM, InternLM and GPT"
+)
+"""The families as README and the first page of the docs list them."""
+
 HEAD = (
     "models",
     "`model_type`",

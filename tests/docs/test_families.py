@@ -30,6 +30,14 @@ def test_the_table_is_up_to_date(families: ModuleType) -> None:
     assert families.with_table(page) == page
 
 
+def test_the_lists_of_families_are_the_same(families: ModuleType) -> None:
+    names = families.LIST.replace(" and ", ", ").split(", ")
+    for examples in families.EXAMPLES.values():
+        assert any(name in examples for name in names), examples
+    for page in ("README.md", "docs/index.md"):
+        assert families.LIST in " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
 def test_each_family_is_listed_and_tested_on_every_device(families: ModuleType) -> None:
     built_in = families.families()
     assert families.EXAMPLES.keys() == built_in.keys()
