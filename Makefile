@@ -59,6 +59,7 @@ help:
 	@echo "make install                only install, into $(VENV)"
 	@echo "make test                   run the tests; WORKERS=0 in one process"
 	@echo "make test-all               run the slow tests, which make test leaves out, and fuzz-short"
+	@echo "make tokenizers             fetch what make test-all compares tokenizers with (264 MB)"
 	@echo "make cuda-matrix            compile every model and scheme for every NVIDIA GPU, and look"
 	@echo "make fuzz                   feed 100,000 damaged inputs; fuzz-short: for three minutes"
 	@echo "make inject                 kill, fill disks and cut files while the program works"
