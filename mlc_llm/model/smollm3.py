@@ -23,8 +23,8 @@ class SmolLM3Config(LayerWindowsConfig):
 
     Args:
         no_rope_layers: whether a layer has rotary positions, in spite of its name; there may be
-            more entries than layers. Where a file has none, every layer has them whose number,
-            counted from 1, is not a multiple of the file's ``no_rope_layer_interval``.
+            more entries than layers. Where a file has none, layers whose number, counted from
+            1, is a multiple of the file's ``no_rope_layer_interval`` go without them.
     """
 
     position_embedding_base: float = 2_000_000.0

@@ -356,8 +356,9 @@ class LoadedModel:
         if min(ids) < 0 or max(ids) >= self.vocab_size:
             wrong = next(token for token in ids if not 0 <= token < self.vocab_size)
             raise TokenizerError(
-                f"The token {wrong} is not in the model's vocabulary of {self.vocab_size}. "
-                "The tokenizer files do not belong to this model.",
+                f"The token {wrong} is not in the model's vocabulary of {self.vocab_size}. Leave "
+                "its text out of the prompt. If every prompt has it, the tokenizer files are "
+                "another model's: copy those of this one into its folder.",
                 code="token-unknown",
             )
         if length > self.window.size:

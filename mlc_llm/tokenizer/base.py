@@ -13,6 +13,9 @@ from mlc_llm.errors import TokenizerError
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer.detokenizer import Detokenizer
 
+_MOST_SHOWN = 5
+"""Tokens that a message lists."""
+
 
 class Tokenizer(ABC):
     """Text to token ids and back.
@@ -133,21 +136,27 @@ class Tokenizer(ABC):
         return ids
 
 
-def check_vocab(tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Check that every token has a row in a model's embedding table.
+def beyond_vocabulary(tokenizer: Tokenizer, vocab_size: int) -> str | None:
+    """What to tell of the tokens that a model has no rows for; None where it has all.
 
-    A model may have more rows than there are tokens (padding), but not fewer.
+    Models with more rows than there are tokens (padding) are usual, and some have fewer: Gemma 3's
+    text models come with a tokenizer that has one more token, for images.
 
-    Raises:
-        TokenizerError: the tokenizer has more tokens than the model's vocabulary.
+    Args:
+        tokenizer: the model's.
+        vocab_size: rows of the model's embedding table.
     """
-    if tokenizer.vocab_size > vocab_size:
-        raise TokenizerError(
-            f"The tokenizer has {tokenizer.vocab_size} tokens, but the model's vocabulary has "
-            f"{vocab_size}: it is another model's tokenizer. Put the tokenizer files that belong "
-            "to the model into its folder.",
-            code="tokenizer-mismatch",
-        )
+    missing = tokenizer.vocab_size - vocab_size
+    if missing <= 0:
+        return None
+    texts = {i: text for text, i in {**tokenizer.added_ids, **tokenizer.special_ids}.items()}
+    first = range(vocab_size, tokenizer.vocab_size)[:_MOST_SHOWN]
+    tokens = ", ".join(f"{i} ({shown(texts[i])})" if i in texts else str(i) for i in first)
+    return (
+        f"The tokenizer has {tokenizer.vocab_size} tokens, and the model's vocabulary "
+        f"{vocab_size}. The model can neither read nor write the last {missing}: {tokens}"
+        f"{', ...' if missing > _MOST_SHOWN else ''}"
+    )
 
 
 def _check_characters(text: str) -> None:

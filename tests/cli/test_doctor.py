@@ -420,7 +420,7 @@ class TestModel:
         [
             ({"conv_template": "lama-2"}, "template", "Did you mean 'llama-2'"),
             ({"conv_template": {"roles": {}}}, "template", "not a valid"),
-            ({"vocab_size": 5}, "tokenizer", "5"),
+            ({"vocab_size": 5}, "template", "which the model does not have"),
             ({"model_type": "lama"}, "library", "Did you mean 'llama'"),
         ],
     )
@@ -433,6 +433,14 @@ class TestModel:
         assert found[name].status is Status.BROKEN
         assert detail in found[name].detail
         assert found[name].remedy
+
+    def test_a_token_that_the_model_lacks(self, folder: Path) -> None:
+        file = folder / "mlc-chat-config.json"
+        file.write_text(json.dumps({**json.loads(file.read_text()), "vocab_size": 258}))
+        found = by_name(model.check_model(str(folder), default_registry(), False))
+        assert found["tokenizer"].status is Status.WARNING
+        assert "258" in found["tokenizer"].detail
+        assert found["template"].status is Status.OK
 
     def test_no_tokenizer(self, folder: Path) -> None:
         (folder / "tokenizer.json").unlink()

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from mlc_llm.errors import TokenizerError
 from mlc_llm.testing import raises
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, beyond_vocabulary, load_tokenizer
 
 REAL = [
     "tokenizers/llama-2",
@@ -125,12 +125,22 @@ def test_what_is_no_text_is_an_error(real: Real) -> None:
         real("llama-2.model").encode(None)  # type: ignore[arg-type]
 
 
-def test_check_vocab_gives_both_numbers(real: Real) -> None:
-    tokenizer = real("models/stories260K")
-    check_vocab(tokenizer, 512)
-    check_vocab(tokenizer, 520)
-    with raises("tokenizer-mismatch", 512, 500, error=TokenizerError):
-        check_vocab(tokenizer, 500)
+def test_tokens_beyond_a_models_vocabulary(write_tokenizer: Callable[..., Path]) -> None:
+    tokens = ["<unk>", "a", "b", "<image>"]
+    tokenizer = load_tokenizer(write_tokenizer(tokens, specials=("<unk>", "<image>")))
+    assert beyond_vocabulary(tokenizer, 4) is beyond_vocabulary(tokenizer, 5) is None
+    told = beyond_vocabulary(tokenizer, 2)
+    assert told is not None
+    assert "4 tokens" in told
+    assert told.endswith(
+        "vocabulary 2. The model can neither read nor write the last 2: 2, 3 ('<image>')"
+    )
+
+
+def test_only_some_of_many_tokens_are_listed(real: Real) -> None:
+    told = beyond_vocabulary(real("models/stories260K"), 500)
+    assert told is not None
+    assert told.endswith("the last 12: 500, 501, 502, 503, 504, ...")
 
 
 def test_a_file_that_asks_for_truncation_and_padding_is_not_heeded(

@@ -16,11 +16,12 @@ from mlc_llm.quantization import folder_plan
 from mlc_llm.registry.choice import choose_device
 from mlc_llm.registry.registry import Registry
 from mlc_llm.runtime.threads import thread_count
-from mlc_llm.tokenizer import Tokenizer, check_vocab, load_tokenizer
+from mlc_llm.tokenizer import Tokenizer, beyond_vocabulary, load_tokenizer
 from mlc_llm.weights.folder import ModelFolder
 from mlc_llm.weights.locate import resolve_model
 
 _TO_CONVERT = "a checkpoint, which the first chat converts"
+TOKENIZER_FILES = "Copy the tokenizer files of the original model into the folder."
 AGAIN = "Fetch or convert the model again, into an empty folder."
 
 
@@ -69,10 +70,11 @@ def _checksums(folder: ModelFolder) -> Finding:
 def _tokenizer(folder: ModelFolder) -> tuple[Tokenizer | None, Finding]:
     try:
         tokenizer = load_tokenizer(folder.path)
-        check_vocab(tokenizer, folder.config.vocab_size)
     except MLCError as error:
-        remedy = "Copy the tokenizer files of the original model into the folder."
-        return None, Finding("model", "tokenizer", Status.BROKEN, str(error), remedy)
+        return None, Finding("model", "tokenizer", Status.BROKEN, str(error), TOKENIZER_FILES)
+    if beyond := beyond_vocabulary(tokenizer, folder.config.vocab_size):
+        remedy = f"Where answers make no sense: {TOKENIZER_FILES}"
+        return tokenizer, Finding("model", "tokenizer", Status.WARNING, beyond, remedy)
     detail = f"{tokenizer.vocab_size} tokens, for {folder.config.vocab_size} rows of embeddings"
     return tokenizer, Finding("model", "tokenizer", Status.OK, detail)
 
@@ -86,6 +88,9 @@ def _template(folder: ModelFolder, tokenizer: Tokenizer | None, registry: Regist
             conversation = Conversation(settings.template, tokenizer)
             prompt = conversation.prompt_ids([Message(role="user", content="Hello")])
             detail += f", whose prompt for 'Hello' has {len(prompt)} tokens"
+            if max(prompt) >= folder.config.vocab_size:
+                detail += f", {max(prompt)} among them, which the model does not have"
+                return Finding("model", "template", Status.BROKEN, detail, TOKENIZER_FILES)
     except MLCError as error:
         remedy = "Name another one in mlc-chat-config.json; `mlc_llm templates` shows them."
         return Finding("model", "template", Status.BROKEN, str(error), remedy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ import pytest
 
 from mlc_llm.sources.gguf_tokenizer import tokenizer_files
 from mlc_llm.tokenizer import Tokenizer, load_tokenizer
-
-VARIABLE = "MLC_LLM_TEST_TOKENIZERS"
 
 Made = Callable[[dict[str, Any]], Tokenizer]
 
@@ -32,15 +29,6 @@ def made(tmp_path: Path) -> Made:
         return load_tokenizer(write(tokenizer_files(metadata), tmp_path))
 
     return load
-
-
-@pytest.fixture(scope="session")
-def more_tokenizers() -> Path:
-    """The folder of tokenizers that the tests' data does not hold; see CONTRIBUTING.md."""
-    value = os.environ.get(VARIABLE)
-    if not value:
-        pytest.skip(f"{VARIABLE} is not set")
-    return Path(value).resolve()
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ MAKERS = {
     "gemma3": lambda path: as_gguf.ranked(path, prefix=False),
 }
 IN_DATA = list(MAKERS)[:4]
+NAMES = [pytest.param(name, marks=[] if name in IN_DATA else pytest.mark.slow) for name in MAKERS]
 
 WORDS = """
     I'll we'Ve they'RE it's don't HE'D 'S 'twas foo_bar camelCase HTTPServer C++ `x` 50% a/b $5
@@ -75,15 +76,14 @@ def tokenizers(request: pytest.FixtureRequest) -> Callable[[str], Path]:
     def find(name: str) -> Path:
         if name in IN_DATA:
             return Path(request.getfixturevalue("test_data")) / "tokenizers" / name
-        path = Path(request.getfixturevalue("more_tokenizers")) / name
-        return path if path.is_dir() else pytest.skip(f"{path} is not there")
+        return Path(request.getfixturevalue("original_tokenizer")(name))
 
     return find
 
 
 @hypothesis.given(TEXT, st.booleans())
 @hypothesis.settings(max_examples=300)
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_text_is_encoded_as_by_the_original(
     name: str, pair: Callable[[str], Pair], text: str, continues: bool
 ) -> None:
@@ -94,7 +94,7 @@ def test_text_is_encoded_as_by_the_original(
 
 
 @hypothesis.given(st.randoms(use_true_random=False), st.booleans())
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_tokens_are_decoded_as_by_the_original(
     name: str, pair: Callable[[str], Pair], randomness: random.Random, continues: bool
 ) -> None:
@@ -112,7 +112,7 @@ def _made_special(made: Tokenizer, original: Tokenizer) -> set[int]:
     return added
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_special_tokens_are_those_of_the_original(name: str, pair: Callable[[str], Pair]) -> None:
     made, original = pair(name)
     more = _made_special(made, original)
@@ -124,7 +124,7 @@ def test_special_tokens_are_those_of_the_original(name: str, pair: Callable[[str
     assert made.end_ids >= original.end_ids
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_tokens_that_begin_and_end_are_those_of_the_original(
     name: str, pair: Callable[[str], Pair]
 ) -> None:
@@ -132,6 +132,7 @@ def test_the_tokens_that_begin_and_end_are_those_of_the_original(
     assert (made.bos_id, made.eos_id) == (original.bos_id, original.eos_id)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "ends"),
     [
@@ -185,8 +186,12 @@ def test_the_space_after_a_special_token_is_the_originals(
     assert made.prefix_after_special is original.prefix_after_special
 
 
-def test_smollm2s_own_file(more_tokenizers: Path, test_data: Path, tmp_path: Path) -> None:
-    metadata = read_metadata(_found(more_tokenizers, "SmolLM2-135M-Instruct.Q4_1.gguf"))
+@pytest.mark.slow
+def test_smollm2s_own_file(
+    original_tokenizer: Callable[[str], Path], test_data: Path, tmp_path: Path
+) -> None:
+    file = original_tokenizer("smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    metadata = read_metadata(file)
     made = load_tokenizer(write(tokenizer_files(metadata), tmp_path))
     original = load_tokenizer(test_data / "tokenizers" / "smollm2-135m-instruct")
     assert (made.bos_id, made.eos_id) == (original.bos_id, original.eos_id) == (1, 2)
@@ -196,15 +201,16 @@ def test_smollm2s_own_file(more_tokenizers: Path, test_data: Path, tmp_path: Pat
         assert made.decode(made.encode(text)) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     """command-r deepseek-coder deepseek-llm falcon gpt-2 llama-bpe llama-spm mpt phi-3 qwen2 qwen35
     refact starcoder""".split(),
 )
 def test_llama_cpps_vocabularies_and_vectors(
-    name: str, more_tokenizers: Path, tmp_path: Path
+    name: str, original_tokenizer: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    path = _found(more_tokenizers, f"ggml-vocab-{name}.gguf")
+    path = original_tokenizer("llama.cpp") / f"ggml-vocab-{name}.gguf"
     made = load_tokenizer(write(tokenizer_files(read_metadata(path, "tokenizer.")), tmp_path))
     vectors = (path.with_name(f"{path.name}{ending}") for ending in (".inp", ".out"))
     # llama.cpp does not compose text, as Qwen's tokenizer does, and wrote some vectors itself.
@@ -221,8 +227,3 @@ def check_vectors(tokenizer: Tokenizer, inputs: Path, outputs: Path, composed: b
             assert tokenizer.encode(text) == [int(token) for token in line.split()], repr(text)
             checked += 1
     return checked
-
-
-def _found(folder: Path, name: str) -> Path:
-    path = folder / name
-    return path if path.is_file() else pytest.skip(f"{path} is not there")

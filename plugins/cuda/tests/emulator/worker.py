@@ -12,6 +12,7 @@ import os
 import pickle
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 import cuda_api
@@ -110,6 +111,16 @@ def run_kernel(json: str, *arguments: Any) -> list[np.ndarray]:
     import tvm_kernels
 
     return tvm_kernels.run(json, *arguments)
+
+
+def family_distance(name: str, quantization: str, libraries: str) -> float:
+    """See :func:`mlc_llm.testing.families.distance_from_cpu`."""
+    from mlc_llm_cuda import DEVICE
+
+    from mlc_llm.library.cache import LibraryCache
+    from mlc_llm.testing.families import distance_from_cpu
+
+    return distance_from_cpu(name, quantization, DEVICE, LibraryCache(Path(libraries)))
 
 
 def leave_out_barrier(number: int | None) -> None:
