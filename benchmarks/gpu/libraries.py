@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.gpu import instructions, kernel_cases
 from benchmarks.gpu.cases import Case, kernel_of
 from benchmarks.random_model import chat_config
-from benchmarks.shapes import LlamaShape
+from benchmarks.shapes import ModelShape
 from mlc_llm.compile.child import compile_in_child
 from mlc_llm.config import ModelFile
 from mlc_llm.plugin import ModelSpec
@@ -47,7 +47,7 @@ def write_kernels(
         tvm.compile(tvm.IRModule(named), full).export_library(str(path))
 
 
-def write_model(path: Path, shape: LlamaShape, architectures: Sequence[str]) -> None:
+def write_model(path: Path, shape: ModelShape, architectures: Sequence[str]) -> None:
     """Compile the library of a shape; no weights are needed.
 
     Args:
