@@ -104,15 +104,6 @@ def write_weights(folder: Path, shape: ModelShape, seed: int) -> None:
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def write_configuration(folder: Path, shape: ModelShape) -> None:
-    """Write what a checkpoint has beside its weights."""
-    (folder / "config.json").write_text(json.dumps(hf_config(shape), indent=2))
-    write_tokenizer(folder / "tokenizer.json", shape.vocab)
-    names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
-
-
 def write_random_checkpoint(shape: ModelShape, output: Path, seed: int = 0) -> Path:
     """Write the checkpoint and return its path; it appears only when it is complete.
 
@@ -123,7 +114,11 @@ def write_random_checkpoint(shape: ModelShape, output: Path, seed: int = 0) -> P
     """
     with new_folder(output) as partial:
         write_weights(partial, shape, seed)
-        write_configuration(partial, shape)
+        (partial / "config.json").write_text(json.dumps(hf_config(shape), indent=2))
+        write_tokenizer(partial / "tokenizer.json", shape.vocab)
+        names = dict(zip(("unk_token", "bos_token", "eos_token"), SPECIAL_TOKENS, strict=True))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+        (partial / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
     return output
 
 

@@ -20,13 +20,15 @@ import numpy as np
 
 from benchmarks.byte_tokenizer import BOS, write_tokenizer
 from benchmarks.new_folder import new_folder
-from benchmarks.random_checkpoint import write_configuration, write_random_checkpoint
+from benchmarks.random_checkpoint import hf_config, write_random_checkpoint
 from benchmarks.shapes import SHAPES, ModelShape
 from mlc_llm.config import CHAT_CONFIG_FILE
-from mlc_llm.convert import convert_weight, gen_config
+from mlc_llm.convert import Sizes, convert_weight
+from mlc_llm.convert.window_sizes import WindowSizes
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.plugin.scheme import stored_tensors
 from mlc_llm.quantization import PLANS, folder_fields, plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.testing.random_weight import random_tensors
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
@@ -44,11 +46,19 @@ def chat_config(shape: ModelShape, quantization: str | Plan) -> dict[str, Any]:
     """
     if shape.model_type in WRITTEN:
         return _llama_config(shape, quantization)
-    with tempfile.TemporaryDirectory() as folder:
-        write_configuration(Path(folder), shape)
-        path = gen_config(folder, quantization, "LM", Path(folder) / "model")
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return {**config, "eos_token_id": None}
+    architecture = default_registry().architecture(shape.model_type)
+    model = architecture.config(hf_config(shape))
+    windows = WindowSizes.choose(model, Sizes()).fields()
+    return {
+        "model_type": shape.model_type,
+        **folder_fields(_plan(quantization)),
+        "model_config": {**model.model_dump(mode="json"), **windows},
+        "vocab_size": shape.vocab,
+        **windows,
+        "tokenizer_files": ["tokenizer.json"],
+        "conv_template": "LM",
+        "bos_token_id": BOS,
+    }
 
 
 def _llama_config(shape: ModelShape, quantization: str | Plan) -> dict[str, Any]:
