@@ -11,6 +11,10 @@ counts. With ``gguf``, mlc_llm and llama.cpp run the same file: that of ``--file
 shape, or a random one in the types of Q4_K_M. ``f16`` compares q0f16, F16 and bfloat16
 (transformers), ``f32`` float32 everywhere.
 
+Models that share their embedding table with the output head (``qwen3-0.6b``, ``gemma3-1b``) store
+this one matrix in 4 bits in groups of 32 in mlc_llm and in llama.cpp, and in 8 bits with one scale
+a row in OpenVINO.
+
 Prints a table, and with ``--json`` writes all that was measured.
 
     python -m benchmarks.compare --llama-cpp-python A/bin/python --openvino-python B/bin/python

@@ -171,8 +171,9 @@ def default_sides(shape: str, weights: str) -> tuple[str, ...]:
     """
     if weights not in ("q4", "gguf"):
         return (OURS, REFERENCE, "transformers")
-    rows = math.gcd(SHAPES[shape].hidden, SHAPES[shape].ffn)
-    groups = (name for name, group in OPENVINO_GROUPS.items() if rows % group == 0)
+    sizes = SHAPES[shape]
+    columns = math.gcd(sizes.hidden, sizes.ffn, sizes.heads * sizes.head_dim)
+    groups = (name for name, group in OPENVINO_GROUPS.items() if columns % group == 0)
     return (OURS, OURS_A16, REFERENCE, *groups)
 
 

@@ -31,7 +31,7 @@ from typing import Any
 
 from benchmarks.child import ROOT
 from benchmarks.contestants import prepare
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.shapes import SHAPES, ModelShape
 from mlc_llm.plugin import Scheme
 from mlc_llm.quantization import plan
 
@@ -53,7 +53,7 @@ class Task:
         rounds: measurements, of which the median counts.
     """
 
-    shape: LlamaShape
+    shape: ModelShape
     model: Path
     threads: int
     context: int
@@ -68,7 +68,7 @@ class Task:
         return json.loads(_output(command))
 
 
-def token_bytes(shape: LlamaShape, kind: Scheme, context: int) -> float:
+def token_bytes(shape: ModelShape, kind: Scheme, context: int) -> float:
     """Bytes that decoding one token reads.
 
     Args:

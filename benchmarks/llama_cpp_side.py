@@ -29,8 +29,12 @@ class LlamaCpp:
             "n_batch": 512,
             "n_ubatch": 512,
             "flash_attn": flash_attention,
+            # As llama.cpp's own programs do: layers with a window keep no more than it.
+            "swa_full": False,
         }
         self.model = llama_cpp.Llama(path, n_threads_batch=threads, verbose=False, **self.settings)
+        # A cache of windows has let go of what a context that is taken up again needs.
+        self.keeps = not llama_cpp.llama_model_n_swa(self.model.model)
         self.held: list[int] = []
 
     def about(self) -> dict[str, Any]:
@@ -59,7 +63,7 @@ class LlamaCpp:
 
     def decode(self, text: str, steps: int) -> float:
         context = tokens(text)
-        if self.held[: len(context)] == context:
+        if self.keeps and self.held[: len(context)] == context:
             self.model.n_tokens = len(context)
         else:
             self.model.reset()

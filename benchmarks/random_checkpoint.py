@@ -17,18 +17,20 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from benchmarks.byte_tokenizer import BOS, EOS, SPECIAL_TOKENS, write_tokenizer
+from benchmarks.families import FAMILIES
 from benchmarks.new_folder import new_folder
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.shapes import SHAPES, ModelShape
 
 WEIGHT_STD = 0.02
 
 INDEX_FILE = "model.safetensors.index.json"
 
 
-def hf_config(shape: LlamaShape, dtype: str = "float16") -> dict[str, Any]:
+def hf_config(shape: ModelShape, dtype: str = "float16") -> dict[str, Any]:
     """The content of ``config.json``."""
+    family = FAMILIES[shape.model_type]
     config: dict[str, Any] = {
-        "architectures": [f"{shape.model_type.capitalize()}ForCausalLM"],
+        "architectures": [family.model_class],
         "model_type": shape.model_type,
         "hidden_size": shape.hidden,
         "intermediate_size": shape.ffn,
@@ -41,17 +43,18 @@ def hf_config(shape: LlamaShape, dtype: str = "float16") -> dict[str, Any]:
         "rms_norm_eps": shape.norm_eps,
         "rope_theta": shape.rope_theta,
         "hidden_act": "silu",
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": shape.tied,
         "bos_token_id": BOS,
         "eos_token_id": EOS,
         "torch_dtype": dtype,
+        **family.config,
     }
     if shape.sliding_window is not None:
         config["sliding_window"] = shape.sliding_window
     return config
 
 
-def layer_tensors(shape: LlamaShape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def layer_tensors(shape: ModelShape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name and shape of every tensor of a decoder layer; norms have one dimension."""
     prefix = f"model.layers.{layer}"
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
@@ -62,25 +65,24 @@ def layer_tensors(shape: LlamaShape, layer: int) -> Iterator[tuple[str, tuple[in
     yield f"{prefix}.mlp.gate_proj.weight", (shape.ffn, shape.hidden)
     yield f"{prefix}.mlp.up_proj.weight", (shape.ffn, shape.hidden)
     yield f"{prefix}.mlp.down_proj.weight", (shape.hidden, shape.ffn)
-    yield f"{prefix}.input_layernorm.weight", (shape.hidden,)
-    yield f"{prefix}.post_attention_layernorm.weight", (shape.hidden,)
+    for norm in FAMILIES[shape.model_type].norms:
+        size = shape.head_dim if norm.of_head else shape.hidden
+        yield f"{prefix}.{norm.checkpoint}.weight", (size,)
 
 
-def shards(shape: LlamaShape) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
+def shards(shape: ModelShape) -> Iterator[list[tuple[str, tuple[int, ...]]]]:
     """Names and shapes of the tensors of each file: one a layer, two for what is around them."""
     yield [("model.embed_tokens.weight", (shape.vocab, shape.hidden))]
     for layer in range(shape.layers):
         yield list(layer_tensors(shape, layer))
-    yield [
-        ("model.norm.weight", (shape.hidden,)),
-        ("lm_head.weight", (shape.vocab, shape.hidden)),
-    ]
+    head = [] if shape.tied else [("lm_head.weight", (shape.vocab, shape.hidden))]
+    yield [("model.norm.weight", (shape.hidden,)), *head]
 
 
-def random_tensor(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
-    """Ones for a norm, uniform weights around zero for a matrix: float16."""
+def random_tensor(rng: np.random.Generator, size: tuple[int, ...], norm: float) -> np.ndarray:
+    """The same number everywhere for a norm, uniform weights around zero for a matrix: float16."""
     if len(size) == 1:
-        return np.ones(size, np.float16)
+        return np.full(size, norm, np.float16)
     weights = rng.random(size, dtype=np.float32)
     weights -= 0.5
     # A uniform number between -0.5 and 0.5 has a variance of 1/12.
@@ -88,28 +90,28 @@ def random_tensor(rng: np.random.Generator, size: tuple[int, ...]) -> np.ndarray
     return weights.astype(np.float16)
 
 
-def write_weights(folder: Path, shape: LlamaShape, seed: int) -> None:
+def write_weights(folder: Path, shape: ModelShape, seed: int) -> None:
     """Write the shards, one in memory at a time, and their index."""
     rng = np.random.default_rng(seed)
+    norm = FAMILIES[shape.model_type].norm
     files: dict[str, str] = {}
     for number, shard in enumerate(shards(shape)):
         file = f"model-{number:05}.safetensors"
-        tensors = {name: random_tensor(rng, size) for name, size in shard}
+        tensors = {name: random_tensor(rng, size, norm) for name, size in shard}
         save_file(tensors, folder / file, {"format": "pt"})
         files.update(dict.fromkeys(tensors, file))
     index = {"metadata": {"total_size": 2 * shape.parameters}, "weight_map": files}
     (folder / INDEX_FILE).write_text(json.dumps(index, indent=2), encoding="utf-8")
 
 
-def write_random_checkpoint(name: str, output: Path, seed: int = 0) -> Path:
+def write_random_checkpoint(shape: ModelShape, output: Path, seed: int = 0) -> Path:
     """Write the checkpoint and return its path; it appears only when it is complete.
 
     Args:
-        name: a shape's name in :data:`~benchmarks.shapes.SHAPES`.
+        shape: the model's shape.
         output: the folder, which must not exist.
         seed: of the random weights.
     """
-    shape = SHAPES[name]
     with new_folder(output) as partial:
         write_weights(partial, shape, seed)
         (partial / "config.json").write_text(json.dumps(hf_config(shape), indent=2))
@@ -126,7 +128,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    print(write_random_checkpoint(arguments.shape, arguments.output, arguments.seed))
+    print(write_random_checkpoint(SHAPES[arguments.shape], arguments.output, arguments.seed))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Write a GGUF file of a named shape with random weights.
 
 Needs the ``gguf`` package. ``q4_0`` has every matrix in Q4_0: ``llama-quantize`` would keep the
-output matrix in Q6_K, which is slower to read; here it is Q4_0 too, so the comparison leans towards
-llama.cpp. ``q4_k_m`` has the types that ``llama-quantize`` gives to a file of that name. Every byte
-is a token, as in :mod:`benchmarks.byte_tokenizer`.
+output matrix in Q6_K, or the embedding table where that is the output matrix, which is slower to
+read; here it is Q4_0 too, so the comparison leans towards llama.cpp. ``q4_k_m`` has the types that
+``llama-quantize`` gives to a file of that name. Every byte is a token, as in
+:mod:`benchmarks.byte_tokenizer`.
 
     python -m benchmarks.random_gguf tinyllama-1.1b build/bench/tinyllama-1.1b.gguf
 """
@@ -21,14 +22,15 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType
 
 from benchmarks.byte_tokenizer import BOS, EOS, SPECIAL_TOKENS, vocabulary
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.families import FAMILIES
+from benchmarks.shapes import SHAPES, ModelShape
 
 WEIGHT_STD = 0.02
 CODE_STD = 4.6
 """Standard deviation of a uniform 4-bit code."""
 
 
-def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
+def matrices(shape: ModelShape) -> Iterator[tuple[str, int, int]]:
     """Name, rows and columns of every quantised matrix, in the file's order."""
     query, key = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     yield "token_embd.weight", shape.vocab, shape.hidden
@@ -41,15 +43,17 @@ def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
         yield f"{block}.ffn_gate.weight", shape.ffn, shape.hidden
         yield f"{block}.ffn_up.weight", shape.ffn, shape.hidden
         yield f"{block}.ffn_down.weight", shape.hidden, shape.ffn
-    yield "output.weight", shape.vocab, shape.hidden
+    if not shape.tied:
+        yield "output.weight", shape.vocab, shape.hidden
 
 
-def norms(shape: LlamaShape) -> Iterator[str]:
-    """Names of the norm weights, all of the hidden size."""
+def norms(shape: ModelShape) -> Iterator[tuple[str, int]]:
+    """Names and sizes of the norm weights."""
     for layer in range(shape.layers):
-        yield f"blk.{layer}.attn_norm.weight"
-        yield f"blk.{layer}.ffn_norm.weight"
-    yield "output_norm.weight"
+        for norm in FAMILIES[shape.model_type].norms:
+            size = shape.head_dim if norm.of_head else shape.hidden
+            yield f"blk.{layer}.{norm.file}.weight", size
+    yield "output_norm.weight", shape.hidden
 
 
 def random_q4_0(rng: np.random.Generator, blocks: int) -> np.ndarray:
@@ -113,8 +117,14 @@ class Kind:
         return weights, nbytes // np.dtype(self.dtype).itemsize
 
     def matrix(self, rng: np.random.Generator, rows: int, columns: int) -> np.ndarray:
-        """A random matrix: (rows, elements of a row)."""
+        """A random matrix: (rows, elements of a row).
+
+        Raises:
+            ValueError: a row is no whole number of blocks.
+        """
         weights, _ = self.block
+        if columns % weights:
+            raise ValueError(f"rows of {columns} are not stored as {self.tensor.name}")
         return self.random(rng, rows * columns // weights).reshape(rows, -1)
 
 
@@ -125,35 +135,35 @@ F16 = Kind(GGMLQuantizationType.F16, np.float16, random_float(np.float16))
 F32 = Kind(GGMLQuantizationType.F32, np.float32, random_float(np.float32))
 
 
-def as_q4_k_m(tensor: str, layers: int) -> Kind:
+def as_q4_k_m(tensor: str, shape: ModelShape) -> Kind:
     """The type of a matrix in a file of the name Q4_K_M.
 
-    Value and down projections have more bits in the first and last eighth of the layers, and in
-    every third between them.
+    The output matrix has more bits, and so have value and down projections in the first and last
+    eighth of the layers, and in every third between them.
     """
-    if tensor == "output.weight":
+    if tensor == ("token_embd.weight" if shape.tied else "output.weight"):
         return Q6_K
     if not tensor.endswith(("attn_v.weight", "ffn_down.weight")):
         return Q4_K
-    layer, eighth = int(tensor.split(".")[1]), layers // 8
-    finer = layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+    layer, eighth = int(tensor.split(".")[1]), shape.layers // 8
+    finer = layer < eighth or layer >= 7 * shape.layers // 8 or (layer - eighth) % 3 == 2
     return Q6_K if finer else Q4_K
 
 
-FILES: dict[str, tuple[LlamaFileType, Callable[[str, int], Kind]]] = {
-    "q4_0": (LlamaFileType.MOSTLY_Q4_0, lambda tensor, layers: Q4_0),
+FILES: dict[str, tuple[LlamaFileType, Callable[[str, ModelShape], Kind]]] = {
+    "q4_0": (LlamaFileType.MOSTLY_Q4_0, lambda tensor, shape: Q4_0),
     "q4_k_m": (LlamaFileType.MOSTLY_Q4_K_M, as_q4_k_m),
-    "f16": (LlamaFileType.MOSTLY_F16, lambda tensor, layers: F16),
-    "f32": (LlamaFileType.ALL_F32, lambda tensor, layers: F32),
+    "f16": (LlamaFileType.MOSTLY_F16, lambda tensor, shape: F16),
+    "f32": (LlamaFileType.ALL_F32, lambda tensor, shape: F32),
 }
-"""By name, what a file says of itself, and what a matrix of it is, by its name and the number of
-layers."""
+"""By name, what a file says of itself, and what a matrix of it is, by its name and the shape."""
 
 
 def add_metadata(
-    writer: gguf.GGUFWriter, name: str, shape: LlamaShape, file_type: LlamaFileType
+    writer: gguf.GGUFWriter, name: str, shape: ModelShape, file_type: LlamaFileType
 ) -> None:
     """Write the keys that llama.cpp needs, with a vocabulary in which every byte is a token."""
+    family = FAMILIES[shape.model_type]
     writer.add_name(name)
     writer.add_context_length(shape.context)
     writer.add_embedding_length(shape.hidden)
@@ -161,9 +171,15 @@ def add_metadata(
     writer.add_feed_forward_length(shape.ffn)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
+    writer.add_key_length(shape.head_dim)
+    writer.add_value_length(shape.head_dim)
     writer.add_rope_dimension_count(shape.head_dim)
     writer.add_rope_freq_base(shape.rope_theta)
     writer.add_layer_norm_rms_eps(shape.norm_eps)
+    if family.window_in_file and shape.sliding_window is not None:
+        writer.add_sliding_window(shape.sliding_window)
+    for key, number in family.settings.items():
+        writer.add_float32(f"{family.gguf}.{key}", number)
     writer.add_vocab_size(shape.vocab)
     writer.add_file_type(file_type)
     tokens = vocabulary(shape.vocab)
@@ -182,19 +198,19 @@ def add_metadata(
 
 
 def add_tensors(
-    writer: gguf.GGUFWriter, shape: LlamaShape, kind: Callable[[str, int], Kind]
+    writer: gguf.GGUFWriter, shape: ModelShape, kind: Callable[[str, ModelShape], Kind]
 ) -> None:
     """Announce all tensors, in the order in which they are written."""
     for tensor, rows, columns in matrices(shape):
-        stored = kind(tensor, shape.layers)
+        stored = kind(tensor, shape)
         weights, elements = stored.block
         size = (rows, columns // weights * elements)
         nbytes = size[0] * size[1] * np.dtype(stored.dtype).itemsize
         writer.add_tensor_info(
             tensor, size, np.dtype(stored.dtype), nbytes, raw_dtype=stored.tensor
         )
-    for tensor in norms(shape):
-        writer.add_tensor_info(tensor, (shape.hidden,), np.dtype(np.float32), shape.hidden * 4)
+    for tensor, width in norms(shape):
+        writer.add_tensor_info(tensor, (width,), np.dtype(np.float32), width * 4)
 
 
 def write_random_gguf(name: str, output: Path, kind: str = "q4_0", seed: int = 0) -> Path:
@@ -209,7 +225,7 @@ def write_random_gguf(name: str, output: Path, kind: str = "q4_0", seed: int = 0
     shape, (file_type, stored) = SHAPES[name], FILES[kind]
     output.parent.mkdir(parents=True, exist_ok=True)
     partial = output.with_name(f".{output.name}.{os.getpid()}")
-    writer = gguf.GGUFWriter(partial, "llama")
+    writer = gguf.GGUFWriter(partial, FAMILIES[shape.model_type].gguf)
     add_metadata(writer, name, shape, file_type)
     add_tensors(writer, shape, stored)
     try:
@@ -218,9 +234,9 @@ def write_random_gguf(name: str, output: Path, kind: str = "q4_0", seed: int = 0
         writer.write_ti_data_to_file()
         rng = np.random.default_rng(seed)
         for tensor, rows, columns in matrices(shape):
-            writer.write_tensor_data(stored(tensor, shape.layers).matrix(rng, rows, columns))
-        for _ in norms(shape):
-            writer.write_tensor_data(np.ones(shape.hidden, np.float32))
+            writer.write_tensor_data(stored(tensor, shape).matrix(rng, rows, columns))
+        for _, width in norms(shape):
+            writer.write_tensor_data(np.ones(width, np.float32))
         writer.close()
         partial.replace(output)
     finally:

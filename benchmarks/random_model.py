@@ -1,7 +1,8 @@
 """Write a model folder of a named shape with random weights, in MLC's format.
 
 The folder is complete: it also has a tokenizer, in which every byte is a token, and can be chatted
-with. What it says makes no sense.
+with. What it says makes no sense. Models of Llama's and Mistral's architecture are written as they
+are stored; those of others are converted from a random checkpoint.
 
     python -m benchmarks.random_model tinyllama-1.1b build/bench/tinyllama-1.1b-q4f16_1
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,48 @@ import numpy as np
 
 from benchmarks.byte_tokenizer import BOS, write_tokenizer
 from benchmarks.new_folder import new_folder
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.random_checkpoint import hf_config, write_random_checkpoint
+from benchmarks.shapes import SHAPES, ModelShape
 from mlc_llm.config import CHAT_CONFIG_FILE
+from mlc_llm.convert import Sizes, convert_weight
+from mlc_llm.convert.window_sizes import WindowSizes
 from mlc_llm.plugin import Plan, Scheme
 from mlc_llm.plugin.scheme import stored_tensors
 from mlc_llm.quantization import PLANS, folder_fields, plan
+from mlc_llm.registry.registry import default_registry
 from mlc_llm.testing.random_weight import random_tensors
 from mlc_llm.weights.manifest import MANIFEST_FILE
 from mlc_llm.weights.shard_writer import ShardWriter
 
 WEIGHT_STD = 0.02
 
+WRITTEN = ("llama", "mistral")
+"""Architectures whose folders are written here, since checkpoints of large models take long."""
 
-def chat_config(shape: LlamaShape, quantization: str | Plan) -> dict[str, Any]:
-    """The content of ``mlc-chat-config.json``."""
+
+def chat_config(shape: ModelShape, quantization: str | Plan) -> dict[str, Any]:
+    """The content of ``mlc-chat-config.json``.
+
+    No token ends an answer, so that each is as long as it is asked to be.
+    """
+    if shape.model_type in WRITTEN:
+        return _llama_config(shape, quantization)
+    architecture = default_registry().architecture(shape.model_type)
+    model = architecture.config(hf_config(shape))
+    windows = WindowSizes.choose(model, Sizes()).fields()
+    return {
+        "model_type": shape.model_type,
+        **folder_fields(_plan(quantization)),
+        "model_config": {**model.model_dump(mode="json"), **windows},
+        "vocab_size": shape.vocab,
+        **windows,
+        "tokenizer_files": ["tokenizer.json"],
+        "conv_template": "LM",
+        "bos_token_id": BOS,
+    }
+
+
+def _llama_config(shape: ModelShape, quantization: str | Plan) -> dict[str, Any]:
     config: dict[str, Any] = {
         "model_type": shape.model_type,
         **folder_fields(_plan(quantization)),
@@ -52,7 +82,6 @@ def chat_config(shape: LlamaShape, quantization: str | Plan) -> dict[str, Any]:
         "prefill_chunk_size": min(shape.context, 2048),
         "tokenizer_files": ["tokenizer.json"],
         "conv_template": "LM",
-        # No token ends an answer, so that each is as long as it is asked to be.
         "bos_token_id": BOS,
     }
     if shape.sliding_window is not None:
@@ -66,7 +95,7 @@ def _plan(quantization: str | Plan) -> Plan:
     return plan(quantization) if isinstance(quantization, str) else quantization
 
 
-def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
+def matrices(shape: ModelShape) -> Iterator[tuple[str, int, int]]:
     """Name, rows and columns of every matrix, in the model's order."""
     attention = shape.heads * shape.head_dim
     fused = attention + 2 * shape.kv_heads * shape.head_dim
@@ -80,7 +109,7 @@ def matrices(shape: LlamaShape) -> Iterator[tuple[str, int, int]]:
     yield "lm_head", shape.vocab, shape.hidden
 
 
-def norms(shape: LlamaShape) -> Iterator[str]:
+def norms(shape: ModelShape) -> Iterator[str]:
     """Names of the norm weights, all of the hidden size."""
     for layer in range(shape.layers):
         yield f"model.layers.{layer}.input_layernorm.weight"
@@ -103,7 +132,7 @@ def write_matrix(
         writer.add(tensor.name, array.shape, tensor.dtype, [array])
 
 
-def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int) -> None:
+def write_tensors(writer: ShardWriter, shape: ModelShape, plan: Plan, seed: int) -> None:
     """Write every parameter, one tensor in memory at a time."""
     rng = np.random.default_rng(seed)
     for name, rows, columns in matrices(shape):
@@ -114,8 +143,16 @@ def write_tensors(writer: ShardWriter, shape: LlamaShape, plan: Plan, seed: int)
         writer.add(name, ones.shape, plan.dtype, [ones])
 
 
+def _write_weights(folder: Path, shape: ModelShape, plan: Plan, seed: int) -> None:
+    """Write the weights of a model of Llama's architecture, and their manifest."""
+    with ShardWriter(folder) as writer:
+        write_tensors(writer, shape, plan, seed)
+        manifest = writer.finish({"ParamSize": len(list(matrices(shape)))})
+    (folder / MANIFEST_FILE).write_bytes(manifest.dump())
+
+
 def write_random_model(
-    shape: LlamaShape, output: Path, quantization: str | Plan = "q4f16_1", seed: int = 0
+    shape: ModelShape, output: Path, quantization: str | Plan = "q4f16_1", seed: int = 0
 ) -> Path:
     """Write the folder and return its path; it appears only when it is complete.
 
@@ -125,12 +162,13 @@ def write_random_model(
         quantization: the quantisation's name, or a plan without exceptions for parts of weights.
         seed: of the random weights.
     """
-    stored = _plan(quantization)
     with new_folder(output) as partial:
-        with ShardWriter(partial) as writer:
-            write_tensors(writer, shape, stored, seed)
-            manifest = writer.finish({"ParamSize": len(list(matrices(shape)))})
-        (partial / MANIFEST_FILE).write_bytes(manifest.dump())
+        if shape.model_type in WRITTEN:
+            _write_weights(partial, shape, _plan(quantization), seed)
+        else:
+            with tempfile.TemporaryDirectory(dir=output.parent) as folder:
+                source = write_random_checkpoint(shape, Path(folder) / "checkpoint", seed)
+                convert_weight(source, quantization, partial)
         config = json.dumps(chat_config(shape, quantization), indent=2)
         (partial / CHAT_CONFIG_FILE).write_text(config, encoding="utf-8")
         write_tokenizer(partial / "tokenizer.json", shape.vocab)

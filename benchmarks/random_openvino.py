@@ -51,7 +51,8 @@ def main() -> None:
         print(export(arguments.checkpoint, arguments.output, arguments.group))
         return
     with tempfile.TemporaryDirectory(dir=arguments.output.parent) as folder:
-        checkpoint = write_random_checkpoint(arguments.shape, Path(folder) / arguments.shape)
+        made = Path(folder) / arguments.shape
+        checkpoint = write_random_checkpoint(SHAPES[arguments.shape], made)
         print(export(checkpoint, arguments.output, arguments.group))
 
 

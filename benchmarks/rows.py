@@ -82,6 +82,20 @@ ROWS: dict[tuple[str, str], tuple[str, ...]] = {
     ("smollm2-135m", "q4"): ("decode:16", "decode:1024", "prefill:128"),
     ("tinyllama-1.1b", "gguf"): ("decode:16", "decode:1024", "prefill:128", "prefill:512"),
     ("smollm2-135m", "gguf"): ("decode:16", "decode:1024", "prefill:128", "prefill:512"),
+    ("qwen3-0.6b", "q4"): (
+        "decode:16",
+        "decode:1024",
+        "decode:4096",
+        "prefill:128",
+        "prefill:512",
+    ),
+    ("gemma3-1b", "q4"): (
+        "decode:16",
+        "decode:1024",
+        "decode:4096",
+        "prefill:128",
+        "prefill:512",
+    ),
     ("llama-2-7b", "q4"): ("decode:256", "prefill:128"),
     ("mistral-7b-v0.1", "q4"): ("decode:256", "prefill:128"),
 }

@@ -1,8 +1,8 @@
 """The model shapes that the benchmarks use. Weights are random; only the shape matters.
 
 Each is the ``config.json`` of the checkpoint that it is named after, with two differences.
-SmolLM2 shares its embedding table with the output head; here every model has a head of its own,
-on all sides alike. And a context longer than the announced one is announced for all sides alike
+SmolLM2 shares its embedding table with the output head; here it has a head of its own, on all sides
+alike. And a context longer than the announced one is announced for all sides alike
 (``tinyllama-1.1b``), because rows are measured beyond it.
 """
 
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from benchmarks.families import FAMILIES
+
 
 @dataclass(frozen=True)
-class LlamaShape:
-    """The geometry of a Llama or Mistral model.
+class ModelShape:
+    """The geometry of a model with Llama's matrices.
 
     Args:
         hidden: size of the residual stream.
@@ -26,7 +28,10 @@ class LlamaShape:
         context: most tokens that the model's file announces.
         rope_theta: base of the rotary embedding's frequencies.
         norm_eps: epsilon of the RMS norms.
-        sliding_window: tokens that a query attends to; None for all.
+        sliding_window: tokens that a query attends to, in the layers that have a window; None for
+            all.
+        model_type: the family, a key of :data:`~benchmarks.families.FAMILIES`.
+        tied: whether the embedding table is the output head, too.
     """
 
     hidden: int
@@ -40,11 +45,8 @@ class LlamaShape:
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
     sliding_window: int | None = None
-
-    @property
-    def model_type(self) -> str:
-        """The architecture's name, in Hugging Face's and in our configurations."""
-        return "llama" if self.sliding_window is None else "mistral"
+    model_type: str = "llama"
+    tied: bool = False
 
     @property
     def linear_parameters(self) -> int:
@@ -55,8 +57,10 @@ class LlamaShape:
     @property
     def parameters(self) -> int:
         """All weights: the linear layers, the head, the embedding table and the norms."""
-        norms = (2 * self.layers + 1) * self.hidden
-        return self.linear_parameters + self.vocab * self.hidden + norms
+        table = 0 if self.tied else self.vocab * self.hidden
+        of_layer = FAMILIES[self.model_type].norms
+        norms = sum(self.head_dim if norm.of_head else self.hidden for norm in of_layer)
+        return self.linear_parameters + table + self.layers * norms + self.hidden
 
     @property
     def kv_elements(self) -> int:
@@ -64,9 +68,9 @@ class LlamaShape:
         return 2 * self.layers * self.kv_heads * self.head_dim
 
 
-SHAPES: dict[str, LlamaShape] = {
+SHAPES: dict[str, ModelShape] = {
     # TinyLlama/TinyLlama-1.1B-Chat-v1.0, which announces a context of 2048.
-    "tinyllama-1.1b": LlamaShape(
+    "tinyllama-1.1b": ModelShape(
         hidden=2048,
         ffn=5632,
         layers=22,
@@ -77,7 +81,7 @@ SHAPES: dict[str, LlamaShape] = {
         context=8192,
     ),
     # HuggingFaceTB/SmolLM2-135M-Instruct.
-    "smollm2-135m": LlamaShape(
+    "smollm2-135m": ModelShape(
         hidden=576,
         ffn=1536,
         layers=30,
@@ -89,7 +93,7 @@ SHAPES: dict[str, LlamaShape] = {
         rope_theta=100000.0,
     ),
     # meta-llama/Llama-2-7b-chat-hf.
-    "llama-2-7b": LlamaShape(
+    "llama-2-7b": ModelShape(
         hidden=4096,
         ffn=11008,
         layers=32,
@@ -100,7 +104,7 @@ SHAPES: dict[str, LlamaShape] = {
         context=4096,
     ),
     # meta-llama/Llama-3.1-8B-Instruct, without the scaling of its frequencies.
-    "llama-3.1-8b": LlamaShape(
+    "llama-3.1-8b": ModelShape(
         hidden=4096,
         ffn=14336,
         layers=32,
@@ -112,7 +116,7 @@ SHAPES: dict[str, LlamaShape] = {
         rope_theta=500000.0,
     ),
     # mistralai/Mistral-7B-v0.1, whose attention slides over 4096 tokens.
-    "mistral-7b-v0.1": LlamaShape(
+    "mistral-7b-v0.1": ModelShape(
         hidden=4096,
         ffn=14336,
         layers=32,
@@ -122,5 +126,37 @@ SHAPES: dict[str, LlamaShape] = {
         vocab=32000,
         context=32768,
         sliding_window=4096,
+        model_type="mistral",
+    ),
+    # Qwen/Qwen3-0.6B.
+    "qwen3-0.6b": ModelShape(
+        hidden=1024,
+        ffn=3072,
+        layers=28,
+        heads=16,
+        kv_heads=8,
+        head_dim=128,
+        vocab=151936,
+        context=40960,
+        rope_theta=1000000.0,
+        norm_eps=1e-6,
+        model_type="qwen3",
+        tied=True,
+    ),
+    # google/gemma-3-1b-it: in 22 of 26 layers attention slides over 512 tokens.
+    "gemma3-1b": ModelShape(
+        hidden=1152,
+        ffn=6912,
+        layers=26,
+        heads=4,
+        kv_heads=1,
+        head_dim=256,
+        vocab=262144,
+        context=32768,
+        rope_theta=1000000.0,
+        norm_eps=1e-6,
+        sliding_window=512,
+        model_type="gemma3_text",
+        tied=True,
     ),
 }

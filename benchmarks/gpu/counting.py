@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.libraries import write_model
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.shapes import SHAPES, ModelShape
 
 LAYERS = 3
 BLOCKS = (1, 2)
@@ -31,7 +31,7 @@ ARCHITECTURE = "90"
 SETTING = "GPU_EMULATOR_{}"
 
 
-def counted(shape: LlamaShape, contexts: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+def counted(shape: ModelShape, contexts: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """The launches of a token after contexts of these lengths, in their order.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.gpu import instructions, kernel_cases
 from benchmarks.gpu.cases import Case, kernel_of, scratch_of
 from benchmarks.random_model import chat_config
-from benchmarks.shapes import LlamaShape
+from benchmarks.shapes import ModelShape
 from mlc_llm.compile.child import compile_in_child
 from mlc_llm.config import ModelFile
 from mlc_llm.plugin import ModelSpec
@@ -52,7 +52,7 @@ def write_kernels(
     path.with_name(kernel_cases.SCRATCH).write_text(json.dumps(needed), encoding="utf-8")
 
 
-def write_model(path: Path, shape: LlamaShape, architectures: Sequence[str]) -> None:
+def write_model(path: Path, shape: ModelShape, architectures: Sequence[str]) -> None:
     """Compile the library of a shape; no weights are needed.
 
     Args:

@@ -20,7 +20,7 @@ from benchmarks.gpu.packages import (
     add_packages,
     link_duplicates,
 )
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.shapes import SHAPES, ModelShape
 
 ARCHITECTURES = ("80", "86", "89", "90", "100", "120")
 """Compute capabilities that there is machine code for; newer GPUs take PTX of the last one."""
@@ -31,7 +31,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 MODELS = ("llama-2-7b", "llama-3.1-8b", "mistral-7b-v0.1", "tinyllama-1.1b")
 ROWS = {"prompts": [128, 512, 2048], "contexts": [128, 2048, 8192], "steps": 48}
 
-QUICK_SHAPE = LlamaShape(256, 512, 2, 4, 2, 64, 512, 512)
+QUICK_SHAPE = ModelShape(256, 512, 2, 4, 2, 64, 512, 512)
 QUICK_ROWS = {"prompts": [4, 9, 20], "contexts": [8, 20, 40], "steps": 3}
 
 FORMATS = {".zip": "zip", ".tar": "tar", ".tar.gz": "gztar", ".tar.xz": "xztar"}

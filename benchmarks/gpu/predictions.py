@@ -32,7 +32,7 @@ from typing import Any
 
 from benchmarks.gpu.machine_code import model_code, run_cuobjdump
 from benchmarks.random_model import chat_config
-from benchmarks.shapes import SHAPES, LlamaShape
+from benchmarks.shapes import SHAPES, ModelShape
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORD = Path(__file__).with_name("predictions.json")
@@ -237,7 +237,7 @@ def _counted(name: str, contexts: Sequence[int]) -> dict[str, list[dict[str, Any
     return counts
 
 
-def _machine_code(shape: LlamaShape) -> dict[str, dict[str, dict[str, int]]]:
+def _machine_code(shape: ModelShape) -> dict[str, dict[str, dict[str, int]]]:
     """What is recorded of the machine code of each kernel, by architecture."""
     from benchmarks.gpu.counting import LAYERS
 

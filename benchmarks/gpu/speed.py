@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu.device import Record, device, graphs
-from benchmarks.shapes import LlamaShape
+from benchmarks.shapes import ModelShape
 from mlc_llm.cli.bench.work import WorkModel
 from mlc_llm.runtime.captured_pass import Capture, no_capture
 from mlc_llm.runtime.compiled_library import CompiledLibrary
@@ -35,7 +35,7 @@ CHUNK = 2048
 
 def speed(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[Record]:
     """Seconds of prefills, and of tokens after contexts of several lengths."""
-    rows, shape = contents["rows"], LlamaShape(**contents["models"][name])
+    rows, shape = contents["rows"], ModelShape(**contents["models"][name])
     gpu = device()
     size = max(rows["contexts"]) + rows["steps"] + 1
     captured: list[Callable[[], None] | None] = []
@@ -78,7 +78,7 @@ def speed(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[Record]
 
 def profile(bundle: Path, contents: dict[str, Any], name: str) -> Iterator[Record]:
     """The kernels of one token, and of one prefill."""
-    rows, shape = contents["rows"], LlamaShape(**contents["models"][name])
+    rows, shape = contents["rows"], ModelShape(**contents["models"][name])
     context, prompt = rows["contexts"][-2], rows["prompts"][-2]
     model = _open(device(), bundle, name, shape, context + prompt + 1)
     ids = _ids(shape, context + prompt)
@@ -116,7 +116,7 @@ def _kernels(model: LoadedModel, what: str, run: Any) -> Iterator[Record]:
 
 
 def _open(
-    gpu: Any, bundle: Path, name: str, shape: LlamaShape, size: int, capture: Capture = no_capture
+    gpu: Any, bundle: Path, name: str, shape: ModelShape, size: int, capture: Capture = no_capture
 ) -> LoadedModel:
     """The model with random weights, and with a smaller window where the memory is full."""
     library = CompiledLibrary(bundle / "libraries" / f"{name}.so", gpu)
@@ -174,7 +174,7 @@ def _fill(full: Any, block: Any, count: int) -> None:
         block._create_view((part,), str(block.dtype), 0).copyto(target)
 
 
-def _ids(shape: LlamaShape, count: int) -> list[int]:
+def _ids(shape: ModelShape, count: int) -> list[int]:
     return [int(i) for i in np.random.default_rng(7).integers(0, shape.vocab, count)]
 
 
