@@ -66,7 +66,7 @@ struct DecodeReader {
         memory(memory),
         place(begin - kDecodeWarps),
         end(end) {
-    number = table[seen.page(begin)];
+    number = table[seen.page(min(begin, end - 1))];  // a warp may have no page
     next_page();
     begin_part(0);
     begin_part(1);
