@@ -172,7 +172,7 @@ def test_the_docs_have_the_tables_of_the_record() -> None:
     assert predictions.with_tables(page, predictions.tables(predictions.load())) == page
 
 
-@pytest.mark.parametrize("name", predictions.NAMES)
+@pytest.mark.parametrize("name", predictions.load())
 def test_a_token_reads_what_it_must_and_little_more(name: str) -> None:
     """Counted on the emulated GPU when the record was made."""
     for context, token in predictions.load()[name].items():
