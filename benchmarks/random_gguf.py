@@ -120,7 +120,7 @@ class Kind:
         """A random matrix: (rows, elements of a row).
 
         Raises:
-            ValueError: a row is no whole number of blocks.
+            ValueError: the length of a row is not a whole number of blocks.
         """
         weights, _ = self.block
         if columns % weights:

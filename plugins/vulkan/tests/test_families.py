@@ -10,8 +10,8 @@ from mlc_llm.testing.families import FAMILIES, distance_from_cpu
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("vulkan")]
 
-TOLERANCE = 3e-2
-"""As in `test_models.py`: Vulkan computes in float16 what the CPU computes in float32."""
+TOLERANCE = 2e-2
+"""In standard deviations of the CPU's logits; it computes in float32, and Vulkan in float16."""
 
 
 @pytest.mark.parametrize("name", FAMILIES)

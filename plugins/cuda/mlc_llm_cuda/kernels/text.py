@@ -37,7 +37,7 @@ def call(name: str, arguments: Mapping[str, Expr], body: str, files: Sequence[st
 
 
 def resident(blocks: int) -> Frame:
-    """Asks NVRTC for code of which so many of a launch's blocks fit onto a multiprocessor.
+    """Has NVRTC make code of which `blocks` blocks fit onto a multiprocessor at once.
 
     They share its registers: otherwise NVRTC chooses how many a thread has, and may spill the rest.
     """
