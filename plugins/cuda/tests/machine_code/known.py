@@ -58,6 +58,13 @@ KNOWN = (
     Known(NARROW, "gemv", f"of transposed weights, {SHARED}", these("q4f16_0"), NEWER),
     Known(
         NARROW,
+        "matmul",
+        f"of transposed weights, and any vocabulary, {SHARED}",
+        these("q4f16_0"),
+        NEWER,
+    ),
+    Known(
+        NARROW,
         "gemv",
         "rows of an odd number of groups have scales that begin within a word",
         these("q3f16_1"),
