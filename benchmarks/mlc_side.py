@@ -12,9 +12,6 @@ from benchmarks.protocol import serve
 from mlc_llm import ChatConfig, ChatModule, ConvConfig, GenerationConfig, __version__
 from mlc_llm.version import tvm_version
 
-# As a chat on the command line does: only TVM's runtime is loaded.
-os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
-
 RAW = ConvConfig(system_prefix_token_ids=[], stop_token_ids=[])
 """The prompt's own tokens, nothing before them; no token ends an answer."""
 
@@ -89,6 +86,8 @@ def main() -> None:
     parser.add_argument("--context", type=int, required=True)
     parser.add_argument("--opt", default="")
     arguments = parser.parse_args()
+    # As a chat on the command line does: only TVM's runtime is loaded.
+    os.environ.setdefault("TVM_USE_RUNTIME_LIB", "1")
     serve(MLC(arguments.model, arguments.context, arguments.threads, arguments.opt))
 
 

@@ -91,7 +91,8 @@ class PhiAttention(Module):
     """The projections around a layer's attention."""
 
     def __init__(self, config: PhiConfig, attention: AttentionSpec) -> None:
-        self.Wqkv = Linear(config.hidden_size, attention.qkv_parts, bias=True)
+        qkv = attention.qkv_width if config.joined_qkv else attention.qkv_parts
+        self.Wqkv = Linear(config.hidden_size, qkv, bias=True)
         self.out_proj = Linear(attention.out_width, config.hidden_size, bias=True)
         self.spec = attention
         size, eps, normed = attention.key_size, config.layer_norm_eps, config.qk_layernorm

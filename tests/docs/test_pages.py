@@ -20,7 +20,7 @@ from .pages import DOCS, PAGES, Block, blocks, name
 
 RUN = ("python", "sh")
 NOT_RUN = {
-    "benchmarking.md": {"installs the package"},
+    "benchmarking.md": {"installs the package", "installs packages and measures for minutes"},
     "cuda.md": {"installs the package", "needs the package", "needs a GPU"},
     "configuring.md": {"needs a model with such a template"},
     "index.md": {
