@@ -99,15 +99,31 @@ class CPURows(Module):
         return over_rows(x, self._deferred)
 
     def _deferred(self, x: nn.Tensor) -> nn.Tensor:
-        weights = [weight for weight in (self.weight, self.bias) if weight is not None]
-        columns = x.shape[1] // self.rows.width(1)
+        taken = LinearInput(self.rows, (x, *self._weights))
+        return DeferredRows(taken, self._columns(x), lambda: self._alone(x))
 
-        def alone() -> nn.Tensor:
-            kernel = rows_kernel(self.rows, columns, x.dtype, self.isa)
-            shape = (x.shape[0], columns)
-            return call_kernel(kernel, self.rows.name, [x, *weights], shape, x.dtype)
+    def _alone(self, x: nn.Tensor) -> nn.Tensor:
+        columns = self._columns(x)
+        kernel, shape = rows_kernel(self.rows, columns, x.dtype, self.isa), (x.shape[0], columns)
+        return call_kernel(kernel, self.rows.name, [x, *self._weights], shape, x.dtype)
 
-        return DeferredRows(LinearInput(self.rows, (x, *weights)), columns, alone)
+    def _columns(self, x: nn.Tensor) -> int:
+        return int(x.shape[1] // self.rows.width(1))
+
+    @property
+    def _weights(self) -> list[Any]:
+        return [weight for weight in (self.weight, self.bias) if weight is not None]
+
+
+class CPUActivation(CPURows):
+    """An activation that is not a gate, computed at once.
+
+    LLVM takes several seconds for a linear kernel with such a function in it, and half of one for a
+    kernel with a gate.
+    """
+
+    def forward(self, x: nn.Tensor) -> nn.Tensor:
+        return over_rows(x, self._alone)
 
 
 class CPURMSNorm(CPURows):
@@ -169,7 +185,7 @@ class CPULowering:
         elif computes_as(layer, GatedActivation):
             made = CPURows(Gated(layer.name), isa)
         elif computes_as(layer, Activation):
-            made = CPURows(Activated(layer.name), isa)
+            made = CPUActivation(Activated(layer.name), isa)
         if made is not None:
             own = (f"{name}.weight", f"{name}.bias")
             there = {place.name for place in parameter_places(made, name)}
