@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from mlc_llm.model.layers import AttentionCache, rows_at
+from mlc_llm.model.layers import AttentionCache, Embedding, Linear, rows_at
 from mlc_llm.model.module import Module
 
 if TYPE_CHECKING:
@@ -53,3 +54,26 @@ class CausalLM(Module, ABC):
         """
         hidden = self.layers(self.embed(token_ids), kv_cache)
         return self.logits(rows_at(hidden, logit_rows))
+
+
+def through_layers(layers: Iterable[Module], hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
+    """Hidden states after some layers, each of which takes the states, the cache and its index."""
+    for index, layer in enumerate(layers):
+        hidden = layer(hidden, kv_cache, index)
+    return hidden
+
+
+def untied_head(tied: bool, hidden_size: int) -> Linear | None:
+    """The layer that makes logits; None where the table of embeddings does so."""
+    return None if tied else Linear(hidden_size, "vocab_size", out_dtype="float32")
+
+
+def head_logits(hidden: Tensor, head: Linear | None, table: Embedding) -> Tensor:
+    """Logits (n, vocab) in float32 of normalised hidden states (n, hidden).
+
+    Args:
+        hidden: the states.
+        head: what :func:`untied_head` gave.
+        table: the embeddings, which are the head of a model that has none of its own.
+    """
+    return table.as_linear(hidden) if head is None else head(hidden)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, through_layers
 from mlc_llm.model.layers import (
     Activation,
     ActivationName,
@@ -132,9 +132,7 @@ class GPT2LMHeadModel(CausalLM):
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
         hidden = hidden + self.transformer.wpe(kv_cache.positions)
-        for index, block in enumerate(self.transformer.h):
-            hidden = block(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.transformer.h, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(self.transformer.ln_f(hidden))

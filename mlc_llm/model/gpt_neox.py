@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, head_logits, through_layers, untied_head
 from mlc_llm.model.layers import (
     Activation,
     ActivationName,
@@ -109,22 +109,17 @@ class GPTNeoXForCausalLM(CausalLM):
 
     def __init__(self, config: GPTNeoXConfig, attention: Sequence[AttentionSpec]) -> None:
         self.gpt_neox = GPTNeoXModel(config, attention)
-        tied, hidden = config.tie_word_embeddings, config.hidden_size
-        self.embed_out = None if tied else Linear(hidden, "vocab_size", out_dtype="float32")
+        self.embed_out = untied_head(config.tie_word_embeddings, config.hidden_size)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.gpt_neox.embed_in(token_ids)
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.gpt_neox.layers):
-            hidden = layer(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.gpt_neox.layers, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         hidden = self.gpt_neox.final_layer_norm(hidden)
-        if self.embed_out is None:
-            return self.gpt_neox.embed_in.as_linear(hidden)
-        return self.embed_out(hidden)
+        return head_logits(hidden, self.embed_out, self.gpt_neox.embed_in)
 
 
 def _each_head(config: Any) -> OrderRows:

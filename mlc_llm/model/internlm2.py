@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, head_logits, through_layers, untied_head
 from mlc_llm.model.layers import AttentionCache, Embedding, GatedActivation, Linear, RMSNorm
 from mlc_llm.model.llama import Llama, LlamaConfig
 from mlc_llm.model.module import Module
@@ -84,25 +84,17 @@ class InternLM2ForCausalLM(CausalLM):
 
     def __init__(self, config: InternLM2Config, attention: Sequence[AttentionSpec]) -> None:
         self.model = InternLM2Model(config, attention)
-        self.output = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, "vocab_size", out_dtype="float32")
-        )
+        self.output = untied_head(config.tie_word_embeddings, config.hidden_size)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.model.tok_embeddings(token_ids)
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.model.layers):
-            hidden = layer(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.model.layers, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         hidden = self.model.norm(hidden)
-        if self.output is None:
-            return self.model.tok_embeddings.as_linear(hidden)
-        return self.output(hidden)
+        return head_logits(hidden, self.output, self.model.tok_embeddings)
 
 
 class InternLM2(Llama):

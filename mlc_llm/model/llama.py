@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, head_logits, through_layers, untied_head
 from mlc_llm.model.gguf import LLAMA_FAMILY
 from mlc_llm.model.layers import (
     ActivationName,
@@ -116,9 +116,7 @@ class LlamaModel(Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.layers):
-            x = layer(x, kv_cache, index)
-        return x
+        return through_layers(self.layers, x, kv_cache)
 
 
 class LlamaForCausalLM(CausalLM):
@@ -134,8 +132,7 @@ class LlamaForCausalLM(CausalLM):
     def __init__(self, config: LlamaConfig, attention: Sequence[AttentionSpec]) -> None:
         self.config = config
         self.model = LlamaModel(config, [self.layer_type(config, one) for one in attention])
-        if not config.tie_word_embeddings:
-            self.lm_head = Linear(config.hidden_size, "vocab_size", out_dtype="float32")
+        self.lm_head = untied_head(config.tie_word_embeddings, config.hidden_size)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(token_ids)
@@ -144,10 +141,7 @@ class LlamaForCausalLM(CausalLM):
         return self.model(hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        hidden = self.model.norm(hidden)
-        if self.config.tie_word_embeddings:
-            return self.model.embed_tokens.as_linear(hidden)
-        return self.lm_head(hidden)
+        return head_logits(self.model.norm(hidden), self.lm_head, self.model.embed_tokens)
 
 
 class Llama(Architecture):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, through_layers
 from mlc_llm.model.layers import (
     Activation,
     ActivationName,
@@ -161,9 +161,7 @@ class PhiForCausalLM(CausalLM):
         return self.transformer.embd(token_ids)
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.transformer.h):
-            hidden = layer(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.transformer.h, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         return self.lm_head(hidden)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, head_logits, through_layers, untied_head
 from mlc_llm.model.gguf import DECODER_TENSORS
 from mlc_llm.model.layer_windows import narrowed
 from mlc_llm.model.layers import AttentionCache, Embedding, Linear, RMSNorm
@@ -102,25 +102,17 @@ class Phi3ForCausalLM(CausalLM):
 
     def __init__(self, config: Phi3Config, attention: Sequence[AttentionSpec]) -> None:
         self.transformer = Phi3Model(config, attention)
-        self.lm_head = (
-            None
-            if config.tie_word_embeddings
-            else Linear(config.hidden_size, "vocab_size", out_dtype="float32")
-        )
+        self.lm_head = untied_head(config.tie_word_embeddings, config.hidden_size)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.transformer.embd(token_ids)
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.transformer.h):
-            hidden = layer(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.transformer.h, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         hidden = self.transformer.norm(hidden)
-        if self.lm_head is None:
-            return self.transformer.embd.as_linear(hidden)
-        return self.lm_head(hidden)
+        return head_logits(hidden, self.lm_head, self.transformer.embd)
 
 
 _LAYER = {

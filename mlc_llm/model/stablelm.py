@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from mlc_llm.model import op
-from mlc_llm.model.causal_lm import CausalLM
+from mlc_llm.model.causal_lm import CausalLM, head_logits, through_layers, untied_head
 from mlc_llm.model.gguf import DECODER_TENSORS
 from mlc_llm.model.layers import (
     ActivationName,
@@ -142,22 +142,17 @@ class StableLMForCausalLM(CausalLM):
 
     def __init__(self, config: StableLMConfig, attention: Sequence[AttentionSpec]) -> None:
         self.model = StableLMModel(config, attention)
-        tied, hidden = config.tie_word_embeddings, config.hidden_size
-        self.lm_head = None if tied else Linear(hidden, "vocab_size", out_dtype="float32")
+        self.lm_head = untied_head(config.tie_word_embeddings, config.hidden_size)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         return self.model.embed_tokens(token_ids)
 
     def layers(self, hidden: Tensor, kv_cache: AttentionCache) -> Tensor:
-        for index, layer in enumerate(self.model.layers):
-            hidden = layer(hidden, kv_cache, index)
-        return hidden
+        return through_layers(self.model.layers, hidden, kv_cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         hidden = self.model.norm(hidden)
-        if self.lm_head is None:
-            return self.model.embed_tokens.as_linear(hidden)
-        return self.lm_head(hidden)
+        return head_logits(hidden, self.lm_head, self.model.embed_tokens)
 
 
 class StableLM(Architecture):

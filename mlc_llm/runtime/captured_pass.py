@@ -55,9 +55,10 @@ class CapturedPass:
         if not self._are_captured(tensors):
             self._launch, self._tensors = None, tensors
             return self._function(*tensors)
-        if self._launch is None and not self._try_capture(self._capture):
+        if self._launch is None:
+            self._launch = self._try_capture(self._capture)
+        if self._launch is None:
             return self._function(*tensors)
-        assert self._launch is not None
         self._launch()
         return self._result
 
@@ -67,21 +68,22 @@ class CapturedPass:
             one.same_as(other) for one, other in zip(tensors, self._tensors, strict=True)
         )
 
-    def _try_capture(self, capture: Capture) -> bool:
-        """Capture the pass; whether that worked. If not, it is not tried again."""
+    def _try_capture(self, capture: Capture) -> Callable[[], None] | None:
+        """What launches the pass. None where it cannot be captured, which is not tried again."""
         # Memory cannot be taken from the driver meanwhile. What the pass takes is in TVM's pool
         # once it has run, and nothing of it is in use.
         self._result, self._storages = None, []
         self._function(*self._tensors)
+        launch = None
         try:
             with self._library.instrumented(self._keep_storage):
-                self._launch = capture(self._run)
+                launch = capture(self._run)
         except RuntimeError as error:
-            logger.warning("Tokens are computed without a graph, a little slower: %s", error)
-        if self._launch is None:
+            logger.warning("The kernels of a token are launched one by one: %s", error)
+        if launch is None:
             self._capture = self._result = None
             self._storages = []
-        return self._launch is not None
+        return launch
 
     def _run(self) -> None:
         self._result = self._function(*self._tensors)

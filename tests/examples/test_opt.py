@@ -32,9 +32,10 @@ pytestmark = pytest.mark.matrix(quantization=["q0f32"])
 
 ARCHITECTURE = OPT()
 
-TOLERANCE = {"q0f32": 5e-5, "q4f32_1": 2e-3}
-"""Of a logit, in standard deviations. The others have 5e-3: activations are rounded to 15 bits, and
-a key or a value that is then rounded to another float16 differs by more."""
+TOLERANCE = {"q0f32": 5e-5, "q0f16": 5e-4, "q4f32_1": 2e-3}
+"""Of a logit, in standard deviations. In float32 they agree to 3e-6; keys and values that are
+rounded to the other neighbour in float16 make 2e-4 of it. The rest have 5e-3: there activations are
+rounded, too, to 15 bits."""
 
 SAME_TEXT = ("q0f16", "q0f32", "q8f16_16", "q8f16_32")
 ANSWER = 40

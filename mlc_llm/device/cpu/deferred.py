@@ -1,8 +1,8 @@
 """Rows that are computed when they are used, so that a linear layer can compute them itself.
 
-A norm and an activation only say what they would compute. When what takes the result is a linear
-layer of the CPU, its kernel computes the rows as it reads them (`kernels/rows.py`); anything else
-asks for the tensor, and then the kernel that computes it alone is called.
+A norm and a gated activation only say what they would compute. When what takes the result is a
+linear layer of the CPU, its kernel computes the rows as it reads them (`kernels/rows.py`); anything
+else asks for the tensor, and then the kernel that computes it alone is called.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from mlc_llm.compile.gpu.kernels.launch import (
 )
 from mlc_llm.plugin import PAGE_SIZE, AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
-from mlc_llm_cuda.kernels.text import call, resident
+from mlc_llm_cuda.kernels.text import call, resident, start
 
 FILES = ("ptx.cuh", "decode_layer.cuh", "decode_state.cuh", "decode_attention.cuh")
 WARPS, KEY_CHUNK, VALUE_CHUNK = 8, 32, 64
@@ -114,9 +114,9 @@ def _split(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) 
             "const half* qkv": given.qkv.data,
             "int width": i32(spec.qkv_width),
             "int first_row": first,
-            "const int* positions": _start(given.positions),
-            "const int* sequences": _start(given.sequences),
-            "const int* page_table": _start(given.pages.table),
+            "const int* positions": start(given.positions),
+            "const int* sequences": start(given.sequences),
+            "const int* page_table": start(given.pages.table),
             "int table_width": given.pages.table.shape[1],
             "const half* pages": given.pages.tensor.data,
             "float* records": records.data,
@@ -134,7 +134,7 @@ def _join(given: AttentionArguments, first: Expr, rows: Expr, records: Buffer) -
         arguments = {
             "const float* records": records.data,
             "int first_row": first,
-            "const int* positions": _start(given.positions),
+            "const int* positions": start(given.positions),
             "half* out": given.out.data,
         }
         if given.sinks is not None:
@@ -158,11 +158,6 @@ def _blocks_together(spec: AttentionSpec) -> int:
     """
     outputs = spec.value_size * _tile(spec) // 8
     return 3 if outputs <= 64 and spec.key_size <= 64 else 2 if outputs <= 128 else 1
-
-
-def _start(table: Buffer) -> Expr:
-    """The address of a table, which may begin within its storage."""
-    return T.address_of(table[(i32(0),) * len(table.shape)])
 
 
 def _call(

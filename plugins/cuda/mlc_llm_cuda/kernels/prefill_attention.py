@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
 from mlc_llm.compile.attention_terms import LOG2E, query_scale
@@ -22,7 +21,6 @@ from mlc_llm.compile.gpu import attention as shared_attention
 from mlc_llm.compile.gpu.capabilities import GPUCapabilities
 from mlc_llm.compile.gpu.kernels.attention import AttentionArguments
 from mlc_llm.compile.gpu.kernels.launch import (
-    Buffer,
     Expr,
     ceil_div,
     i32,
@@ -30,10 +28,9 @@ from mlc_llm.compile.gpu.kernels.launch import (
     launch,
     shared,
 )
-from mlc_llm.compile.kernel import Frame
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm_cuda.kernels.linear import INSTRUCTION
-from mlc_llm_cuda.kernels.text import call
+from mlc_llm_cuda.kernels.text import call, resident, start
 
 MOST_ELEMENTS = 256
 """Of a head: more do not fit into the registers."""
@@ -67,7 +64,8 @@ def prefill(
         parts = given.starts.shape[0] - i32(1)
         # A part whose rows fill no whole number of tiles has one more.
         tiles = ceil_div(given.tokens * i32(spec.group), ROWS) + parts
-        with launch([i32(spec.kv_heads), tiles], THREADS), _resident(spec):
+        together = 3 if spec.key_size + spec.value_size <= 256 else 2
+        with launch([i32(spec.kv_heads), tiles], THREADS), resident(together):
             _attend(spec, given, parts, _keys_of_a_tile(spec, capabilities.shared_memory))
     return built.get()
 
@@ -75,12 +73,6 @@ def prefill(
 def _keys_of_a_tile(spec: AttentionSpec, memory: int) -> int:
     """64, or 32 where their values do not fit into shared memory with as many."""
     return 64 if 64 * 2 * (spec.key_size + spec.value_size) <= memory else 32
-
-
-def _resident(spec: AttentionSpec) -> Frame:
-    """Makes the compiler leave registers for several blocks on a multiprocessor."""
-    blocks = 3 if spec.key_size + spec.value_size <= 256 else 2
-    return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
 
 
 def _attend(spec: AttentionSpec, given: AttentionArguments, parts: Expr, keys: int) -> None:
@@ -91,11 +83,11 @@ def _attend(spec: AttentionSpec, given: AttentionArguments, parts: Expr, keys: i
     memory = shared((keys * sum(sizes),), "float16")
     arguments = {
         "const half* qkv": given.qkv.data,
-        "const int* positions": _start(given.positions),
-        "const int* sequences": _start(given.sequences),
-        "const int* starts": _start(given.starts),
+        "const int* positions": start(given.positions),
+        "const int* sequences": start(given.sequences),
+        "const int* starts": start(given.starts),
         "int parts": parts,
-        "const int* page_table": _start(given.pages.table),
+        "const int* page_table": start(given.pages.table),
         "int table_width": given.pages.table.shape[1],
         "const half* pages": given.pages.tensor.data,
         "half* out": given.out.data,
@@ -121,8 +113,3 @@ def _factors(spec: AttentionSpec) -> tuple[float, float, float]:
     if spec.soft_cap is None:
         return query_scale(spec), 0.0, 1.0 / spec.scale
     return 2.0 * LOG2E * query_scale(spec), spec.soft_cap * LOG2E, LOG2E
-
-
-def _start(view: Buffer) -> Expr:
-    """Where a tensor begins that may be a part of another one."""
-    return T.address_of(view[(i32(0),) * len(view.shape)])

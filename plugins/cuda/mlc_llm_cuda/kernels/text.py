@@ -8,7 +8,7 @@ from pathlib import Path
 from tvm.backend.cuda.op import cuda_func_call
 from tvm.script.ir_builder import tirx as T
 
-from mlc_llm.compile.gpu.kernels.launch import Expr, i32
+from mlc_llm.compile.gpu.kernels.launch import Buffer, Expr, i32
 from mlc_llm.compile.kernel import Frame
 
 _FOLDER = Path(__file__).parent
@@ -42,6 +42,11 @@ def resident(blocks: int) -> Frame:
     They share its registers: otherwise NVRTC chooses how many a thread has, and may spill the rest.
     """
     return T.attr(i32(0), "tirx.launch_bounds_min_blocks_per_sm", i32(blocks))
+
+
+def start(view: Buffer) -> Expr:
+    """The address of a tensor that may begin within its storage."""
+    return T.address_of(view[(i32(0),) * len(view.shape)])
 
 
 def _guarded(name: str, text: str) -> str:

@@ -13,6 +13,8 @@ import tvm_ffi
 from target import TARGET
 
 BARRIER = re.compile(r"\b__syncthreads\(\);")
+GUARDED = re.compile(r"#ifndef (\w+)\n#define \1\n.*?#endif\n", re.DOTALL)
+"""Text that counts once: see ``mlc_llm_cuda.kernels.text``."""
 
 left_out: int | None = None
 barriers = 0
@@ -22,11 +24,24 @@ barriers = 0
 def _compile(text: str) -> bytes:
     """Machine code of the text that TVM generates, less one barrier if that was asked for."""
     global barriers
+    text = _without_repeats(text)
     barriers = len(BARRIER.findall(text))
     if left_out is not None:
         place = list(BARRIER.finditer(text))[left_out]
         text = text[: place.start()] + text[place.end() :]
     return cuda_api.compile_text(text)
+
+
+def _without_repeats(text: str) -> str:
+    """Text without what guards leave out, where a barrier would be none of the kernel's."""
+    names: set[str] = set()
+
+    def first_time(guarded: re.Match[str]) -> str:
+        seen = guarded[1] in names
+        names.add(guarded[1])
+        return "" if seen else guarded[0]
+
+    return GUARDED.sub(first_time, text)
 
 
 def leave_out_barrier(number: int | None) -> None:
