@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlc_llm.compile import compile_model
     from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
     from mlc_llm.convert import convert_source, convert_weight, gen_config
-    from mlc_llm.runtime.generation import GenerationResult
+    from mlc_llm.runtime.answer import GenerationResult
     from mlc_llm.runtime.logprobs import TokenLogprob
     from mlc_llm.runtime.statistics import Metrics
 
@@ -30,7 +30,7 @@ _HOMES = {
     "ChatConfig": "mlc_llm.config",
     "ConvConfig": "mlc_llm.config",
     "GenerationConfig": "mlc_llm.config",
-    "GenerationResult": "mlc_llm.runtime.generation",
+    "GenerationResult": "mlc_llm.runtime.answer",
     "Metrics": "mlc_llm.runtime.statistics",
     "RestoredChat": "mlc_llm.chat.saving",
     "SavedChat": "mlc_llm.chat.saving",

@@ -16,7 +16,7 @@ from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig, check_gener
 from mlc_llm.conversation import Message
 from mlc_llm.errors import ConfigError, GenerationError
 from mlc_llm.registry.registry import default_registry
-from mlc_llm.runtime.generation import Delta, GenerationResult
+from mlc_llm.runtime.answer import Delta, GenerationResult
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.shown import shown
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.chat.settings import ChatSettings
-from mlc_llm.chat.turn import Turn
 from mlc_llm.config import GenerationConfig
 from mlc_llm.errors import ConfigError, PromptTooLongError
-from mlc_llm.runtime.generation import Ending
+from mlc_llm.runtime.answer import Ending
+from mlc_llm.runtime.request import Request
 from mlc_llm.shown import shown
 from mlc_llm.tokenizer import PromptTokens
 
@@ -41,5 +41,10 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
 
 
 def _run(chat: LoadedChat, settings: ChatSettings, prompt_ids: list[int], length: int) -> str:
-    turn = Turn((), PromptTokens(prompt_ids), GenerationConfig(), Ending(length), continues=True)
-    return "".join(delta.text for delta in turn.run(chat, settings))
+    request = Request(
+        PromptTokens(prompt_ids),
+        Ending(length),
+        settings.sampling(GenerationConfig()),
+        continues=True,
+    )
+    return "".join(delta.text for delta in chat.stream(request))

@@ -18,7 +18,7 @@ from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
 from mlc_llm.registry.registry import Registry
-from mlc_llm.runtime.generation import Answer, Delta, GenerationResult
+from mlc_llm.runtime.answer import Answer, Delta, GenerationResult
 from mlc_llm.shown import shown
 
 Prompt = str | Sequence[Any]
@@ -100,7 +100,7 @@ class Dialogue:
         """One of the answers; its result is appended to ``done``, also when it is broken off."""
         answer = Answer(len(turn.prompt.ids), turn.generation.logprobs is not None)
         try:
-            for delta in turn.run(self._chat, self.settings, number):
+            for delta in self._chat.stream(turn.request(self.settings, number)):
                 answer.add(delta)
                 yield delta
         finally:

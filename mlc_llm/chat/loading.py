@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +14,15 @@ from mlc_llm.config import ChatConfig
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.registry.registry import Registry, default_registry
 from mlc_llm.runtime import memory
+from mlc_llm.runtime.answer import Delta
 from mlc_llm.runtime.engine import Engine, Stop
 from mlc_llm.runtime.failures import as_device_errors, require_room
+from mlc_llm.runtime.generation import generate
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.lost_device import losses_reported
+from mlc_llm.runtime.request import Request
+from mlc_llm.runtime.sampler import Sampler
 
 logger = logging.getLogger("mlc_llm")
 
@@ -37,6 +42,31 @@ class LoadedChat:
     library: Path
     engine: Engine
     model: LoadedModel
+
+    def stream(self, request: Request) -> Generator[Delta, None, None]:
+        """Generate an answer, and yield its steps; see :class:`~mlc_llm.runtime.answer.Delta`.
+
+        Closing the generator stops the generation.
+
+        Raises:
+            PromptTooLongError: the prompt does not fit into the context window.
+            TokenizerError: a token of the prompt is not in the model's vocabulary.
+            GenerationError: the model failed, or is closed.
+        """
+        tokenizer = self.plan.tokenizer
+        sampler = Sampler(request.sampling, request.seed, request.prompt.ids)
+        detokenizer = tokenizer.stream(continues=request.continues)
+        recorder = None
+        if request.logprobs is not None:
+            # As within a text, where a token keeps its leading space.
+            recorder = LogprobRecorder(
+                request.logprobs, lambda token: tokenizer.decode([token], continues=True)
+            )
+        yield from self.engine.stream(
+            lambda stop: generate(
+                self.model, request.prompt, sampler, request.ending, detokenizer, recorder
+            )
+        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mlc_llm.callback import Progress
-from mlc_llm.runtime.generation import Delta, FinishReason, Limit
+from mlc_llm.runtime.answer import Delta, FinishReason, Limit
 
 if TYPE_CHECKING:
     import asyncio

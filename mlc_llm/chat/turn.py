@@ -1,8 +1,7 @@
-"""One turn of a chat: a prompt, and its answers step by step."""
+"""One turn of a chat: a prompt, and what is asked of the model to answer it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass
 
 from mlc_llm.chat.loading import LoadedChat
@@ -11,9 +10,8 @@ from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import GenerationConfig
 from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError
-from mlc_llm.runtime.generation import Delta, Ending, generate
-from mlc_llm.runtime.logprobs import LogprobRecorder
-from mlc_llm.runtime.sampler import Sampler
+from mlc_llm.runtime.answer import Ending
+from mlc_llm.runtime.request import Request
 from mlc_llm.tokenizer import PromptTokens
 
 
@@ -66,31 +64,20 @@ class Turn:
         continues = goes_on or not conversation.template.has_memory
         return cls(messages, prompt, generation, ending, continues)
 
-    def run(
-        self, chat: LoadedChat, settings: ChatSettings, number: int = 0
-    ) -> Generator[Delta, None, None]:
-        """Generate one answer in the engine thread, and yield its steps.
+    def request(self, settings: ChatSettings, number: int = 0) -> Request:
+        """What is asked of the model for one answer.
 
         Args:
-            chat: the model.
             settings: the chat's settings.
             number: which of several answers; with a seed, each gets another one.
         """
         generation = self.generation
         seed = None if generation.seed is None else generation.seed + number
-        sampler = Sampler(settings.sampling(generation), seed, self.prompt.ids)
-        detokenizer = chat.plan.tokenizer.stream(continues=self.continues)
-        recorder = self._recorder(chat)
-        yield from chat.engine.stream(
-            lambda stop: generate(
-                chat.model, self.prompt, sampler, self.ending, detokenizer, recorder
-            )
+        return Request(
+            self.prompt,
+            self.ending,
+            settings.sampling(generation),
+            seed,
+            generation.logprobs,
+            self.continues,
         )
-
-    def _recorder(self, chat: LoadedChat) -> LogprobRecorder | None:
-        count = self.generation.logprobs
-        if count is None:
-            return None
-        # As within a text, where a token keeps its leading space.
-        tokenizer = chat.plan.tokenizer
-        return LogprobRecorder(count, lambda token: tokenizer.decode([token], continues=True))

@@ -6,8 +6,9 @@ from collections.abc import Generator, Iterable
 
 import pytest
 
+from mlc_llm.runtime.answer import Answer, Delta, Ending, GenerationResult
 from mlc_llm.runtime.engine import Engine, Stop
-from mlc_llm.runtime.generation import Answer, Delta, Ending, GenerationResult, generate
+from mlc_llm.runtime.generation import generate
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
 from mlc_llm.tokenizer import Detokenizer, PromptTokens

@@ -14,7 +14,7 @@ from mlc_llm.cli.app import remark
 
 if TYPE_CHECKING:
     from mlc_llm.chat.streams import StreamChunk
-    from mlc_llm.runtime.generation import Limit
+    from mlc_llm.runtime.answer import Limit
 
 _CONTROLS = {code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"}
 """Characters that would be commands for the terminal; a model has none to give."""
