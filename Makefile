@@ -11,7 +11,7 @@ TORCH ?= torch==2.13.0
 # The implementations that the benchmarks compare with, each in an environment of its own;
 # llama-cpp-python is built from source.
 LLAMA_CPP ?= llama-cpp-python==0.3.36 gguf==0.19.0
-OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0
+OPENVINO ?= openvino-genai==2026.4.1.0 optimum-intel[openvino]==2.2.0 transformers==4.57.6
 BENCH ?= build/bench
 SHAPE ?= tinyllama-1.1b
 ARGS ?=
