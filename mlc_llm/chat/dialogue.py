@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,8 +81,10 @@ class Dialogue:
         try:
             dropped, messages = self._with_prompt(prompt, generation, stateless)
             turn = Turn.plan(self._chat, self.settings, self.conversation, messages, generation)
-            for number in range(generation.n or 1):
-                yield from self._one_answer(turn, number, done)
+            requests = [turn.request(self.settings, number) for number in range(generation.n or 1)]
+            with self._chat.answers(requests) as answers:
+                for steps in answers:
+                    yield from self._one_answer(turn, steps, done)
             self._remember(turn, done[0], stateless)
             goes_on = bool(self.conversation.messages)
             self._dropped = (*dropped, *turns_before(messages, turn.messages)) if goes_on else ()
@@ -95,12 +97,12 @@ class Dialogue:
         self.results = tuple(done)
 
     def _one_answer(
-        self, turn: Turn, number: int, done: list[GenerationResult]
+        self, turn: Turn, steps: Iterator[Delta], done: list[GenerationResult]
     ) -> Generator[Delta, None, None]:
         """One of the answers; its result is appended to ``done``, also when it is broken off."""
         answer = Answer(len(turn.prompt.ids), turn.generation.logprobs is not None)
         try:
-            for delta in self._chat.stream(turn.request(self.settings, number)):
+            for delta in steps:
                 answer.add(delta)
                 yield delta
         finally:

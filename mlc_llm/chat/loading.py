@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,12 +17,12 @@ from mlc_llm.runtime import memory
 from mlc_llm.runtime.answer import Delta
 from mlc_llm.runtime.engine import Engine, Stop
 from mlc_llm.runtime.failures import as_device_errors, require_room
-from mlc_llm.runtime.generation import generate
+from mlc_llm.runtime.generation import Generation
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.lost_device import losses_reported
+from mlc_llm.runtime.outbox import Outbox
 from mlc_llm.runtime.request import Request
-from mlc_llm.runtime.sampler import Sampler
+from mlc_llm.runtime.scheduler import Scheduler
 
 logger = logging.getLogger("mlc_llm")
 
@@ -53,20 +53,33 @@ class LoadedChat:
             TokenizerError: a token of the prompt is not in the model's vocabulary.
             GenerationError: the model failed, or is closed.
         """
-        tokenizer = self.plan.tokenizer
-        sampler = Sampler(request.sampling, request.seed, request.prompt.ids)
-        detokenizer = tokenizer.stream(continues=request.continues)
-        recorder = None
-        if request.logprobs is not None:
-            # As within a text, where a token keeps its leading space.
-            recorder = LogprobRecorder(
-                request.logprobs, lambda token: tokenizer.decode([token], continues=True)
-            )
-        yield from self.engine.stream(
-            lambda stop: generate(
-                self.model, request.prompt, sampler, request.ending, detokenizer, recorder
-            )
-        )
+        with self.answers([request]) as [steps]:
+            yield from steps
+
+    @contextmanager
+    def answers(self, requests: Sequence[Request]) -> Iterator[list[Generator[Delta, None, None]]]:
+        """Generate several answers at the same time; those that are not complete stop at the end.
+
+        Args:
+            requests: what is asked for. All but the first are written to their end, whether their
+                steps are taken or not.
+
+        Yields:
+            The steps of each; see :meth:`stream`.
+        """
+        engine, tokenizer, metrics = self.engine, self.plan.tokenizer, self.model.metrics
+        generations = [
+            Generation(request, tokenizer, Outbox(engine.wake, bounded=not number), metrics)
+            for number, request in enumerate(requests)
+        ]
+        try:
+            for generation in generations:
+                engine.submit(generation)
+            yield [engine.steps_of(generation) for generation in generations]
+        finally:
+            for generation in generations:
+                if not generation.finished:
+                    engine.cancel(generation)
 
 
 @contextmanager
@@ -124,15 +137,15 @@ def load_chat(plan: ChatPlan, registry: Registry) -> LoadedChat:
     with as_device_errors(str(plan.device), plan.model.memory):
         engine = Engine(f"mlc_llm engine of {plan.folder.path.name}")
     try:
-        model = engine.call(lambda stop: _load_model(plan, library, stop))
+        model = engine.call(lambda stop: _load_model(engine, plan, library, stop))
     except BaseException:
         engine.close()
         raise
     return LoadedChat(plan, library, engine, model)
 
 
-def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
-    """Open the device and load the model; runs in the engine thread."""
+def _load_model(engine: Engine, plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
+    """Open the device, load the model, and have its answers written; runs in the engine thread."""
     need, window = plan.model.memory, plan.model.window
     threads = plan.settings.file.num_threads
     with as_device_errors(str(plan.device), need), plan.folder as folder:
@@ -140,9 +153,11 @@ def _load_model(plan: ChatPlan, library: Path, stop: Stop) -> LoadedModel:
         capture = partial(plan.device.device.capture, device)
         with losses_reported(device):
             memory.require(need, memory.available_on(plan.device.adapter, device), window)
-            return LoadedModel.load(
+            model = LoadedModel.load(
                 library, folder, device, window, threads=threads, stop=stop, capture=capture
             )
+    engine.run_steps(Scheduler(model))
+    return model
 
 
 def resize(chat: LoadedChat, planned: ModelPlan) -> None:

@@ -35,7 +35,7 @@ from mlc_llm.runtime.engine import Stop
 from mlc_llm.runtime.identity import Identity
 from mlc_llm.runtime.kv_cache import KVCache, Words
 from mlc_llm.runtime.metadata import KVCacheGeometry
-from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, phase_runs
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence
 
 
 def write_cache_file(
@@ -183,10 +183,7 @@ class CacheFile:
         except BaseException:
             sequence.truncate(0)
             raise
-        begin = 0
-        for phase, length in phase_runs(self.phases[:count]):
-            sequence.extend(self.tokens[begin : begin + length], phase)
-            begin += length
+        sequence.adopt(self.tokens[:count], self.phases[:count])
 
     def _layers(self) -> Iterator[Words]:
         """The pages of each layer, (number of pages, *page shape); valid until the next.

@@ -21,14 +21,18 @@ class ContextWindow:
     """The sizes that a KV cache is made for, in tokens.
 
     Args:
-        size: most tokens that the cache holds, of prompt and answer together.
+        size: most tokens of prompt and answer together.
         chunk: most tokens that one prefill step takes.
+        sequences: most answers that are written at a time.
+        tokens: tokens that all of them may have together; None for one window.
         trained: tokens that the model was trained for, where its files say so and matter: a sliding
             window has no such limit.
     """
 
     size: int
     chunk: int
+    sequences: int = 8
+    tokens: int | None = None
     trained: int | None = field(default=None, compare=False)
 
     @classmethod
@@ -58,7 +62,7 @@ class ContextWindow:
             )
         chunk = file.prefill_chunk_size
         chunk = min(chunk if chunk > 0 else model.prefill_chunk_size, size)
-        return cls(size, chunk, None if sliding > 0 else model.longest_window)
+        return cls(size, chunk, trained=None if sliding > 0 else model.longest_window)
 
     def warn_if_untrained(self) -> None:
         """Log that the window is larger than what the model was trained for, if it is."""

@@ -1,7 +1,8 @@
-"""The engine thread: everything of one model that touches TVM runs in it, in order.
+"""The engine thread: everything of one model that touches TVM runs in it.
 
 TVM keeps its thread pool in the thread that first used it, so a model must always be run from the
-same thread. Any thread may ask; the requests wait in one queue, first come, first served.
+same thread. Any thread may ask. Calls run in the order in which they came; between them, and as
+long as there is none, the steps of what writes the answers do (:mod:`mlc_llm.runtime.scheduler`).
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import atexit
 import queue
 import threading
-import time
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from mlc_llm.errors import GenerationError
+from mlc_llm.runtime.answer import Delta
+from mlc_llm.runtime.outbox import Outbox
 
 T = TypeVar("T")
 
@@ -25,20 +28,6 @@ _WATCH_SECONDS = 1.0
 
 _JOIN_SECONDS = 10.0
 """How long ``close`` waits for a request that is running to stop."""
-
-_STOP_SECONDS = 0.1
-"""How often a producer that waits for its consumer looks whether it is asked to stop."""
-
-_WAKE_SECONDS = 0.01
-"""How often a consumer is woken for new events, when they come faster than that."""
-
-_WAKES_AT_ONCE = 3
-"""How often it is woken at once when it was not for a while: prefill, first token, second token."""
-
-_MOST_BATCHES = 64
-"""How many times a consumer that does not read is given events; then the producer waits."""
-
-_END = object()
 
 
 class Stop:
@@ -57,8 +46,32 @@ class Stop:
             raise CancelledError
 
 
+class Answering(Protocol):
+    """An answer that is wanted; see :class:`mlc_llm.runtime.generation.Generation`."""
+
+    outbox: Outbox
+    cancelled: bool
+
+
+class Steps(Protocol):
+    """Writes answers, a step at a time; see :class:`mlc_llm.runtime.scheduler.Scheduler`."""
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+
+    def add(self, answer: Any, /) -> None:
+        """Take an answer that is wanted; must not raise."""
+
+    def step(self) -> None:
+        """Do the next step."""
+
+    def fail(self, error: BaseException, /) -> None:
+        """End all answers with an error."""
+
+
 @dataclass
-class _Request:
+class _Call:
     """A function that waits in the queue, and where its result goes."""
 
     function: Callable[[Stop], Any]
@@ -83,16 +96,17 @@ class _Request:
 
 
 class Engine:
-    """One daemon thread and its queue of requests; see also :mod:`mlc_llm.runtime.threads`.
+    """One daemon thread and its queue of calls; see also :mod:`mlc_llm.runtime.threads`.
 
     Args:
         name: what the thread is called, as debuggers show it.
     """
 
     def __init__(self, name: str = "mlc_llm engine") -> None:
-        self._requests: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._running: _Request | None = None
+        self._running: _Call | None = None
+        self._steps: Steps | None = None
         self._closed = False
         self._ended = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -101,7 +115,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        """Whether requests are still served."""
+        """Whether calls are still served."""
         return not (self._closed or self._ended) and self._thread.is_alive()
 
     def call(self, function: Callable[[Stop], T]) -> T:
@@ -117,43 +131,50 @@ class Engine:
         """
         if threading.current_thread() is self._thread:
             return function(Stop())
-        request = _Request(function)
+        call = _Call(function)
         try:
-            self._put(request)
-            result: T = self._wait(request)
+            self._put(call)
+            result: T = self._wait(call)
         except BaseException:
-            request.future.cancel()
-            request.stop.set()
+            call.future.cancel()
+            call.stop.set()
             raise
         return result
 
-    def stream(self, produce: Callable[[Stop], Iterator[T]]) -> Generator[T, None, None]:
-        """Run an iterator in the engine thread and pass on what it yields.
+    def run_steps(self, steps: Steps) -> None:
+        """From now on run steps between the calls; to be called in the engine thread."""
+        self._steps = steps
 
-        The engine runs ahead of the consumer, who gets events that come in quick succession a few
-        at a time: to wake it takes a core from the model. Of a consumer that does not read, it
-        runs ahead by a bounded number of them. When the consumer stops early (its generator is
-        closed, or an exception goes through it), the producer is closed at its next step, and the
-        engine takes the next request.
-
-        Args:
-            produce: makes the iterator, in the engine thread.
+    def submit(self, answer: Answering) -> None:
+        """Have an answer written; :meth:`run_steps` was given what writes it.
 
         Raises:
             GenerationError: the engine is closed or its thread is dead.
-            BaseException: what the producer raised.
         """
-        events = _Events()
-        request = _Request(lambda stop: _produce(produce, events, stop))
-        request.future.add_done_callback(lambda _: events.end())
-        try:
-            self._put(request)
-            while (batch := self._receive(request, events)) is not _END:
-                yield from batch
-            self._wait(request)
-        finally:
-            request.future.cancel()
-            request.stop.set()
+        call = _Call(lambda stop: self._add(answer))
+        call.future.add_done_callback(partial(_end_if_failed, answer.outbox))
+        self._put(call)
+
+    def steps_of(self, answer: Answering) -> Generator[Delta, None, None]:
+        """The steps of an answer that was submitted.
+
+        The engine runs ahead of the reader, as far as the answer's outbox lets it.
+
+        Raises:
+            GenerationError: the engine is closed or its thread is dead.
+            BaseException: what writing the answer raised.
+        """
+        while (batch := self._receive(answer.outbox)) is not None:
+            yield from batch
+
+    def cancel(self, answer: Answering) -> None:
+        """Have an answer not be written any further; any thread may call this."""
+        answer.cancelled = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the engine look again whether there is work; any thread may call this."""
+        self._calls.put(_Call(_nothing))
 
     def close(self) -> None:
         """Stop what is running, refuse what waits, and end the thread. May be called twice."""
@@ -165,41 +186,44 @@ class Engine:
         """:meth:`close` without waiting: for finalizers, which run in any thread at any time."""
         # No lock: the thread that the garbage collector interrupts may hold it.
         self._closed = True
-        self._requests.put(None)
+        self._calls.put(None)
         running = self._running
         if running is not None:
             running.stop.set()
 
-    def _put(self, request: _Request) -> None:
+    def _put(self, call: _Call) -> None:
         with self._lock:
             if not self.alive:
                 raise self._unavailable()
-            self._requests.put(request)
+            self._calls.put(call)
 
-    def _wait(self, request: _Request) -> Any:
+    def _add(self, answer: Answering) -> None:
+        if self._steps is None:
+            raise ValueError("nothing writes answers: run_steps was not called")
+        self._steps.add(answer)
+
+    def _wait(self, call: _Call) -> Any:
         while True:
             try:
-                return request.future.result(_WATCH_SECONDS)
+                return call.future.result(_WATCH_SECONDS)
             except TimeoutError:
-                # A request may itself raise TimeoutError; then the future is done.
-                if request.future.done():
+                # A call may itself raise TimeoutError; then the future is done.
+                if call.future.done():
                     raise
             except CancelledError:
-                # Only the caller itself and ``close`` stop a request, and the caller is here.
+                # Only the caller itself and ``close`` stop a call, and the caller is here.
                 raise self._unavailable() from None
-            self._check_thread(request)
+            if not self._thread.is_alive() and not call.future.done():
+                # As in a forked child, where no thread will answer any more.
+                raise self._unavailable()
 
-    def _receive(self, request: _Request, events: _Events) -> Any:
+    def _receive(self, outbox: Outbox) -> list[Delta] | None:
         while True:
             try:
-                return events.get()
+                return outbox.get(_WATCH_SECONDS)
             except queue.Empty:
-                self._check_thread(request)
-
-    def _check_thread(self, request: _Request) -> None:
-        """Raise where no thread will answer any more, as in a forked child, which has none."""
-        if not self._thread.is_alive() and not request.future.done():
-            raise self._unavailable()
+                if not self._thread.is_alive() and outbox.is_empty:
+                    raise self._unavailable() from None
 
     def _unavailable(self) -> GenerationError:
         if self._closed:
@@ -214,100 +238,64 @@ class Engine:
 
     def _serve(self) -> None:
         try:
-            while (request := self._requests.get()) is not None:
-                with self._lock:
-                    self._running = request
-                    if self._closed:
-                        request.stop.set()
-                if self._closed:
-                    request.fail(self._unavailable())
-                else:
-                    request.run()
-                with self._lock:
-                    self._running = None
-                # What the request holds on to must not live until the next one comes.
-                del request
+            while not self._closed:
+                call = self._next_call()
+                if call is not None:
+                    self._run(call)
+                    # What the call holds on to must not live until the next one comes.
+                    del call
+                elif self._steps is not None and self._steps.has_work:
+                    self._step(self._steps)
         finally:
             self._refuse_waiting()
+
+    def _next_call(self) -> _Call | None:
+        """The next call. None where there is none while steps have work, or the engine closes."""
+        try:
+            return self._calls.get(block=self._steps is None or not self._steps.has_work)
+        except queue.Empty:
+            return None
+
+    def _run(self, call: _Call) -> None:
+        with self._lock:
+            self._running = call
+            if self._closed:
+                call.stop.set()
+        if self._closed:
+            call.fail(self._unavailable())
+        else:
+            call.run()
+        with self._lock:
+            self._running = None
+
+    def _step(self, steps: Steps) -> None:
+        try:
+            steps.step()
+        except Exception as error:
+            steps.fail(error)
 
     def _refuse_waiting(self) -> None:
         with self._lock:
             self._ended = True
+        if self._steps is not None:
+            self._steps.fail(self._unavailable())
+            self._steps = None
         while True:
             try:
-                request = self._requests.get_nowait()
+                call = self._calls.get_nowait()
             except queue.Empty:
                 return
-            if request is not None:
-                request.fail(self._unavailable())
+            if call is not None:
+                call.fail(self._unavailable())
 
 
-class _Events:
-    """What a producer has for its consumer, in batches."""
-
-    def __init__(self) -> None:
-        self._batches: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._room = threading.Semaphore(_MOST_BATCHES)
-
-    def put(self, batch: list[Any], stop: Stop) -> None:
-        """Add a batch; waits for the consumer when it has not read many of them.
-
-        Raises:
-            CancelledError: the request was asked to stop meanwhile.
-        """
-        while not self._room.acquire(timeout=_STOP_SECONDS):
-            stop.check()
-        self._batches.put(batch)
-
-    def put_last(self, batch: list[Any]) -> None:
-        """Add what is left when the producer ends; never waits."""
-        self._batches.put(batch)
-
-    def end(self) -> None:
-        """Add the end."""
-        self._batches.put(_END)
-
-    def get(self) -> Any:
-        """The next batch, or the end; raises ``queue.Empty`` when none comes for a while."""
-        batch = self._batches.get(timeout=_WATCH_SECONDS)
-        self._room.release()
-        return batch
+def _end_if_failed(outbox: Outbox, added: Future[Any]) -> None:
+    if (error := added.exception()) is not None:
+        outbox.end(error)
 
 
-def _produce(produce: Callable[[Stop], Iterator[T]], events: _Events, stop: Stop) -> None:
-    """Put what the iterator yields into ``events`` until it ends or is asked to stop."""
-    iterator = produce(stop)
-    pace = _Pace()
-    batch: list[T] = []
-    try:
-        for event in iterator:
-            batch.append(event)
-            if pace.allows():
-                events.put(batch, stop)
-                batch = []
-            stop.check()
-    finally:
-        events.put_last(batch)
-        if isinstance(iterator, Generator):
-            iterator.close()
-
-
-class _Pace:
-    """Says when to wake a consumer: every ``_WAKE_SECONDS``, and what was not used before."""
-
-    def __init__(self) -> None:
-        self._saved = float(_WAKES_AT_ONCE)
-        self._time = time.monotonic()
-
-    def allows(self) -> bool:
-        """Whether to wake it now."""
-        now = time.monotonic()
-        passed = (now - self._time) / _WAKE_SECONDS
-        self._saved, self._time = min(self._saved + passed, _WAKES_AT_ONCE), now
-        if self._saved < 1:
-            return False
-        self._saved -= 1
-        return True
+def _nothing(_stop: Stop) -> None:
+    """A call that only wakes the engine."""
 
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()

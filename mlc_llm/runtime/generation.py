@@ -1,97 +1,191 @@
-"""Generating one answer: a generator on top of a generator.
-
-:func:`token_steps` runs the model and samples; :func:`generate` turns its tokens into text. Both
-touch TVM and run in the engine thread. Closing either of them between two steps cancels the
-generation and leaves the model usable; its KV cache then holds what was fed so far.
-"""
+"""An answer that is being written: what belongs to it alone, from its request to its last step."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mlc_llm.runtime.answer import Delta, Ending, Limit
-from mlc_llm.tokenizer import Detokenizer, PromptTokens
+import numpy as np
+import numpy.typing as npt
+
+from mlc_llm.runtime.answer import Delta, FinishReason, Limit
+from mlc_llm.runtime.logprobs import LogprobRecorder
+from mlc_llm.runtime.outbox import Outbox
+from mlc_llm.runtime.request import Request
+from mlc_llm.runtime.sampler import Sampler
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, Run, prompt_phases
+from mlc_llm.runtime.statistics import Metrics
+from mlc_llm.tokenizer import Tokenizer
 from mlc_llm.tokenizer.stop import StopText
 
 if TYPE_CHECKING:
-    from mlc_llm.runtime.loaded_model import LoadedModel
-    from mlc_llm.runtime.logprobs import LogprobRecorder
-    from mlc_llm.runtime.sampler import Sampler
+    from mlc_llm.runtime.context_window import ContextWindow
+
+Floats = npt.NDArray[np.float32]
 
 
-def generate(
-    model: LoadedModel,
-    prompt: PromptTokens,
-    sampler: Sampler,
-    ending: Ending,
-    detokenizer: Detokenizer,
-    recorder: LogprobRecorder | None = None,
-) -> Generator[Delta, None, None]:
-    """Answer a prompt.
+class Generation:
+    """One answer.
+
+    Its tokens are those of the prompt and, after them, those that were generated. The KV cache may
+    hold any number of the first ones: what it lacks is read, and the last one is always computed,
+    for the logits after it.
 
     Args:
-        model: the model; what its KV cache holds of the prompt is not prefilled again.
-        prompt: the whole prompt.
-        sampler: chooses the tokens; made for this answer.
-        ending: when the answer ends.
-        detokenizer: turns tokens into text; made for this answer.
-        recorder: gives the log-probabilities of the tokens; None for none to be recorded.
+        request: what is asked for.
+        tokenizer: of the model.
+        outbox: where the steps go.
+        metrics: what takes part in the answer is added there.
 
-    Yields:
-        A :class:`Delta` for each prefilled chunk and for each token, then one with the text that
-        was held back, if any, and the ``finish_reason``. A stop string ends the answer in the step
-        of the token that completes it.
-
-    Raises:
-        PromptTooLongError: the prompt does not fit into the context window.
-        TokenizerError: a token of the prompt is not in the model's vocabulary.
-        GenerationError: the model failed.
+    Attributes:
+        ids: the tokens.
+        phases: the phase in which each is computed.
+        sequence: what the KV cache holds of them; None while the answer waits.
+        cancelled: whether nobody wants the answer any more; any thread may set it.
+        finished: whether the last step was given.
     """
-    stop = StopText(ending.stop_strings)
-    with closing(token_steps(model, prompt, sampler, ending, recorder)) as steps:
-        for step in steps:
-            text = "".join(stop.push(detokenizer.push(token)) for token in step.token_ids)
-            if step.finish_reason is not None:
-                text = stop.push(detokenizer.finish()) + stop.finish()
-            if stop.stopped:
-                yield replace(step, text=text, finish_reason="stop", limit=None)
-                return
-            yield replace(step, text=text)
+
+    def __init__(
+        self, request: Request, tokenizer: Tokenizer, outbox: Outbox, metrics: Metrics
+    ) -> None:
+        self.request, self.outbox, self.metrics = request, outbox, metrics
+        self.ids = [*request.prompt.ids]
+        self.phases = bytearray()
+        self.sequence: CachedSequence | None = None
+        self.cancelled = self.finished = False
+        self._sampler = Sampler(request.sampling, request.seed, request.prompt.ids)
+        self._detokenizer = tokenizer.stream(continues=request.continues)
+        self._stop = StopText(request.ending.stop_strings)
+        self._recorder = _recorder(request, tokenizer)
+        self._window = 0
+        self._begun: float | None = None
+        self._prefilled = 0  # Tokens that were read since the last step.
+
+    def begin(self, window: ContextWindow, deterministic: bool) -> None:
+        """Prepare for a model.
+
+        Args:
+            window: its sizes.
+            deterministic: whether it computes prompts as it computes answers.
+        """
+        self._window = window.size
+        self._decoded = PREFILLED if deterministic else DECODED
+        prompt = self.request.prompt
+        self.phases = (
+            bytearray(len(prompt.ids))
+            if deterministic
+            else prompt_phases(len(prompt.ids), prompt.generated)
+        )
+
+    def start(self, sequence: CachedSequence) -> None:
+        """Take up the answer, with what the cache holds already; also when it was put off."""
+        self.sequence = sequence
+        if self._begun is None:
+            self._begun = time.perf_counter()
+
+    @property
+    def held(self) -> CachedSequence:
+        """:attr:`sequence`, which is there while the answer does not wait."""
+        assert self.sequence is not None
+        return self.sequence
+
+    @property
+    def unread(self) -> int:
+        """How many tokens must be read before the last one."""
+        return len(self.ids) - 1 - len(self.held)
+
+    def next_part(self, most: int) -> tuple[int, Sequence[int]]:
+        """Tokens to read, all of one phase, and that phase.
+
+        Args:
+            most: of how many tokens at most.
+        """
+        begin, end = len(self.held), min(len(self.ids) - 1, len(self.held) + most)
+        phase = self.phases[begin]
+        other = self.phases.find(PREFILLED if phase == DECODED else DECODED, begin, end)
+        return phase, self.ids[begin : other if other >= 0 else end]
+
+    def was_read(self, tokens: int, seconds: float) -> None:
+        """Count tokens that were read in that time."""
+        self.metrics.prefill.add(tokens, seconds)
+        if self.generated:
+            return  # They were read before, and dropped for others.
+        if self._prefilled:
+            self.outbox.put(Delta(prefilled=self._prefilled))
+        self._prefilled = tokens
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated."""
+        return len(self.ids) - len(self.request.prompt.ids)
+
+    @property
+    def run(self) -> Run:
+        """What the next decode computes."""
+        return Run(self.held, (self.ids[-1],))
+
+    def advance(self, logits: Floats) -> None:
+        """Write a token.
+
+        Args:
+            logits: (vocab_size,), after the last token.
+
+        Raises:
+            GenerationError: they are not finite.
+        """
+        token = self._sampler.sample(logits)
+        if not self.generated:
+            self._first()
+        if token in self.request.ending.stop_ids:
+            self._finish("stop")
+            return
+        recorded = () if self._recorder is None else (self._recorder.record(logits, token),)
+        self.ids.append(token)
+        self.phases.append(self._decoded)
+        text = self._stop.push(self._detokenizer.push(token))
+        if self._stop.stopped:
+            self._end(Delta(text, (token,), recorded, finish_reason="stop"))
+            return
+        self.outbox.put(Delta(text, (token,), recorded))
+        if (limit := self._limit()) is not None:
+            self._finish("length", limit)
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.finished = True
+        self.outbox.end(error)
+
+    def _first(self) -> None:
+        """Say what was read before the first token."""
+        now = time.perf_counter()
+        self.metrics.time_to_first_token = now - (self._begun or now)
+        # The last token of the prompt was computed with the answers' tokens.
+        self.outbox.put(Delta(prefilled=self._prefilled + 1))
+
+    def _limit(self) -> Limit | None:
+        if self.generated >= self.request.ending.max_tokens:
+            return "max_gen_len"
+        # The last token needs no room, because it is not fed.
+        return "context_window" if len(self.ids) > self._window else None
+
+    def _finish(self, reason: FinishReason, limit: Limit | None = None) -> None:
+        """Give the text that was held back, and the reason of the end."""
+        text = self._stop.push(self._detokenizer.finish()) + self._stop.finish()
+        if self._stop.stopped:
+            reason, limit = "stop", None
+        self._end(Delta(text, finish_reason=reason, limit=limit))
+
+    def _end(self, delta: Delta) -> None:
+        self.finished = True
+        self.outbox.put(delta)
+        self.outbox.end()
 
 
-def token_steps(
-    model: LoadedModel,
-    prompt: PromptTokens,
-    sampler: Sampler,
-    ending: Ending,
-    recorder: LogprobRecorder | None = None,
-) -> Generator[Delta, None, None]:
-    """Prefill the prompt, then sample and decode token by token.
-
-    Yields a step after each prefilled chunk, one for each token, and one that says why it ended.
-    """
-    begin = time.perf_counter()
-    for count in model.feed_steps(prompt.ids, prompt.generated):
-        yield Delta(prefilled=count)
-    token = sampler.sample(model.logits)
-    model.metrics.time_to_first_token = time.perf_counter() - begin
-    generated = 0
-    limit: Limit | None = None
-    while token not in ending.stop_ids:
-        recorded = () if recorder is None else (recorder.record(model.logits, token),)
-        yield Delta(token_ids=(token,), logprobs=recorded)
-        generated += 1
-        if generated >= ending.max_tokens:
-            limit = "max_gen_len"
-        elif model.length >= model.window.size:
-            limit = "context_window"
-        if limit is not None:
-            break
-        with model.metrics.decode.measure() as phase:
-            token = sampler.sample(model.decode(token))
-            phase.tokens += 1
-    yield Delta(finish_reason="stop" if limit is None else "length", limit=limit)
+def _recorder(request: Request, tokenizer: Tokenizer) -> LogprobRecorder | None:
+    if request.logprobs is None:
+        return None
+    # As within a text, where a token keeps its leading space.
+    return LogprobRecorder(
+        request.logprobs, lambda token: tokenizer.decode([token], continues=True)
+    )

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from mlc_llm.runtime.device_memory import on_host
 from mlc_llm.runtime.metadata import KVCacheGeometry
-from mlc_llm.runtime.page_pool import PagePool
+from mlc_llm.runtime.page_pool import OutOfPages, PagePool
 from mlc_llm.runtime.pass_tables import PassTables
+from mlc_llm.runtime.prefix_cache import PrefixCache
 from mlc_llm.runtime.sequence import CachedSequence, Run
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ class KVCache:
         self.geometry = geometry
         per_sequence = -(-length // geometry.page_size)
         total = sequences * per_sequence if tokens is None else -(-tokens // geometry.page_size)
-        self.pool = PagePool(total)
+        self._prefixes = PrefixCache(geometry.page_size)
+        self.pool = PagePool(total, self._prefixes.forget)
         shapes = geometry.page_shapes
         self.pages = [empty((self.pool.count, *s), geometry.dtype, device) for s in shapes]
         self._tables = PassTables(sequences, per_sequence, rows, device)
@@ -74,16 +76,81 @@ class KVCache:
         row = self._tables.page_table[number]
         return CachedSequence(self.pool, number, row, self.geometry.page_size)
 
-    def fork(self, sequence: CachedSequence, length: int) -> CachedSequence:
-        """A new sequence that shares the first tokens of another: those that fill whole pages."""
-        child = self.add()
-        child.share(sequence, length)
-        return child
-
     def remove(self, sequence: CachedSequence) -> None:
-        """Forget a sequence."""
+        """Forget a sequence, but for what :meth:`remember` was called for."""
         sequence.truncate(0)
         self._numbers.append(sequence.number)
+
+    @property
+    def has_row(self) -> bool:
+        """Whether there is room for another sequence in the tables."""
+        return bool(self._numbers)
+
+    def fits(self, sequence: CachedSequence, length: int, spare: int) -> bool:
+        """Whether there are pages for a sequence to grow.
+
+        Args:
+            sequence: the sequence.
+            length: to how many tokens.
+            spare: how many pages must be left.
+        """
+        missing = -(-length // self.geometry.page_size) - len(sequence.pages)
+        return missing + spare <= self.pool.available
+
+    def remember(self, sequence: CachedSequence, partial: bool = False) -> None:
+        """Have :meth:`attach` find what a sequence holds, while nothing else needs its pages.
+
+        Args:
+            sequence: the sequence.
+            partial: whether also its last page, if that is not full; the sequence must not grow
+                any more then.
+        """
+        self._prefixes.remember(sequence, self.pool, partial)
+
+    def count(self, tokens: Sequence[int], phases: Sequence[int]) -> int:
+        """How many tokens of a prompt :meth:`attach` would find."""
+        found = self._prefixes.find(tokens, phases)
+        return len(found.pages) * self.geometry.page_size + found.tokens
+
+    def forget(self) -> None:
+        """Forget what is remembered; the pages stay with the sequences that use them."""
+        for page in self._prefixes.pages:
+            self.pool.forget(page)
+
+    def attach(
+        self, sequence: CachedSequence, tokens: Sequence[int], phases: Sequence[int]
+    ) -> None:
+        """Make an empty sequence hold what is remembered of the beginning of a prompt.
+
+        Args:
+            sequence: the sequence.
+            tokens: the prompt.
+            phases: the phase in which each token is to be computed.
+        """
+        found = self._prefixes.find(tokens, phases)
+        for known in found.pages:
+            sequence.share(known.page, known.number, *known.content)
+        if found.part is not None:
+            held, held_phases = found.part.content
+            self._copy_part(
+                sequence, found.part.page, held[: found.tokens], held_phases[: found.tokens]
+            )
+
+    def _copy_part(
+        self, sequence: CachedSequence, page: int, tokens: Sequence[int], phases: bytes
+    ) -> None:
+        """Append the first tokens of a page, unless there is no room to copy it."""
+        self.pool.share(page)  # or it might be the one that is taken
+        try:
+            sequence.reserve(len(sequence) + len(tokens))
+        except OutOfPages:
+            return
+        finally:
+            self.pool.release(page)
+        source, target = page, sequence.pages[-1]
+        for layer in range(len(self.pages)):
+            self._view(layer, target, 1).copyfrom(self._view(layer, source, 1))
+        sequence.adopt(tokens, phases)
 
     def prepare(self, runs: Sequence[Run], starts: bool) -> tuple[Any, ...]:
         """Reserve pages for what a pass appends, and write its tables.

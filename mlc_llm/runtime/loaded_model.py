@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -19,7 +20,13 @@ from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.lost_device import losses_reported
 from mlc_llm.runtime.model_functions import ModelFunctions, check_functions
 from mlc_llm.runtime.parameters import check_parameters, load_parameters
-from mlc_llm.runtime.sequence import Run, common_length, phase_runs, prompt_phases
+from mlc_llm.runtime.sequence import (
+    CachedSequence,
+    Run,
+    common_length,
+    phase_runs,
+    prompt_phases,
+)
 from mlc_llm.runtime.statistics import Metrics
 from mlc_llm.runtime.threads import use_threads
 from mlc_llm.weights.folder import ModelFolder, manifest_path
@@ -30,11 +37,21 @@ if TYPE_CHECKING:
 
 
 class LoadedModel:
-    """One model and the tokens that its KV cache holds.
+    """A model, and a KV cache for the sequences of all answers.
+
+    One sequence is the model's own: :meth:`feed`, :meth:`decode` and their like change it, to
+    measure and to compare. Answers have theirs from :mod:`mlc_llm.runtime.scheduler`.
 
     Everything here touches TVM and must run in the model's engine thread. After an error in the
     middle of a pass the cache holds what it held before, and the model can be used as before.
+
+    Attributes:
+        functions: what the model computes.
+        cache: the KV cache.
+        window: its sizes.
     """
+
+    cache: KVCache
 
     def __init__(
         self,
@@ -50,7 +67,7 @@ class LoadedModel:
         self.metrics = Metrics()
         self.vocab_size = vocab_size
         self.device = device
-        self._functions = functions
+        self.functions = functions
         self._files = files
         self._logits: np.ndarray | None = None
         self.resize(window)
@@ -95,21 +112,28 @@ class LoadedModel:
     def resize(self, window: ContextWindow) -> None:
         """Make a new, empty KV cache of other sizes; if that fails, the old one stays."""
         with losses_reported(self.device):
-            cache = KVCache(self.metadata.kv_cache, window.size, window.chunk, self.device)
-            self._functions.use(cache)
-        self._cache = cache
+            cache = KVCache(
+                self.metadata.kv_cache,
+                window.size,
+                max(window.chunk, window.sequences),
+                self.device,
+                window.sequences + 1,  # the model's own
+                window.tokens or window.size,
+            )
+            self.functions.use(cache)
+        self.cache = cache
         self.window = window
         self._sequence = cache.add()
         self._logits = None
 
     @property
     def tokens(self) -> tuple[int, ...]:
-        """The tokens that the KV cache holds."""
+        """The tokens of the model's own sequence."""
         return tuple(self._sequence.tokens)
 
     @property
     def length(self) -> int:
-        """Number of tokens in the KV cache."""
+        """How many they are."""
         return len(self._sequence)
 
     @property
@@ -124,7 +148,7 @@ class LoadedModel:
         return self._logits
 
     def feed(self, ids: Sequence[int], generated: Iterable[range] = ()) -> np.ndarray:
-        """Make the cache hold exactly ``ids``, computing only what it does not hold yet.
+        """Make the model's own sequence exactly ``ids``, computing only what it lacks.
 
         Args:
             ids: the tokens.
@@ -147,13 +171,14 @@ class LoadedModel:
         self._check(ids, len(ids))
         phases = self._phases(len(ids), generated)
         # Logits exist only for a token that is computed now.
-        kept = min(self._sequence.held(ids, phases), len(ids) - 1)
+        held = self._sequence
+        kept = min(common_length(held.tokens, held.phases, ids, phases), len(ids) - 1)
         self.pop(self.length - kept)
         kept = self.length
         yield from self._append(ids[kept:], phases[kept:])
 
     def prefill(self, ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids`` to the cache as a prompt; returns the logits after the last one.
+        """Append ``ids`` to it as a prompt; returns the logits after the last one.
 
         Raises:
             PromptTooLongError: the window would overflow; nothing was appended.
@@ -182,7 +207,7 @@ class LoadedModel:
         return self.logits
 
     def score(self, ids: Sequence[int]) -> np.ndarray:
-        """Append ``ids`` to the cache as a prompt, in one pass; the logits after each of them.
+        """Append ``ids`` to it as a prompt, in one pass; the logits after each of them.
 
         Args:
             ids: no more than a prefill's chunk.
@@ -197,7 +222,7 @@ class LoadedModel:
         """
         self._check(ids, self.length + len(ids))
         self._logits = None
-        return self._functions.score([Run(self._sequence, ids)], range(len(ids)))
+        return self.functions.score([Run(self._sequence, ids)], range(len(ids)))
 
     def pop(self, count: int) -> None:
         """Forget the last ``count`` tokens.
@@ -212,8 +237,9 @@ class LoadedModel:
             self._logits = None
 
     def reset(self) -> None:
-        """Empty the KV cache."""
+        """Empty the KV cache but for what answers use: the model's own, and what could be found."""
         self.pop(self.length)
+        self.cache.forget()
 
     def save(
         self,
@@ -226,7 +252,7 @@ class LoadedModel:
 
         Args:
             path: the file; one that is there is replaced.
-            ids: a prompt: only what it begins with is written. None for all tokens.
+            ids: a prompt, of which all that is held is written; None for the model's own sequence.
             generated: where tokens stand among them that the model generated.
             stop: looked at between the layers.
 
@@ -236,11 +262,10 @@ class LoadedModel:
         Raises:
             SavedChatError: the file cannot be written; what was there stays.
         """
-        held = self._sequence
-        count = len(held) if ids is None else held.held(ids, self._phases(len(ids), generated))
-        if count:
-            with losses_reported(self.device):
-                write_cache_file(path, self._identity, self._cache, held, count, stop)
+        with self._found(ids, generated) as held:
+            if count := len(held):
+                with losses_reported(self.device):
+                    write_cache_file(path, self._identity, self.cache, held, count, stop)
         return count
 
     def restore(
@@ -254,7 +279,8 @@ class LoadedModel:
 
         Args:
             path: the file.
-            ids: a prompt: only what it begins with is restored. None for all tokens.
+            ids: a prompt: only what it begins with is restored, for answers to it. None for all
+                tokens, which the model's own sequence becomes.
             generated: where tokens stand among them that the model generated.
             stop: looked at between the layers.
 
@@ -265,7 +291,7 @@ class LoadedModel:
             SavedChatError: the file cannot be read, is damaged, or belongs to another model; the
                 cache is as it was, or empty.
         """
-        cache, identity = self._cache, self._identity
+        cache, identity = self.cache, self._identity
         with CacheFile.open(path, identity, cache.geometry, self.window.size) as file:
             if not all(0 <= token < self.vocab_size for token in file.tokens):
                 raise SavedChatError(
@@ -278,10 +304,38 @@ class LoadedModel:
                 phases = self._phases(len(ids), generated)
                 count = common_length(file.tokens, file.phases, ids, phases)
             if count:
-                self._logits = None
-                with losses_reported(self.device):
-                    file.restore(cache, self._sequence, count, stop)
+                with losses_reported(self.device), self._replaced(ids is None) as sequence:
+                    file.restore(cache, sequence, count, stop)
         return count
+
+    @contextmanager
+    def _found(
+        self, ids: Sequence[int] | None, generated: Iterable[range]
+    ) -> Iterator[CachedSequence]:
+        """What is held of a prompt, or the model's own sequence."""
+        if ids is None:
+            yield self._sequence
+            return
+        sequence = self.cache.add()
+        try:
+            self.cache.attach(sequence, ids, self._phases(len(ids), generated))
+            yield sequence
+        finally:
+            self.cache.remove(sequence)
+
+    @contextmanager
+    def _replaced(self, own: bool) -> Iterator[CachedSequence]:
+        """A sequence to restore: the model's own, or one that is remembered afterwards."""
+        if own:
+            self._logits = None
+            yield self._sequence
+            return
+        sequence = self.cache.add()
+        try:
+            yield sequence
+            self.cache.remember(sequence, partial=True)
+        finally:
+            self.cache.remove(sequence)
 
     @property
     def _identity(self) -> Identity:
@@ -296,7 +350,7 @@ class LoadedModel:
     def release(self) -> None:
         """Let go of the weights and the cache; the model cannot be used any more."""
         self._logits = None
-        del self._functions, self._cache, self._sequence, self.library
+        del self.functions, self.cache, self._sequence, self.library
 
     def embed(self, ids: Sequence[int]) -> np.ndarray:
         """The embeddings of tokens: float32 of shape (len(ids), hidden size).
@@ -305,7 +359,7 @@ class LoadedModel:
             TokenizerError: one of them is not a token of this model.
         """
         self._check(ids, len(ids))
-        return self._functions.embed(ids)
+        return self.functions.embed(ids)
 
     def _phases(self, length: int, generated: Iterable[range] = ()) -> bytearray:
         """The phase that each token of a prompt is computed in."""
@@ -323,7 +377,7 @@ class LoadedModel:
         for phase, chunk in self._chunks(ids[:-1], phases):
             if computed:
                 yield computed
-            compute = self._functions.replay if phase else self._functions.prefill
+            compute = self.functions.replay if phase else self.functions.prefill
             with self.metrics.prefill.measure() as measured:
                 self._logits = None
                 compute([Run(self._sequence, chunk)])
@@ -347,7 +401,16 @@ class LoadedModel:
 
     def _decode(self, token: int) -> None:
         self._logits = None
-        self._logits = self._functions.decode([Run(self._sequence, (token,))])[0]
+        self._logits = self.functions.decode([Run(self._sequence, (token,))])[0]
+
+    def check_prompt(self, ids: Sequence[int]) -> None:
+        """Refuse a prompt that cannot be computed.
+
+        Raises:
+            PromptTooLongError: there are more tokens than the window takes.
+            TokenizerError: one of them is not a token of this model.
+        """
+        self._check(ids, len(ids))
 
     def _check(self, ids: Sequence[int], length: int) -> None:
         """Refuse what the kernels would read beyond their arrays for."""

@@ -158,6 +158,8 @@ class ModelFunctions:
             raise
         except Exception as error:
             raise self._failed(name, error) from error
+        if self._library.metadata.deterministic:
+            phase = PREFILLED  # There both compute alike.
         for sequence, tokens in runs:
             sequence.extend(tokens, phase)
         return logits

@@ -34,6 +34,7 @@ class CachedSequence:
         tokens: the tokens.
         phases: the phase of each of them.
         pages: its pages, in their order.
+        known: numbers of the first pages, as :mod:`mlc_llm.runtime.prefix_cache` knows them.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class CachedSequence:
         self.tokens: list[int] = []
         self.phases = bytearray()
         self.pages: list[int] = []
+        self.known: list[int] = []
         self._pool, self._row, self._page_size = pool, row, page_size
 
     def __len__(self) -> int:
@@ -63,44 +65,44 @@ class CachedSequence:
             self.pages.append(page)
 
     def extend(self, tokens: Iterable[int], phase: int) -> None:
-        """Note that tokens were appended, whose pages were reserved."""
+        """Note that tokens were computed, whose pages were reserved."""
         self.tokens.extend(tokens)
         self.phases += bytes([phase]) * (len(self.tokens) - len(self.phases))
+
+    def adopt(self, tokens: Iterable[int], phases: Iterable[int]) -> None:
+        """Note tokens whose keys and values came from elsewhere, each with its phase."""
+        self.tokens.extend(tokens)
+        self.phases.extend(phases)
 
     def truncate(self, length: int) -> None:
         """Forget the tokens from ``length`` on.
 
-        What is kept may be less: a page that other sequences use must not be written to, so its
-        tokens are forgotten too, unless all of them are kept.
+        What is kept may be less: a page that is known must not be written to, so its tokens are
+        forgotten, too, unless all of them are kept.
         """
         pages = -(-length // self._page_size)
-        if length % self._page_size and self._pool.users(self.pages[pages - 1]) > 1:
+        if length % self._page_size and pages <= len(self.known):
             pages -= 1
             length = pages * self._page_size
         # Released last to first, they are taken again in their order: consecutive pages stay
-        # consecutive, and are copied at once.
+        # consecutive, and are copied at once. What stands last is also forgotten first.
         for page in reversed(self.pages[pages:]):
             self._pool.release(page)
-        del self.pages[pages:], self.tokens[length:], self.phases[length:]
+        del self.pages[pages:], self.known[pages:], self.tokens[length:], self.phases[length:]
 
-    def share(self, other: CachedSequence, length: int) -> None:
-        """Take over the first tokens of another sequence, as many as fill whole pages.
+    def share(self, page: int, number: int, tokens: Iterable[int], phases: Iterable[int]) -> None:
+        """Append a full page that others use, too.
 
         Args:
-            other: a sequence of the same pool.
-            length: most tokens to take over.
+            page: the page.
+            number: the number by which it is known.
+            tokens: what it holds.
+            phases: the phase of each.
         """
-        self.truncate(0)
-        pages = min(length, len(other)) // self._page_size
-        for index, page in enumerate(other.pages[:pages]):
-            self._row[index] = self._pool.share(page)
-            self.pages.append(page)
-        self.tokens = other.tokens[: pages * self._page_size]
-        self.phases = other.phases[: pages * self._page_size]
-
-    def held(self, tokens: Sequence[int], phases: Sequence[int]) -> int:
-        """How many tokens at the beginning are held, computed in these phases."""
-        return common_length(self.tokens, self.phases, tokens, phases)
+        self._row[len(self.pages)] = self._pool.share(page)
+        self.pages.append(page)
+        self.known.append(number)
+        self.adopt(tokens, phases)
 
 
 def common_length(

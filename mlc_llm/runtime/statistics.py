@@ -25,6 +25,11 @@ class PhaseMetrics:
         """The throughput; 0 when nothing was measured."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
+    def add(self, tokens: int, seconds: float) -> None:
+        """Count tokens that took that long."""
+        self.tokens += tokens
+        self.seconds += seconds
+
     @contextmanager
     def measure(self) -> Iterator[PhaseMetrics]:
         """Add the time inside the ``with`` block; the block adds its tokens."""

@@ -27,6 +27,17 @@ CHAT = {
 Loader = Callable[..., ChatModule]
 
 
+def held(chat: ChatModule) -> tuple[int, ...]:
+    """The tokens of the last answer and of its prompt, as the KV cache remembers them."""
+    known = {page.number: page for page in chat._chat.model.cache._prefixes._known.values()}
+    tokens: tuple[int, ...] = ()
+    page = known.get(max(known, default=0))
+    while page is not None:
+        tokens = page.content[0] + tokens
+        page = known.get(page.before)
+    return tokens
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small model in the Hugging Face layout, with a token for each byte."""

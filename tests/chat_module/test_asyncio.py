@@ -60,14 +60,14 @@ def test_the_history_and_stateless(chat: ChatModule) -> None:
 
 def test_the_loop_is_not_blocked(chat: ChatModule, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model waits, in the middle of an answer, for what only another task can give it."""
-    decode, waits, given = chat._chat.model.decode, threading.Event(), threading.Event()
+    decode, waits, given = chat._chat.model.functions.decode, threading.Event(), threading.Event()
 
-    def wait_and_decode(token: int) -> Any:
+    def wait_and_decode(runs: Any) -> Any:
         waits.set()
         assert given.wait(60)
-        return decode(token)
+        return decode(runs)
 
-    monkeypatch.setattr(chat._chat.model, "decode", wait_and_decode)
+    monkeypatch.setattr(chat._chat.model.functions, "decode", wait_and_decode)
 
     async def give() -> None:
         while not waits.is_set():
@@ -127,11 +127,11 @@ def test_a_cancelled_task_stops_the_generation(load: Loader) -> None:
     assert len(chat.messages) == 2
 
 
-def test_a_task_cancelled_in_its_second_answer(
+def test_a_task_cancelled_amid_several_answers(
     load: Loader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chat = load(conv_template=CHAT, max_gen_len=20)
-    decode, count, cancelled = chat._chat.model.decode, 0, threading.Event()
+    decode, count, cancelled = chat._chat.model.functions.decode, 0, threading.Event()
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -140,21 +140,21 @@ def test_a_task_cancelled_in_its_second_answer(
             task.cancel()
             cancelled.set()
 
-        def cancel_in_the_second(token: int) -> Any:
+        def cancel_in_the_fifth(runs: Any) -> Any:
             nonlocal count
             count += 1
-            if count == 25:
+            if count == 5:
                 loop.call_soon_threadsafe(cancel)
                 assert cancelled.wait(60)
-            return decode(token)
+            return decode(runs)
 
-        monkeypatch.setattr(chat._chat.model, "decode", cancel_in_the_second)
+        monkeypatch.setattr(chat._chat.model.functions, "decode", cancel_in_the_fifth)
         task = asyncio.create_task(chat.agenerate("Hello", GenerationConfig(n=3)))
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(main())
-    assert [result.finish_reason for result in chat.results] == ["length", "cancelled"]
+    assert [result.finish_reason for result in chat.results] == ["cancelled"]
     assert chat.messages == ()
 
 
@@ -232,13 +232,13 @@ def test_a_timeout(load: Loader) -> None:
 def test_errors_reach_the_task(told: ChatModule, monkeypatch: pytest.MonkeyPatch) -> None:
     before = told.messages
 
-    def fail(token: int) -> Any:
+    def fail(runs: Any) -> Any:
         raise GenerationError("the device is lost")
 
     async def main() -> None:
         with pytest.raises(PromptTooLongError):
             await told.agenerate("no " * 600)
-        monkeypatch.setattr(told._chat.model, "decode", fail)
+        monkeypatch.setattr(told._chat.model.functions, "decode", fail)
         with raises("generation-failed", "the device is lost"):
             await read(told, "And then?")
         monkeypatch.undo()

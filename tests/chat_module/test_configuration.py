@@ -23,7 +23,7 @@ from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.threads import thread_count
 from mlc_llm.testing import raises
 
-from .conftest import CHAT, Loader
+from .conftest import CHAT, Loader, held
 
 
 def test_public_attributes(folder: Path, library: str, chat: ChatModule) -> None:
@@ -104,10 +104,10 @@ def test_reset_chat_lays_over_the_models_own(load: Loader) -> None:
 def test_reset_chat_can_change_the_window(load: Loader) -> None:
     chat = load(context_window_size=40, max_gen_len=200)
     chat.generate("Once upon a time")
-    assert len(chat._chat.model.tokens) == 40
+    assert len(held(chat)) == 40
     chat.reset_chat(ChatConfig(context_window_size=70, temperature=0.0))
     chat.generate("Once upon a time", GenerationConfig(max_gen_len=200))
-    assert len(chat._chat.model.tokens) == 70
+    assert len(held(chat)) == 70
     with raises("memory-too-small", error=DeviceError):
         chat.reset_chat(ChatConfig(context_window_size=1 << 30))
     assert chat.chat_config.context_window_size == 70

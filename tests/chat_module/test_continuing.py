@@ -9,7 +9,7 @@ from mlc_llm import ChatModule, GenerationConfig
 from mlc_llm.errors import ConfigError
 from mlc_llm.testing import raises
 
-from .conftest import CHAT, Loader
+from .conftest import CHAT, Loader, held
 
 ASSISTANT = "assistant"
 
@@ -50,7 +50,7 @@ class TestGoingOn:
         prompt = "Tell a story.\nTom said: A story\nLily said: Once upon"
         ids = chat._chat.plan.tokenizer.encode(prompt)
         assert chat.results[0].prompt_tokens == 1 + len(ids)
-        assert list(chat._chat.model.tokens[: 1 + len(ids)]) == [1, *ids]
+        assert list(held(chat)[: 1 + len(ids)]) == [1, *ids]
         assert chat.messages[-1].content == "Once upon" + text
         # Without being asked for, it is an answer like any other, and a new one follows.
         chat.generate([user("A story"), begun], greedy(6))

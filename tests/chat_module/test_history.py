@@ -19,7 +19,7 @@ from mlc_llm.errors import (
 )
 from mlc_llm.testing import raises
 
-from .conftest import CHAT, Loader
+from .conftest import CHAT, Loader, held
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -148,8 +148,8 @@ class TestMessageLists:
         for prompt in prompts:
             chat.generate(prompt, stateless=True)
             lengths.append(chat.results[0].prompt_tokens)
-            assert list(chat._chat.model.tokens).count(1) == 1  # the template's own BOS
-            assert 2 not in chat._chat.model.tokens
+            assert held(chat).count(1) == 1  # the template's own BOS
+            assert 2 not in held(chat)
         assert lengths[0] == lengths[1]
 
     def test_half_a_character(self, told: ChatModule) -> None:
@@ -207,20 +207,40 @@ class TestSeveralAnswers:
         with raises("config-invalid", "GenerationConfig.n", 0):
             GenerationConfig(n=0)
 
-    def test_one_that_fails_leaves_the_history(
+    def test_they_are_written_together(
         self, told: ChatModule, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        before, decode = told.messages, told._chat.model.decode
+        """The prompt is read once, and a pass writes a token of each."""
+        functions = told._chat.model.functions
+        decode, rows = functions.decode, []
+
+        def count(runs: Any) -> Any:
+            rows.append(len(runs))
+            return decode(runs)
+
+        monkeypatch.setattr(functions, "decode", count)
+        told.generate("And then?", self.SETTINGS)
+        assert rows.count(3) >= 11
+        assert len(rows) <= 13
+        first, *others = told.results
+        for other in others:
+            assert other.prefilled_tokens <= 16
+            assert other.prompt_tokens == first.prompt_tokens
+
+    def test_failing_leaves_the_history(
+        self, told: ChatModule, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before, decode = told.messages, told._chat.model.functions.decode
         count = 0
 
-        def fail_in_the_third(token: int) -> Any:
+        def fail(runs: Any) -> Any:
             nonlocal count
             count += 1
-            if count > 2 * 11 + 3:
+            if count > 3:
                 raise GenerationError("broken")
-            return decode(token)
+            return decode(runs)
 
-        monkeypatch.setattr(told._chat.model, "decode", fail_in_the_third)
+        monkeypatch.setattr(told._chat.model.functions, "decode", fail)
         with raises("generation-failed", "broken", error=GenerationError):
             told.generate("And then?", self.SETTINGS)
         assert told.messages == before
@@ -310,7 +330,7 @@ class TestWindow:
         assert chat.messages[0].content != "Tell me story 0."
         assert chat.messages[-2].content == "Tell me story 7."
         system = chat._chat.plan.tokenizer.encode("Tell a story.")
-        assert list(chat._chat.model.tokens[1 : 1 + len(system)]) == system
+        assert list(held(chat)[1 : 1 + len(system)]) == system
 
     def test_dropping_waits_for_mean_gen_len_and_fills_to_the_share(self, load: Loader) -> None:
         """One token more than fits with ``mean_gen_len`` drops turns, down to the share."""

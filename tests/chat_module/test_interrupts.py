@@ -22,15 +22,15 @@ sys.modules['torch'] = None  # TVM imports it where it is installed, which takes
 from mlc_llm import ChatConfig, ChatModule
 config = ChatConfig(temperature=0.0, max_gen_len=20, conv_template={template!r})
 chat = ChatModule({folder!r}, "cpu", config, {library!r})
-decode, count = chat._chat.model.decode, 0
-def slow_decode(token):
+decode, count = chat._chat.model.functions.decode, 0
+def slow_decode(runs):
     global count
     count += 1
     if count == 3:
         print("generating", flush=True)
         threading.Event().wait(1)
-    return decode(token)
-chat._chat.model.decode = slow_decode
+    return decode(runs)
+chat._chat.model.functions.decode = slow_decode
 for call in (
     lambda: chat.generate("Once"),
     lambda: list(chat.stream("Once")),

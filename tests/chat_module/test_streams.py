@@ -202,18 +202,18 @@ class TestOneSideFails:
         self, told: ChatModule, monkeypatch: pytest.MonkeyPatch, steps: int
     ) -> None:
         """It reaches who waits for the answer, however he does, and leaves the history."""
-        before, decode = told.messages, told._chat.model.decode
+        before, decode = told.messages, told._chat.model.functions.decode
         count = 0
 
-        def fail(token: int) -> Any:
+        def fail(runs: Any) -> Any:
             nonlocal count
             count += 1
             if count > steps:
                 count = 0
                 raise GenerationError("the device is lost")
-            return decode(token)
+            return decode(runs)
 
-        monkeypatch.setattr(told._chat.model, "decode", fail)
+        monkeypatch.setattr(told._chat.model.functions, "decode", fail)
         for call in (
             lambda: told.generate("And then?"),
             lambda: list(told.stream("And then?")),

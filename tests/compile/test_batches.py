@@ -149,7 +149,10 @@ def test_with_shared_pages(load: Load, scheme: str, opt: str, family: str) -> No
     wanted = [model.alone(prompt, answer) for answer in answers]
     parent = model.cache.add()
     model.functions.prefill([Run(parent, prompt[:-1])])
-    children = [model.cache.fork(parent, len(parent)) for _ in answers[1:]]
+    model.cache.remember(parent)
+    children = [model.cache.add() for _ in answers[1:]]
+    for child in children:
+        model.cache.attach(child, prompt[:-1], bytes(len(parent)))
     assert {len(child) for child in children} == {64}
     free = model.cache.pool.available
     model.functions.prefill([Run(child, prompt[64:-1]) for child in children])

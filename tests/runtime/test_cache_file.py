@@ -25,7 +25,7 @@ from mlc_llm.runtime.identity import Identity, ModelFiles
 from mlc_llm.runtime.kv_cache import KVCache
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.metadata import KVCacheGeometry, LayerAttention
-from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, Run
+from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, Run, prompt_phases
 from mlc_llm.testing import raises
 
 from .conftest import Loader
@@ -123,13 +123,19 @@ class TestTheModel:
         """Nothing else gets into the file, and nothing else comes back."""
         path, tokens = tmp_path / "kv", ids(33)
         other = [*tokens[:18], 1 + tokens[18] % 40, 5]
+        told.cache.remember(told._sequence)
         assert told.save(path, other) == 18
         with safe_open(path, "np") as file:
             assert file.get_tensor("tokens").tolist() == tokens[:18]
             last = file.get_tensor("pages.1")[-1]
         assert not last[:, 2 * HEAD_DIM : PAGE * HEAD_DIM].any()
-        assert told.restore(path, [*tokens[:17], 1 + tokens[17] % 40]) == 17
-        assert told.tokens == tuple(tokens[:17])
+        told.reset()
+        other = [*tokens[:17], 1 + tokens[17] % 40]
+        phases = prompt_phases(18)
+        assert told.cache.count(other, phases) == 0
+        assert told.restore(path, other) == 17
+        assert told.cache.count(other, phases) == 17
+        assert told.tokens == ()
 
     def test_a_prompt_that_begins_otherwise(self, told: LoadedModel, tmp_path: Path) -> None:
         path, before = tmp_path / "kv", told.tokens
@@ -222,7 +228,7 @@ class TestTheModel:
         """There pages are copied, and consecutive ones at once."""
         monkeypatch.setattr("mlc_llm.runtime.kv_cache.on_host", lambda device: False)
         model = load()
-        model._cache.pool.take()
+        model.cache.pool.take()
         model.feed(ids(40))
         model.save(tmp_path / "kv")
         expected = model.feed(ids(45)).copy()
@@ -253,7 +259,7 @@ class TestSequences:
     def test_among_others(self, load: Loader, tmp_path: Path) -> None:
         """Several sequences take their pages in turns; one is saved, and comes back elsewhere."""
         model = load()
-        functions, shape = model._functions, model.metadata.kv_cache
+        functions, shape = model.functions, model.metadata.kv_cache
         cache = KVCache(shape, 96, 64, model.device, sequences=4)
         functions.use(cache)
         held = [cache.add() for _ in range(3)]

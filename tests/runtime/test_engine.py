@@ -11,14 +11,86 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import pytest
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime import engine as engine_module
-from mlc_llm.runtime.engine import Engine, Stop, _Pace
+from mlc_llm.runtime import outbox as outbox_module
+from mlc_llm.runtime.engine import Engine, Stop
+from mlc_llm.runtime.outbox import Outbox, _Pace
 from mlc_llm.testing import raises
+
+Produce = Callable[[], Iterator[Any]]
+
+
+class Produced:
+    """An answer whose steps are what an iterator gives."""
+
+    def __init__(self, produce: Produce, outbox: Outbox) -> None:
+        self.produce, self.outbox, self.cancelled = produce, outbox, False
+        self.iterator: Iterator[Any] | None = None
+
+
+class Producers:
+    """Takes a step of each answer in turn, as a scheduler does."""
+
+    def __init__(self) -> None:
+        self.answers: list[Produced] = []
+
+    @property
+    def has_work(self) -> bool:
+        return any(one.cancelled or not one.outbox.is_full for one in self.answers)
+
+    def add(self, answer: Produced) -> None:
+        self.answers.append(answer)
+
+    def step(self) -> None:
+        for answer in [*self.answers]:
+            if answer.cancelled:
+                self.leave(answer)
+            elif not answer.outbox.is_full:
+                self.advance(answer)
+
+    def advance(self, answer: Produced) -> None:
+        try:
+            answer.iterator = answer.iterator or answer.produce()
+            answer.outbox.put(next(answer.iterator))
+        except StopIteration:
+            self.leave(answer)
+            answer.outbox.end()
+        except Exception as error:
+            self.leave(answer)
+            answer.outbox.end(error)
+
+    def fail(self, error: BaseException) -> None:
+        for answer in [*self.answers]:
+            self.leave(answer)
+            answer.outbox.end(error)
+
+    def leave(self, answer: Produced) -> None:
+        self.answers.remove(answer)
+        if isinstance(answer.iterator, Generator):
+            answer.iterator.close()
+
+
+@pytest.fixture
+def engine(engine: Engine) -> Engine:
+    """An engine with something that writes answers."""
+    engine.run_steps(Producers())
+    return engine
+
+
+def produced(engine: Engine, produce: Produce) -> Generator[Any, None, None]:
+    """Have an answer produced, until the reader stops."""
+    answer = Produced(produce, Outbox(engine.wake))
+    engine.submit(answer)
+    try:
+        yield from engine.steps_of(answer)
+    finally:
+        engine.cancel(answer)
 
 
 def test_calls_return_and_raise(engine: Engine) -> None:
@@ -37,11 +109,11 @@ def _raise(error: BaseException) -> None:
 
 
 def test_everything_runs_in_one_thread(engine: Engine) -> None:
-    def threads(stop: Stop) -> Iterator[int]:
+    def threads() -> Iterator[int]:
         yield threading.get_ident()
-        yield engine.call(lambda inner: threading.get_ident())  # from inside: at once
+        yield engine.call(lambda stop: threading.get_ident())  # from inside: at once
 
-    found = {engine.call(lambda stop: threading.get_ident()), *engine.stream(threads)}
+    found = {engine.call(lambda stop: threading.get_ident()), *produced(engine, threads)}
     assert len(found) == 1
     assert threading.get_ident() not in found
 
@@ -75,7 +147,7 @@ def test_ten_threads_are_served_in_order(engine: Engine) -> None:
     for number in range(10):
         threads.append(threading.Thread(target=ask, args=(number,)))
         threads[-1].start()
-        while engine._requests.qsize() <= number:
+        while engine._calls.qsize() <= number:
             threads[-1].join(0.001)
     gate.set()
     for thread in threads:
@@ -85,28 +157,28 @@ def test_ten_threads_are_served_in_order(engine: Engine) -> None:
 
 
 def test_streams_pass_events_and_errors(engine: Engine) -> None:
-    def events(stop: Stop) -> Iterator[int]:
+    def events() -> Iterator[int]:
         yield from range(5)
         raise ValueError("after five")
 
-    stream = engine.stream(events)
+    stream = produced(engine, events)
     assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="after five"):
         next(stream)
-    assert list(engine.stream(lambda stop: iter(()))) == []
+    assert list(produced(engine, lambda: iter(()))) == []
     with pytest.raises(KeyError):
-        list(engine.stream(lambda stop: _raise(KeyError("no iterator"))))  # type: ignore[arg-type]
+        list(produced(engine, lambda: _raise(KeyError("no iterator"))))
 
 
 def test_the_first_events_are_passed_on_at_once(engine: Engine) -> None:
     """Those of the prompt and of the first token are not held back for the next one."""
     received = threading.Event()
 
-    def events(stop: Stop) -> Iterator[int]:
+    def events() -> Iterator[int]:
         yield from range(3)
         yield 3 if received.wait(30) else -1
 
-    stream = engine.stream(events)
+    stream = produced(engine, events)
     assert [next(stream) for _ in range(3)] == [0, 1, 2]
     received.set()
     assert list(stream) == [3]
@@ -116,7 +188,7 @@ def test_a_consumer_is_not_woken_for_each_of_many_quick_events(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = iter([0.0, *(0.002 * number for number in range(1, 1001))])
-    monkeypatch.setattr("mlc_llm.runtime.engine.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("mlc_llm.runtime.outbox.time.monotonic", lambda: next(clock))
     pace = _Pace()
     wakes = [pace.allows() for _ in range(1000)]
     assert wakes[:3] == [True, True, True]
@@ -126,7 +198,7 @@ def test_a_consumer_is_not_woken_for_each_of_many_quick_events(
 def test_closing_a_stream_stops_the_producer(engine: Engine) -> None:
     closed = threading.Event()
 
-    def forever(stop: Stop) -> Iterator[int]:
+    def forever() -> Iterator[int]:
         try:
             number = 0
             while True:
@@ -135,19 +207,19 @@ def test_closing_a_stream_stops_the_producer(engine: Engine) -> None:
         finally:
             closed.set()
 
-    stream = engine.stream(forever)
+    stream = produced(engine, forever)
     assert next(stream) == 0
     stream.close()
     assert engine.call(lambda stop: closed.is_set())
 
 
 def test_an_exception_in_the_consumer_stops_the_producer(engine: Engine) -> None:
-    def forever(stop: Stop) -> Iterator[int]:
+    def forever() -> Iterator[int]:
         while True:
             yield 1
 
     def consume() -> None:
-        for _ in engine.stream(forever):
+        for _ in produced(engine, forever):
             raise RuntimeError("enough")
 
     with pytest.raises(RuntimeError, match="enough"):
@@ -156,11 +228,11 @@ def test_an_exception_in_the_consumer_stops_the_producer(engine: Engine) -> None
 
 
 def test_a_stream_that_is_dropped_stops(engine: Engine) -> None:
-    def forever(stop: Stop) -> Iterator[int]:
+    def forever() -> Iterator[int]:
         while True:
             yield 1
 
-    stream = engine.stream(forever)
+    stream = produced(engine, forever)
     next(stream)
     del stream
     gc.collect()
@@ -170,11 +242,11 @@ def test_a_stream_that_is_dropped_stops(engine: Engine) -> None:
 def test_a_cancelled_call_that_waits_never_runs(engine: Engine) -> None:
     gate, ran = occupy(engine), []
 
-    def produce(stop: Stop) -> Iterator[int]:
+    def produce() -> Iterator[int]:
         ran.append(1)
         yield 1
 
-    stream = engine.stream(produce)
+    stream = produced(engine, produce)
     stream.close()  # a generator that was never started asks for nothing
     gate.set()
     engine.call(lambda stop: None)
@@ -212,17 +284,18 @@ def test_close_ends_what_runs_and_refuses_what_waits() -> None:
     with raises("chat-closed", error=GenerationError):
         engine.call(lambda stop: 1)
     with raises("chat-closed", error=GenerationError):
-        next(engine.stream(lambda stop: iter([1])))
+        next(produced(engine, lambda: iter([1])))
 
 
 def test_close_cuts_a_stream_with_an_error() -> None:
     engine = Engine()
+    engine.run_steps(Producers())
 
-    def forever(stop: Stop) -> Iterator[int]:
+    def forever() -> Iterator[int]:
         while True:
             yield 1
 
-    stream = engine.stream(forever)
+    stream = produced(engine, forever)
     next(stream)
     engine.close()
     with raises("chat-closed", error=GenerationError):
@@ -243,7 +316,7 @@ def test_a_dead_thread_answers_with_an_error(
     with raises("engine-dead", error=GenerationError):
         engine.call(lambda stop: 1)
     with raises("engine-dead", error=GenerationError):
-        list(engine.stream(lambda stop: iter([1])))
+        list(produced(engine, lambda: iter([1])))
 
 
 class _Killed(BaseException):
@@ -293,14 +366,9 @@ def forever(stop):
             stop.check()
     finally:
         stopped.set()
-def events(stop):
-    yield 1
-    os.kill(os.getpid(), {int(signal.SIGINT)})
-    while True:
-        yield 2
-for ask in (lambda: engine.call(forever), lambda: list(engine.stream(events))):
+for _ in range(2):
     try:
-        ask()
+        engine.call(forever)
     except KeyboardInterrupt:
         print("interrupted", engine.call(lambda stop: "usable"))
 print(stopped.is_set())
@@ -354,35 +422,35 @@ def test_idle_uses_no_cpu(engine: Engine) -> None:
 def test_a_consumer_that_does_not_read_holds_the_producer_back(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_MOST_BATCHES", 5)
+    monkeypatch.setattr(outbox_module, "_MOST_BATCHES", 5)
     monkeypatch.setattr(_Pace, "allows", lambda pace: True)
     read: list[int] = []
     leads: list[int] = []
     ahead = threading.Event()
 
-    def events(stop: Stop) -> Iterator[int]:
+    def events() -> Iterator[int]:
         for number in range(100):
             leads.append(number + 1 - len(read))
-            if leads[-1] == 6:
+            if leads[-1] == 5:
                 ahead.set()
             yield number
 
-    stream = engine.stream(events)
+    stream = produced(engine, events)
     read.append(next(stream))
     assert ahead.wait(30)
     for number in stream:
         read.append(number)
     assert read == list(range(100))
-    # One is being read, five wait, and the next one waits for room.
-    assert max(leads) <= 7
+    # One is being read, and five wait.
+    assert max(leads) <= 6
 
 
 def test_a_producer_that_waits_for_its_consumer_is_stopped(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine_module, "_MOST_BATCHES", 1)
+    monkeypatch.setattr(outbox_module, "_MOST_BATCHES", 1)
     monkeypatch.setattr(_Pace, "allows", lambda pace: True)
-    stream = engine.stream(lambda stop: iter(range(1000)))
+    stream = produced(engine, lambda: iter(range(1000)))
     assert next(stream) == 0
     stream.close()
     assert engine.call(lambda stop: 42) == 42

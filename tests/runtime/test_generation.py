@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
+from typing import cast
 
 import pytest
 
 from mlc_llm.runtime.answer import Answer, Delta, Ending, GenerationResult
 from mlc_llm.runtime.engine import Engine, Stop
-from mlc_llm.runtime.generation import generate
+from mlc_llm.runtime.generation import Generation
 from mlc_llm.runtime.loaded_model import LoadedModel
-from mlc_llm.runtime.sampler import Sampler, SamplingSettings
-from mlc_llm.tokenizer import Detokenizer, PromptTokens
+from mlc_llm.runtime.outbox import Outbox
+from mlc_llm.runtime.request import Request
+from mlc_llm.runtime.sampler import SamplingSettings
+from mlc_llm.runtime.scheduler import Scheduler
+from mlc_llm.runtime.statistics import Metrics
+from mlc_llm.tokenizer import Detokenizer, PromptTokens, Tokenizer
 
 from .conftest import Loader
 from .toy_library import reference_logits
@@ -34,6 +39,37 @@ class Letters(Detokenizer):
         return self._held
 
 
+class LetterTokenizer:
+    """As much of a tokenizer as an answer needs."""
+
+    def stream(self, continues: bool = False) -> Letters:
+        return Letters()
+
+
+def answer(ending: Ending, metrics: Metrics, prompt: list[int] = PROMPT) -> Generation:
+    request = Request(PromptTokens(prompt), ending, SamplingSettings(temperature=0))
+    outbox = Outbox(lambda: None, bounded=False)
+    return Generation(request, cast(Tokenizer, LetterTokenizer()), outbox, metrics)
+
+
+def steps(
+    model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT
+) -> Generator[Delta, None, None]:
+    """Write an answer in this thread; closing the generator cancels it."""
+    scheduler, generation = Scheduler(model), answer(ending, model.metrics, prompt)
+    scheduler.add(generation)
+    try:
+        while not generation.finished:
+            scheduler.step()
+            generation.outbox.flush()
+            while not generation.outbox.is_empty and (batch := generation.outbox.get(0)):
+                yield from batch
+    finally:
+        generation.cancelled = True
+        scheduler.step()
+    assert not scheduler.has_work
+
+
 def run(model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT) -> GenerationResult:
     deltas = list(steps(model, ending, prompt))
     reasons = [delta.finish_reason for delta in deltas]
@@ -47,13 +83,6 @@ def total(deltas: Iterable[Delta], prompt: list[int] = PROMPT) -> GenerationResu
     for delta in deltas:
         answer.add(delta)
     return answer.result()
-
-
-def steps(
-    model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT
-) -> Generator[Delta, None, None]:
-    sampler = Sampler(SamplingSettings(temperature=0))
-    return generate(model, PromptTokens(prompt), sampler, ending, Letters())
 
 
 def greedy(count: int) -> list[int]:
@@ -141,12 +170,16 @@ def test_cutting_off_leaves_the_model_usable(load: Loader, events: int) -> None:
 
 
 def test_through_the_engine(load: Loader, engine: Engine) -> None:
-    model = engine.call(lambda stop: load())
+    def make(stop: Stop) -> LoadedModel:
+        model = load()
+        engine.run_steps(Scheduler(model))
+        return model
 
-    def produce(stop: Stop) -> Generator[Delta, None, None]:
-        return steps(model, Ending(10))
-
-    stream = engine.stream(produce)
-    next(stream)
-    stream.close()
-    assert list(total(engine.stream(produce)).token_ids) == greedy(10)
+    metrics = engine.call(make).metrics
+    cut = answer(Ending(10), metrics)
+    engine.submit(cut)
+    next(engine.steps_of(cut))
+    engine.cancel(cut)
+    whole = answer(Ending(10), metrics)
+    engine.submit(whole)
+    assert list(total(engine.steps_of(whole)).token_ids) == greedy(10)

@@ -130,7 +130,7 @@ def test_active_vocabulary_limits_the_logits(load: Loader) -> None:
 def test_a_failed_pass_leaves_the_model_usable(load: Loader) -> None:
     model, tokens = load(), ids(20)
     model.feed(tokens)
-    passes = model._functions._passes
+    passes = model.functions._passes
     decode = passes["decode"]
 
     def broken(*arguments: object) -> None:
@@ -194,13 +194,13 @@ class TestGeneratedTokens:
     def test_an_answer_that_was_lost_is_computed_as_it_was(self, load: Loader) -> None:
         model, tokens = load(prefill_chunk_size=7), ids(40)
         names: list[str] = []
-        for name, function in model._functions._passes.items():
+        for name, function in model.functions._passes.items():
 
             def spy(*arguments: object, name: str = name, function: Any = function) -> object:
                 names.append(name)
                 return function(*arguments)
 
-            model._functions._passes[name] = spy
+            model.functions._passes[name] = spy
         steps = list(model.feed_steps(tokens, [range(20, 30)]))
         # 19 tokens of the prompt; its last one and the 10 that were generated; 9 more; the last.
         assert steps == [7, 7, 5, 7, 4, 7, 3]

@@ -13,6 +13,7 @@ from mlc_llm.runtime.sequence import (
     DECODED,
     PREFILLED,
     CachedSequence,
+    common_length,
     phase_runs,
     prompt_phases,
 )
@@ -44,11 +45,21 @@ def test_pages_are_taken_as_they_are_needed() -> None:
     assert pool.available == 3
 
 
+def share(child: CachedSequence, parent: CachedSequence, pages: int) -> None:
+    """Make a sequence begin with full pages of another, which are known by any numbers."""
+    child.truncate(0)
+    for index in range(pages):
+        part = slice(index * PAGE, (index + 1) * PAGE)
+        child.share(parent.pages[index], 100 + index, parent.tokens[part], parent.phases[part])
+        if index == len(parent.known):
+            parent.known.append(100 + index)
+
+
 def test_a_page_that_is_shared_is_not_free() -> None:
     pool = PagePool(4)
     parent, child = sequence(pool), sequence(pool, 1)
     append(parent, [*range(10)])
-    child.share(parent, 9)
+    share(child, parent, 2)
     assert child.tokens == [*range(8)]
     assert child.pages == parent.pages[:2]
     parent.truncate(0)
@@ -62,17 +73,18 @@ def test_a_page_that_is_shared_is_not_free() -> None:
 
 
 def test_a_shared_page_is_not_written_to() -> None:
-    """Going back into a page that another sequence reads gives that page up."""
+    """Going back into a page that others may read gives that page up."""
     pool = PagePool(4)
     parent, child = sequence(pool), sequence(pool, 1)
     append(parent, [*range(8)])
-    child.share(parent, 8)
+    share(child, parent, 2)
     child.truncate(6)
     assert child.tokens == [*range(4)]
     child.truncate(4)
     assert child.tokens == [*range(4)]
-    parent.truncate(6)  # the second page is the parent's alone by now
-    assert parent.tokens == [*range(6)]
+    append(parent, [*range(3)])
+    parent.truncate(9)  # which is in a page that nobody knows
+    assert parent.tokens == [*range(8), 0]
 
 
 def test_what_is_not_in_use_cannot_be_released_or_shared() -> None:
@@ -125,13 +137,13 @@ class Pages(RuleBasedStateMachine):
         assert length - PAGE < len(held) <= length
         del self.wanted[which][len(held) :]
 
-    @rule(which=st.integers(0, 2), other=st.integers(0, 2), share=st.floats(0, 1))
+    @rule(which=st.integers(0, 2), other=st.integers(0, 2), part=st.floats(0, 1))
     @precondition(lambda self: True)
-    def fork(self, which: int, other: int, share: float) -> None:
+    def fork(self, which: int, other: int, part: float) -> None:
         if which == other:
             return
-        length = int(share * len(self.held[other]))
-        self.held[which].share(self.held[other], length)
+        length = int(part * len(self.held[other]))
+        share(self.held[which], self.held[other], length // PAGE)
         kept = len(self.held[which])
         assert kept == length // PAGE * PAGE
         self.wanted[which] = self.wanted[other][:kept]
@@ -159,15 +171,13 @@ TestPages.settings = settings(max_examples=60, stateful_step_count=30, deadline=
 
 
 def test_a_prefix_is_held_where_tokens_and_phases_are_equal() -> None:
-    held = sequence(PagePool(4))
-    append(held, [5, 6, 7])
-    append(held, [8, 9], DECODED)
     phases = [PREFILLED] * 3 + [DECODED] * 2
-    assert held.held([5, 6, 7, 8, 9, 1], [*phases, PREFILLED]) == 5
-    assert held.held([5, 6, 7, 8], phases[:4]) == 4
-    assert held.held([5, 6, 1, 8], phases[:4]) == 2
-    assert held.held([5, 6, 7, 8, 9], [PREFILLED] * 5) == 3
-    assert held.held([], []) == 0
+    held = [5, 6, 7, 8, 9], phases
+    assert common_length(*held, [5, 6, 7, 8, 9, 1], [*phases, PREFILLED]) == 5
+    assert common_length(*held, [5, 6, 7, 8], phases[:4]) == 4
+    assert common_length(*held, [5, 6, 1, 8], phases[:4]) == 2
+    assert common_length(*held, [5, 6, 7, 8, 9], [PREFILLED] * 5) == 3
+    assert common_length(*held, [], []) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), max_size=4), st.integers(0, 3))

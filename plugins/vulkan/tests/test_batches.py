@@ -101,7 +101,10 @@ def test_shared_pages_and_several_rows(model: Model, scheme: str) -> None:
     wanted = [model.alone(prompt, answer) for answer in (first, second)]
     parent = model.cache.add()
     model.functions.prefill([Run(parent, prompt[:-1])])
-    children = [model.cache.fork(parent, len(parent)) for _ in range(2)]
+    model.cache.remember(parent)
+    children = [model.cache.add() for _ in range(2)]
+    for child in children:
+        model.cache.attach(child, parent.tokens, parent.phases)
     assert {len(child) for child in children} == {64}
     model.cache.remove(parent)
     model.functions.prefill([Run(child, prompt[64:-1]) for child in children])
