@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,7 @@ from mlc_llm.runtime.failures import as_device_errors, require_room
 from mlc_llm.runtime.generation import Generation
 from mlc_llm.runtime.loaded_model import LoadedModel
 from mlc_llm.runtime.lost_device import losses_reported
-from mlc_llm.runtime.outbox import Outbox
+from mlc_llm.runtime.outbox import Outbox, Sink
 from mlc_llm.runtime.request import Request
 from mlc_llm.runtime.scheduler import Scheduler
 
@@ -67,19 +67,39 @@ class LoadedChat:
         Yields:
             The steps of each; see :meth:`stream`.
         """
-        engine, tokenizer, metrics = self.engine, self.plan.tokenizer, self.model.metrics
-        generations = [
-            Generation(request, tokenizer, Outbox(engine.wake, bounded=not number), metrics)
-            for number, request in enumerate(requests)
+        outboxes = [
+            Outbox(self.engine.wake, bounded=number == 0) for number in range(len(requests))
         ]
+        cancels: list[Callable[[], None]] = []
         try:
-            for generation in generations:
-                engine.submit(generation)
-            yield [engine.steps_of(generation) for generation in generations]
+            for request, outbox in zip(requests, outboxes, strict=True):
+                cancels.append(self.submit(request, outbox))
+            yield [self.engine.steps_of(outbox) for outbox in outboxes]
         finally:
-            for generation in generations:
-                if not generation.finished:
-                    engine.cancel(generation)
+            for cancel in cancels:
+                cancel()
+
+    def submit(self, request: Request, sink: Sink) -> Callable[[], None]:
+        """Have an answer generated; returns at once.
+
+        Args:
+            request: what is asked for.
+            sink: takes the steps, and the error if there is one, in the engine thread.
+
+        Returns:
+            A function that any thread may call to stop the generation; it does not block.
+
+        Raises:
+            GenerationError: the model is closed.
+        """
+        generation = Generation(request, self.plan.tokenizer, sink, self.model.metrics)
+        self.engine.submit(generation)
+
+        def cancel() -> None:
+            if not generation.finished:
+                self.engine.cancel(generation)
+
+        return cancel
 
 
 @contextmanager

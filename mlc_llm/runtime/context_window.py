@@ -15,6 +15,9 @@ logger = logging.getLogger("mlc_llm")
 WINDOWS_KEPT = 4
 """The context of a model with a sliding window whose configuration limits nothing, in windows."""
 
+_ROWS_PER_SEQUENCE = 8
+"""Most tokens of each answer that are decoded in a pass when as many are written as can be."""
+
 
 @dataclass(frozen=True)
 class ContextWindow:
@@ -34,6 +37,11 @@ class ContextWindow:
     sequences: int = 8
     tokens: int | None = None
     trained: int | None = field(default=None, compare=False)
+
+    @property
+    def rows(self) -> int:
+        """Most tokens of a pass."""
+        return max(self.chunk, _ROWS_PER_SEQUENCE * self.sequences)
 
     @classmethod
     def choose(cls, file: ModelFile, model: ModelConfig) -> Self:

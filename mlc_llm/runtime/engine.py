@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from mlc_llm.errors import GenerationError
 from mlc_llm.runtime.answer import Delta
-from mlc_llm.runtime.outbox import Outbox
+from mlc_llm.runtime.outbox import Outbox, Sink
 
 T = TypeVar("T")
 
@@ -49,8 +49,11 @@ class Stop:
 class Answering(Protocol):
     """An answer that is wanted; see :class:`mlc_llm.runtime.generation.Generation`."""
 
-    outbox: Outbox
     cancelled: bool
+
+    @property
+    def sink(self) -> Sink:
+        """Where its steps go."""
 
 
 class Steps(Protocol):
@@ -152,19 +155,19 @@ class Engine:
             GenerationError: the engine is closed or its thread is dead.
         """
         call = _Call(lambda stop: self._add(answer))
-        call.future.add_done_callback(partial(_end_if_failed, answer.outbox))
+        call.future.add_done_callback(partial(_end_if_failed, answer.sink))
         self._put(call)
 
-    def steps_of(self, answer: Answering) -> Generator[Delta, None, None]:
-        """The steps of an answer that was submitted.
+    def steps_of(self, outbox: Outbox) -> Generator[Delta, None, None]:
+        """The steps of an answer that was submitted, and that has this outbox.
 
-        The engine runs ahead of the reader, as far as the answer's outbox lets it.
+        The engine runs ahead of the reader, as far as the outbox lets it.
 
         Raises:
             GenerationError: the engine is closed or its thread is dead.
             BaseException: what writing the answer raised.
         """
-        while (batch := self._receive(answer.outbox)) is not None:
+        while (batch := self._receive(outbox)) is not None:
             yield from batch
 
     def cancel(self, answer: Answering) -> None:
@@ -289,9 +292,9 @@ class Engine:
                 call.fail(self._unavailable())
 
 
-def _end_if_failed(outbox: Outbox, added: Future[Any]) -> None:
+def _end_if_failed(sink: Sink, added: Future[Any]) -> None:
     if (error := added.exception()) is not None:
-        outbox.end(error)
+        sink.end(error)
 
 
 def _nothing(_stop: Stop) -> None:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from mlc_llm.runtime.answer import Delta, FinishReason, Limit
 from mlc_llm.runtime.logprobs import LogprobRecorder
-from mlc_llm.runtime.outbox import Outbox
+from mlc_llm.runtime.outbox import Sink
+from mlc_llm.runtime.proposer import Proposer
 from mlc_llm.runtime.request import Request
 from mlc_llm.runtime.sampler import Sampler
 from mlc_llm.runtime.sequence import DECODED, PREFILLED, CachedSequence, Run, prompt_phases
@@ -35,8 +36,8 @@ class Generation:
     Args:
         request: what is asked for.
         tokenizer: of the model.
-        outbox: where the steps go.
-        metrics: what takes part in the answer is added there.
+        sink: where the steps go.
+        metrics: the tokens and seconds of the answer are added there.
 
     Attributes:
         ids: the tokens.
@@ -47,9 +48,9 @@ class Generation:
     """
 
     def __init__(
-        self, request: Request, tokenizer: Tokenizer, outbox: Outbox, metrics: Metrics
+        self, request: Request, tokenizer: Tokenizer, sink: Sink, metrics: Metrics
     ) -> None:
-        self.request, self.outbox, self.metrics = request, outbox, metrics
+        self.request, self.sink, self.metrics = request, sink, metrics
         self.ids = [*request.prompt.ids]
         self.phases = bytearray()
         self.sequence: CachedSequence | None = None
@@ -58,9 +59,12 @@ class Generation:
         self._detokenizer = tokenizer.stream(continues=request.continues)
         self._stop = StopText(request.ending.stop_strings)
         self._recorder = _recorder(request, tokenizer)
+        self._proposer = Proposer() if request.proposes else None
+        self._drafts: Sequence[int] = ()
         self._window = 0
         self._begun: float | None = None
-        self._prefilled = 0  # Tokens that were read since the last step.
+        self._read = 0  # How many tokens of the prompt were found or read at some time.
+        self._unreported = 0  # How many that were read no step has told of.
 
     def begin(self, window: ContextWindow, deterministic: bool) -> None:
         """Prepare for a model.
@@ -81,6 +85,7 @@ class Generation:
     def start(self, sequence: CachedSequence) -> None:
         """Take up the answer, with what the cache holds already; also when it was put off."""
         self.sequence = sequence
+        self._read = max(self._read, len(sequence))
         if self._begun is None:
             self._begun = time.perf_counter()
 
@@ -89,6 +94,11 @@ class Generation:
         """:attr:`sequence`, which is there while the answer does not wait."""
         assert self.sequence is not None
         return self.sequence
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated."""
+        return len(self.ids) - len(self.request.prompt.ids)
 
     @property
     def unread(self) -> int:
@@ -109,31 +119,57 @@ class Generation:
     def was_read(self, tokens: int, seconds: float) -> None:
         """Count tokens that were read in that time."""
         self.metrics.prefill.add(tokens, seconds)
-        if self.generated:
-            return  # They were read before, and dropped for others.
-        if self._prefilled:
-            self.outbox.put(Delta(prefilled=self._prefilled))
-        self._prefilled = tokens
+        # What was read before, and dropped for others, is not told of again.
+        new = len(self.held) - self._read
+        if self.generated or new <= 0:
+            return
+        if self._unreported:
+            self.sink.put(Delta(prefilled=self._unreported))
+        self._read, self._unreported = len(self.held), new
 
-    @property
-    def generated(self) -> int:
-        """How many tokens were generated."""
-        return len(self.ids) - len(self.request.prompt.ids)
-
-    @property
-    def run(self) -> Run:
-        """What the next decode computes."""
-        return Run(self.held, (self.ids[-1],))
-
-    def advance(self, logits: Floats) -> None:
-        """Write a token.
+    def next_run(self, most: int) -> Run:
+        """What the next decode computes: the last token, and drafts of those that may follow.
 
         Args:
-            logits: (vocab_size,), after the last token.
+            most: of how many tokens at most.
+        """
+        self._drafts = ()
+        if self._proposer is not None:
+            room = min(most - 1, self._window - len(self.ids))
+            self._drafts = self._proposer.propose(self.ids, room)
+        return Run(self.held, (self.ids[-1], *self._drafts))
+
+    def advance(self, logits: Floats) -> int:
+        """Write a token, and those of the drafts that would have been written one by one.
+
+        Args:
+            logits: (tokens, vocab_size), after each token of the run.
+
+        Returns:
+            How many tokens were written.
 
         Raises:
             GenerationError: they are not finite.
         """
+        count, drafts = 0, self._drafts
+        known = len(self.held) - len(drafts)
+        for row in logits:
+            self._write(row)
+            count += 1
+            if self.finished or count > len(drafts) or self.ids[-1] != drafts[count - 1]:
+                break
+        if drafts and self._proposer is not None:
+            self._proposer.learn(len(drafts), count - 1)
+            self.held.truncate(known + count - 1)
+        return count
+
+    def fail(self, error: BaseException) -> None:
+        """End with an error."""
+        self.finished = True
+        self.sink.end(error)
+
+    def _write(self, logits: Floats) -> None:
+        """Choose a token, and give what it means."""
         token = self._sampler.sample(logits)
         if not self.generated:
             self._first()
@@ -147,21 +183,16 @@ class Generation:
         if self._stop.stopped:
             self._end(Delta(text, (token,), recorded, finish_reason="stop"))
             return
-        self.outbox.put(Delta(text, (token,), recorded))
+        self.sink.put(Delta(text, (token,), recorded))
         if (limit := self._limit()) is not None:
             self._finish("length", limit)
-
-    def fail(self, error: BaseException) -> None:
-        """End with an error."""
-        self.finished = True
-        self.outbox.end(error)
 
     def _first(self) -> None:
         """Say what was read before the first token."""
         now = time.perf_counter()
         self.metrics.time_to_first_token = now - (self._begun or now)
         # The last token of the prompt was computed with the answers' tokens.
-        self.outbox.put(Delta(prefilled=self._prefilled + 1))
+        self.sink.put(Delta(prefilled=self._unreported + 1))
 
     def _limit(self) -> Limit | None:
         if self.generated >= self.request.ending.max_tokens:
@@ -178,8 +209,8 @@ class Generation:
 
     def _end(self, delta: Delta) -> None:
         self.finished = True
-        self.outbox.put(delta)
-        self.outbox.end()
+        self.sink.put(delta)
+        self.sink.end()
 
 
 def _recorder(request: Request, tokenizer: Tokenizer) -> LogprobRecorder | None:

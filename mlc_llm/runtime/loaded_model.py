@@ -115,7 +115,7 @@ class LoadedModel:
             cache = KVCache(
                 self.metadata.kv_cache,
                 window.size,
-                max(window.chunk, window.sequences),
+                window.rows,
                 self.device,
                 window.sequences + 1,  # the model's own
                 window.tokens or window.size,

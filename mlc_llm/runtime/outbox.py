@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from mlc_llm.runtime.answer import Delta
 
@@ -22,8 +23,25 @@ _MOST_BATCHES = 64
 """How many times a reader that does not read is given steps; then its answer waits."""
 
 
+class Sink(Protocol):
+    """Takes the steps of one answer, in the engine thread; nothing of it may block."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader is so far behind that the answer should wait."""
+
+    def put(self, delta: Delta, /) -> None:
+        """Take a step, which may be handed over later."""
+
+    def flush(self) -> None:
+        """Hand over what was taken."""
+
+    def end(self, error: BaseException | None = None, /) -> None:
+        """Take the end: an error, or None after the last step."""
+
+
 class Outbox:
-    """The steps of one answer, in batches.
+    """Hands the steps of one answer over in batches to a thread that waits for them.
 
     One thread puts, one gets.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-LEAST = 16
+_LEAST = 16
 """Fewer tokens take as long, since the weights are read all the same."""
 
 _WEIGHT = 0.3
@@ -13,13 +13,9 @@ class ReadingPace:
     """While answers are written, reading takes about as long in each step as writing does.
 
     So a long prompt makes them about half as fast, and no slower.
-
-    Args:
-        chunk: most tokens that are read in a step.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self._chunk = chunk
+    def __init__(self) -> None:
         self._read_seconds = 0.0  # for a token
         self._write_seconds = 0.0  # for a token of each answer
 
@@ -31,16 +27,16 @@ class ReadingPace:
         """Note how long it took to write a token of each answer."""
         self._write_seconds = _mean(self._write_seconds, seconds)
 
-    def room(self, writing: bool) -> int:
-        """How many tokens to read.
+    def room(self, most: int) -> int:
+        """How many tokens to read while answers wait.
 
         Args:
-            writing: whether there are answers that wait meanwhile.
+            most: of how many at most.
         """
-        if not writing or not self._read_seconds:
-            return self._chunk
+        if not self._read_seconds:
+            return most
         tokens = int(self._write_seconds / self._read_seconds)
-        return min(self._chunk, max(LEAST, tokens // LEAST * LEAST))
+        return min(most, max(_LEAST, tokens // _LEAST * _LEAST))
 
 
 def _mean(before: float, value: float) -> float:

@@ -21,6 +21,8 @@ class Request:
         logprobs: record each token's log-probability, and those of that many likeliest ones; None
             for none.
         continues: whether the answer continues the prompt's text, so that a leading space stays.
+        proposes: whether to guess tokens from the context, and check them in one pass; this changes
+            the speed, and not the answer.
     """
 
     prompt: PromptTokens
@@ -29,3 +31,4 @@ class Request:
     seed: int | None = None
     logprobs: int | None = None
     continues: bool = False
+    proposes: bool = False

@@ -30,7 +30,7 @@ class Produced:
     """An answer whose steps are what an iterator gives."""
 
     def __init__(self, produce: Produce, outbox: Outbox) -> None:
-        self.produce, self.outbox, self.cancelled = produce, outbox, False
+        self.produce, self.sink, self.cancelled = produce, outbox, False
         self.iterator: Iterator[Any] | None = None
 
 
@@ -42,7 +42,7 @@ class Producers:
 
     @property
     def has_work(self) -> bool:
-        return any(one.cancelled or not one.outbox.is_full for one in self.answers)
+        return any(one.cancelled or not one.sink.is_full for one in self.answers)
 
     def add(self, answer: Produced) -> None:
         self.answers.append(answer)
@@ -51,24 +51,24 @@ class Producers:
         for answer in [*self.answers]:
             if answer.cancelled:
                 self.leave(answer)
-            elif not answer.outbox.is_full:
+            elif not answer.sink.is_full:
                 self.advance(answer)
 
     def advance(self, answer: Produced) -> None:
         try:
             answer.iterator = answer.iterator or answer.produce()
-            answer.outbox.put(next(answer.iterator))
+            answer.sink.put(next(answer.iterator))
         except StopIteration:
             self.leave(answer)
-            answer.outbox.end()
+            answer.sink.end()
         except Exception as error:
             self.leave(answer)
-            answer.outbox.end(error)
+            answer.sink.end(error)
 
     def fail(self, error: BaseException) -> None:
         for answer in [*self.answers]:
             self.leave(answer)
-            answer.outbox.end(error)
+            answer.sink.end(error)
 
     def leave(self, answer: Produced) -> None:
         self.answers.remove(answer)
@@ -85,10 +85,11 @@ def engine(engine: Engine) -> Engine:
 
 def produced(engine: Engine, produce: Produce) -> Generator[Any, None, None]:
     """Have an answer produced, until the reader stops."""
-    answer = Produced(produce, Outbox(engine.wake))
+    outbox = Outbox(engine.wake)
+    answer = Produced(produce, outbox)
     engine.submit(answer)
     try:
-        yield from engine.steps_of(answer)
+        yield from engine.steps_of(outbox)
     finally:
         engine.cancel(answer)
 

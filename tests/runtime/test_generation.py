@@ -46,9 +46,10 @@ class LetterTokenizer:
         return Letters()
 
 
-def answer(ending: Ending, metrics: Metrics, prompt: list[int] = PROMPT) -> Generation:
+def answer(
+    ending: Ending, outbox: Outbox, metrics: Metrics, prompt: list[int] = PROMPT
+) -> Generation:
     request = Request(PromptTokens(prompt), ending, SamplingSettings(temperature=0))
-    outbox = Outbox(lambda: None, bounded=False)
     return Generation(request, cast(Tokenizer, LetterTokenizer()), outbox, metrics)
 
 
@@ -56,13 +57,14 @@ def steps(
     model: LoadedModel, ending: Ending, prompt: list[int] = PROMPT
 ) -> Generator[Delta, None, None]:
     """Write an answer in this thread; closing the generator cancels it."""
-    scheduler, generation = Scheduler(model), answer(ending, model.metrics, prompt)
+    scheduler, outbox = Scheduler(model), Outbox(lambda: None, bounded=False)
+    generation = answer(ending, outbox, model.metrics, prompt)
     scheduler.add(generation)
     try:
         while not generation.finished:
             scheduler.step()
-            generation.outbox.flush()
-            while not generation.outbox.is_empty and (batch := generation.outbox.get(0)):
+            outbox.flush()
+            while not outbox.is_empty and (batch := outbox.get(0)):
                 yield from batch
     finally:
         generation.cancelled = True
@@ -176,10 +178,11 @@ def test_through_the_engine(load: Loader, engine: Engine) -> None:
         return model
 
     metrics = engine.call(make).metrics
-    cut = answer(Ending(10), metrics)
+    outbox = Outbox(engine.wake)
+    cut = answer(Ending(10), outbox, metrics)
     engine.submit(cut)
-    next(engine.steps_of(cut))
+    next(engine.steps_of(outbox))
     engine.cancel(cut)
-    whole = answer(Ending(10), metrics)
-    engine.submit(whole)
-    assert list(total(engine.steps_of(whole)).token_ids) == greedy(10)
+    outbox = Outbox(engine.wake)
+    engine.submit(answer(Ending(10), outbox, metrics))
+    assert list(total(engine.steps_of(outbox)).token_ids) == greedy(10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -38,16 +38,16 @@ class Asked:
 
     request: Request
     generation: Generation
+    outbox: Outbox
     deltas: list[Delta]
     error: BaseException | None = None
 
     def drain(self) -> None:
         """Take the steps that are there, as a reader does."""
-        outbox = self.generation.outbox
-        outbox.flush()
-        while not outbox.is_empty:
+        self.outbox.flush()
+        while not self.outbox.is_empty:
             try:
-                self.deltas += outbox.get(0) or []
+                self.deltas += self.outbox.get(0) or []
             except MLCError as error:
                 self.error = error
 
@@ -69,7 +69,8 @@ class Served:
     def ask(self, request: Request, bounded: bool = False) -> Asked:
         outbox = Outbox(lambda: None, bounded)
         tokenizer = cast(Tokenizer, LetterTokenizer())
-        asked = Asked(request, Generation(request, tokenizer, outbox, Metrics()), [])
+        generation = Generation(request, tokenizer, outbox, Metrics())
+        asked = Asked(request, generation, outbox, [])
         self.scheduler.add(asked.generation)
         self.asked.append(asked)
         return asked
@@ -98,9 +99,11 @@ class Served:
         return asked.result
 
 
-def wanted(prompt: list[int], tokens: int = 10, seed: int | None = None) -> Request:
+def wanted(
+    prompt: list[int], tokens: int = 10, seed: int | None = None, proposes: bool = False
+) -> Request:
     sampling = SamplingSettings(temperature=0 if seed is None else 1)
-    return Request(PromptTokens(prompt), Ending(tokens), sampling, seed)
+    return Request(PromptTokens(prompt), Ending(tokens), sampling, seed, proposes=proposes)
 
 
 def ids(count: int, seed: int) -> list[int]:
@@ -200,17 +203,40 @@ def test_without_pages_the_last_one_waits(serve: Serve) -> None:
     assert served.model.cache.pool.available == 8
 
 
+def test_guesses_change_nothing_but_the_number_of_passes(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After this prompt the toy repeats a token."""
+    served = serve()
+    decode, passes = served.model.functions.decode, []
+
+    def count(runs: list) -> np.ndarray:
+        passes.append([len(run.tokens) for run in runs])
+        return decode(runs)
+
+    monkeypatch.setattr(served.model.functions, "decode", count)
+    prompt = [34]
+    for tokens in (1, 2, 40, 80):
+        passes.clear()
+        asked = served.ask(wanted(prompt, tokens, proposes=True))
+        served.finish()
+        assert list(asked.result.token_ids) == greedy(prompt, tokens)
+        assert asked.generation.metrics.decode.tokens == tokens - 1
+    assert len(passes) < 20
+    assert max(rows for [rows] in passes) == 8
+    assert served.model.cache.pool.available == 25
+
+
 def test_a_reader_that_does_not_read_holds_up_itself_alone(serve: Serve) -> None:
     served = serve()
     slow = served.ask(wanted(ids(5, 1), 80), bounded=True)
     served.asked.remove(slow)  # nobody reads it
-    outbox = slow.generation.outbox
-    outbox._given = 64
+    slow.outbox._given = 64
     quick = served.ask(wanted(ids(5, 2)))
     served.finish()
     assert quick.result.finish_reason == "length"
     assert not slow.generation.finished
-    outbox._given = 0
+    slow.outbox._given = 0
     served.asked.append(slow)
     served.finish()
     assert list(slow.result.token_ids) == greedy(ids(5, 1), 80)
@@ -289,7 +315,7 @@ def test_any_trace(
     leaves = {}
     for number, (begin, more, tokens, patience) in enumerate(events):
         prompt = [*ids(20 * begin, begin), *ids(more, rng.randrange(3))]
-        asked = served.ask(wanted(prompt, tokens, seed=number))
+        asked = served.ask(wanted(prompt, tokens, seed=number, proposes=number % 3 == 1))
         if patience < 20:
             leaves[number] = patience
         for _ in range(rng.randrange(4)):
@@ -303,7 +329,8 @@ def test_any_trace(
     pool = model.cache.pool
     assert pool.available == pages
     for asked in served.asked:
-        result, alone = asked.result, Served(model).alone(asked.request)
+        request = replace(asked.request, proposes=False)
+        result, alone = asked.result, Served(model).alone(request)
         if asked.generation.finished:
             assert (result.token_ids, result.text) == (alone.token_ids, alone.text)
             assert result.finish_reason == alone.finish_reason

@@ -257,20 +257,33 @@ def _attend_kernel() -> Any:
         table = argument("page_table", None, None, dtype="int32")
         pages = argument("pages", None, KV_HEADS, 2 * PAGE * HEAD_DIM)
         out = argument("out", n, HIDDEN)
-        score, total = T.alloc_buffer((1,), "float32"), T.alloc_buffer((1,), "float32")
+        score, total, largest = (T.alloc_buffer((1,), "float32") for _ in range(3))
+
+        def place(s: Any, h: Any, j: Any) -> tuple[Any, Any, Any]:
+            """Where the key of a token is: page, head, and the first of its numbers."""
+            page = T.bind(table[sequences[s], T.truncdiv(j, PAGE)])
+            return page, T.truncdiv(h, HEADS // KV_HEADS), T.truncmod(j, PAGE) * HEAD_DIM
+
+        def compute_score(s: Any, h: Any, j: Any) -> None:
+            page, head, slot = place(s, h, j)
+            T.buffer_store(score, T.float32(0), [0])
+            with T.serial(0, HEAD_DIM) as i:
+                product = q[s, h * HEAD_DIM + i] * pages[page, head, slot + i]
+                T.buffer_store(score, score[0] + product * T.float32(SCALE), [0])
+
         with T.serial(0, n) as s, T.serial(0, HEADS) as h:
             with T.serial(0, HEAD_DIM) as i:
                 T.buffer_store(out, T.float32(0), [s, h * HEAD_DIM + i])
             T.buffer_store(total, T.float32(0), [0])
+            T.buffer_store(largest, T.float32(-1e30), [0])
             with T.serial(0, positions[s] + 1) as j:
-                page = T.bind(table[sequences[s], T.truncdiv(j, PAGE)])
-                slot, head = T.truncmod(j, PAGE) * HEAD_DIM, T.truncdiv(h, HEADS // KV_HEADS)
-                T.buffer_store(score, T.float32(0), [0])
-                with T.serial(0, HEAD_DIM) as i:
-                    product = q[s, h * HEAD_DIM + i] * pages[page, head, slot + i]
-                    T.buffer_store(score, score[0] + product, [0])
-                weight = T.bind(T.exp(score[0] * T.float32(SCALE)))
+                compute_score(s, h, j)
+                T.buffer_store(largest, T.max(largest[0], score[0]), [0])
+            with T.serial(0, positions[s] + 1) as j:
+                compute_score(s, h, j)
+                weight = T.bind(T.exp(score[0] - largest[0]))
                 T.buffer_store(total, total[0] + weight, [0])
+                page, head, slot = place(s, h, j)
                 with T.serial(0, HEAD_DIM) as i:
                     value = weight * pages[page, head, PAGE * HEAD_DIM + slot + i]
                     at = [s, h * HEAD_DIM + i]
