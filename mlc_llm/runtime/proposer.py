@@ -51,8 +51,8 @@ class Proposer:
         count = min(most, _MOST, max(2, round(_TOKENS_PER_GUESS * self._mean)))
         for length in range(_LONGEST, _SHORTEST - 1, -1):
             end = self._ends.get(tuple(ids[-length:]))
-            if end is not None and count > 0:
-                return ids[end : end + count]
+            if end is not None:
+                return _copy(ids, end, count)
         return ()
 
     def learn(self, guessed: int, right: int) -> None:
@@ -71,3 +71,12 @@ class Proposer:
                 if length <= end:
                     self._ends[tuple(ids[end - length : end])] = end
         self._indexed = max(self._indexed, len(ids))
+
+
+def _copy(ids: Sequence[int], begin: int, count: int) -> list[int]:
+    """Tokens from a place on; where they end, those that were copied follow, as in a rhythm."""
+    copied = [*ids[begin : begin + count]]
+    period = len(ids) - begin
+    while len(copied) < count:
+        copied.append(copied[len(copied) - period])
+    return copied

@@ -19,6 +19,11 @@ def test_the_longest_that_agrees_and_then_the_latest() -> None:
     assert Proposer().propose([5, 6, 1, 1, 5, 6, 2, 2, 5, 6], 1) == [2]
 
 
+def test_a_rhythm_goes_on() -> None:
+    assert Proposer().propose([9, 1, 2, 1, 2, 1, 2], 4) == [1, 2, 1, 2]
+    assert Proposer().propose([5, 5, 5], 4) == [5, 5, 5, 5]
+
+
 def test_nothing_to_guess_from() -> None:
     for ids in ([1], [1, 2], [1, 2, 3, 4, 5], REPEATED[:-2]):
         assert list(Proposer().propose(ids, 4)) == []
@@ -50,12 +55,15 @@ def test_it_guesses_more_where_it_is_right() -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=60), st.integers(0, 9))
-def test_a_guess_is_a_part_of_the_text(ids: list[int], most: int) -> None:
+def test_a_guess_repeats_a_part_of_the_text(ids: list[int], most: int) -> None:
     """As the text grows by a token at a time, too."""
     whole = Proposer()
     for length in range(1, len(ids) + 1):
         guess = list(whole.propose(ids[:length], most))
         assert guess == list(Proposer().propose(ids[:length], most))
         assert len(guess) <= most
-        parts = [ids[begin : begin + len(guess)] for begin in range(length - len(guess) + 1)]
-        assert guess in parts
+        text = [*ids[:length], *guess]
+        assert any(
+            text[length:] == text[length - period : len(text) - period]
+            for period in range(1, length + 1)
+        )
