@@ -16,34 +16,13 @@ from mlc_llm.runtime.request import Request
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.runtime.scheduler import Scheduler
 from mlc_llm.runtime.statistics import Metrics
-from mlc_llm.tokenizer import Detokenizer, PromptTokens, Tokenizer
+from mlc_llm.tokenizer import PromptTokens, Tokenizer
 
 from .conftest import Loader
+from .served import LETTERS, LetterTokenizer
 from .toy_library import reference_logits
 
 PROMPT = [3, 1, 4, 1, 5]
-LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-
-class Letters(Detokenizer):
-    """A letter for each token; holds one back, as a tokenizer of bytes may."""
-
-    def __init__(self) -> None:
-        self._held = ""
-
-    def push(self, token_id: int) -> str:
-        text, self._held = self._held, LETTERS[token_id]
-        return text
-
-    def finish(self) -> str:
-        return self._held
-
-
-class LetterTokenizer:
-    """As much of a tokenizer as an answer needs."""
-
-    def stream(self, continues: bool = False) -> Letters:
-        return Letters()
 
 
 def answer(
