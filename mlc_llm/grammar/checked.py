@@ -11,8 +11,9 @@ import numpy as np
 
 from mlc_llm.errors import ConfigError
 from mlc_llm.files import is_nested_deeper
-from mlc_llm.grammar.deep import with_deep_stack
 from mlc_llm.grammar.json_schema import check_keywords, place_of
+from mlc_llm.grammar.matcher import failure, is_stuck, new_matcher, with_deep_stack
+from mlc_llm.runtime.constraint import token_ids
 from mlc_llm.shown import shown
 
 if TYPE_CHECKING:
@@ -87,23 +88,26 @@ def of_lark(lark: str) -> str:
 
 def _message(grammar: str) -> str:
     """What is wrong with a grammar in llguidance's form; empty for nothing."""
-    return with_deep_stack(partial(_message_of, grammar))
-
-
-def _message_of(grammar: str) -> str:
     from llguidance import LLMatcher
 
-    _, messages = LLMatcher.validate_grammar_with_warnings(grammar)
-    wrong = [message for message in messages if not message.startswith(_NEEDS_TOKENIZER)]
-    if wrong or messages:
+    _, messages = with_deep_stack(partial(LLMatcher.validate_grammar_with_warnings, grammar))
+    if messages:
+        wrong = [message for message in messages if not message.startswith(_NEEDS_TOKENIZER)]
         return "\n".join(wrong).strip()
-    matcher = LLMatcher(_byte_tokenizer(), grammar, log_level=0)
-    allowed = np.frombuffer(matcher.compute_bitmask(), np.uint32)
-    reason = matcher.get_error().partition("\n")[0]
-    if reason and not reason.startswith("NoExtension"):
-        return f"it is too complex ({reason}); use smaller bounds of repetitions"
-    # Eight words have the 256 bytes, and the next one the end.
-    return "" if allowed[:8].any() else "it allows no text, or the empty one only"
+    return _first_failure(grammar)
+
+
+def _first_failure(grammar: str) -> str:
+    """What goes wrong before the second byte of an answer; empty for nothing."""
+    matcher = new_matcher(_byte_tokenizer(), grammar)
+    allowed = token_ids(np.frombuffer(matcher.compute_bitmask(), np.uint32), 256)
+    if allowed.size:
+        matcher.consume_token(int(allowed[0]))
+        matcher.compute_bitmask()
+    elif is_stuck(matcher) or not matcher.is_error():
+        return "it allows no text, or the empty one only"
+    reason = failure(matcher)
+    return reason and f"it is too complex ({reason}); use smaller bounds of repetitions"
 
 
 @cache

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.grammar.deep import with_deep_stack
+from mlc_llm.grammar.matcher import failure, is_stuck, new_matcher
 from mlc_llm.grammar.response_format import ResponseFormat
 from mlc_llm.grammar.vocabulary import NONE, Vocabulary
-from mlc_llm.runtime.constraint import Constraint, Words
+from mlc_llm.runtime.constraint import STUCK, Constraint, Words
 from mlc_llm.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -74,12 +74,16 @@ class CompiledGrammar:
 
     def __init__(self, response_format: ResponseFormat, vocabulary: Vocabulary) -> None:
         self._grammar, self._vocabulary = response_format.grammar, vocabulary
-        self._matcher = self._compile()
+        self._matcher = new_matcher(vocabulary.trie, self._grammar)
+        # The first set is the dearest one; what is found for it serves all answers.
+        self._matcher.compute_bitmask()
         if self._matcher.is_error():
-            raise self._unusable(_reason(self._matcher))
-        constraint = self.start(())
-        if not constraint.allowed().any() and not constraint.may_end:
-            raise self._unusable("it has no token for any text that is allowed.")
+            stuck = "it has no token for any text that is allowed"
+            raise ConfigError(
+                "This model cannot follow the response_format: "
+                f"{stuck if is_stuck(self._matcher) else failure(self._matcher)}.",
+                code="response-format-invalid",
+            )
 
     def start(self, stop_ids: Collection[int], *, continues: bool = False) -> GrammarConstraint:
         """Begin an answer; see :class:`mlc_llm.runtime.constraint.OutputGrammar`."""
@@ -87,22 +91,10 @@ class CompiledGrammar:
             self._matcher.deep_copy(), self._renew, self._vocabulary, stop_ids, continues
         )
 
-    def _compile(self) -> LLMatcher:
-        from llguidance import LLMatcher
-
-        trie, grammar = self._vocabulary.trie, self._grammar
-        return with_deep_stack(lambda: LLMatcher(trie, grammar, log_level=0))
-
     def _renew(self) -> LLMatcher:
         """Begin with nothing computed, for this answer and for those to come."""
-        self._matcher = self._compile()
+        self._matcher = new_matcher(self._vocabulary.trie, self._grammar)
         return self._matcher.deep_copy()
-
-    def _unusable(self, reason: str) -> ConfigError:
-        return ConfigError(
-            f"This model cannot follow the response_format: {reason}",
-            code="response-format-invalid",
-        )
 
 
 class GrammarConstraint(Constraint):
@@ -210,10 +202,12 @@ class GrammarConstraint(Constraint):
         self._check()
 
     def _check(self) -> None:
+        if is_stuck(self._matcher):
+            raise GenerationError(STUCK, code="grammar-stuck")
         if self._matcher.is_error():
             raise GenerationError(
                 "The answer's grammar became too complex to be followed: "
-                f"{_reason(self._matcher)} Repeat less with large bounds, or have fewer "
+                f"{failure(self._matcher)}. Repeat less with large bounds, or have fewer "
                 "alternatives that begin alike.",
                 code="grammar-failed",
             )
@@ -226,8 +220,3 @@ def _set(words: Words, token: int, allowed: bool) -> None:
         words[token // 32] |= bit
     else:
         words[token // 32] &= ~bit
-
-
-def _reason(matcher: LLMatcher) -> str:
-    """What a matcher says of its failure, without the state that it adds."""
-    return matcher.get_error().partition("<state>")[0].strip().rstrip(".") + "."

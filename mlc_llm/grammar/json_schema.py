@@ -1,6 +1,6 @@
 """What llguidance enforces of JSON Schema; all else is refused, because it would be ignored.
 
-llguidance ignores keywords that it does not know, as the standard has it, and says of others that it
+llguidance ignores keywords that it does not know, as the standard has it; of others it says that it
 lacks them, but not where they stand.
 """
 
@@ -44,7 +44,7 @@ UNSUPPORTED = frozenset(
 """The keywords of the standard that cannot be enforced."""
 
 MOST_SCHEMAS = 10_000
-"""Schemas within a schema; see :data:`mlc_llm.grammar.deep.STACK_BYTES`."""
+"""Schemas within a schema; see :data:`mlc_llm.grammar.matcher.STACK_BYTES`."""
 
 _OF_NAMES = ("properties", "patternProperties", "$defs", "definitions")
 _OF_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")

@@ -9,7 +9,7 @@ The forms are those of OpenAI, of MLC LLM, and of the servers of the field:
 | ``json_object`` | ``schema`` (MLC LLM) | JSON that fits the schema |
 | ``json_schema`` | ``json_schema: {name, schema, strict}`` | JSON that fits the schema |
 | ``regex`` | ``regex`` | a text that the regular expression matches, as a whole |
-| ``grammar`` | ``grammar``, or ``syntax`` and ``definition`` (OpenAI) | what the Lark grammar makes |
+| ``grammar`` | ``grammar``, or ``syntax`` and ``definition`` (OpenAI) | what a Lark grammar makes |
 | ``structural_tag`` | ``structures``, ``triggers`` | text with structures that fit schemas |
 
 Nothing of it is ever enforced in part: what cannot be enforced is an error.
@@ -148,9 +148,7 @@ def _structural_tag(value: Mapping[str, Any]) -> str:
             raise _refused(f"{place}.begin starts with none of the triggers {shown(triggers)}.")
         grammar = json.loads(of_schema(one["schema"], f"{place}.schema"))
         schema = grammar["grammars"][0]["json_schema"]
-        tags.append(
-            llguidance.StructTag(trigger=fitting[0], begin=begin, grammar=schema, end=end)
-        )
+        tags.append(llguidance.StructTag(trigger=fitting[0], begin=begin, grammar=schema, end=end))
     return of_lark(llguidance.StructTag.to_grammar(tags, assume_special=False))
 
 

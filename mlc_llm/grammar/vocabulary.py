@@ -114,13 +114,17 @@ class _Tokens:
 
     bos_token_id = None
 
-    def __init__(self, tokens: Sequence[bytes], special: Sequence[int], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, tokens: Sequence[bytes], special: Sequence[int], tokenizer: Tokenizer
+    ) -> None:
         self.tokens, self.special_token_ids = tokens, special
         self.eos_token_id = len(tokens) - 1
         self._tokenizer = tokenizer
 
     def __call__(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, continues=True)
+        tokens = self._tokenizer.encode(text, continues=True)
+        # A model may lack some of its tokenizer's.
+        return tokens if max(tokens, default=0) < self.eos_token_id else []
 
 
 def _copy(bits: npt.NDArray[np.uint8], stand_ins: Mapping[int, int]) -> None:

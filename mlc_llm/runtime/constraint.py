@@ -25,6 +25,12 @@ import numpy.typing as npt
 Words = npt.NDArray[np.uint32]
 """A set of tokens, one bit each: token ``i`` is bit ``i % 32`` of word ``i // 32``."""
 
+STUCK = (
+    "The answer's grammar allows none of the model's tokens here, and the answer is not complete. "
+    "The tokenizer may lack characters that the grammar needs, or have them as stop tokens only."
+)
+"""The message where no token can be chosen."""
+
 
 class Constraint(ABC):
     """What one answer may still become; it follows the answer token by token.

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import ConfigError, GenerationError
-from mlc_llm.runtime.constraint import Words, token_ids
+from mlc_llm.runtime.constraint import STUCK, Words, token_ids
 from mlc_llm.runtime.selection import draw_nucleus, top
 from mlc_llm.shown import shown
 
@@ -181,11 +181,7 @@ class Sampler:
         """Choose one of the tokens that are allowed."""
         ids = token_ids(allowed, logits.size)
         if not ids.size:
-            raise GenerationError(
-                "The answer's grammar does not allow any of the model's tokens here, and it is not "
-                "complete. The tokenizer may lack characters that the grammar needs.",
-                code="grammar-stuck",
-            )
+            raise GenerationError(STUCK, code="grammar-stuck")
         return int(ids[self._choose(logits[ids], ids)])
 
     def _choose(self, logits: Floats, ids: Indices | None = None) -> int:

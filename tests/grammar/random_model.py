@@ -12,8 +12,8 @@ from mlc_llm.runtime.constraint import Constraint
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
 from mlc_llm.tokenizer import Tokenizer
 
-_CLOSING = b'"]}@.'
-"""What ends the parts of JSON, and those of some texts in it."""
+_CLOSING, _OPENING = frozenset(b'"]}@.'), frozenset(b"[{")
+"""What ends the parts of JSON and of some texts in it, and what begins them."""
 
 
 class RandomModel:
@@ -32,7 +32,9 @@ class RandomModel:
         self.stop_ids = frozenset({tokenizer.eos_id, *tokenizer.end_ids})
         self.vocab_size = tokenizer.vocab_size + padding
         pieces = [tokenizer.token_bytes(token) or b"" for token in range(self.vocab_size)]
-        self._closes = np.array([any(byte in _CLOSING for byte in piece) for piece in pieces])
+        self._closes = np.array(
+            [bool(_CLOSING & set(piece)) and not _OPENING & set(piece) for piece in pieces]
+        )
         self._closes[list(self.stop_ids)] = True
         self._short = np.array([len(piece) == 1 for piece in pieces])
         random = np.random.default_rng(0)
@@ -41,7 +43,9 @@ class RandomModel:
     def logits(self, random: np.random.Generator, step: int) -> npt.NDArray[np.float32]:
         """Logits that end what is open the more, the longer an answer is."""
         logits = np.roll(self._noise, random.integers(self.vocab_size))
-        return logits + np.float32(0.2 * step) * self._closes + np.float32(0.02 * step) * self._short
+        return (
+            logits + np.float32(0.2 * step) * self._closes + np.float32(0.02 * step) * self._short
+        )
 
     def answer(
         self,
