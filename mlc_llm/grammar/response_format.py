@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUserError
 
 from mlc_llm.errors import ConfigError, MLCError, unknown
 from mlc_llm.grammar.checked import of_lark, of_regex, of_schema
@@ -62,7 +62,7 @@ class ResponseFormat:
             return value
         if isinstance(value, type) and issubclass(value, BaseModel):
             require_llguidance()
-            return cls(of_schema(value.model_json_schema(), value.__name__))
+            return cls(of_schema(_schema_of(value), value.__name__))
         if not isinstance(value, Mapping):
             raise _refused(
                 f"response_format must be an object with a 'type', or a pydantic model's class, "
@@ -90,6 +90,13 @@ def require_llguidance() -> None:
             'installed. Install it with: pip install "mlc-llm[grammar]"',
             code="llguidance-missing",
         )
+
+
+def _schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        return model.model_json_schema()
+    except PydanticUserError as failure:
+        raise _refused(f"{model.__name__} has no JSON schema: {failure}") from None
 
 
 def _json_object(value: Mapping[str, Any]) -> str:

@@ -179,6 +179,10 @@ class Sampler:
 
     def _choose_of(self, logits: Floats, allowed: Words) -> int:
         """Choose one of the tokens that are allowed."""
+        if allowed.shape != (-(-logits.size // 32),):
+            raise GenerationError(
+                f"A set of tokens of shape {allowed.shape} is not for {logits.size} tokens."
+            )
         ids = token_ids(allowed, logits.size)
         if not ids.size:
             raise GenerationError(STUCK, code="grammar-stuck")
