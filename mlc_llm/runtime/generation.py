@@ -59,6 +59,13 @@ class Generation:
         self._detokenizer = tokenizer.stream(continues=request.continues)
         self._stop = StopText(request.ending.stop_strings)
         self._recorder = _recorder(request, tokenizer)
+        self._constraint = (
+            request.grammar.start(request.ending.stop_ids, continues=request.continues)
+            if request.grammar is not None
+            else None
+        )
+        # Tokens that the grammar leaves no choice of.
+        self._forced = [] if self._constraint is None else self._constraint.forced()
         self._proposer = Proposer() if request.proposes else None
         self._drafts: Sequence[int] = ()
         self._window = 0
@@ -128,15 +135,13 @@ class Generation:
         self._read, self._unreported = len(self.held), new
 
     def next_run(self, most: int) -> Run:
-        """What the next decode computes: the last token, and drafts of those that may follow.
+        """What the next decode computes: the last token, and those that must or might follow.
 
         Args:
             most: of how many tokens at most.
         """
-        self._drafts = ()
-        if self._proposer is not None:
-            room = min(most - 1, self._window - len(self.ids))
-            self._drafts = self._proposer.propose(self.ids, room)
+        room = max(0, min(most - 1, self._window - len(self.ids)))
+        self._drafts = self._forced[:room] or self._guess(room)
         return Run(self.held, (self.ids[-1], *self._drafts))
 
     def advance(self, logits: Floats) -> int:
@@ -158,9 +163,10 @@ class Generation:
             count += 1
             if self.finished or count > len(drafts) or self.ids[-1] != drafts[count - 1]:
                 break
-        if drafts and self._proposer is not None:
-            self._proposer.learn(len(drafts), count - 1)
+        if drafts:
             self.held.truncate(known + count - 1)
+            if self._proposer is not None:
+                self._proposer.learn(len(drafts), count - 1)
         return count
 
     def fail(self, error: BaseException) -> None:
@@ -170,7 +176,7 @@ class Generation:
 
     def _write(self, logits: Floats) -> None:
         """Choose a token, and give what it means."""
-        token = self._sampler.sample(logits)
+        token = self._choose(logits)
         if not self.generated:
             self._first()
         if token in self.request.ending.stop_ids:
@@ -184,8 +190,38 @@ class Generation:
             self._end(Delta(text, (token,), recorded, finish_reason="stop"))
             return
         self.sink.put(Delta(text, (token,), recorded))
-        if (limit := self._limit()) is not None:
+        if self._is_complete(token):
+            self._finish("stop")
+        elif (limit := self._limit()) is not None:
             self._finish("length", limit)
+
+    def _choose(self, logits: Floats) -> int:
+        """The next token."""
+        if self._forced:
+            token = self._forced.pop(0)
+            self._sampler.count(token)
+            return token
+        allowed = None if self._constraint is None else self._constraint.allowed()
+        return self._sampler.sample(logits, allowed)
+
+    def _guess(self, most: int) -> Sequence[int]:
+        """Tokens that might follow, at most so many."""
+        if self._proposer is None:
+            return ()
+        drafts = self._proposer.propose(self.ids, most)
+        if self._constraint is not None:
+            drafts = drafts[: self._constraint.count_allowed(drafts)]
+        return drafts
+
+    def _is_complete(self, token: int) -> bool:
+        """Follow the grammar by a token; returns whether nothing can come after it."""
+        if self._constraint is None:
+            return False
+        self._constraint.accept(token)
+        if self._constraint.must_end:
+            return True
+        self._forced = self._forced or self._constraint.forced()
+        return False
 
     def _first(self) -> None:
         """Say what was read before the first token."""

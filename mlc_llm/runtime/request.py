@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mlc_llm.runtime.answer import Ending
+from mlc_llm.runtime.constraint import OutputGrammar
 from mlc_llm.runtime.sampler import SamplingSettings
 from mlc_llm.tokenizer import PromptTokens
 
@@ -21,6 +22,7 @@ class Request:
         logprobs: record each token's log-probability, and those of that many likeliest ones; None
             for none.
         continues: whether the answer continues the prompt's text, so that a leading space stays.
+        grammar: what the answer must match; None for anything.
         proposes: whether to guess tokens from the context, and check them in one pass; this changes
             the speed, and not the answer.
     """
@@ -31,4 +33,5 @@ class Request:
     seed: int | None = None
     logprobs: int | None = None
     continues: bool = False
+    grammar: OutputGrammar | None = None
     proposes: bool = False

@@ -1,7 +1,7 @@
 """Choosing the next token from a model's logits.
 
-The steps, in this order: ``logit_bias``; the penalties; temperature; ``top_k``; ``top_p`` of what
-is left; ``min_p``; one draw.
+The steps, in this order: ``logit_bias``; the penalties; what the answer's grammar does not allow is
+left out, if it has one; temperature; ``top_k``; ``top_p`` of what is left; ``min_p``; one draw.
 
 The penalties follow the conventions of the field, which models' own settings are made for:
 ``repetition_penalty`` counts the tokens of the prompt and of the answer so far (as Hugging Face
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mlc_llm.errors import ConfigError, GenerationError
+from mlc_llm.runtime.constraint import STUCK, Words, token_ids
 from mlc_llm.runtime.selection import draw_nucleus, top
 from mlc_llm.shown import shown
 
@@ -118,34 +119,33 @@ class Sampler:
         self._size = -1
         self._work = np.empty(0, np.float32)
 
-    def sample(self, logits: Floats) -> int:
-        """Choose the next token.
+    def sample(self, logits: Floats, allowed: Words | None = None) -> int:
+        """Choose the next token, and count it.
 
         Args:
             logits: shape (V,), any float dtype; read only. V is the same at every call.
+            allowed: the tokens that may be chosen, shape (ceil(V / 32),), as
+                :meth:`mlc_llm.runtime.constraint.Constraint.allowed` gives them; None for all.
 
         Returns:
             The token's id.
 
         Raises:
-            GenerationError: the logits hold a NaN or an infinity, or exclude every token.
+            GenerationError: the logits hold a NaN or an infinity, or exclude every token; or no
+                token is allowed.
             ConfigError: ``logit_bias`` names a token that the model does not have.
         """
         logits = np.asarray(logits, dtype=np.float32)
         if logits.shape != (self._size,):
             self._prepare(logits.shape)
         adjusted = self._adjust(logits)
-        likeliest = int(adjusted.argmax())
-        largest = float(adjusted[likeliest])
-        if not math.isfinite(largest):  # The first NaN counts as the largest of all.
-            raise GenerationError(
-                f"The model gave {largest} as its largest logit (token {likeliest}); no token can "
-                "be chosen. Its weights may be damaged, or too large for their dtype.",
-                code="logits-not-finite",
-            )
-        token = likeliest if self.settings.greedy else self._draw(adjusted, largest)
+        token = self._choose(adjusted) if allowed is None else self._choose_of(adjusted, allowed)
         self._seen.add(token)
         return token
+
+    def count(self, token: int) -> None:
+        """Count a token that the answer got without sampling."""
+        self._seen.add(token)
 
     def _prepare(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 1 or shape[0] == 0 or self._size > 0:
@@ -176,6 +176,35 @@ class Sampler:
             values -= np.float32(settings.frequency_penalty) * seen.counts
             work[seen.ids] = values
         return work
+
+    def _choose_of(self, logits: Floats, allowed: Words) -> int:
+        """Choose one of the tokens that are allowed."""
+        if allowed.shape != (-(-logits.size // 32),):
+            raise GenerationError(
+                f"A set of tokens of shape {allowed.shape} is not for {logits.size} tokens."
+            )
+        ids = token_ids(allowed, logits.size)
+        if not ids.size:
+            raise GenerationError(STUCK, code="grammar-stuck")
+        return int(ids[self._choose(logits[ids], ids)])
+
+    def _choose(self, logits: Floats, ids: Indices | None = None) -> int:
+        """Choose an index of the logits.
+
+        Args:
+            logits: those of the tokens that may be chosen.
+            ids: these tokens, for messages; None where the indices are the ids.
+        """
+        likeliest = int(logits.argmax())
+        largest = float(logits[likeliest])
+        if not math.isfinite(largest):  # The first NaN counts as the largest of all.
+            token = likeliest if ids is None else int(ids[likeliest])
+            raise GenerationError(
+                f"The model gave {largest} as its largest logit (token {token}); no token can "
+                "be chosen. Its weights may be damaged, or too large for their dtype.",
+                code="logits-not-finite",
+            )
+        return likeliest if self.settings.greedy else self._draw(logits, largest)
 
     def _draw(self, logits: Floats, largest: float) -> int:
         settings = self.settings

@@ -58,6 +58,25 @@ class Tokenizer(ABC):
             continues: whether the tokens follow other text, so that a leading space stays.
         """
 
+    def token_bytes(self, token_id: int, *, first: bool = False) -> bytes | None:
+        """The UTF-8 bytes that a token adds to a text, perhaps of a part of a character.
+
+        Args:
+            token_id: the token.
+            first: whether the text begins with it, so that a dummy prefix space is left out.
+
+        Returns:
+            None for special tokens, and for ids that there are not.
+
+        Raises:
+            TokenizerError: what this tokenizer's tokens stand for depends on those around them.
+        """
+        raise TokenizerError(
+            "This tokenizer's tokens stand for no fixed bytes. Only byte-level BPE and "
+            "SentencePiece's kinds of tokenizers can write an answer that must match a grammar.",
+            code="tokenizer-without-bytes",
+        )
+
     def encode(
         self, text: str, *, continues: bool = False, without: Iterable[str] = ()
     ) -> list[int]:

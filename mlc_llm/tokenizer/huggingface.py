@@ -79,6 +79,11 @@ class HuggingFaceTokenizer(Tokenizer):
             return WindowDetokenizer(self._decode)
         return ByteDetokenizer(self._piece, self._piece if continues else self._first_piece)
 
+    def token_bytes(self, token_id: int, *, first: bool = False) -> bytes | None:
+        if self._rule is None:
+            return super().token_bytes(token_id, first=first)
+        return self._first_piece(token_id) if first else self._piece(token_id)
+
     def _encode(self, text: str, continues: bool) -> list[int]:
         tokenizer = self._continuing if continues else self._tokenizer
         with self._failing(f"encode a text of {len(text)} characters"):

@@ -85,6 +85,10 @@ class SentencePieceTokenizer(Tokenizer):
             self._piece, self._first_piece, first_until_text=self._removes_spaces
         )
 
+    def token_bytes(self, token_id: int, *, first: bool = False) -> bytes | None:
+        strips = first and self._strips_first
+        return self._first_piece(token_id) if strips else self._piece(token_id)
+
     def _encode(self, text: str, continues: bool) -> list[int]:
         model = self._model
         if continues or not self._prefixes:

@@ -30,6 +30,7 @@ NOT_RUN = {
     },
     "getting-models.md": {"downloads 93 MB", "asks, and removes a model"},
     "models-and-devices.md": {"downloads 0.7 GB"},
+    "structured-output.md": {"installs the package"},
     **{
         f"plugins/{name}.md": {"installs a plugin"} | others
         for name, others in {
@@ -77,7 +78,8 @@ def test_the_code_of_a_page_runs(
         if block.reason is not None:
             continue
         if block.language == "python":
-            code = compile("\n" * block.line + block.text, str(page), "exec")
+            text = "\n" * block.line + block.text
+            code = compile(text, str(page), "exec", dont_inherit=True)
             exec(code, namespace)
         elif block.language == "sh":
             run_shell(block)

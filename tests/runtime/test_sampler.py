@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import hypothesis
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlc_llm.errors import ConfigError, GenerationError
+from mlc_llm.runtime.constraint import Words, token_ids
+from mlc_llm.runtime.logprobs import LogprobRecorder
 from mlc_llm.runtime.sampler import Sampler, SamplingSettings
 from mlc_llm.testing import raises
 
@@ -44,6 +46,7 @@ def _probabilities(
     settings: SamplingSettings,
     generated: Sequence[int] = (),
     prompt: Sequence[int] = (),
+    only: Collection[int] | None = None,
 ) -> npt.NDArray[np.float64]:
     """The distribution that the settings describe, in the plainest way."""
     x = logits.astype(np.float64)
@@ -55,6 +58,8 @@ def _probabilities(
     for token in set(generated):
         x[token] -= settings.presence_penalty
         x[token] -= settings.frequency_penalty * list(generated).count(token)
+    if only is not None:
+        x[[token not in only for token in range(len(x))]] = -np.inf
     order = np.argsort(-x, kind="stable")
     if settings.temperature == 0:
         return np.eye(len(x))[order[0]]
@@ -286,6 +291,108 @@ def test_a_bias_for_a_token_that_there_is_not() -> None:
 def test_settings_out_of_range(options: dict[str, Any]) -> None:
     with raises("config-invalid", next(iter(options)), error=ConfigError):
         SamplingSettings(**options)
+
+
+def _words(allowed: Collection[int], size: int) -> Words:
+    """A set of tokens; bits beyond the vocabulary are set, and must be of no account."""
+    words = np.zeros(-(-size // 32), np.uint32)
+    for token in [*allowed, *range(size, 32 * len(words))]:
+        words[token // 32] |= np.uint32(1 << token % 32)
+    return words
+
+
+class TestAllowedTokens:
+    @pytest.mark.parametrize("size", [1, 31, 32, 33, 1000])
+    def test_a_set_of_tokens(self, size: int) -> None:
+        allowed = set(np.random.default_rng(size).integers(size, size=size // 2).tolist())
+        assert token_ids(_words(allowed, size), size).tolist() == sorted(allowed)
+
+    @hypothesis.given(LOGITS, SETTINGS, st.integers(0, 2**32), st.sets(st.integers(0, 59)))
+    @hypothesis.settings(max_examples=100)
+    def test_no_other_tokens_come(
+        self,
+        logits: npt.NDArray[np.float32],
+        settings: SamplingSettings,
+        seed: int,
+        allowed: set[int],
+    ) -> None:
+        """By the plain version, with what is not allowed left out after biases and penalties."""
+        allowed = {token % logits.size for token in allowed}
+        hypothesis.assume(any(np.isfinite(logits[token]) for token in allowed))
+        logits.flags.writeable = False
+        words = _words(allowed, logits.size)
+        words.flags.writeable = False
+        wider = dataclasses.replace(settings, top_p=min(1.0, settings.top_p + 1e-5))
+        sampler, generated = Sampler(settings, seed), list[int]()
+        for _ in range(6):
+            token = sampler.sample(logits, words)
+            assert _probabilities(logits, wider, generated, only=allowed)[token] > 0
+            generated.append(token)
+
+    @pytest.mark.parametrize("options", [OPTIONS[i] for i in (0, 3, 9, 11)])
+    def test_frequencies_follow_the_probabilities(self, options: dict[str, Any]) -> None:
+        size, draws = 2500, 10_000
+        random = np.random.default_rng(17)
+        logits = random.normal(scale=2.0, size=size).astype(np.float32)
+        # The likeliest tokens are not allowed.
+        allowed = set(range(size)) - set(np.argsort(-logits)[:40].tolist()) - {5, 77}
+        settings = SamplingSettings(**options)
+        sampler, words = Sampler(settings, seed=11), _words(allowed, size)
+        counts = np.bincount([sampler.sample(logits, words) for _ in range(draws)], minlength=size)
+        expected = _probabilities(logits, settings, only=allowed) * draws
+        assert not counts[expected == 0].any()
+        common = expected >= 10
+        observed = np.append(counts[common], counts[~common].sum())
+        wanted = np.append(expected[common], expected[~common].sum())
+        observed, wanted = observed[wanted > 0], wanted[wanted > 0]
+        freedom = max(len(wanted) - 1, 1)
+        statistic = float(((observed - wanted) ** 2 / wanted).sum())
+        assert statistic < freedom + 4 * np.sqrt(2 * freedom)
+
+    def test_all_tokens_allowed_is_as_none_named(self) -> None:
+        logits = np.random.default_rng(2).normal(size=500).astype(np.float32)
+        settings = SamplingSettings(temperature=0.9, top_p=0.9, frequency_penalty=0.2)
+        free, bound = Sampler(settings, 3), Sampler(settings, 3)
+        words = _words(range(500), 500)
+        for _ in range(50):
+            assert free.sample(logits) == bound.sample(logits, words)
+
+    def test_the_largest_logit_may_be_left_out(self) -> None:
+        logits = np.array([9.0, 5.0, 7.0, 7.0], np.float32)
+        greedy = Sampler(SamplingSettings(temperature=0))
+        assert greedy.sample(logits, _words({1, 2, 3}, 4)) == 2
+        assert greedy.sample(logits, _words({1}, 4)) == 1
+
+    def test_penalties_count_what_was_not_sampled(self) -> None:
+        logits = np.array([2.0, 1.9, -1.0], np.float32)
+        sampler = Sampler(SamplingSettings(temperature=0, frequency_penalty=0.5))
+        sampler.count(0)
+        assert sampler.sample(logits) == 1
+
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_no_token_is_allowed(self, temperature: float) -> None:
+        sampler = Sampler(SamplingSettings(temperature=temperature))
+        with raises("grammar-stuck", error=GenerationError):
+            sampler.sample(np.zeros(40, np.float32), _words((), 40))
+
+    def test_a_broken_logit_is_named_by_its_token(self) -> None:
+        logits = np.zeros(40, np.float32)
+        logits[33] = np.nan
+        with raises("logits-not-finite", "token 33", error=GenerationError):
+            Sampler(SamplingSettings()).sample(logits, _words({1, 33}, 40))
+
+    @pytest.mark.parametrize("words", [1, 3])
+    def test_a_set_for_another_vocabulary(self, words: int) -> None:
+        with raises("generation-failed", f"({words},)", 40, error=GenerationError):
+            Sampler(SamplingSettings()).sample(np.zeros(40), np.zeros(words, np.uint32))
+
+    def test_logprobs_are_those_of_the_model(self) -> None:
+        """Not those among what is allowed."""
+        logits = np.log(np.array([0.5, 0.25, 0.25], np.float32))
+        token = Sampler(SamplingSettings()).sample(logits, _words({1}, 3))
+        recorded = LogprobRecorder(1, str).record(logits, token)
+        assert recorded.logprob == pytest.approx(np.log(0.25))
+        assert [other.token_id for other in recorded.top] == [0]
 
 
 @pytest.mark.parametrize("options", [{}, {"top_p": 0.95}, {"top_k": 40, "top_p": 0.9}])
