@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _reproduce(given.reproduce)
     from fuzz.subjects import SUBJECTS
 
-    names = given.subjects or list(SUBJECTS)
+    names = (given.subjects or list(SUBJECTS))[given.part]
     if unknown := [name for name in names if name not in SUBJECTS and ":" not in name]:
         print(
             f"There is no subject {unknown[0]}. There are: {', '.join(SUBJECTS)}", file=sys.stderr
@@ -42,10 +43,25 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help="by default all of them")
     parser.add_argument("--inputs", type=int, default=100_000, help="how many (100,000)")
     parser.add_argument("--seconds", type=float, default=600.0, help="at most so long (600)")
+    parser.add_argument(
+        "--part",
+        type=_part,
+        default=slice(None),
+        metavar="N/M",
+        help="the Nth of M parts of the subjects, which may run beside each other",
+    )
     parser.add_argument("--seed", type=int, default=0, help="another one makes other inputs (0)")
     parser.add_argument("--findings", type=Path, default=FINDINGS, help="where findings are saved")
     parser.add_argument("--reproduce", type=Path, metavar="FOLDER", help="feed a finding again")
     return parser.parse_args(arguments)
+
+
+def _part(text: str) -> slice:
+    """Which subjects the part ``N/M`` has."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part, as 1/2 is")
+    return slice(int(found[1]) - 1, None, int(found[2]))
 
 
 def _run(campaign: Campaign, subjects: Sequence[Subject]) -> int:

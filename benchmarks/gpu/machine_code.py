@@ -1,14 +1,18 @@
 """What NVIDIA's compiler makes of kernels, without a GPU: of one, and of a whole model's.
 
-    python -m benchmarks.gpu.machine_code kernel KERNEL.json OUTPUT
-    python -m benchmarks.gpu.machine_code model CONFIG.json OUTPUT ARCHITECTURE ...
+``python -m benchmarks.gpu.machine_code`` is the child process that compiles: TVM and NVRTC are in
+it alone. Each line that it reads is a JSON list,
 
-are the child processes that compile: TVM and NVRTC are in them alone.
+    ["kernel", "KERNEL.json", "OUTPUT"]
+    ["model", "CONFIG.json", "OUTPUT", "ARCHITECTURE", ...]
+
+and it answers with a line when the output is written.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,42 +66,74 @@ class MachineCode:
         )
 
 
-def machine_code(
-    kernel: Any, cuobjdump: Callable[..., str], folder: Path
-) -> dict[tuple[str, str], MachineCode]:
-    """The kernels of a PrimFunc, by their architectures (``sm_80``) and names.
+class Compiler:
+    """Compiles kernels, in a process that starts when it is first needed; a context manager.
 
     Args:
-        kernel: the PrimFunc.
         cuobjdump: runs NVIDIA's tool.
-        folder: an empty folder.
     """
-    import tvm
 
-    text, file = folder / "kernel.json", folder / "kernel.fatbin"
-    text.write_text(tvm.ir.save_json(kernel))
-    _run_child("kernel", text, file)
-    return described(file, cuobjdump)
+    def __init__(self, cuobjdump: Callable[..., str]) -> None:
+        self._cuobjdump = cuobjdump
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end()
+
+    def kernel(self, kernel: Any, folder: Path) -> dict[tuple[str, str], MachineCode]:
+        """The kernels of a PrimFunc, by their architectures (``sm_80``) and names.
+
+        Args:
+            kernel: the PrimFunc.
+            folder: an empty folder.
+        """
+        import tvm
+
+        text, file = folder / "kernel.json", folder / "kernel.fatbin"
+        text.write_text(tvm.ir.save_json(kernel))
+        self._compile("kernel", text, file)
+        return described(file, self._cuobjdump)
+
+    def model(
+        self, config: dict[str, Any], architectures: Sequence[str], folder: Path
+    ) -> dict[tuple[str, str], MachineCode]:
+        """The kernels of a model's library, by their architectures and names.
+
+        Args:
+            config: the content of ``mlc-chat-config.json``.
+            architectures: compute capabilities; kernels are chosen for the oldest.
+            folder: an empty folder.
+        """
+        text, file = folder / "config.json", folder / "kernels.fatbin"
+        text.write_text(json.dumps(config), encoding="utf-8")
+        self._compile("model", text, file, *architectures)
+        return described(file, self._cuobjdump)
+
+    def _compile(self, *request: str | Path) -> None:
+        """Have something compiled. Raises CalledProcessError, after the process has said why."""
+        self._process = process = self._process or _child()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps([str(word) for word in request]) + "\n")
+        process.stdin.flush()
+        if not process.stdout.readline():
+            self._end()
+            raise subprocess.CalledProcessError(process.returncode, process.args)
+
+    def _end(self) -> None:
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
 
 
-def model_code(
-    config: dict[str, Any],
-    architectures: Sequence[str],
-    cuobjdump: Callable[..., str],
-    folder: Path,
-) -> dict[tuple[str, str], MachineCode]:
-    """The kernels of a model's library, by their architectures and names.
-
-    Args:
-        config: the content of ``mlc-chat-config.json``.
-        architectures: compute capabilities; kernels are chosen for the oldest.
-        cuobjdump: runs NVIDIA's tool.
-        folder: an empty folder.
-    """
-    text, file = folder / "config.json", folder / "kernels.fatbin"
-    text.write_text(json.dumps(config), encoding="utf-8")
-    _run_child("model", text, file, *architectures)
-    return described(file, cuobjdump)
+def _child() -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.gpu.machine_code"]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
 
 
 def described(file: Path, cuobjdump: Callable[..., str]) -> dict[tuple[str, str], MachineCode]:
@@ -126,11 +162,6 @@ def run_cuobjdump(*arguments: str | Path) -> str:
         raise FileNotFoundError("the package nvidia-cuda-cuobjdump is not installed")
     command = [str(tool), *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def _run_child(*arguments: str | Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu.machine_code", *map(str, arguments)]
-    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def _per_kernel(output: str, name: str) -> dict[tuple[str, str], str]:
@@ -241,11 +272,11 @@ def _text(build: Callable[[], None]) -> str:
     return texts[0]
 
 
-def main(arguments: list[str]) -> None:
+def _answer(what: str, text: str, output: str, *architectures: str) -> None:
+    """Do what a line asks for."""
     from mlc_llm_cuda.fatbin import join
     from mlc_llm_cuda.nvrtc import compile_source
 
-    what, text, output, *architectures = arguments
     if what == "kernel":
         source, wanted = _compile_kernel(Path(text))
     else:
@@ -255,5 +286,14 @@ def main(arguments: list[str]) -> None:
     Path(output).write_bytes(join({name: compile_source(source, name) for name in names}))
 
 
+def main() -> None:
+    # What TVM or NVRTC print is no answer.
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        for line in sys.stdin:
+            _answer(*json.loads(line))
+            print("compiled", file=answers, flush=True)
+
+
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

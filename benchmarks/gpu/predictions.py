@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.machine_code import model_code, run_cuobjdump
+from benchmarks.gpu.machine_code import Compiler, run_cuobjdump
 from benchmarks.random_model import chat_config
 from benchmarks.shapes import SHAPES, ModelShape
 
@@ -243,8 +243,8 @@ def _machine_code(shape: ModelShape) -> dict[str, dict[str, dict[str, int]]]:
 
     architectures = [gpu.architecture.removeprefix("sm_") for gpu in GPUS]
     config = chat_config(replace(shape, layers=LAYERS), QUANTIZATION)
-    with tempfile.TemporaryDirectory() as folder:
-        made = model_code(config, sorted(architectures), run_cuobjdump, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, Compiler(run_cuobjdump) as compiler:
+        made = compiler.model(config, sorted(architectures), Path(folder))
     codes: dict[str, dict[str, dict[str, int]]] = {}
     for (architecture, kernel), code in made.items():
         codes.setdefault(kernel, {})[architecture] = {

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from fuzz.__main__ import main
 from fuzz.campaign import Campaign, Tally
 from fuzz.finding import DESCRIPTION, Finding, reproduce
 from fuzz.outcome import Outcome
 from fuzz.subject import Subject
+from fuzz.subjects import SUBJECTS
 
 from .planted import FAULTS, Numbered, Planted, Refusing
 
@@ -73,3 +76,24 @@ def test_an_input_depends_on_seed_and_number_alone() -> None:
     assert cases == [second.case(7, number) for number in range(50)]
     assert cases != [first.case(8, number) for number in range(50)]
     assert sum(case != first.valid[0] for case in cases) > 40
+
+
+def test_parts_have_every_subject_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[list[str]] = []
+
+    def run(campaign: Campaign, subjects: Sequence[Subject]) -> int:
+        parts.append([subject.name for subject in subjects])
+        return 0
+
+    monkeypatch.setattr("fuzz.__main__._run", run)
+    for part in ("1/3", "2/3", "3/3"):
+        main(["--part", part])
+    assert sorted(name for part in parts for name in part) == sorted(SUBJECTS)
+    assert min(map(len, parts)) >= len(SUBJECTS) // 3
+
+
+@pytest.mark.parametrize("part", ["0/2", "3/2", "1/0", "half"])
+def test_what_is_no_part(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--part", part])
+    assert part in capsys.readouterr().err

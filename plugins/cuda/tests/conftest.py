@@ -13,6 +13,8 @@ import pytest
 from mlc_llm_cuda import toolkit
 from mlc_llm_cuda.stand_in import FUNCTIONS
 
+from benchmarks.gpu.machine_code import Compiler
+
 DRIVER = """
 #include <stddef.h>
 #include <stdio.h>
@@ -151,3 +153,10 @@ def cuobjdump(wheels: None, lacks: Callable[[str], NoReturn]) -> Callable[..., s
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def compiler(cuobjdump: Callable[..., str]) -> Iterator[Compiler]:
+    """NVIDIA's compiler of kernels and models, and what it makes of them."""
+    with Compiler(cuobjdump) as compiler:
+        yield compiler

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import decode_attention
 
-from benchmarks.gpu.machine_code import machine_code
+from benchmarks.gpu.machine_code import Compiler
 from mlc_llm.plugin import AttentionSpec
 from mlc_llm.testing.paged_attention import describe
 
@@ -37,11 +36,11 @@ LAYERS: dict[str, AttentionSpec] = {
 @pytest.mark.parametrize(
     "name", [pytest.param(k, marks=[pytest.mark.slow] * (i > 0)) for i, k in enumerate(LAYERS)]
 )
-def test_enough_is_on_its_way(name: str, cuobjdump: Callable[..., str], tmp_path: Path) -> None:
+def test_enough_is_on_its_way(name: str, compiler: Compiler, tmp_path: Path) -> None:
     """Registers hold everything, and leave room for blocks that keep the memory busy."""
     spec = LAYERS[name]
     kernel = decode_attention.decode(spec, "float16", "float16", CAPABILITIES)
-    made = machine_code(kernel, cuobjdump, tmp_path)
+    made = compiler.kernel(kernel, tmp_path)
     assert len(made) == 2 * 2  # Two launches, for two architectures.
     for key, code in made.items():
         print(*key, code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from mlc_llm_cuda import DEVICE
 from mlc_llm_cuda.codegen import capabilities_of
 from mlc_llm_cuda.kernels import gemv, linear, matmul, prefill_attention
 
-from benchmarks.gpu.machine_code import machine_code
+from benchmarks.gpu.machine_code import Compiler
 from mlc_llm.compile.gpu.attention import append
 from mlc_llm.compile.gpu.kernels.linear import Product
 from mlc_llm.compile.gpu.kernels.norm import RMSNormKind
@@ -89,9 +90,9 @@ def one_is_quick(names: Iterable[str]) -> Any:
 
 @one_is_quick(KERNELS)
 def test_registers_hold_everything_and_loads_are_wide(
-    name: str, cuobjdump: Callable[..., str], tmp_path: Path
+    name: str, compiler: Compiler, tmp_path: Path
 ) -> None:
-    made = machine_code(KERNELS[name](), cuobjdump, tmp_path)
+    made = compiler.kernel(KERNELS[name](), tmp_path)
     assert {architecture for architecture, _ in made} == {"sm_80", "sm_90"}
     for key, code in made.items():
         print(*key, code)
@@ -105,32 +106,32 @@ def test_registers_hold_everything_and_loads_are_wide(
 
 @pytest.mark.parametrize("more", [{}, {"norm": NORM}], ids=["plain", "norm"])
 def test_weights_are_on_their_way_before_there_is_an_input(
-    more: dict[str, Any], cuobjdump: Callable[..., str], tmp_path: Path
+    more: dict[str, Any], compiler: Compiler, tmp_path: Path
 ) -> None:
     """Four turns of two rows, and something of x."""
-    for code in machine_code(q4_gemv(4096, **more), cuobjdump, tmp_path).values():
+    for code in compiler.kernel(q4_gemv(4096, **more), tmp_path).values():
         assert code.begun["LDG.64"] == 8  # scales
         assert code.begun["LDG.128"] >= 8 + 1
 
 
-def test_rotations_need_no_table(cuobjdump: Callable[..., str], tmp_path: Path) -> None:
+def test_rotations_need_no_table(compiler: Compiler, tmp_path: Path) -> None:
     """CUDA's own sine keeps one in a thread's own memory, for angles that do not occur."""
     rope = Rope(tuple(0.8**i for i in range(64)))
     spec = AttentionSpec(32, 8, 128, 128, 128**-0.5, rope=rope)
     kernel = append(spec, "float16", "float16", CAPABILITIES)
-    for code in machine_code(kernel, cuobjdump, tmp_path).values():
+    for code in compiler.kernel(kernel, tmp_path).values():
         assert code.spilled == 0
 
 
 @one_is_quick(MATMULS)
 def test_tensor_cores_have_work_for_each_instruction(
-    name: str, cuobjdump: Callable[..., str], tmp_path: Path
+    name: str, compiler: Compiler, tmp_path: Path
 ) -> None:
     """A warp's product keeps the tensor cores of compute capability 9.0 busy for 4 clocks.
 
     (Of 8.0 for 8.) In the main loop of large tiles, no more instructions than that are issued.
     """
-    made = machine_code(MATMULS[name](), cuobjdump, tmp_path)
+    made = compiler.kernel(MATMULS[name](), tmp_path)
     assert len(made) == 4  # a large and a small tile
     for key, code in made.items():
         print(*key, code)
@@ -146,12 +147,10 @@ def test_tensor_cores_have_work_for_each_instruction(
 
 
 @one_is_quick(PREFILL)
-def test_prefill_multiplies_from_registers(
-    name: str, cuobjdump: Callable[..., str], tmp_path: Path
-) -> None:
+def test_prefill_multiplies_from_registers(name: str, compiler: Compiler, tmp_path: Path) -> None:
     """Keys and values are copied 16 bytes at a time; a tile of them comes from shared memory in
     fewer instructions than multiply it, and nothing is spilled."""
-    for key, code in machine_code(PREFILL[name](), cuobjdump, tmp_path).items():
+    for key, code in compiler.kernel(PREFILL[name](), tmp_path).items():
         print(*key, code)
         made = code.instructions
         assert code.spilled == 0
@@ -159,3 +158,10 @@ def test_prefill_multiplies_from_registers(
         assert made["LDGSTS.128"] > 0
         assert not made.keys() & {"LDG.16", "LDGSTS.32", "LDGSTS.64"}
         assert made["HMMA"] == 2 * made["LDSM"] > 0
+
+
+@pytest.mark.slow
+def test_after_a_failure_the_compiler_goes_on(compiler: Compiler, tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        compiler.model({"model_type": "llama"}, ["80"], tmp_path)
+    assert compiler.kernel(q4_gemv(192), tmp_path)

@@ -8,7 +8,6 @@ more models, for every compute capability.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from mlc_llm_cuda import DEVICE
 
-from benchmarks.gpu.machine_code import MachineCode, model_code
+from benchmarks.gpu.machine_code import Compiler, MachineCode
 from benchmarks.random_model import chat_config
 from benchmarks.shapes import SHAPES
 from mlc_llm.quantization import PLANS
@@ -63,10 +62,10 @@ MATRIX += [Cell("llama-2-7b", name, NEWER) for name in TAKEN if name != "q4f16_1
     ids=str,
 )
 def test_kernels_keep_to_registers_and_load_widely(
-    cell: Cell, cuobjdump: Callable[..., str], tmp_path: Path
+    cell: Cell, compiler: Compiler, tmp_path: Path
 ) -> None:
     config = chat_config(replace(SHAPES[cell.shape], layers=1), cell.quantization)
-    made = model_code(config, cell.architectures, cuobjdump, tmp_path)
+    made = compiler.model(config, cell.architectures, tmp_path)
     for architecture in cell.architectures:
         codes = {kernel: code for (sm, kernel), code in made.items() if sm == f"sm_{architecture}"}
         assert codes, f"there is no code for {architecture}"
