@@ -39,6 +39,11 @@ class ContextWindow:
     trained: int | None = field(default=None, compare=False)
 
     @property
+    def total(self) -> int:
+        """Tokens that all answers may have together."""
+        return self.size if self.tokens is None else self.tokens
+
+    @property
     def rows(self) -> int:
         """Most tokens of a pass."""
         return max(self.chunk, _ROWS_PER_SEQUENCE * self.sequences)

@@ -118,7 +118,7 @@ class LoadedModel:
                 window.rows,
                 self.device,
                 window.sequences + 1,  # the model's own
-                window.tokens or window.size,
+                window.total,
             )
             self.functions.use(cache)
         self.cache = cache

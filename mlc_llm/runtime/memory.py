@@ -26,7 +26,7 @@ class MemoryEstimate:
 
     Args:
         weights: the parameters, and the largest of them once more while it is repacked.
-        kv_cache: keys and values of all tokens of the window.
+        kv_cache: keys and values of all tokens that there may be.
         workspace: activations of one prefill chunk.
         kv_bytes_per_token: what one more token of the window costs.
         kv_slack: bytes of the cache's pages beyond the window, at most.
@@ -61,7 +61,7 @@ def estimate(
         workspace: see :func:`workspace_bytes`.
     """
     per_token = sum(layer.kv_width for layer in cache.own) * cache.item_size
-    pages = -(-window.size // cache.page_size)
+    pages = -(-window.total // cache.page_size)
     return MemoryEstimate(
         weights=weight_bytes,
         kv_cache=pages * cache.page_size * per_token,
@@ -131,11 +131,11 @@ def require(need: MemoryEstimate, available: int | None, window: ContextWindow) 
     if fitting == 0:
         remedy = "No context window is small enough: take a smaller model or quantisation."
     else:
-        remedy = f"It fits with ChatConfig(context_window_size={fitting})."
+        remedy = _fits_with(window, fitting)
     raise DeviceError(
         f"The model needs about {readable(need.total)} of memory and {readable(available)} are "
         f"available: weights {readable(need.weights)}, KV cache {readable(need.kv_cache)} for "
-        f"{window.size} tokens, workspace {readable(need.workspace)}. {remedy}",
+        f"{window.total} tokens, workspace {readable(need.workspace)}. {remedy}",
         code="memory-too-small",
     )
 
@@ -176,20 +176,30 @@ def require_kv_cache(cache: KVCacheGeometry, window: ContextWindow, adapter: Ada
     """
     limit = adapter.largest_tensor
     per_token = max(layer.kv_width for layer in cache.own) * cache.item_size
-    size = -(-window.size // cache.page_size) * cache.page_size * per_token
+    size = -(-window.total // cache.page_size) * cache.page_size * per_token
     if limit is None or size <= limit:
         return
     fitting = limit // (per_token * cache.page_size) * cache.page_size // 64 * 64
     remedy = (
-        f"It fits with ChatConfig(context_window_size={fitting})."
+        _fits_with(window, fitting)
         if fitting
         else "No context window is small enough: take another device."
     )
     raise DeviceError(
-        f"Keys and values of one layer need {readable(size)} for a window of {window.size} tokens, "
+        f"Keys and values of one layer need {readable(size)} for {window.total} tokens, "
         f"and one tensor may have {readable(limit)} on {adapter.name}. {remedy}",
         code="window-too-large",
     )
+
+
+def _fits_with(window: ContextWindow, tokens: int) -> str:
+    """What to do where fewer tokens would fit."""
+    setting = (
+        f"ChatConfig(context_window_size={tokens})"
+        if window.tokens is None
+        else f"EngineConfig(max_total_sequence_length={tokens})"
+    )
+    return f"It fits with {setting}."
 
 
 def readable(size: int) -> str:
