@@ -287,7 +287,7 @@ def _answer(what: str, text: str, output: str, *architectures: str) -> None:
 
 
 def main() -> None:
-    # What TVM or NVRTC print is no answer.
+    # What TVM or NVRTC print is not an answer.
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         for line in sys.stdin:

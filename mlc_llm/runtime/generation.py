@@ -43,7 +43,7 @@ class Generation:
         ids: the tokens.
         phases: the phase in which each is computed.
         sequence: what the KV cache holds of them; None while the answer waits.
-        cancelled: whether nobody wants the answer any more; any thread may set it.
+        cancelled: whether the answer is not wanted any more; any thread may set it.
         finished: whether the last step was given.
     """
 
@@ -205,7 +205,7 @@ class Generation:
         return self._sampler.sample(logits, allowed)
 
     def _guess(self, most: int) -> Sequence[int]:
-        """Tokens that might follow, at most so many."""
+        """Tokens that might follow, at most that number of them."""
         if self._proposer is None:
             return ()
         drafts = self._proposer.propose(self.ids, most)

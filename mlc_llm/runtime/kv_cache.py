@@ -125,7 +125,7 @@ class KVCache:
         Args:
             sequence: the sequence.
             tokens: the prompt.
-            phases: the phase in which each token is to be computed.
+            phases: the phase in which each token must be computed.
         """
         found = self._prefixes.find(tokens, phases)
         for known in found.pages:

@@ -12,7 +12,7 @@ class OutOfPages(GenerationError):
 
 
 def _nothing(_page: int) -> None:
-    """Where nobody needs to know what was forgotten."""
+    """Where no one needs to know what was forgotten."""
 
 
 class PagePool:

@@ -75,7 +75,7 @@ class PrefixCache:
 
         Args:
             tokens: the prompt.
-            phases: the phase in which each token is to be computed.
+            phases: the phase in which each token must be computed.
         """
         pages: list[KnownPage] = []
         before = BEGIN
