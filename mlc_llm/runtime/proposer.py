@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_LONGEST, _SHORTEST = 4, 2
+_LONGEST, _SHORTEST = 5, 3
 """How many of the last tokens must have stood together before."""
 
 _MOST = 7
