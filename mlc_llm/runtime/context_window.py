@@ -28,6 +28,8 @@ class ContextWindow:
         chunk: most tokens that one prefill step takes.
         sequences: most answers that are written at a time.
         tokens: tokens that all of them may have together; None for one window.
+        recycled: how many answers that ended are remembered, so that what goes on from them is not
+            read again; None for as many as there is room for.
         trained: tokens that the model was trained for, where its files say so and matter: a sliding
             window has no such limit.
     """
@@ -36,6 +38,7 @@ class ContextWindow:
     chunk: int
     sequences: int = 8
     tokens: int | None = None
+    recycled: int | None = None
     trained: int | None = field(default=None, compare=False)
 
     @property

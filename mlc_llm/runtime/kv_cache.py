@@ -35,6 +35,7 @@ class KVCache:
         device: where the pages are.
         sequences: most sequences at a time.
         tokens: tokens that all of them may have together; None for as many as each may have.
+        recycled: how many sequences that ended are remembered; None for as many as there is room.
 
     Attributes:
         geometry: the shape of its pages.
@@ -50,6 +51,7 @@ class KVCache:
         device: tvm.runtime.Device,
         sequences: int = 1,
         tokens: int | None = None,
+        recycled: int | None = None,
     ) -> None:
         from tvm.runtime import empty
 
@@ -60,6 +62,9 @@ class KVCache:
         self.pool = PagePool(total, self._prefixes.forget)
         shapes = geometry.page_shapes
         self.pages = [empty((self.pool.count, *s), geometry.dtype, device) for s in shapes]
+        self._recycled = recycled
+        # The last pages of those that ended, by their numbers; the one that ended last stands last.
+        self._ended: dict[int, None] = {}
         self._tables = PassTables(sequences, per_sequence, rows, device)
         self._on_host = on_host(device)
         self._numbers = list(reversed(range(sequences)))
@@ -77,7 +82,7 @@ class KVCache:
         return CachedSequence(self.pool, number, row, self.geometry.page_size)
 
     def remove(self, sequence: CachedSequence) -> None:
-        """Forget a sequence, but for what :meth:`remember` was called for."""
+        """Forget a sequence, but for what is remembered of it."""
         sequence.truncate(0)
         self._numbers.append(sequence.number)
 
@@ -97,15 +102,31 @@ class KVCache:
         missing = -(-length // self.geometry.page_size) - len(sequence.pages)
         return missing + spare <= self.pool.available
 
-    def remember(self, sequence: CachedSequence, partial: bool = False) -> None:
-        """Have :meth:`attach` find what a sequence holds, while nothing else needs its pages.
+    def remember(self, sequence: CachedSequence) -> None:
+        """Have :meth:`attach` find the full pages of a sequence, while nothing else needs them."""
+        if self._recycled != 0:
+            self._prefixes.remember(sequence, self.pool)
 
-        Args:
-            sequence: the sequence.
-            partial: whether also its last page, if that is not full; the sequence must not grow
-                any more then.
-        """
-        self._prefixes.remember(sequence, self.pool, partial)
+    def recycle(self, sequence: CachedSequence) -> None:
+        """Forget a sequence, and remember all that it holds, while nothing else needs its pages."""
+        if self._recycled != 0:
+            self._prefixes.remember(sequence, self.pool, partial=True)
+        last = sequence.known[-1] if sequence.known else None
+        self.remove(sequence)
+        if last is None or self._recycled is None:
+            return
+        self._ended.pop(last, None)
+        self._ended[last] = None
+        while len(self._ended) > self._recycled:
+            self._forget_ended(next(iter(self._ended)))
+
+    def _forget_ended(self, last: int) -> None:
+        """Forget the pages of a sequence that ended, but for those that others need."""
+        del self._ended[last]
+        for page in self._prefixes.ending(last):
+            if self.pool.users(page):
+                break
+            self.pool.forget(page)
 
     def count(self, tokens: Sequence[int], phases: Sequence[int]) -> int:
         """How many tokens of a prompt :meth:`attach` would find."""

@@ -119,6 +119,7 @@ class LoadedModel:
                 self.device,
                 window.sequences + 1,  # the model's own
                 window.total,
+                window.recycled,
             )
             self.functions.use(cache)
         self.cache = cache
@@ -333,9 +334,8 @@ class LoadedModel:
         sequence = self.cache.add()
         try:
             yield sequence
-            self.cache.remember(sequence, partial=True)
         finally:
-            self.cache.remove(sequence)
+            self.cache.recycle(sequence)
 
     @property
     def _identity(self) -> Identity:

@@ -7,7 +7,7 @@ in part, or was never filled, the first tokens can be copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -63,6 +63,7 @@ class PrefixCache:
         self._size = size
         self._last = BEGIN
         self._known: dict[int, KnownPage] = {}
+        self._numbered: dict[int, KnownPage] = {}
         self._after: dict[int, dict[Content, KnownPage]] = {}
 
     @property
@@ -112,17 +113,29 @@ class PrefixCache:
             if (known := alike.get(content)) is None:
                 self._last += 1
                 known = KnownPage(sequence.pages[index], self._last, before, content)
-                self._known[known.page] = alike[content] = known
+                self._known[known.page] = self._numbered[known.number] = alike[content] = known
                 pool.keep(known.page)
             sequence.known.append(known.number)
 
     def forget(self, page: int) -> None:
         """Forget what a page holds, since it is about to be overwritten."""
         known = self._known.pop(page)
+        del self._numbered[known.number]
         alike = self._after[known.before]
         del alike[known.content]
         if not alike:
             del self._after[known.before]
+
+    def ending(self, number: int) -> Iterator[int]:
+        """Pages that only what ended with this page needs, from the last one on.
+
+        Args:
+            number: of that page. It must be forgotten, as each page that this gives, before the
+                next is asked for.
+        """
+        while (known := self._numbered.get(number)) is not None and number not in self._after:
+            yield known.page
+            number = known.before
 
     def _content(self, tokens: Sequence[int], phases: Sequence[int], begin: int) -> Content:
         end = begin + self._size

@@ -209,8 +209,7 @@ class Scheduler:
                 line.remove(generation)
         sequence, generation.sequence = generation.sequence, None
         if sequence is not None:
-            self._model.cache.remember(sequence, partial=True)
-            self._model.cache.remove(sequence)
+            self._model.cache.recycle(sequence)
 
     def _all(self) -> list[Generation]:
         return [*self._writing, *self._reading, *self._waiting]

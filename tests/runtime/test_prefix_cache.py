@@ -19,8 +19,8 @@ LAYER = LayerAttention(query_heads=1, kv_heads=1, key_size=1, value_size=1)
 GEOMETRY = KVCacheGeometry(dtype="float32", page_size=PAGE, layers=[LAYER, LAYER])
 
 
-def new_cache(pages: int = PAGES) -> KVCache:
-    return KVCache(GEOMETRY, LENGTH, 16, tvm.cpu(), SEQUENCES, pages * PAGE)
+def new_cache(pages: int = PAGES, recycled: int | None = None) -> KVCache:
+    return KVCache(GEOMETRY, LENGTH, 16, tvm.cpu(), SEQUENCES, pages * PAGE, recycled)
 
 
 def compute(cache: KVCache, held: CachedSequence, tokens: list[int], phases: bytes) -> None:
@@ -59,8 +59,7 @@ def remembered(cache: KVCache, tokens: list[int], phases: bytes = b"") -> list[i
     held = cache.add()
     compute(cache, held, tokens, phases or bytes(len(tokens)))
     pages = [*held.pages]
-    cache.remember(held, partial=True)
-    cache.remove(held)
+    cache.recycle(held)
     return pages
 
 
@@ -144,12 +143,45 @@ def test_forgetting_leaves_what_is_in_use() -> None:
     assert cache.pool.idle == 0
 
 
+def test_the_last_that_ended_are_remembered() -> None:
+    """Of the others, what they had in common with one that is remembered or used."""
+    cache = new_cache(recycled=2)
+    common = [*range(8)]
+    for token in (50, 60, 70):
+        remembered(cache, [*common, token, token, token, token, token])
+    found = [cache.count([*common, *[token] * 5], bytes(13)) for token in (50, 60, 70)]
+    assert found == [8, 13, 13]
+    remembered(cache, [*common, 60, 60, 60, 60, 60])  # once more
+    remembered(cache, [*common, 80])
+    found = [cache.count([*common, *[token] * 5], bytes(13)) for token in (50, 60, 70, 80)]
+    assert found == [8, 13, 8, 9]
+    held = attached(cache, [*common, *[60] * 5], bytes(13))
+    for token in (1, 2, 3):
+        remembered(cache, [token] * 5)
+    assert cache.count([*common, *[60] * 4], bytes(12)) == 12  # in use
+    cache.remove(held)
+    assert cache.pool.available == PAGES
+
+
+def test_none_is_remembered() -> None:
+    cache = new_cache(recycled=0)
+    remembered(cache, [*range(10)])
+    held = cache.add()
+    compute(cache, held, [*range(10)], bytes(10))
+    cache.remember(held)
+    assert cache.count([*range(10)], bytes(10)) == 0
+    cache.remove(held)
+    assert (cache.pool.available, cache.pool.idle) == (PAGES, 0)
+
+
 class Conversations(RuleBasedStateMachine):
     """Prompts of few different tokens, so that they often begin alike; some grow, some go."""
 
+    RECYCLED: int | None = None
+
     def __init__(self) -> None:
         super().__init__()
-        self.cache = new_cache()
+        self.cache = new_cache(recycled=self.RECYCLED)
         self.held: list[CachedSequence] = []
         self.ever: list[tuple[list[int], bytes]] = []
 
@@ -188,8 +220,9 @@ class Conversations(RuleBasedStateMachine):
         if which < len(self.held):
             held = self.held.pop(which)
             if keeps:
-                self.cache.remember(held, partial=True)
-            self.cache.remove(held)
+                self.cache.recycle(held)
+            else:
+                self.cache.remove(held)
 
     @rule()
     def forget(self) -> None:
@@ -215,8 +248,19 @@ def common(tokens: list[int], phases: bytes, other: list[int], other_phases: byt
     return next((n for n in range(len(pairs), 0, -1) if pairs[:n] == others[:n]), 0)
 
 
+class FewConversations(Conversations):
+    RECYCLED = 2
+
+    @invariant()
+    def few_are_remembered(self) -> None:
+        assert len(self.cache._ended) <= 2
+
+
+SETTINGS = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestConversations = Conversations.TestCase
-TestConversations.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestConversations.settings = SETTINGS
+TestFewConversations = FewConversations.TestCase
+TestFewConversations.settings = SETTINGS
 
 
 def test_a_page_that_is_not_in_use_cannot_be_kept() -> None:
