@@ -117,16 +117,22 @@ class Compiler:
         self._process = process = self._process or _child()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps([str(word) for word in request]) + "\n")
-        process.stdin.flush()
-        if not process.stdout.readline():
-            self._end()
+        answer = ""
+        try:
+            process.stdin.write(json.dumps([str(word) for word in request]) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        finally:
+            if not answer:  # It has ended, or this was interrupted, and a later answer is stale.
+                self._end()
+        if not answer:
             raise subprocess.CalledProcessError(process.returncode, process.args)
 
     def _end(self) -> None:
         if self._process is not None:
-            self._process.communicate()
-            self._process = None
+            process, self._process = self._process, None
+            with process:
+                process.kill()
 
 
 def _child() -> subprocess.Popen[str]:
