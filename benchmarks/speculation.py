@@ -76,8 +76,8 @@ def measure(chat: LoadedChat, rounds: int, temperature: float) -> Iterator[tuple
                 answers.add(ids)
         if len(answers) != 1:
             raise ValueError(f"the answers to {name!r} differ")
-        medians = (statistics.median(times[proposes]) for proposes in (False, True))
-        yield name, Speeds(*medians, len(answers.pop()))
+        without, guessed = statistics.median(times[False]), statistics.median(times[True])
+        yield name, Speeds(without, guessed, len(answers.pop()))
 
 
 def _request(chat: LoadedChat, text: str, temperature: float) -> Request:
