@@ -96,8 +96,8 @@ def check_keywords(schema: Schema) -> None:
             ):
                 listed = unknown("keyword", key, ENFORCED | ANNOTATIONS)
                 raise _refused(
-                    f"The schema has at {place} what is no keyword of JSON Schema, and would not "
-                    f"be enforced. {listed} What begins with 'x-' is left alone."
+                    f"The schema has a word at {place} that JSON Schema does not know, so that it "
+                    f"would not be enforced. {listed} What begins with 'x-' is left alone."
                 )
 
 

@@ -59,7 +59,7 @@ class Constraint(ABC):
         """Take back the last ``count`` tokens that were accepted.
 
         Raises:
-            GenerationError: there are not so many.
+            GenerationError: fewer were accepted.
         """
 
     @abstractmethod
