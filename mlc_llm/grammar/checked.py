@@ -56,7 +56,6 @@ def _schema_grammar(schema: dict[str, Any], place: str = "") -> str:
         return LLMatcher.grammar_from_json_schema(
             json.dumps(schema, allow_nan=False),
             {"whitespace_pattern": WHITE_SPACE},
-            {"lenient": False, "coerce_one_of": False},
         )
     except (TypeError, ValueError) as failure:
         raise _refused(f"{place} is not JSON: {failure}.") from None

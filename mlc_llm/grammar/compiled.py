@@ -101,7 +101,7 @@ class GrammarConstraint(Constraint):
     """One answer that follows a grammar.
 
     Copies of a matcher share the states of their lexer, and there is a limit to these. So that no
-    answer fails for what others have used, one that meets it begins anew, alone.
+    answer fails for what others have used, one that meets it begins again, alone.
 
     Args:
         matcher: at the beginning of the grammar; it is the constraint's own.
@@ -143,7 +143,7 @@ class GrammarConstraint(Constraint):
         if known == NONE or not self._matcher.validate_tokens([known]):
             raise GenerationError(f"The answer's grammar does not allow the token {token} here.")
         if not self._matcher.consume_token(known):
-            self._begin_anew()
+            self._begin_again()
             self._matcher.consume_token(known)
             self._check()
         self._accepted.append(known)
@@ -180,7 +180,7 @@ class GrammarConstraint(Constraint):
 
     @property
     def _at_start(self) -> bool:
-        """Whether a leading space of the next token is no part of the text."""
+        """Whether a leading space of the next token is left out of the text."""
         return not self._accepted and not self._continues
 
     def _known(self, token: int, *, first: bool) -> int:
@@ -192,11 +192,11 @@ class GrammarConstraint(Constraint):
     def _compute(self, words: Words) -> None:
         self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         if self._matcher.is_error():
-            self._begin_anew()
+            self._begin_again()
             self._matcher.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
             self._check()
 
-    def _begin_anew(self) -> None:
+    def _begin_again(self) -> None:
         self._matcher = self._renew()
         self._matcher.consume_tokens(self._accepted)
         self._check()

@@ -6,6 +6,7 @@ lacks them, but not where they stand.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -43,8 +44,11 @@ UNSUPPORTED = frozenset(
 )
 """The keywords of the standard that cannot be enforced."""
 
-MOST_SCHEMAS = 10_000
+MOST_SCHEMAS = 5_000
 """Schemas within a schema; see :data:`mlc_llm.grammar.matcher.STACK_BYTES`."""
+
+_MOST_READ = 20_000_000
+"""Characters of schemas that are read to find the place of an error: about a second."""
 
 _OF_NAMES = ("properties", "patternProperties", "$defs", "definitions")
 _OF_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
@@ -92,8 +96,8 @@ def check_keywords(schema: Schema) -> None:
             ):
                 listed = unknown("keyword", key, ENFORCED | ANNOTATIONS)
                 raise _refused(
-                    f"The schema has at {place} what is no keyword of JSON Schema, and would not "
-                    f"be enforced. {listed} What begins with 'x-' is left alone."
+                    f"The schema has a word at {place} that JSON Schema does not know, so that it "
+                    f"would not be enforced. {listed} What begins with 'x-' is left alone."
                 )
 
 
@@ -106,10 +110,13 @@ def place_of(message: str, schema: Schema, message_of: Callable[[Schema], str]) 
         message_of: what llguidance says of a schema.
 
     Returns:
-        The place of the innermost schema for which it says the same.
+        The place of the innermost schema for which it says the same; the whole schema's, ``#``,
+        where it is too large to look for that.
     """
     named = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     places = [(place, {**named, **inner}) for place, inner in subschemas(schema)]
+    if len(places) * len(json.dumps(schema)) > _MOST_READ:
+        return "#"
     for place, alone in reversed(places):
         if message_of(alone) == message:
             return place

@@ -13,12 +13,12 @@ Result = TypeVar("Result")
 
 STACK_BYTES = 256 * 2**20
 """llguidance goes through a grammar recursively, and does not watch its stack. This is enough for
-the deepest grammars that are let through: 10,000 schemas in one another take 50 MB. It is reserved:
+the deepest grammars that are let through: 5,000 schemas in one another take 25 MB. It is reserved:
 only what is touched takes memory."""
 
-INITIAL_LEXER_FUEL = 250_000
-"""What may be spent on the first set of tokens, in llguidance's measure. Its default is four times
-as much, with which ``(?:a{1000}){1000}`` takes seconds before it is refused."""
+INITIAL_LEXER_FUEL = 500_000
+"""What may be spent on the first set of tokens, in llguidance's measure. Its default is twice as
+much, with which ``(?:a{1000}){1000}`` takes many seconds before it is refused."""
 
 MAX_LEXER_STATES = 50_000
 """Of 1 to 2 kB each; llguidance's default is five times as many."""

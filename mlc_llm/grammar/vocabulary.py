@@ -108,7 +108,7 @@ class _Tokens:
 
     Args:
         tokens: the bytes of each token; the last one ends an answer.
-        special: the ids of those that are no text.
+        special: the ids of those without text.
         tokenizer: makes tokens of a text that can only be this one.
     """
 

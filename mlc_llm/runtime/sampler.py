@@ -186,7 +186,7 @@ class Sampler:
         ids = token_ids(allowed, logits.size)
         if not ids.size:
             raise GenerationError(STUCK, code="grammar-stuck")
-        return int(ids[self._choose(logits[ids], ids)])
+        return int(ids[self._choose(logits.take(ids), ids)])
 
     def _choose(self, logits: Floats, ids: Indices | None = None) -> int:
         """Choose an index of the logits.

@@ -201,6 +201,9 @@ class TestRollback:
         feed(constraint, demo, "a")
         with raises("generation-failed", str(count), error=GenerationError):
             constraint.rollback(count)
+        constraint.rollback(1)
+        with raises("generation-failed", "1 tokens", error=GenerationError):
+            constraint.rollback(1)
 
 
 class TestDrafts:
@@ -276,6 +279,9 @@ class TestCompiling:
         first = demo_grammar({"type": "regex", "regex": "first"})
         for number in range(20):
             demo_grammar({"type": "regex", "regex": f"other {number}"})
+        assert demo_grammar({"type": "regex", "regex": "first"}) is first
+        for number in range(20):
+            demo_grammar({"type": "regex", "regex": f"others {number}"})
         assert demo_grammar({"type": "regex", "regex": "first"}) is first
         for number in range(32):
             demo_grammar({"type": "regex", "regex": f"yet another {number}"})
