@@ -1,0 +1,242 @@
+"""One loaded model with all requests that it is answering: what both engines are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Generic, get_args
+
+from mlc_llm.chat.loading import LoadedChat, load_chat
+from mlc_llm.chat.plan import plan_chat
+from mlc_llm.config import ChatConfig
+from mlc_llm.conversation import Conversation
+from mlc_llm.engine.config import EngineConfig, EngineSizes, Mode
+from mlc_llm.engine.generation import Generation, Receiver
+from mlc_llm.engine.metrics import EngineMetrics
+from mlc_llm.engine.prompts import chat_requests, completion_requests
+from mlc_llm.engine.replies import ChatReplies, Chunk, Heading, Replies, TextReplies, Whole
+from mlc_llm.errors import ConfigError, GenerationError, MLCError, unknown
+from mlc_llm.protocol import (
+    ChatCompletion,
+    ChatCompletionChunk,
+    ChatCompletionRequest,
+    Completion,
+    CompletionRequest,
+    GenerationRequest,
+)
+from mlc_llm.registry.registry import default_registry
+from mlc_llm.runtime.request import Request
+from mlc_llm.shown import shown
+from mlc_llm.version import __version__
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[Whole, Chunk]):
+    """A request that was checked, and has not begun.
+
+    Args:
+        request_id: its id.
+        requests: what it asks of the model, once an answer.
+        replies: makes its reply.
+        streams: whether that comes in chunks.
+    """
+
+    request_id: str
+    requests: tuple[Request, ...]
+    replies: Replies[Whole, Chunk]
+    streams: bool
+
+
+class ServedModel:
+    """A loaded model, and the requests that it is answering. Any thread may use it.
+
+    The arguments and errors are those of :class:`~mlc_llm.engine.MLCEngine`.
+
+    Attributes:
+        sizes: how much it serves at once.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        device: str,
+        model_lib: str | None,
+        mode: Mode,
+        engine_config: EngineConfig | None,
+        chat_config: ChatConfig | None,
+        progress: bool,
+    ) -> None:
+        config = _checked(mode, engine_config, chat_config)
+        registry = default_registry()
+        overlay = config.laid_under(chat_config)
+        plan = plan_chat(
+            model,
+            device,
+            overlay,
+            model_lib,
+            registry,
+            progress=progress,
+            check=lambda plan: EngineSizes.choose(config, mode, plan.model.window),
+        )
+        self.chat: LoadedChat = load_chat(plan, registry)
+        self._finalizer = weakref.finalize(self, self.chat.engine.abandon)
+        self.sizes = EngineSizes.choose(config, mode, plan.model.window)
+        self._conversation = Conversation(plan.settings.template, plan.tokenizer)
+        self._planning = threading.Lock()
+        self._lock = threading.Lock()
+        self._running: dict[str, Generation] = {}
+        self._metrics = EngineMetrics()
+        self._name = str(model)
+        self._names = {self._name, str(plan.folder.path), Path(plan.folder.path).name}
+        digest = f"{__version__} {plan.device} {plan.model.spec.digest()}"
+        self._fingerprint = f"fp_{hashlib.sha256(digest.encode()).hexdigest()[:12]}"
+
+    def prepare_chat(
+        self, request: ChatCompletionRequest
+    ) -> Prepared[ChatCompletion, ChatCompletionChunk]:
+        """Check a conversation, and lay it out for the model.
+
+        Raises:
+            MLCError: something of it is wrong; see :func:`mlc_llm.engine.prompts.chat_requests`.
+        """
+        self._require_alive()
+        with self._planning:
+            longest = self.sizes.single_length
+            requests = chat_requests(self.chat, self._conversation, request, longest)
+        heading = self._heading(request, "chatcmpl")
+        tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
+        replies = ChatReplies(heading, requests, tokenizer, usage)
+        return Prepared(heading.id, requests, replies, bool(request.stream))
+
+    def prepare_completion(self, request: CompletionRequest) -> Prepared[Completion, Completion]:
+        """:meth:`prepare_chat` for raw text."""
+        self._require_alive()
+        with self._planning:
+            requests = completion_requests(self.chat, request, self.sizes.single_length)
+        heading = self._heading(request, "cmpl")
+        tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
+        replies = TextReplies(heading, requests, tokenizer, usage)
+        return Prepared(heading.id, requests, replies, bool(request.stream))
+
+    def begin(self, request_id: str, requests: Sequence[Request], receive: Receiver) -> Generation:
+        """Have the answers to a request written.
+
+        Args:
+            request_id: its id, which no other one has that runs.
+            requests: what it asks of the model.
+            receive: takes the steps.
+
+        Raises:
+            ConfigError: a request of that id is running.
+            GenerationError: the engine is terminated, or too many threads run.
+        """
+        generation = Generation(request_id, self.chat, requests, receive, self._count)
+        with self._lock:
+            self._require_alive()
+            if request_id in self._running:
+                raise ConfigError(
+                    f"A request of the id {shown(request_id)} is running: give each its own, or "
+                    "leave request_id out.",
+                    code="request-id-taken",
+                )
+            self._running[request_id] = generation
+        generation.start()
+        return generation
+
+    def abort(self, request_id: str) -> bool:
+        """End a request; False where none of that id is running."""
+        with self._lock:
+            generation = self._running.get(request_id)
+        return generation is not None and generation.abort()
+
+    def metrics(self) -> EngineMetrics:
+        """What was done so far."""
+        speed = self.chat.model.metrics.snapshot()
+        with self._lock:
+            return replace(self._metrics, running_requests=len(self._running), speed=speed)
+
+    def terminate(self) -> None:
+        """End all requests with an error, and let go of the model. May be called twice."""
+        with self._lock:
+            if self._finalizer.detach() is None:
+                return
+            running = list(self._running.values())
+        for generation in running:
+            generation.fail(_terminated())
+        self.chat.engine.close()
+        self.chat.model.release()
+
+    def __repr__(self) -> str:
+        state = "" if self._finalizer.alive else ", terminated"
+        return f"{self._name!r}, device={str(self.chat.plan.device)!r}{state}"
+
+    def _heading(self, request: GenerationRequest, kind: str) -> Heading:
+        if request.model is not None and request.model not in self._names:
+            raise ConfigError(
+                f"This engine serves {self._name!r}. {unknown('model', request.model, self._names)}",
+                code="model-not-served",
+            )
+        request_id = request.request_id or f"{kind}-{uuid.uuid4().hex}"
+        model = request.model or self._name
+        return Heading(request_id, int(time.time()), model, self._fingerprint)
+
+    def _count(self, generation: Generation) -> None:
+        """Take note of a request that has ended."""
+        with self._lock:
+            del self._running[generation.request_id]
+            metrics, outcome = self._metrics, f"{generation.outcome}_requests"
+            setattr(metrics, outcome, getattr(metrics, outcome) + 1)
+            metrics.prompt_tokens += generation.prompt_tokens
+            metrics.prefilled_tokens += generation.prefilled_tokens
+            metrics.completion_tokens += generation.completion_tokens
+
+    def _require_alive(self) -> None:
+        if not self._finalizer.alive:
+            raise _terminated()
+
+
+def _terminated() -> MLCError:
+    return GenerationError(
+        "The engine was terminated; make another one to go on.", code="engine-terminated"
+    )
+
+
+def _checked(mode: object, engine_config: object, chat_config: object) -> EngineConfig:
+    """The configuration, when all is of its kind and can be served."""
+    if mode not in get_args(Mode):
+        raise ConfigError(unknown("mode", mode, get_args(Mode)), code="field-unknown")
+    kinds = (
+        ("engine_config", engine_config, EngineConfig),
+        ("chat_config", chat_config, ChatConfig),
+    )
+    for name, value, kind in kinds:
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(
+                f"{name} must be {kind.__name__}(...), not {shown(value)}.",
+                code="argument-mistyped",
+            )
+    config = engine_config if isinstance(engine_config, EngineConfig) else EngineConfig()
+    _require_served(config)
+    return config.model_copy(deep=True)
+
+
+def _require_served(config: EngineConfig) -> None:
+    """Refuse what the runtime does not do."""
+    if config.speculative_mode == "ngram":
+        raise ConfigError(
+            "speculative_mode='ngram' is not supported yet: leave it out.",
+            code="argument-unsupported",
+        )
+    if config.prefix_cache_mode == "disable" or config.prefix_cache_max_num_recycling_seqs == 0:
+        raise ConfigError(
+            "The prefix cache cannot be turned off yet: leave prefix_cache_mode and "
+            "prefix_cache_max_num_recycling_seqs out.",
+            code="argument-unsupported",
+        )
