@@ -79,7 +79,7 @@ class AsyncMLCEngine:
 
 
 class Aside:
-    """A thread beside the event loop, for what takes moments: to lay out a prompt.
+    """A thread beside the event loop, for what takes moments: laying out a prompt, starting threads.
 
     It is not the loop's executor, all of whose threads may be waiting, perhaps for an answer.
     """
@@ -133,8 +133,8 @@ class AsyncChatCompletions:
     ) -> ChatCompletion | AsyncGenerator[ChatCompletionChunk, None]:
         """Answer a conversation; see :meth:`mlc_llm.engine.sync_engine.ChatCompletions.create`."""
         request = ChatCompletionRequest(stream=stream, **arguments)
-        prepared = await self._aside.run(partial(self._served.prepare_chat, request))
-        return await _reply(self._served, prepared)
+        prepare = partial(self._served.prepare_chat, request)
+        return await _reply(self._served, self._aside, prepare)
 
 
 class AsyncCompletions:
@@ -163,14 +163,21 @@ class AsyncCompletions:
     ) -> Completion | AsyncGenerator[Completion, None]:
         """Go on with raw text; see :meth:`mlc_llm.engine.sync_engine.Completions.create`."""
         request = CompletionRequest(stream=stream, **arguments)
-        prepared = await self._aside.run(partial(self._served.prepare_completion, request))
-        return await _reply(self._served, prepared)
+        prepare = partial(self._served.prepare_completion, request)
+        return await _reply(self._served, self._aside, prepare)
 
 
 async def _reply(
-    served: ServedModel, prepared: Prepared[Whole, Chunk]
+    served: ServedModel, aside: Aside, prepare: Callable[[], Prepared[Whole, Chunk]]
 ) -> Whole | AsyncGenerator[Chunk, None]:
-    steps = AsyncSteps(partial(served.begin, prepared.request_id, prepared.requests))
+    steps = AsyncSteps()
+
+    def begin() -> Prepared[Whole, Chunk]:
+        prepared = prepare()
+        steps.begin(partial(served.begin, prepared.request_id, prepared.requests))
+        return prepared
+
+    prepared = await aside.run(begin)
     if prepared.streams:
         return _chunks(steps, prepared)
     return await _whole(steps, prepared)

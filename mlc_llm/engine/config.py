@@ -119,9 +119,8 @@ class EngineSizes:
         if total is None:
             total = single if mode != "server" or room is None else max(single, room)
             total = min(total, single * (config.max_num_sequence or SEQUENCES[mode]))
-        sequences = config.max_num_sequence or SEQUENCES[mode]
-        if config.max_num_sequence is None and mode == "server":
-            sequences = max(1, min(sequences, total // SHORT_SEQUENCE))
+        room_for = max(1, total // SHORT_SEQUENCE) if mode == "server" else total
+        sequences = config.max_num_sequence or min(SEQUENCES[mode], room_for)
         chunk = config.prefill_chunk_size or min(window.chunk, total)
         _require_at_most("max_single_sequence_length", single, total)
         _require_at_most("max_num_sequence", sequences, total)

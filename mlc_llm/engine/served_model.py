@@ -9,7 +9,6 @@ import uuid
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
 from pathlib import Path
 from typing import Generic, get_args
 
@@ -107,10 +106,10 @@ class ServedModel:
             MLCError: something of it is wrong; see :func:`mlc_llm.engine.prompts.chat_requests`.
         """
         self._require_alive()
+        heading = self._heading(request, "chatcmpl")
         with self._planning:
             longest = self.sizes.single_length
             requests = chat_requests(self.chat, self._conversation, request, longest)
-        heading = self._heading(request, "chatcmpl")
         tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
         replies = ChatReplies(heading, requests, tokenizer, usage)
         return Prepared(heading.id, requests, replies, bool(request.stream))
@@ -118,9 +117,9 @@ class ServedModel:
     def prepare_completion(self, request: CompletionRequest) -> Prepared[Completion, Completion]:
         """:meth:`prepare_chat` for raw text."""
         self._require_alive()
+        heading = self._heading(request, "cmpl")
         with self._planning:
             requests = completion_requests(self.chat, request, self.sizes.single_length)
-        heading = self._heading(request, "cmpl")
         tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
         replies = TextReplies(heading, requests, tokenizer, usage)
         return Prepared(heading.id, requests, replies, bool(request.stream))
@@ -180,7 +179,8 @@ class ServedModel:
     def _heading(self, request: GenerationRequest, kind: str) -> Heading:
         if request.model is not None and request.model not in self._names:
             raise ConfigError(
-                f"This engine serves {self._name!r}. {unknown('model', request.model, self._names)}",
+                f"This engine serves {self._name!r}, and not {shown(request.model)}: leave model "
+                "out, or give the name that the engine was made with.",
                 code="model-not-served",
             )
         request_id = request.request_id or f"{kind}-{uuid.uuid4().hex}"

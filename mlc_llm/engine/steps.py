@@ -64,19 +64,20 @@ class Steps(Iterator[Step]):
 
 class AsyncSteps(AsyncIterator[Step]):
     """Steps for a task of the event loop that runs. They come by the loop's own queue of calls: no
-    thread waits for the task, and the task waits for no thread.
+    thread waits for the task, and the task waits for no thread."""
 
-    Args:
-        begin: as for :class:`Steps`.
-
-    Raises:
-        MLCError: it cannot be begun.
-    """
-
-    def __init__(self, begin: Begin) -> None:
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Step | End] = asyncio.Queue()
-        self._generation = begin(_receiver(asyncio.get_running_loop(), self._inbox))
         self._ended = False
+
+    def begin(self, begin: Begin) -> None:
+        """Begin the generation; any thread may do so, since it may take moments.
+
+        Raises:
+            MLCError: it cannot be begun.
+        """
+        self._generation = begin(_receiver(self._loop, self._inbox))
         weakref.finalize(self, self._generation.drop).atexit = False
 
     async def __anext__(self) -> Step:
