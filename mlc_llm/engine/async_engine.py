@@ -79,7 +79,7 @@ class AsyncMLCEngine:
 
 
 class Aside:
-    """A thread beside the event loop, for what takes moments: laying out a prompt, starting threads.
+    """A thread beside the event loop, for what takes moments, such as laying out a prompt.
 
     It is not the loop's executor, all of whose threads may be waiting, perhaps for an answer.
     """
@@ -177,7 +177,11 @@ async def _reply(
         steps.begin(partial(served.begin, prepared.request_id, prepared.requests))
         return prepared
 
-    prepared = await aside.run(begin)
+    try:
+        prepared = await aside.run(begin)
+    except BaseException:
+        steps.close()
+        raise
     if prepared.streams:
         return _chunks(steps, prepared)
     return await _whole(steps, prepared)

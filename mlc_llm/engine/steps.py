@@ -69,6 +69,8 @@ class AsyncSteps(AsyncIterator[Step]):
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Step | End] = asyncio.Queue()
+        self._generation: Generation | None = None
+        self._closed = False
         self._ended = False
 
     def begin(self, begin: Begin) -> None:
@@ -77,8 +79,10 @@ class AsyncSteps(AsyncIterator[Step]):
         Raises:
             MLCError: it cannot be begun.
         """
-        self._generation = begin(_receiver(self._loop, self._inbox))
-        weakref.finalize(self, self._generation.drop).atexit = False
+        self._generation = generation = begin(_receiver(self._loop, self._inbox))
+        weakref.finalize(self, generation.drop).atexit = False
+        if self._closed:  # By a task that was cancelled meanwhile.
+            generation.drop()
 
     async def __anext__(self) -> Step:
         if self._ended:
@@ -92,8 +96,10 @@ class AsyncSteps(AsyncIterator[Step]):
         raise StopAsyncIteration
 
     def close(self) -> None:
-        """Stop the generation, if it goes on."""
-        self._generation.drop()
+        """Stop the generation, if it goes on or is about to begin."""
+        self._closed = True
+        if self._generation is not None:
+            self._generation.drop()
 
 
 def _receiver(loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Step | End]) -> Receiver:
