@@ -133,7 +133,7 @@ class Generation:
             self._end("failed", End(error))
 
     def drop(self) -> None:
-        """Stop at the next step: nobody reads any more.
+        """Stop at the next step: the reader has gone.
 
         It takes no lock: finalizers may call it, in any thread at any time.
         """

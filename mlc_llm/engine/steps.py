@@ -103,7 +103,7 @@ class AsyncSteps(AsyncIterator[Step]):
 
 
 def _receiver(loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Step | End]) -> Receiver:
-    """Puts steps into a queue of a loop; when the loop is closed, nobody is left to read them."""
+    """Puts steps into a queue of a loop; those that come when the loop is closed have no reader."""
 
     def receive(event: Step | End) -> None:
         try:
