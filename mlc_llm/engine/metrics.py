@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mlc_llm.engine.generation import Outcome
 from mlc_llm.runtime.statistics import Metrics
 
 
@@ -30,3 +31,12 @@ class EngineMetrics:
     prefilled_tokens: int = 0
     completion_tokens: int = 0
     speed: Metrics = field(default_factory=Metrics)
+
+    def count(self, outcome: Outcome, prompt: int, prefilled: int, completion: int) -> None:
+        """Count a request that has ended, and its tokens."""
+        self.finished_requests += outcome == "finished"
+        self.aborted_requests += outcome == "aborted"
+        self.failed_requests += outcome == "failed"
+        self.prompt_tokens += prompt
+        self.prefilled_tokens += prefilled
+        self.completion_tokens += completion

@@ -7,10 +7,11 @@ import threading
 import time
 import uuid
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, get_args
+from typing import Any, Generic, get_args
 
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.chat.plan import plan_chat
@@ -89,8 +90,10 @@ class ServedModel:
         self.sizes = EngineSizes.choose(config, mode, plan.model.window)
         self._conversation = Conversation(plan.settings.template, plan.tokenizer)
         self._planning = threading.Lock()
-        self._lock = threading.Lock()
+        # Changed without a lock, by calls that nothing comes between: finalizers end requests, too.
         self._running: dict[str, Generation] = {}
+        self._uncounted: deque[tuple[Any, int, int, int]] = deque()
+        self._counting = threading.Lock()
         self._metrics = EngineMetrics()
         self._name = str(model)
         self._names = {self._name, str(plan.folder.path), Path(plan.folder.path).name}
@@ -134,40 +137,41 @@ class ServedModel:
 
         Raises:
             ConfigError: a request of that id is running.
-            GenerationError: the engine is terminated, or too many threads run.
+            GenerationError: the engine is terminated.
         """
-        generation = Generation(request_id, self.chat, requests, receive, self._count)
-        with self._lock:
+        self._require_alive()
+        generation = Generation(request_id, self.chat, requests, receive, self._ended)
+        if self._running.setdefault(request_id, generation) is not generation:
+            raise ConfigError(
+                f"A request of the id {shown(request_id)} is running: give each its own, or leave "
+                "request_id out.",
+                code="request-id-taken",
+            )
+        try:
+            generation.start()
+        except GenerationError:
             self._require_alive()
-            if request_id in self._running:
-                raise ConfigError(
-                    f"A request of the id {shown(request_id)} is running: give each its own, or "
-                    "leave request_id out.",
-                    code="request-id-taken",
-                )
-            self._running[request_id] = generation
-        generation.start()
+            raise
         return generation
 
     def abort(self, request_id: str) -> bool:
         """End a request; False where none of that id is running."""
-        with self._lock:
-            generation = self._running.get(request_id)
+        generation = self._running.get(request_id)
         return generation is not None and generation.abort()
 
     def metrics(self) -> EngineMetrics:
         """What was done so far."""
-        speed = self.chat.model.metrics.snapshot()
-        with self._lock:
+        with self._counting:
+            while self._uncounted:
+                self._metrics.count(*self._uncounted.popleft())
+            speed = self.chat.model.metrics.snapshot()
             return replace(self._metrics, running_requests=len(self._running), speed=speed)
 
     def terminate(self) -> None:
         """End all requests with an error, and let go of the model. May be called twice."""
-        with self._lock:
-            if self._finalizer.detach() is None:
-                return
-            running = list(self._running.values())
-        for generation in running:
+        if self._finalizer.detach() is None:
+            return
+        for generation in list(self._running.values()):
             generation.fail(_terminated())
         self.chat.engine.close()
         self.chat.model.release()
@@ -187,15 +191,17 @@ class ServedModel:
         model = request.model or self._name
         return Heading(request_id, int(time.time()), model, self._fingerprint)
 
-    def _count(self, generation: Generation) -> None:
-        """Take note of a request that has ended."""
-        with self._lock:
-            del self._running[generation.request_id]
-            metrics, outcome = self._metrics, f"{generation.outcome}_requests"
-            setattr(metrics, outcome, getattr(metrics, outcome) + 1)
-            metrics.prompt_tokens += generation.prompt_tokens
-            metrics.prefilled_tokens += generation.prefilled_tokens
-            metrics.completion_tokens += generation.completion_tokens
+    def _ended(self, generation: Generation) -> None:
+        """Take note of a request that has ended. It takes no lock: finalizers may call it."""
+        self._running.pop(generation.request_id, None)
+        self._uncounted.append(
+            (
+                generation.outcome,
+                generation.prompt_tokens,
+                generation.prefilled_tokens,
+                generation.completion_tokens,
+            )
+        )
 
     def _require_alive(self) -> None:
         if not self._finalizer.alive:

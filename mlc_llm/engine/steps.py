@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 from mlc_llm.engine.generation import End, Generation, Receiver, Step
 from mlc_llm.errors import GenerationError
@@ -28,7 +29,8 @@ class Steps(Iterator[Step]):
     """
 
     def __init__(self, begin: Begin) -> None:
-        self._inbox: queue.SimpleQueue[Step | End] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence[Step | End]] = queue.SimpleQueue()
+        self._events: deque[Step | End] = deque()
         self._generation = begin(self._inbox.put)
         self._ended = False
         weakref.finalize(self, self._generation.drop).atexit = False
@@ -36,7 +38,9 @@ class Steps(Iterator[Step]):
     def __next__(self) -> Step:
         if self._ended:
             raise StopIteration
-        event = self._receive()
+        while not self._events:
+            self._events.extend(self._receive())
+        event = self._events.popleft()
         if isinstance(event, Step):
             return event
         self._ended = True
@@ -48,7 +52,7 @@ class Steps(Iterator[Step]):
         """Stop the generation, if it goes on."""
         self._generation.drop()
 
-    def _receive(self) -> Step | End:
+    def _receive(self) -> Sequence[Step | End]:
         while True:
             try:
                 # With a timeout, because Windows lets Ctrl-C through only between waits.
@@ -56,7 +60,7 @@ class Steps(Iterator[Step]):
             except queue.Empty:
                 if not self._generation.alive and self._inbox.empty():
                     raise GenerationError(
-                        "The threads that read the answer are gone: they do not survive os.fork. "
+                        "The thread that runs the model is gone: threads do not survive os.fork. "
                         "Make the engine in the child process.",
                         code="engine-dead",
                     ) from None
@@ -68,7 +72,8 @@ class AsyncSteps(AsyncIterator[Step]):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._inbox: asyncio.Queue[Step | End] = asyncio.Queue()
+        self._inbox: asyncio.Queue[Sequence[Step | End]] = asyncio.Queue()
+        self._events: deque[Step | End] = deque()
         self._generation: Generation | None = None
         self._closed = False
         self._ended = False
@@ -87,7 +92,9 @@ class AsyncSteps(AsyncIterator[Step]):
     async def __anext__(self) -> Step:
         if self._ended:
             raise StopAsyncIteration
-        event = await self._inbox.get()
+        while not self._events:
+            self._events.extend(await self._inbox.get())
+        event = self._events.popleft()
         if isinstance(event, Step):
             return event
         self._ended = True
@@ -102,12 +109,14 @@ class AsyncSteps(AsyncIterator[Step]):
             self._generation.drop()
 
 
-def _receiver(loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Step | End]) -> Receiver:
+def _receiver(
+    loop: asyncio.AbstractEventLoop, inbox: asyncio.Queue[Sequence[Step | End]]
+) -> Receiver:
     """Puts steps into a queue of a loop; those that come when the loop is closed have no reader."""
 
-    def receive(event: Step | End) -> None:
+    def receive(events: Sequence[Step | End]) -> None:
         try:
-            loop.call_soon_threadsafe(inbox.put_nowait, event)
+            loop.call_soon_threadsafe(inbox.put_nowait, events)
         except RuntimeError:
             if not loop.is_closed():
                 raise

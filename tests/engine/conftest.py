@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from mlc_llm import AsyncMLCEngine, ChatConfig, ChatModule, EngineConfig, MLCEngine
 from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.runtime.answer import Delta
+from mlc_llm.runtime.outbox import Sink
 from mlc_llm.runtime.request import Request
 from tests.chat_module.conftest import CHAT
 from tests.chat_module.small_model import write_small_checkpoint
@@ -81,36 +82,61 @@ def chat_module(folder: Path, library: str) -> Iterator[Callable[..., ChatModule
         chat.close()
 
 
+class HeldSink:
+    """A sink that is full until a step more is let through."""
+
+    def __init__(self, chat: HeldChat, sink: Sink) -> None:
+        self._chat, self._sink, self._steps = chat, sink, 0
+
+    @property
+    def is_full(self) -> bool:
+        return self._steps >= self._chat.allowed[0]
+
+    def put(self, delta: Delta) -> None:
+        self._steps += 1
+        self._sink.put(delta)
+        self.flush()
+        self._chat.begun.release()
+
+    def flush(self) -> None:
+        self._sink.flush()
+
+    def end(self, error: BaseException | None = None) -> None:
+        self._sink.end(error)
+
+
 class HeldChat(LoadedChat):
     """The loaded model, whose answers wait before each step after the first ones."""
 
-    gate: threading.Semaphore
+    allowed: list[int]
     begun: threading.Semaphore
     closed: threading.Semaphore
 
-    def stream(self, request: Request) -> Generator[Delta, None, None]:
-        try:
-            for delta in super().stream(request):
-                self.begun.release()
-                assert self.gate.acquire(timeout=60)
-                yield delta
-        finally:
+    def submit(self, request: Request, sink: Sink) -> Callable[[], None]:
+        cancel = super().submit(request, HeldSink(self, sink))
+
+        def cancel_and_tell() -> None:
+            cancel()
             self.closed.release()
+
+        return cancel_and_tell
+
+    def let(self, steps: int) -> None:
+        """Let each answer make that number of steps more."""
+        self.allowed[0] += steps
+        self.engine.wake()
 
 
 @pytest.fixture
-def hold() -> Iterator[Callable[..., HeldChat]]:
+def hold() -> Callable[..., HeldChat]:
     """Have an engine's answers wait before every step, after a number of them."""
-    held: list[HeldChat] = []
 
     def make(engine: Any, steps: int = 0) -> HeldChat:
         chat = HeldChat(**vars(engine._served.chat))
-        for name, count in (("gate", steps), ("begun", 0), ("closed", 0)):
-            object.__setattr__(chat, name, threading.Semaphore(count))
+        object.__setattr__(chat, "allowed", [steps])
+        object.__setattr__(chat, "begun", threading.Semaphore(0))
+        object.__setattr__(chat, "closed", threading.Semaphore(0))
         engine._served.chat = chat
-        held.append(chat)
         return chat
 
-    yield make
-    for chat in held:
-        chat.gate.release(100_000)
+    return make

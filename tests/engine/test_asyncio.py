@@ -104,7 +104,7 @@ def test_the_loop_is_free_while_answers_are_written(
     async def give() -> None:
         while True:
             await asyncio.sleep(0)
-            held.gate.release()
+            held.let(1)
 
     async def main() -> None:
         giving = asyncio.create_task(give())
@@ -128,17 +128,17 @@ def test_a_cancelled_task_stops_its_answer(
 
     async def main() -> None:
         task = asyncio.create_task(talk())
-        for _ in range(9):
+        for _ in range(8):
             await until(lambda: held.begun.acquire(blocking=False))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        held.gate.release(20)
+        held.let(20)
         await until(lambda: held.closed.acquire(blocking=False))
         metrics = await settled(async_engine)
         assert metrics.aborted_requests == 1
         assert metrics.completion_tokens < 30
-        held.gate.release(1000)
+        held.let(1000)
         reply = await async_engine.chat.completions.create(messages=MESSAGES)
         assert reply.choices[0].message.content
 
@@ -166,7 +166,7 @@ def test_a_task_that_is_cancelled_while_its_answer_begins(
         with pytest.raises(asyncio.CancelledError) as kept:
             await task
         cancelled.set()
-        held.gate.release(20)
+        held.let(20)
         await until(lambda: held.closed.acquire(blocking=False))
         assert (await settled(async_engine)).aborted_requests == 1
         del kept
@@ -190,7 +190,7 @@ def test_a_reader_that_goes_away_stops_the_answer(
                 break
         del stream
         await asyncio.sleep(0)  # asyncio closes what is dropped.
-        held.gate.release(20)
+        held.let(20)
         await until(lambda: held.closed.acquire(blocking=False))
         assert (await settled(async_engine)).aborted_requests == 1
 
@@ -211,7 +211,7 @@ def test_a_stream_that_is_open_when_the_loop_ends(
         asyncio.run(main())
     assert [r.getMessage() for r in caplog.records if r.levelno > logging.INFO] == []
     kept.clear()
-    held.gate.release(1000)
+    held.let(1000)
 
     async def after() -> None:
         metrics = await settled(async_engine)
@@ -267,6 +267,6 @@ def test_terminating(async_engine: AsyncMLCEngine, hold: Hold) -> None:
         with raises("engine-terminated"):
             await async_engine.completions.create(prompt="The")
         async_engine.terminate()
-        held.gate.release(1000)
+        held.let(1000)
 
     asyncio.run(main())

@@ -280,7 +280,7 @@ class TestStreams:
         first = [next(stream) for _ in range(3)]
         assert [chunk.choices[0].finish_reason for chunk in first] == [None] * 3
         assert first[2].choices[0].delta.content
-        held.gate.release(100)
+        held.let(100)
         assert list(stream)[-1].choices[0].finish_reason == "length"
 
     def test_log_probabilities_are_finite(self, engine: MLCEngine) -> None:
