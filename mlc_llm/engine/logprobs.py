@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mlc_llm.errors import TokenizerError
 from mlc_llm.protocol import (
     ChatCompletionLogprobs,
     ChatCompletionTokenLogprob,
@@ -23,6 +24,7 @@ class TokenNames:
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
         self._special = {token_id: text for text, token_id in tokenizer.special_ids.items()}
 
     def name(self, token: TokenLogprob) -> str:
@@ -30,10 +32,17 @@ class TokenNames:
         return token.text or self._special.get(token.token_id, "")
 
     def utf8(self, token: TokenLogprob) -> list[int] | None:
-        """A token's text in UTF-8; None for a control token and for a part of a character."""
-        if not token.text or REPLACEMENT in token.text:
+        """A token's bytes, perhaps of a part of a character; None for a control token, and for a
+        part of a character where the tokenizer knows no bytes of single tokens."""
+        if not token.text:
             return None
-        return list(token.text.encode())
+        if REPLACEMENT not in token.text:
+            return list(token.text.encode())
+        try:
+            known = self._tokenizer.token_bytes(token.token_id)
+        except TokenizerError:
+            return None
+        return None if known is None else list(known)
 
 
 def chat_logprobs(tokens: Sequence[TokenLogprob], names: TokenNames) -> ChatCompletionLogprobs:

@@ -1,4 +1,4 @@
-"""From a request to what is asked of the model, once an answer."""
+"""From a request to a prompt, and to when its answers end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from mlc_llm.conversation import Conversation, Message
 from mlc_llm.errors import ConfigError, PromptTooLongError, TokenizerError
 from mlc_llm.protocol import ChatCompletionRequest, CompletionRequest
 from mlc_llm.runtime.answer import Ending
-from mlc_llm.runtime.request import Request
 from mlc_llm.tokenizer import PromptTokens
 
 
-def chat_requests(
-    chat: LoadedChat, conversation: Conversation, request: ChatCompletionRequest, longest: int
-) -> tuple[Request, ...]:
-    """What a conversation asks of the model.
+def chat_turn(chat: LoadedChat, conversation: Conversation, request: ChatCompletionRequest) -> Turn:
+    """What a conversation asks of the model, which has nothing to refuse of it.
 
     It is answered as it was sent. A ``ChatModule`` drops the oldest turns of its own conversation
     when the window is full; this one is the caller's.
@@ -25,10 +22,9 @@ def chat_requests(
         chat: the model.
         conversation: lays messages out; its own history is not touched.
         request: the request.
-        longest: most tokens of prompt and answer together.
 
     Raises:
-        PromptTooLongError: the prompt is longer than that.
+        PromptTooLongError: the prompt is longer than a sequence may be.
         ConfigError: a message or an argument is malformed.
         TemplateError: the template has no role of a message.
         TokenizerError: a message has an invalid character, or a token that the model does not have.
@@ -42,13 +38,11 @@ def chat_requests(
         stop_ids = conversation.stop_ids.union(chat.plan.settings.file.eos_token_ids)
         ending = _ending(chat, generation, stop_ids, conversation.stop_strings)
     continues = not conversation.template.has_memory
-    return _checked(chat, Turn(messages, prompt, generation, ending, continues), longest)
+    return _checked(chat, Turn(messages, prompt, generation, ending, continues))
 
 
-def completion_requests(
-    chat: LoadedChat, request: CompletionRequest, longest: int
-) -> tuple[Request, ...]:
-    """What raw text asks of the model; see :func:`chat_requests`."""
+def completion_turn(chat: LoadedChat, request: CompletionRequest) -> Turn:
+    """What raw text asks of the model; see :func:`chat_turn`."""
     tokenizer, prompt, generation = chat.plan.tokenizer, request.prompt, request.generation()
     if isinstance(prompt, str):
         bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
@@ -56,7 +50,7 @@ def completion_requests(
     own = tokenizer.end_ids.union(chat.plan.settings.file.eos_token_ids)
     ending = _ending(chat, generation, frozenset() if request.ignore_eos else own)
     turn = Turn((), PromptTokens(prompt), generation, ending, continues=True)
-    return _checked(chat, turn, longest)
+    return _checked(chat, turn)
 
 
 def _ending(
@@ -73,9 +67,10 @@ def _ending(
     return Ending(most, stop_ids | named, (*stop_strings, *stops))
 
 
-def _checked(chat: LoadedChat, turn: Turn, longest: int) -> tuple[Request, ...]:
-    """The requests of a turn, of which the model has nothing to refuse."""
+def _checked(chat: LoadedChat, turn: Turn) -> Turn:
+    """The turn, when the model has all its tokens, and room for them."""
     ids, size = turn.prompt.ids, chat.plan.settings.file.usable_vocab_size
+    longest = chat.plan.model.window.size
     if not ids:
         raise ConfigError("The prompt is empty: it has no tokens.", code="prompt-empty")
     if len(ids) > longest:
@@ -95,5 +90,4 @@ def _checked(chat: LoadedChat, turn: Turn, longest: int) -> tuple[Request, ...]:
             f"logit_bias names the tokens {strangers}; the model has {size}.",
             code="token-unknown",
         )
-    settings, count = chat.plan.settings, turn.generation.n or 1
-    return tuple(turn.request(settings, number) for number in range(count))
+    return turn

@@ -15,14 +15,16 @@ from typing import Any, Generic, get_args
 
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.chat.plan import plan_chat
+from mlc_llm.chat.turn import Turn
 from mlc_llm.config import ChatConfig
 from mlc_llm.conversation import Conversation
-from mlc_llm.engine.config import EngineConfig, EngineSizes, Mode
+from mlc_llm.engine.config import MEMORY_SHARE, EngineConfig, EngineSizes, Mode
 from mlc_llm.engine.generation import Generation, Receiver
 from mlc_llm.engine.metrics import EngineMetrics
-from mlc_llm.engine.prompts import chat_requests, completion_requests
+from mlc_llm.engine.prompts import chat_turn, completion_turn
 from mlc_llm.engine.replies import ChatReplies, Chunk, Heading, Replies, TextReplies, Whole
 from mlc_llm.errors import ConfigError, GenerationError, MLCError, unknown
+from mlc_llm.grammar import GrammarCompiler, ResponseFormat
 from mlc_llm.protocol import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -32,6 +34,8 @@ from mlc_llm.protocol import (
     GenerationRequest,
 )
 from mlc_llm.registry.registry import default_registry
+from mlc_llm.runtime.context_window import ContextWindow
+from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.request import Request
 from mlc_llm.shown import shown
 from mlc_llm.version import __version__
@@ -60,7 +64,7 @@ class ServedModel:
     The arguments and errors are those of :class:`~mlc_llm.engine.MLCEngine`.
 
     Attributes:
-        sizes: how much it serves at once.
+        chat: the model.
     """
 
     def __init__(
@@ -76,19 +80,22 @@ class ServedModel:
         config = _checked(mode, engine_config, chat_config)
         registry = default_registry()
         overlay = config.laid_under(chat_config)
+
+        def sizes(
+            window: ContextWindow, need: MemoryEstimate, available: int | None
+        ) -> ContextWindow:
+            room = None if available is None else need.fitting_window(int(available * MEMORY_SHARE))
+            return EngineSizes.choose(config, mode, window, room).of_cache(window)
+
         plan = plan_chat(
-            model,
-            device,
-            overlay,
-            model_lib,
-            registry,
-            progress=progress,
-            check=lambda plan: EngineSizes.choose(config, mode, plan.model.window),
+            model, device, overlay, model_lib, registry, progress=progress, sizes=sizes
         )
         self.chat: LoadedChat = load_chat(plan, registry)
         self._finalizer = weakref.finalize(self, self.chat.engine.abandon)
-        self.sizes = EngineSizes.choose(config, mode, plan.model.window)
+        self._proposes = config.speculative_mode == "ngram"
         self._conversation = Conversation(plan.settings.template, plan.tokenizer)
+        vocab_size = plan.settings.file.usable_vocab_size
+        self._grammars = GrammarCompiler(plan.tokenizer, vocab_size)
         self._planning = threading.Lock()
         # Changed without a lock, by calls that nothing comes between: finalizers end requests, too.
         self._running: dict[str, Generation] = {}
@@ -106,13 +113,13 @@ class ServedModel:
         """Check a conversation, and lay it out for the model.
 
         Raises:
-            MLCError: something of it is wrong; see :func:`mlc_llm.engine.prompts.chat_requests`.
+            MLCError: something of it is wrong; see :func:`mlc_llm.engine.prompts.chat_turn`.
         """
         self._require_alive()
         heading = self._heading(request, "chatcmpl")
         with self._planning:
-            longest = self.sizes.single_length
-            requests = chat_requests(self.chat, self._conversation, request, longest)
+            turn = chat_turn(self.chat, self._conversation, request)
+        requests = self._requests(turn, request)
         tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
         replies = ChatReplies(heading, requests, tokenizer, usage)
         return Prepared(heading.id, requests, replies, bool(request.stream))
@@ -122,7 +129,8 @@ class ServedModel:
         self._require_alive()
         heading = self._heading(request, "cmpl")
         with self._planning:
-            requests = completion_requests(self.chat, request, self.sizes.single_length)
+            turn = completion_turn(self.chat, request)
+        requests = self._requests(turn, request)
         tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
         replies = TextReplies(heading, requests, tokenizer, usage)
         return Prepared(heading.id, requests, replies, bool(request.stream))
@@ -180,6 +188,16 @@ class ServedModel:
         state = "" if self._finalizer.alive else ", terminated"
         return f"{self._name!r}, device={str(self.chat.plan.device)!r}{state}"
 
+    def _requests(self, turn: Turn, request: GenerationRequest) -> tuple[Request, ...]:
+        """What is asked of the model, once an answer."""
+        form = ResponseFormat.parse(request.response_format)
+        grammar = None if form is None else self._grammars.compile(form)
+        settings, count = self.chat.plan.settings, request.n or 1
+        return tuple(
+            replace(turn.request(settings, number), grammar=grammar, proposes=self._proposes)
+            for number in range(count)
+        )
+
     def _heading(self, request: GenerationRequest, kind: str) -> Heading:
         if request.model is not None and request.model not in self._names:
             raise ConfigError(
@@ -229,20 +247,5 @@ def _checked(mode: object, engine_config: object, chat_config: object) -> Engine
                 code="argument-mistyped",
             )
     config = engine_config if isinstance(engine_config, EngineConfig) else EngineConfig()
-    _require_served(config)
+    config.require_supported()
     return config.model_copy(deep=True)
-
-
-def _require_served(config: EngineConfig) -> None:
-    """Refuse what the runtime does not do."""
-    if config.speculative_mode == "ngram":
-        raise ConfigError(
-            "speculative_mode='ngram' is not supported yet: leave it out.",
-            code="argument-unsupported",
-        )
-    if config.prefix_cache_mode == "disable" or config.prefix_cache_max_num_recycling_seqs == 0:
-        raise ConfigError(
-            "The prefix cache cannot be turned off yet: leave prefix_cache_mode and "
-            "prefix_cache_max_num_recycling_seqs out.",
-            code="argument-unsupported",
-        )

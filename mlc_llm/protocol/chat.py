@@ -12,7 +12,7 @@ class TopLogprob(Reply):
 
     Args:
         token: its text; a control token's name.
-        bytes: its text in UTF-8; None where it is a part of a character, or a control token.
+        bytes: its bytes in UTF-8, perhaps of a part of a character; None for a control token.
         logprob: the natural logarithm of its probability.
     """
 

@@ -54,10 +54,6 @@ def _unsupported(reason: str, *neutral: object) -> BeforeValidator:
 
 
 _NO_TOOLS = "Calling tools is not supported: leave out tools, tool_choice and functions."
-_NO_FORMAT = (
-    "response_format is not supported but for {'type': 'text'}: the form of an answer cannot be "
-    "prescribed yet. Say in a message what it should look like."
-)
 _NO_DEBUG = "debug_config is not supported: ignore_eos is an argument of its own."
 _NO_BODY = (
     "extra_body belongs to OpenAI's client, which adds its fields to those of the request: give "
@@ -92,7 +88,8 @@ class GenerationRequest(Overlay):
         stop: strings that end the answer and are not part of it; one may be given as it is.
         seed: makes sampling reproducible; the answers after the first have the next ones.
         user: who asks, for the caller's own use; changes nothing.
-        response_format: only ``{"type": "text"}``.
+        response_format: what the answers must look like, as in ``{"type": "json_object"}``; see
+            :class:`mlc_llm.grammar.ResponseFormat`.
         top_k: not OpenAI's: how many of the likeliest tokens are kept; 0 keeps all.
         min_p: not OpenAI's: least probability kept, as a share of the likeliest token's.
         repetition_penalty: not OpenAI's: weakens tokens of prompt and answer by that factor.
@@ -117,7 +114,7 @@ class GenerationRequest(Overlay):
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     seed: Seed | None = None
     user: str | None = None
-    response_format: Annotated[None, _unsupported(_NO_FORMAT, {"type": "text"})] = None
+    response_format: Any = None
     top_k: Natural | None = None
     min_p: MinP | None = None
     repetition_penalty: RepetitionPenalty | None = None

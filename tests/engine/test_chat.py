@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlc_llm import ChatModule, GenerationConfig, MLCEngine
+from mlc_llm import ChatModule, EngineConfig, GenerationConfig, MLCEngine
 from mlc_llm.protocol import ChatCompletion, ChatCompletionChunk
 
 from .conftest import MESSAGES, Loader
@@ -155,11 +156,18 @@ class TestLogprobs:
         for token, known in zip(logprobs.content, expected, strict=True):
             assert [top.logprob for top in token.top_logprobs] == [t.logprob for t in known.top]
             for one, other in ((token, known), *zip(token.top_logprobs, known.top, strict=True)):
-                partial = "\N{REPLACEMENT CHARACTER}" in other.text
-                assert one.bytes == (
-                    list(other.text.encode()) if other.text and not partial else None
-                )
+                # Each byte is a token of this model; a control token has none.
+                assert len(one.bytes or ()) == bool(other.text)
         assert "".join(token.token for token in logprobs.content) == texts(reply)[0]
+
+    def test_the_bytes_together_are_the_text(self, engine: MLCEngine) -> None:
+        reply = engine.chat.completions.create(
+            messages=MESSAGES, logprobs=True, temperature=2.0, seed=1, max_tokens=60
+        )
+        content = reply.choices[0].logprobs.content
+        written = bytes(byte for token in content for byte in token.bytes or ())
+        assert written.decode(errors="replace") == texts(reply)[0]
+        assert any(token.token == "\N{REPLACEMENT CHARACTER}" for token in content)
 
     def test_a_control_token_has_its_name(self, engine: MLCEngine) -> None:
         tokenizer = engine._served.chat.plan.tokenizer
@@ -176,6 +184,49 @@ class TestLogprobs:
         reply = engine.chat.completions.create(messages=MESSAGES, logprobs=True)
         assert all(not token.top_logprobs for token in reply.choices[0].logprobs.content)
         assert len(reply.choices[0].logprobs.content) == reply.usage.completion_tokens
+
+
+class TestForms:
+    SCHEMA: ClassVar[dict[str, Any]] = {
+        "type": "object",
+        "properties": {"cat": {"type": "boolean"}, "age": {"enum": [3, 4]}},
+        "required": ["cat", "age"],
+        "additionalProperties": False,
+    }
+
+    @pytest.mark.parametrize("temperature", [1.2, 2.0])
+    def test_answers_fit_a_schema(self, engine: MLCEngine, temperature: float) -> None:
+        form = {"type": "json_schema", "json_schema": {"name": "pet", "schema": self.SCHEMA}}
+        arguments = {
+            "messages": MESSAGES,
+            "response_format": form,
+            "temperature": temperature,
+            "seed": 2,
+            "max_tokens": 200,
+        }
+        reply = engine.chat.completions.create(**arguments, n=3)
+        for choice in reply.choices:
+            assert choice.finish_reason == "stop"
+            pet = json.loads(choice.message.content)
+            assert pet.keys() == {"cat", "age"}
+            assert isinstance(pet["cat"], bool)
+            assert pet["age"] in (3, 4)
+        stream = engine.chat.completions.create(**arguments, stream=True)
+        streamed = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+        assert streamed == texts(reply)[0]
+
+    def test_raw_text_has_one_too(self, engine: MLCEngine) -> None:
+        form = {"type": "regex", "regex": "(yes|no)!"}
+        reply = engine.completions.create(prompt="The girl", response_format=form)
+        assert reply.choices[0].text in ("yes!", "no!")
+
+
+def test_guessing_ahead_changes_no_answer(load: Loader, engine: MLCEngine) -> None:
+    guessing = load(config=EngineConfig(speculative_mode="ngram"))
+    for arguments in ({}, {"temperature": 0.9, "seed": 3, "n": 2}):
+        asked = {"messages": STORY, "max_tokens": 60, **arguments}
+        expected = engine.chat.completions.create(**asked)
+        assert texts(guessing.chat.completions.create(**asked)) == texts(expected)
 
 
 class TestUsage:

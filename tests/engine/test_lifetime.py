@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mlc_llm import MLCEngine
+from mlc_llm import EngineConfig, MLCEngine
 from mlc_llm.errors import GenerationError
 from mlc_llm.testing import raises
 
@@ -143,6 +143,23 @@ class TestErrors:
         assert engine.metrics().failed_requests == 2
         monkeypatch.undo()
         assert engine.completions.create(prompt="The").choices[0].text
+
+
+class TestManyAtOnce:
+    @pytest.mark.parametrize("mode", ["local", "interactive", "server"])
+    def test_answers_are_what_they_are_alone(self, load: Loader, mode: str) -> None:
+        config = EngineConfig(max_total_sequence_length=700, prefill_chunk_size=32)
+        engine = load(config=config, mode=mode)
+        window = engine._served.chat.model.window
+        assert (window.total, window.chunk) == (700, 32)
+        asked = [
+            {"prompt": f"{number} girls", "temperature": 0.9, "seed": number, "max_tokens": 40}
+            for number in range(20)
+        ]
+        alone = [engine.completions.create(**one).choices[0].text for one in asked]
+        with ThreadPoolExecutor(20) as pool:
+            replies = pool.map(lambda one: engine.completions.create(**one), asked)
+            assert [reply.choices[0].text for reply in replies] == alone
 
 
 class TestTerminating:

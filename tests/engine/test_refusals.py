@@ -44,11 +44,8 @@ def refusing(engine: MLCEngine) -> Iterator[MLCEngine]:
         ({"tools": [{"type": "function"}]}, "argument-unsupported", ["tools"]),
         ({"tool_choice": "auto"}, "argument-unsupported", ["tool_choice"]),
         ({"functions": [{"name": "f"}]}, "argument-unsupported", ["functions"]),
-        (
-            {"response_format": {"type": "json_object"}},
-            "argument-unsupported",
-            ["response_format"],
-        ),
+        ({"response_format": {"type": "yaml"}}, "response-format-invalid", ["yaml", "json_schema"]),
+        ({"response_format": "json"}, "response-format-invalid", ["'json'"]),
         ({"debug_config": {"ignore_eos": True}}, "argument-unsupported", ["ignore_eos"]),
         ({"extra_body": {"top_k": 3}}, "argument-unsupported", ["extra_body"]),
         ({"model": "gpt-4"}, "model-not-served", ["gpt-4", "small-checkpoint"]),
@@ -181,9 +178,9 @@ class TestEngines:
     @pytest.mark.parametrize(
         "fields",
         [
-            {"speculative_mode": "ngram"},
             {"prefix_cache_mode": "disable"},
             {"prefix_cache_max_num_recycling_seqs": 0},
+            {"prefix_cache_max_num_recycling_seqs": 3},
         ],
     )
     def test_that_the_runtime_cannot_serve(self, folder: Any, fields: dict[str, Any]) -> None:
@@ -194,6 +191,7 @@ class TestEngines:
         engine = load(config=EngineConfig(max_single_sequence_length=100, prefill_chunk_size=16))
         assert engine._served.chat.model.window.size == 100
         assert engine._served.chat.model.window.chunk == 16
+        assert engine._served.chat.model.window.sequences == 4
         with raises("prompt-too-long", 101, 100):
             engine.completions.create(prompt=[3] * 101)
         reply = engine.completions.create(prompt=[3] * 90, ignore_eos=True, max_tokens=50)
