@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlc_llm.compile import compile_model
     from mlc_llm.config import ChatConfig, ConvConfig, GenerationConfig
     from mlc_llm.convert import convert_source, convert_weight, gen_config
+    from mlc_llm.engine import AsyncMLCEngine, EngineConfig, EngineMetrics, MLCEngine
     from mlc_llm.runtime.answer import GenerationResult
     from mlc_llm.runtime.logprobs import TokenLogprob
     from mlc_llm.runtime.statistics import Metrics
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 logging.getLogger("mlc_llm").addHandler(logging.NullHandler())
 
 _HOMES = {
+    "AsyncMLCEngine": "mlc_llm.engine",
     "ChatModule": "mlc_llm.chat_module",
     "ChatConfig": "mlc_llm.config",
     "ConvConfig": "mlc_llm.config",
+    "EngineConfig": "mlc_llm.engine",
+    "EngineMetrics": "mlc_llm.engine",
     "GenerationConfig": "mlc_llm.config",
     "GenerationResult": "mlc_llm.runtime.answer",
+    "MLCEngine": "mlc_llm.engine",
     "Metrics": "mlc_llm.runtime.statistics",
     "RestoredChat": "mlc_llm.chat.saving",
     "SavedChat": "mlc_llm.chat.saving",
@@ -43,11 +48,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncMLCEngine",
     "ChatConfig",
     "ChatModule",
     "ConvConfig",
+    "EngineConfig",
+    "EngineMetrics",
     "GenerationConfig",
     "GenerationResult",
+    "MLCEngine",
     "Metrics",
     "RestoredChat",
     "SavedChat",

@@ -32,6 +32,8 @@ def run(code: str) -> str:
         "mlc_llm.config",
         "mlc_llm.callback",
         "mlc_llm.chat_module",
+        "mlc_llm.engine.async_engine",
+        "mlc_llm.protocol",
         "mlc_llm.cli",
         "mlc_llm.library.resolve",
     ],

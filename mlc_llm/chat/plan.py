@@ -38,6 +38,11 @@ from mlc_llm.weights.locate import resolve_model
 logger = logging.getLogger("mlc_llm")
 
 
+Sizes = Callable[[ContextWindow, MemoryEstimate, int | None], ContextWindow]
+"""Gives the sizes of a KV cache for many answers: from those for one conversation, what these would
+take, and the bytes that there are (None where that is not known). It may raise an MLCError."""
+
+
 @dataclass(frozen=True)
 class ModelPlan:
     """What the settings make of a model.
@@ -54,9 +59,21 @@ class ModelPlan:
 
     @classmethod
     def of(
-        cls, settings: ChatSettings, folder: ModelFolder, device: Choice, registry: Registry
+        cls,
+        settings: ChatSettings,
+        folder: ModelFolder,
+        device: Choice,
+        registry: Registry,
+        sizes: Sizes | None = None,
     ) -> ModelPlan:
         """Check what the settings ask of the model and of the device.
+
+        Args:
+            settings: the settings.
+            folder: the model's folder.
+            device: the device.
+            registry: where plugins are looked up.
+            sizes: changes the sizes of the KV cache.
 
         Raises:
             ModelFolderError: the architecture cannot read the folder's ``model_config``, or the
@@ -80,10 +97,15 @@ class ModelPlan:
         attention = architecture.attention(model)
         cache = KVCacheGeometry.of(attention, quantization.dtype)
         memory.require_parameters(folder, device.adapter)
+
+        def needed(window: ContextWindow) -> MemoryEstimate:
+            workspace = memory.workspace_bytes(model, attention, window.chunk)
+            return memory.estimate(cache, window, memory.weight_bytes(folder), workspace)
+
+        if sizes is not None:
+            window = sizes(window, needed(window), memory.available_on(device.adapter))
         memory.require_kv_cache(cache, window, device.adapter)
-        workspace = memory.workspace_bytes(model, attention, window.chunk)
-        need = memory.estimate(cache, window, memory.weight_bytes(folder), workspace)
-        return cls(spec, window, need)
+        return cls(spec, window, needed(window))
 
 
 @dataclass(frozen=True)
@@ -140,6 +162,7 @@ class ChatPlan:
         chat_config: ChatConfig | None,
         named: Path | None,
         registry: Registry,
+        sizes: Sizes | None = None,
     ) -> ChatPlan:
         """Check a model folder, a device and settings together. Of the weights nothing is read.
 
@@ -149,6 +172,7 @@ class ChatPlan:
             chat_config: the user's overlay.
             named: the library file that the user named, if any.
             registry: where plugins are looked up.
+            sizes: changes the sizes of the KV cache.
 
         Raises:
             MLCError: something is malformed, or does not fit.
@@ -156,7 +180,7 @@ class ChatPlan:
         settings = ChatSettings.of(folder.config, chat_config, registry, folder.path)
         tokenizer = load_tokenizer(folder.path)
         Conversation(settings.template, tokenizer)
-        model = ModelPlan.of(settings, folder, device, registry)
+        model = ModelPlan.of(settings, folder, device, registry, sizes)
         memory.require(model.memory, memory.available_on(device.adapter), model.window)
         return cls(folder, settings, tokenizer, device, model, named)
 
@@ -174,6 +198,7 @@ def plan_chat(
     *,
     progress: bool = False,
     check: Check | None = None,
+    sizes: Sizes | None = None,
 ) -> ChatPlan:
     """Find and check everything that a chat needs but its library.
 
@@ -189,6 +214,7 @@ def plan_chat(
         progress: whether to show the progress of a download and of a conversion on stderr, when
             that is a terminal.
         check: more that the plan is checked for, before anything is converted.
+        sizes: changes the sizes of the KV cache.
 
     Raises:
         MLCError: something is missing, malformed, or does not fit; see ``mlc_llm.errors``.
@@ -198,7 +224,7 @@ def plan_chat(
     named = expand_home(library, LibraryError, "The model library") if library else None
 
     def planned(folder: ModelFolder, chosen: Choice) -> ChatPlan:
-        plan = ChatPlan.of(folder, chosen, chat_config, named, registry)
+        plan = ChatPlan.of(folder, chosen, chat_config, named, registry, sizes)
         if check is not None:
             check(plan)
         return plan

@@ -75,6 +75,8 @@ RepetitionPenalty = Annotated[
 FillFactor = Annotated[float, _ranged(float, 0, 1, above=True)]
 LogitBias = Annotated[float, _ranged(float, -100, 100)]
 Count = Annotated[int, _ranged(int, 1, computable=(1, MOST))]
+Answers = Annotated[int, _ranged(int, 1, 128)]
+"""A number of answers to one request; OpenAI's API gives no more either."""
 Natural = Annotated[int, _ranged(int, 0, computable=(0, MOST))]
 Seed = Annotated[int, _ranged(int, 0, computable=(0, 2**64 - 1))]
 Threads = Annotated[int, _ranged(int, 1, 1024)]
@@ -84,6 +86,8 @@ WindowSize = Annotated[int, _ranged(int, 1, no_limit=True, computable=(-1, MOST)
 """A number of tokens; -1 means that there is no such limit."""
 Sink = Annotated[int, _ranged(int, -1, computable=(-1, MOST))]
 """A number of tokens; -1 means the model's own."""
+Sequences = Annotated[int, _ranged(int, -1, computable=(-1, MOST))]
+"""A number of sequences; -1 means that there is no such limit."""
 TokenId = Annotated[int, _ranged(int, 0, computable=(0, MOST))]
 AnyTokenId = Annotated[int, _ranged(int, -MOST, MOST)]
 """A token id as models' files have it, in some of which a negative one stands for none."""

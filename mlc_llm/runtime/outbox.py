@@ -54,7 +54,7 @@ class Outbox:
         self._room, self._bounded = room, bounded
         self._batches: queue.SimpleQueue[list[Delta] | BaseException | None] = queue.SimpleQueue()
         self._batch: list[Delta] = []
-        self._pace = _Pace()
+        self._pace = Pace()
         # Each is written by one thread alone.
         self._given = self._taken = 0
 
@@ -107,7 +107,7 @@ class Outbox:
         return batch
 
 
-class _Pace:
+class Pace:
     """Says when to wake a reader: every ``_WAKE_SECONDS``, and what was not used before."""
 
     def __init__(self) -> None:

@@ -29,6 +29,10 @@ SHOWN = {
         r"\[INST\] <<SYS>>\n.+\n<</SYS>>\n\nWhat is mother nature\? \[/INST\].+\n\n"
     ),
     "stream_from_thread.py": r".+\n\(read in [1-9]\d* parts\)\n",
+    "many_requests.py": (
+        r"> What is one plus one\?\n.+\n> Name three colours\.\n.+\n> Count to five\.\n.+\n"
+        r"> What is the meaning of life\?\n.+\n\(4 requests, [1-9]\d* tokens\)\n"
+    ),
     "second_fine_tune.py": (
         r"(?P<first>.+?)\n  with (?P<library>.+?)\n> What is one plus one\?\n.+\n"
         r"(?P<second>.+?)\n  with (?P=library)\n> What is one plus one\?\n.+\n"
