@@ -132,10 +132,17 @@ class RMSNorm(Module):
         self.dim, self.eps, self.unit_offset = dim, eps, unit_offset
         self.weight: Any = Parameter((dim,))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) of any rank to the same shape."""
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(..., dim) of any rank to the same shape.
+
+        Args:
+            x: what is normalised.
+            add: the residual, added to the result, whose shape and dtype it has; a device's kernel
+                may add it as it writes.
+        """
         weight = self.weight + 1.0 if self.unit_offset else self.weight
-        return op.rms_norm(x, weight, axes=-1, epsilon=self.eps)
+        y = op.rms_norm(x, weight, axes=-1, epsilon=self.eps)
+        return y if add is None else add + y
 
     def of_heads(self, qkv: Tensor, attention: AttentionSpec, keys: RMSNorm) -> Tensor:
         """Normalise each head of the queries by this norm, and each of the keys by ``keys``.

@@ -316,6 +316,16 @@ CASES: Mapping[str, LayerCase] = {
         {"x": (3, 19)},
         lambda p, x: rms_norm(x, 1 + p["weight"], EPS),
     ),
+    "RMS norm with residual": LayerCase(
+        lambda: RMSNorm(47, EPS, unit_offset=True),
+        {"x": (47,), "add": (47,)},
+        lambda p, x, add: rms_norm(x, 1 + p["weight"], EPS) + add,
+    ),
+    "RMS norm of three axes with residual": LayerCase(
+        lambda: RMSNorm(19, EPS),
+        {"x": (3, 19), "add": (3, 19)},
+        lambda p, x, add: rms_norm(x, p["weight"], EPS) + add,
+    ),
     # As many heads as elements of a head: a norm over the wrong axis would fit.
     "RMS norm of square heads": LayerCase(
         lambda: RMSNorm(8, EPS), {"x": (8, 8)}, lambda p, x: rms_norm(x, p["weight"], EPS)

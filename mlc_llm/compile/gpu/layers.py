@@ -150,8 +150,9 @@ class GPURMSNorm(RMSNorm):
         self.dim, self.eps, self.unit_offset = layer.dim, layer.eps, layer.unit_offset
         self.weight, self.gpu = layer.weight, gpu
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return over_rows(x, self._rows)
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        y = over_rows(x, self._rows)
+        return y if add is None else add + y
 
     def _rows(self, x: nn.Tensor) -> nn.Tensor:
         weight, gpu = self.weight, self.gpu
