@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import ClassVar
 
 from tvm.tirx import PrimFunc
 
@@ -41,7 +42,14 @@ Read = Callable[[Expr, int], Expr]
 
 
 class RowKind(ABC):
-    """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached."""
+    """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached.
+
+    Attributes:
+        together: vectors that are made side by side: 1, or more where each is a long chain of
+            operations, so that a CPU has others to go on with.
+    """
+
+    together: ClassVar[int] = 1
 
     @property
     @abstractmethod
@@ -93,7 +101,9 @@ class InputRows:
         """out[out_row, :] = the row, and 0 from k to the width of `out`."""
         read, width = self.reader(row, lanes), int(out.shape[1])
         each_vector(
-            self.k, lanes, lambda at, n: store_f32(out, (out_row, at), bind(read(at, n)), n)
+            self.k,
+            lanes * self.kind.together,
+            lambda at, n: store_f32(out, (out_row, at), bind(read(at, n)), n),
         )
         for j in range(self.k, width):
             store_f32(out, (out_row, i64(j)), f32(0), 1)
