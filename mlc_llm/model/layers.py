@@ -97,6 +97,15 @@ class Linear(Module):
         y = op.astype(y, self.out_dtype or x.dtype)
         return y if add is None else add + y
 
+    def joined(self, x: Tensor, *others: Linear) -> Tensor:
+        """What this layer and others make of x, side by side; one kernel of a device may make it.
+
+        Args:
+            x: (..., in_features).
+            others: layers with the same ``in_features`` and dtype of results.
+        """
+        return op.concat([layer(x) for layer in (self, *others)], dim=-1)
+
 
 class Embedding(Module):
     """A table whose rows are looked up: of tokens, or of positions.

@@ -118,6 +118,10 @@ class GPULinear(Module):
         y = over_rows(x, self._product)  # TVM's operator broadcasts what is added, or refuses it.
         return y if add is None else add + y
 
+    def joined(self: Any, x: nn.Tensor, *others: Any) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.Linear.joined`."""
+        return Linear.joined(self, x, *others)
+
     def _product(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
         out_dtype = self.out_dtype or x.dtype
         if len(self.parts) == 1:
