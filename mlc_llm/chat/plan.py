@@ -85,7 +85,7 @@ class ModelPlan:
         file, overlay = settings.file, settings.overlay
         architecture = registry.architecture(file.model_type)
         model = config_of(file, architecture, len(folder.manifest.tensors))
-        window = ContextWindow.choose(file, model)
+        window = ContextWindow.choose(file, model, device.device.prefill_rows)
         quantization = folder_plan(file)
         require_plan(quantization, device.device, device.adapter)
         spec = ModelSpec.of(

@@ -57,8 +57,9 @@ class Gemma2DecoderLayer(LlamaDecoderLayer):
 
     def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
         attended = self.self_attn(self.input_layernorm(x), kv_cache, layer)
-        x = x + self.post_attention_layernorm(attended)
-        return x + self.post_feedforward_layernorm(self.mlp(self.pre_feedforward_layernorm(x)))
+        x = self.post_attention_layernorm(attended, add=x)
+        made = self.mlp(self.pre_feedforward_layernorm(x))
+        return self.post_feedforward_layernorm(made, add=x)
 
 
 class Gemma2ForCausalLM(GemmaForCausalLM):

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from mlc_llm.model import op
 from mlc_llm.model.causal_lm import CausalLM
 from mlc_llm.model.gemma2 import (
     GEMMA2_TENSORS,
@@ -101,7 +100,7 @@ class Gemma3Attention(Module):
         self.spec = attention
 
     def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
-        qkv = op.concat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], dim=1)
+        qkv = self.q_proj.joined(x, self.k_proj, self.v_proj)
         qkv = self.q_norm.of_heads(qkv, self.spec, self.k_norm)
         return self.o_proj(kv_cache.attend(layer, qkv))
 

@@ -97,6 +97,15 @@ class Linear(Module):
         y = op.astype(y, self.out_dtype or x.dtype)
         return y if add is None else add + y
 
+    def joined(self, x: Tensor, *others: Linear) -> Tensor:
+        """What this layer and others make of x, side by side; one kernel of a device may make it.
+
+        Args:
+            x: (..., in_features).
+            others: layers with the same ``in_features`` and dtype of results.
+        """
+        return op.concat([layer(x) for layer in (self, *others)], dim=-1)
+
 
 class Embedding(Module):
     """A table whose rows are looked up: of tokens, or of positions.
@@ -132,10 +141,17 @@ class RMSNorm(Module):
         self.dim, self.eps, self.unit_offset = dim, eps, unit_offset
         self.weight: Any = Parameter((dim,))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., dim) of any rank to the same shape."""
+    def forward(self, x: Tensor, add: Tensor | None = None) -> Tensor:
+        """(..., dim) of any rank to the same shape.
+
+        Args:
+            x: what is normalised.
+            add: the residual, added to the result, whose shape and dtype it has; a device's kernel
+                may add it as it writes.
+        """
         weight = self.weight + 1.0 if self.unit_offset else self.weight
-        return op.rms_norm(x, weight, axes=-1, epsilon=self.eps)
+        y = op.rms_norm(x, weight, axes=-1, epsilon=self.eps)
+        return y if add is None else add + y
 
     def of_heads(self, qkv: Tensor, attention: AttentionSpec, keys: RMSNorm) -> Tensor:
         """Normalise each head of the queries by this norm, and each of the keys by ``keys``.

@@ -59,8 +59,8 @@ class Olmo2DecoderLayer(Module):
         self.post_feedforward_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(self, x: Tensor, kv_cache: AttentionCache, layer: int) -> Tensor:
-        x = x + self.post_attention_layernorm(self.self_attn(x, kv_cache, layer))
-        return x + self.post_feedforward_layernorm(self.mlp(x))
+        x = self.post_attention_layernorm(self.self_attn(x, kv_cache, layer), add=x)
+        return self.post_feedforward_layernorm(self.mlp(x), add=x)
 
 
 class Olmo2ForCausalLM(LlamaForCausalLM):

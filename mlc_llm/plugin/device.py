@@ -92,6 +92,9 @@ class Device(ABC):
     software."""
     options: Mapping[str, Sequence[str]] = {}
     """Compilation options: the values that each may have, the default first."""
+    prefill_rows: int | None = None
+    """Tokens of a prefill step beyond which it reads no faster: longer prompts are read in several
+    steps, whose results stay in the caches. None where longer steps are faster or as fast."""
     probe_in_process: bool = False
     """Whether probing cannot crash or hang, so that no child process is needed for it."""
 

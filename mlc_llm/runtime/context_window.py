@@ -52,12 +52,13 @@ class ContextWindow:
         return max(self.chunk, _ROWS_PER_SEQUENCE * self.sequences)
 
     @classmethod
-    def choose(cls, file: ModelFile, model: ModelConfig) -> Self:
+    def choose(cls, file: ModelFile, model: ModelConfig, most: int | None = None) -> Self:
         """Take the sizes from the configuration, and from the model where that says nothing.
 
         Args:
             file: ``mlc-chat-config.json`` with the user's overlay.
             model: the architecture's config of that file.
+            most: tokens of a prefill step that the device gains by; None for no bound.
 
         Raises:
             ConfigError: there is no size at all, or the sizes contradict each other.
@@ -77,7 +78,7 @@ class ContextWindow:
                 code="window-unset",
             )
         chunk = file.prefill_chunk_size
-        chunk = min(chunk if chunk > 0 else model.prefill_chunk_size, size)
+        chunk = min(chunk if chunk > 0 else model.prefill_chunk_size, size, most or size)
         return cls(size, chunk, trained=None if sliding > 0 else model.longest_window)
 
     def warn_if_untrained(self) -> None:

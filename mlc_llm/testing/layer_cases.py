@@ -235,6 +235,23 @@ class _OwnLinear(Linear):
         return super().forward(x, add) * 2.0
 
 
+class _Joined(Module):
+    """A norm whose result two linear layers take, side by side."""
+
+    def __init__(self, **more: Any) -> None:
+        self.norm = RMSNorm(47, EPS)
+        self.first, self.second = Linear(47, 33, **more), Linear(47, 20)
+
+    def forward(self, x: Any) -> Any:
+        return self.first.joined(self.norm(x), self.second)
+
+
+def _joined(p: Values, x: Array) -> Array:
+    normed = rms_norm(x, p["norm.weight"], EPS)
+    first = normed @ p["first.weight"].T + p.get("first.bias", 0.0)
+    return np.concatenate([first, normed @ p["second.weight"].T], axis=-1)
+
+
 class _NormAdded(Module):
     """A norm whose result is multiplied, and added as well."""
 
@@ -301,6 +318,11 @@ CASES: Mapping[str, LayerCase] = {
     "linear with residual": _residual(47, 33),
     "linear of parts with bias and residual": _residual(70, (33, 17, 5), bias=True),
     "linear of three axes with residual": _residual(40, 12, 3, bias=True),
+    "linear layers side by side": LayerCase(_Joined, {"x": (47,)}, _joined),
+    "linear layers side by side of three axes": LayerCase(_Joined, {"x": (3, 47)}, _joined),
+    "linear layers side by side, one with bias": LayerCase(
+        lambda: _Joined(bias=True), {"x": (47,)}, _joined
+    ),
     "a norm that is multiplied and added": LayerCase(_NormAdded, {"x": (47,)}, _norm_added),
     "embedding": LayerCase(
         lambda: Embedding(37, 45), {"ids": ()}, lambda p, ids: p["weight"][ids], table=37
@@ -315,6 +337,16 @@ CASES: Mapping[str, LayerCase] = {
         lambda: RMSNorm(19, EPS, unit_offset=True),
         {"x": (3, 19)},
         lambda p, x: rms_norm(x, 1 + p["weight"], EPS),
+    ),
+    "RMS norm with residual": LayerCase(
+        lambda: RMSNorm(47, EPS, unit_offset=True),
+        {"x": (47,), "add": (47,)},
+        lambda p, x, add: rms_norm(x, 1 + p["weight"], EPS) + add,
+    ),
+    "RMS norm of three axes with residual": LayerCase(
+        lambda: RMSNorm(19, EPS),
+        {"x": (3, 19), "add": (3, 19)},
+        lambda p, x, add: rms_norm(x, p["weight"], EPS) + add,
     ),
     # As many heads as elements of a head: a norm over the wrong axis would fit.
     "RMS norm of square heads": LayerCase(

@@ -13,6 +13,7 @@ import pytest
 
 from mlc_llm.chat.plan import ChatPlan, plan_chat
 from mlc_llm.config import ChatConfig
+from mlc_llm.device.cpu import CPU
 from mlc_llm.errors import (
     ConfigError,
     DeviceError,
@@ -112,6 +113,11 @@ def test_weights_of_another_model(folder: Path) -> None:
     edit(folder / "mlc-chat-config.json", smaller)
     with raises("weights-mismatch", "down_proj", "the shape", error=ModelFolderError):
         plan(folder)
+
+
+def test_a_prefill_step_is_no_longer_than_the_device_gains_by() -> None:
+    assert CPU.prefill_rows == 128
+    assert plan(context_window_size=300, prefill_chunk_size=200).model.window.chunk == 128
 
 
 def test_what_is_planned_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,9 @@ OWN: dict[str, Any] = {
 }
 
 
-def choose(own: dict[str, int] | None = None, **file: int) -> ContextWindow:
+def choose(
+    own: dict[str, int] | None = None, most: int | None = None, **file: int
+) -> ContextWindow:
     """The sizes of a model, whose own fields ``own`` changes, with these in its file."""
     base = {
         "model_type": "toy",
@@ -33,7 +35,7 @@ def choose(own: dict[str, int] | None = None, **file: int) -> ContextWindow:
         "conv_template": "LM",
     }
     model = ModelConfig.model_validate({**OWN, **(own or {})})
-    return ContextWindow.choose(ModelFile.model_validate({**base, **file}), model)
+    return ContextWindow.choose(ModelFile.model_validate({**base, **file}), model, most)
 
 
 def test_the_file_comes_before_the_model() -> None:
@@ -43,6 +45,12 @@ def test_the_file_comes_before_the_model() -> None:
     assert choose(silent, context_window_size=5000).chunk == 2048
     with raises("window-unset", "context_window_size", "sliding_window_size", error=ConfigError):
         choose(silent)
+
+
+def test_a_device_bounds_a_prefill_step() -> None:
+    assert choose(most=20) == ContextWindow(96, 20)
+    assert choose(most=64) == ContextWindow(96, 32)
+    assert choose(most=64, context_window_size=50, prefill_chunk_size=70) == ContextWindow(50, 50)
 
 
 def test_a_sliding_window_does_not_limit_the_context() -> None:

@@ -118,6 +118,10 @@ class GPULinear(Module):
         y = over_rows(x, self._product)  # TVM's operator broadcasts what is added, or refuses it.
         return y if add is None else add + y
 
+    def joined(self: Any, x: nn.Tensor, *others: Any) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.Linear.joined`."""
+        return Linear.joined(self, x, *others)
+
     def _product(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
         out_dtype = self.out_dtype or x.dtype
         if len(self.parts) == 1:
@@ -150,8 +154,9 @@ class GPURMSNorm(RMSNorm):
         self.dim, self.eps, self.unit_offset = layer.dim, layer.eps, layer.unit_offset
         self.weight, self.gpu = layer.weight, gpu
 
-    def forward(self, x: nn.Tensor) -> nn.Tensor:
-        return over_rows(x, self._rows)
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        y = over_rows(x, self._rows)
+        return y if add is None else add + y
 
     def _rows(self, x: nn.Tensor) -> nn.Tensor:
         weight, gpu = self.weight, self.gpu

@@ -32,6 +32,9 @@ class CPUDevice(Device):
     everywhere (a16, slower in the prefill), or to 8 everywhere (a8, coarser). By default (auto)
     small models, whose answers it changes, have a16, and others mixed. ``docs/decisions.md`` has
     what each costs."""
+    # As many as linear kernels take at a time (`ROUNDED_TOKENS`, `PANEL_TOKENS`). What a layer
+    # makes of more leaves the caches before it is read: 28 MB of 512 tokens, in Gemma 3 1B.
+    prefill_rows = 128
     probe_in_process = True
 
     def probe(self) -> Availability:

@@ -15,9 +15,9 @@ from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.head_norm import head_norm
 from mlc_llm.device.cpu.kernels.isa import Isa
 from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
-from mlc_llm.device.cpu.kernels.rows import RowKind, rows_kernel
+from mlc_llm.device.cpu.kernels.rows import RowKind, added_rows_kernel, rows_kernel
 from mlc_llm.device.cpu.kernels.widen import widen
-from mlc_llm.device.cpu.packed import ACTIVATION, Packed, PackedPieces, pack
+from mlc_llm.device.cpu.packed import ACTIVATION, Packed, PackedPieces, joined, pack
 from mlc_llm.model.layers import (
     Activation,
     Embedding,
@@ -53,6 +53,18 @@ class CPULinear(Module):
             return over_rows(x, self._linear, add)
         y = over_rows(x, self._linear)
         return y if add is None else add + y
+
+    def joined(self: Any, x: nn.Tensor, *others: Any) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.Linear.joined`; one kernel computes layers of codes."""
+        layers, dtype = (self, *others), self.out_dtype
+        alike = all(
+            isinstance(layer, CPULinear) and layer.bias is None and layer.out_dtype == dtype
+            for layer in layers
+        )
+        packed = joined([layer.packed for layer in layers]) if alike else None
+        if packed is None:
+            return Linear.joined(self, x, *others)
+        return over_rows(x, lambda rows: packed.linear(rows, None, dtype))
 
     def _linear(self, x: nn.Tensor, residual: nn.Tensor | None = None) -> nn.Tensor:
         return self.packed.linear(x, self.bias, self.out_dtype, residual)
@@ -133,6 +145,19 @@ class CPURMSNorm(CPURows):
         rows = RmsNormed(norm.eps, dtype, norm.unit_offset)
         super().__init__(rows, isa, Parameter((norm.dim,), dtype))
         self.norm = rows
+
+    def forward(self, x: nn.Tensor, add: nn.Tensor | None = None) -> nn.Tensor:
+        """See :meth:`mlc_llm.model.layers.RMSNorm.forward`; the kernel adds the residual."""
+        if add is not None and has_kind(add, x.shape, x.dtype):
+            return over_rows(x, self._added, add)
+        y = super().forward(x)
+        return y if add is None else add + y
+
+    def _added(self, x: nn.Tensor, residual: nn.Tensor) -> nn.Tensor:
+        columns = self._columns(x)
+        kernel = added_rows_kernel(self.rows, columns, x.dtype, self.isa)
+        args, shape = [x, *self._weights, residual], (x.shape[0], columns)
+        return call_kernel(kernel, f"{self.rows.name}_add", args, shape, x.dtype)
 
     def of_heads(self: Any, qkv: nn.Tensor, attention: AttentionSpec, keys: Any) -> nn.Tensor:
         """See :meth:`mlc_llm.model.layers.RMSNorm.of_heads`."""

@@ -212,6 +212,17 @@ class PackedPieces(Module):
         return y if residual is None else residual + y
 
 
+def joined(weights: Sequence[Packed | PackedPieces]) -> PackedGroups | None:
+    """The rows of several weights as one weight; None where no kernel multiplies all of them."""
+    groups = [weight for weight in weights if isinstance(weight, PackedGroups)]
+    if len(groups) < len(weights) or any(weight.rows is None for weight in groups):
+        return None
+    parts = [part for weight in groups for part in weight.parts]
+    made = PackedGroups(parts, groups[0].columns, groups[0].isa, groups[0].activations)
+    made.tensors = [tensor for weight in groups for tensor in weight.tensors]
+    return made
+
+
 def pack(
     stored: StoredWeight, name: str, isa: Isa, activations: str
 ) -> tuple[Packed | PackedPieces, list[Repack]]:

@@ -8,7 +8,7 @@ import pytest
 from mlc_llm.device.cpu.kernels.activation import Activated, Gated
 from mlc_llm.device.cpu.kernels.float_linear import float_blocks, float_linear, repack_float
 from mlc_llm.device.cpu.kernels.norm import LayerNormed, RmsNormed
-from mlc_llm.device.cpu.kernels.rows import PLAIN, left_over, rows_kernel
+from mlc_llm.device.cpu.kernels.rows import PLAIN, added_rows_kernel, left_over, rows_kernel
 
 pytestmark = pytest.mark.matrix
 
@@ -45,6 +45,18 @@ def test_a_linear_kernel_multiplies_them(machine, rng, rows, m):
     exact = written.astype("float64") @ weight.T.astype("float64")
     bound = 1e-6 * (np.abs(written) @ np.abs(weight).T)
     np.testing.assert_array_less(np.abs(y - exact), bound)
+
+
+@pytest.mark.parametrize("m", [1, 11])
+@pytest.mark.parametrize("rows", [rows for rows in KINDS if rows.weights()], ids=str)
+def test_they_are_added_to_a_residual(machine, rng, rows, m):
+    x, residual = (rng.standard_normal((m, K)).astype("float32") for _ in range(2))
+    given = [x, *(rng.standard_normal(K).astype(dtype) for dtype in rows.weights().values())]
+    written, total = (np.full((m, K), np.nan, "float32") for _ in range(2))
+    machine(rows_kernel(rows, K, "float32", machine.isa), *given, written)
+    machine(added_rows_kernel(rows, K, "float32", machine.isa), *given, residual, total)
+    bound = 1e-6 * (np.abs(written) + np.abs(residual))
+    np.testing.assert_array_less(np.abs(total - written.astype("float64") - residual), bound)
 
 
 def test_kinds_are_compared_by_value():

@@ -28,6 +28,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tvm.script.ir_builder import tirx as T
 
@@ -35,6 +36,8 @@ from mlc_llm.model.layers import ActivationName
 
 from .rows import InputRows, Read, RowKind
 from .vector import Expr, bind, exp2_nonpositive, splat
+
+_TOGETHER = 4  # a function takes some 25 operations, each of which waits for the one before
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Activated(RowKind):
     """
 
     activation: ActivationName
+    together: ClassVar[int] = _TOGETHER
 
     @property
     def name(self) -> str:
@@ -65,6 +69,7 @@ class Gated(RowKind):
     """
 
     activation: ActivationName
+    together: ClassVar[int] = _TOGETHER
 
     @property
     def name(self) -> str:

@@ -48,7 +48,7 @@ def multiply(
     with serial(weight.groups) as g:
         if rounded.tile == 1:
             for b in blocks:
-                weight.prefetch(b, g)
+                weight.prefetch(b, g, together)
         _Group(rounded, weight, rows, t, g).add_to(sums)
     for m in range(rounded.tile):
         token = bind(first + t * rounded.tile + m)

@@ -41,6 +41,9 @@ from .vector import bind, ceil_div, i64, kernel, parallel, serial, size
 # Tokens rounded at a time: their bytes stay in the cache while the weights pass by.
 ROUNDED_TOKENS = 128
 
+# Up to here they leave room in a core's second cache for the weights that come next.
+_ROUNDED_BYTES = 512 * 1024
+
 
 @cache
 def group_linear(
@@ -121,6 +124,7 @@ def _multiply_many(x: InputRows, parts: _Parts, terms: int) -> None:
     isa, tokens = parts[0][0].isa, parts[0][1].tokens
     together = max(1, 2 * isa.lanes // BLOCK_ROWS)
     rounded = _rounded(parts, ROUNDED_TOKENS, isa.tile, terms)
+    fits = ROUNDED_TOKENS * terms * x.k <= _ROUNDED_BYTES
     with serial(ceil_div(tokens, ROUNDED_TOKENS)) as chunk:
         first = bind(chunk * ROUNDED_TOKENS)
         here = bind(T.min(tokens - first, i64(ROUNDED_TOKENS)))
@@ -130,7 +134,11 @@ def _multiply_many(x: InputRows, parts: _Parts, terms: int) -> None:
         for weight, y in parts:
             some = rounded[weight.part.scheme.group]
             steps = T.truncdiv(weight.blocks, i64(together))
-            with parallel(steps) as i, serial(ceil_div(here, isa.tile)) as t:
+            tiles = bind(ceil_div(here, isa.tile))
+            with parallel(steps) as i, serial(tiles) as t:
+                if fits:
+                    for b in range(together):
+                        weight.prefetch_share(bind((i + 1) * together + b), t, tiles)
                 multiply(some, weight, y, i * together, together, t, first)
 
 

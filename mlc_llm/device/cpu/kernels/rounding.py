@@ -94,12 +94,16 @@ class Rounded:
         return gcd(self.isa.lanes, self.group)
 
     def round_row(self, x: InputRows, token: Expr, row: Expr) -> None:
-        """Round x[token] as row `row`; what its last group lacks counts as 0."""
+        """Round x[token] as row `row`; what its last group lacks counts as 0.
+
+        A row whose last group lacks something, or whose vectors are made side by side, is written
+        to memory before.
+        """
         groups, lanes = int(self.values.shape[1]), self._lanes
-        if x.k % self.group:
-            padded = scratch((1, groups * self.group))
-            x.copy(token, padded, i64(0), self.isa.lanes)
-            x, token = InputRows.plain(padded), i64(0)
+        if x.k % self.group or x.kind.together > 1:
+            made = scratch((1, groups * self.group))
+            x.copy(token, made, i64(0), self.isa.lanes)
+            x, token = InputRows.plain(made), i64(0)
         read = x.reader(token, self.isa.lanes)
         t, m = bind(T.truncdiv(row, i64(self.tile))), bind(T.truncmod(row, i64(self.tile)))
         with serial(groups) as g:

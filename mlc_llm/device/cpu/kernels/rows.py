@@ -6,7 +6,8 @@
     activated x (m, k)                          a function of each element; see `activation.py`
 
 A row is computed where the kernel would read it, so that it is never written to memory and costs no
-launch of its own. Where no linear kernel takes the rows, `rows_kernel` writes them.
+launch of its own. Where no linear kernel takes the rows, `rows_kernel` writes them, and where they
+are added to something, `added_rows_kernel` writes the sum.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from typing import ClassVar
 
 from tvm.tirx import PrimFunc
 
@@ -24,6 +26,7 @@ from .vector import (
     Expr,
     argument,
     bind,
+    each_token,
     f32,
     i64,
     kernel,
@@ -39,7 +42,14 @@ Read = Callable[[Expr, int], Expr]
 
 
 class RowKind(ABC):
-    """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached."""
+    """How a kernel's rows are made of its arguments. Kinds compare by value: kernels are cached.
+
+    Attributes:
+        together: vectors that are made side by side: 1, or more where each is a long chain of
+            operations, so that a CPU has others to go on with.
+    """
+
+    together: ClassVar[int] = 1
 
     @property
     @abstractmethod
@@ -91,7 +101,9 @@ class InputRows:
         """out[out_row, :] = the row, and 0 from k to the width of `out`."""
         read, width = self.reader(row, lanes), int(out.shape[1])
         each_vector(
-            self.k, lanes, lambda at, n: store_f32(out, (out_row, at), bind(read(at, n)), n)
+            self.k,
+            lanes * self.kind.together,
+            lambda at, n: store_f32(out, (out_row, at), bind(read(at, n)), n),
         )
         for j in range(self.k, width):
             store_f32(out, (out_row, i64(j)), f32(0), 1)
@@ -147,4 +159,27 @@ def rows_kernel(rows: RowKind, k: int, dtype: str, isa: Isa) -> PrimFunc:
         y = argument("y", (tokens, k), dtype)
         with parallel(tokens) as row:
             made.copy(row, y, row, isa.lanes)
+    return built.get()
+
+
+@cache
+def added_rows_kernel(rows: RowKind, k: int, dtype: str, isa: Isa) -> PrimFunc:
+    """The rows added to a residual.
+
+    Arguments of the kernel: those of `rows`, with x `dtype`; a residual and y (m, k) `dtype`.
+    """
+    with kernel(f"{rows.name}_add") as built:
+        tokens = size()
+        made = rows.arguments(tokens, k, dtype)
+        residual, y = (argument(name, (tokens, k), dtype) for name in ("residual", "y"))
+
+        def add(row: Expr) -> None:
+            read = made.reader(row, isa.lanes)
+
+            def put(at: Expr, n: int) -> None:
+                store_f32(y, (row, at), bind(load_f32(residual, (row, at), n) + read(at, n)), n)
+
+            each_vector(k, isa.lanes, put)
+
+        each_token(tokens, add)
     return built.get()
