@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mlc_llm.chat.dialogue import Prompt, RenderedPrompt
-    from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.chat.loading import LoadedChat, Shareable
     from mlc_llm.chat.saving import RestoredChat, SavedChat
 
 
@@ -44,6 +45,8 @@ class ChatModule:
         model_lib: a compiled library; by default one is found, or compiled and cached.
         progress: whether to show the progress of a download and of a conversion on stderr, when
             that is a terminal.
+        engine: an ``MLCEngine`` or ``AsyncMLCEngine`` of this model, whose weights and KV cache the
+            chat shares; the sizes of the cache are the engine's.
 
     Attributes:
         model_path: the model folder.
@@ -67,6 +70,7 @@ class ChatModule:
         model_lib: str | None = None,
         *,
         progress: bool = False,
+        engine: Shareable | None = None,
     ) -> None:
         # Half of the package, and NumPy: imported for the first model, and not for this class.
         from mlc_llm.chat.dialogue import Dialogue
@@ -79,10 +83,19 @@ class ChatModule:
                 code="argument-mistyped",
             )
         self._registry = default_registry()
-        plan = plan_chat(model, device, chat_config, model_lib, self._registry, progress=progress)
-        self._chat: LoadedChat = load_chat(plan, self._registry)
-        self._finalizer = weakref.finalize(self, self._chat.engine.abandon)
+        if engine is None:
+            plan = plan_chat(
+                model, device, chat_config, model_lib, self._registry, progress=progress
+            )
+            self._chat: LoadedChat = load_chat(plan, self._registry)
+            self._finalizer = weakref.finalize(self, self._chat.engine.abandon)
+        else:
+            own = engine.loaded_chat(model, device, model_lib)
+            self._chat = own.share(chat_config, self._registry)
+            # The engine has a life of its own, but lives as long as a chat with it.
+            self._finalizer = weakref.finalize(self, partial(_leave, engine))
         self._lock = FairLock()
+        plan = self._chat.plan
         self.model_path = str(plan.folder.path)
         self.model_lib = str(self._chat.library)
         self.device = str(plan.device)
@@ -267,7 +280,7 @@ class ChatModule:
     @property
     def metrics(self) -> Metrics:
         """What :meth:`stats` shows, as numbers, and the time to the first token."""
-        return self._chat.model.metrics.snapshot()
+        return self._chat.metrics.snapshot()
 
     @property
     def messages(self) -> tuple[Message, ...]:
@@ -375,8 +388,9 @@ class ChatModule:
         """Stop what is running, and let go of the model. May be called twice."""
         if self._finalizer.detach() is None:
             return
-        self._chat.engine.close()
-        self._chat.model.release()
+        if not self._chat.shared:
+            self._chat.engine.close()
+            self._chat.model.release()
         self._registry.notify("mlc_llm_chat_closed", chat=self)
 
     def __enter__(self) -> ChatModule:
@@ -395,6 +409,10 @@ class ChatModule:
                 "The chat is closed; make a new ChatModule to use the model.", code="chat-closed"
             )
         return self._chat
+
+
+def _leave(_engine: Shareable) -> None:
+    """What a chat that shares an engine's model does at its end: nothing."""
 
 
 def _check_single(generation: GenerationConfig | None) -> GenerationConfig:

@@ -36,7 +36,7 @@ def benchmark(chat: LoadedChat, settings: ChatSettings, prompt: str, length: int
         )
     _run(chat, settings, prompt_ids, min(length, _WARM_UP_TOKENS))
     chat.engine.call(lambda stop: chat.model.reset())
-    chat.engine.call(lambda stop: chat.model.reset_metrics())
+    chat.engine.call(lambda stop: chat.metrics.reset())
     return _run(chat, settings, prompt_ids, length)
 
 

@@ -131,15 +131,18 @@ class Dialogue:
         if change is not None:
             folder = chat.plan.folder
             settings = self.settings.reset(folder.config, change, self._registry, folder.path)
-            planned = chat.plan.changed(settings, self._registry).model
+            if chat.shared:
+                chat.plan.sharing(settings, self._registry)
+            else:
+                planned = chat.plan.changed(settings, self._registry).model
+                if planned.window != chat.model.window:
+                    resize(chat, planned)
             conversation = Conversation(settings.template, chat.plan.tokenizer)
-            if planned.window != chat.model.window:
-                resize(chat, planned)
             self.settings, self.conversation = settings, conversation
         self.conversation.reset()
         self._dropped = ()
         self.results = ()
-        chat.engine.call(lambda stop: chat.model.reset_metrics())
+        chat.engine.call(lambda stop: chat.metrics.reset())
 
     def restore(self, messages: Iterable[Any]) -> None:
         """Replace the history by any messages that :meth:`Message.of` reads.

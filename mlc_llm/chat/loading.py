@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from mlc_llm.chat.plan import ChatPlan, Check, ModelPlan, plan_chat
+from mlc_llm.chat.settings import ChatSettings
 from mlc_llm.config import ChatConfig
 from mlc_llm.library.resolve import resolve_library
 from mlc_llm.registry.registry import Registry, default_registry
@@ -23,8 +25,21 @@ from mlc_llm.runtime.lost_device import losses_reported
 from mlc_llm.runtime.outbox import Outbox, Sink
 from mlc_llm.runtime.request import Request
 from mlc_llm.runtime.scheduler import Scheduler
+from mlc_llm.runtime.statistics import Metrics
 
 logger = logging.getLogger("mlc_llm")
+
+
+class Shareable(Protocol):
+    """What has a model that chats can share: an ``MLCEngine`` or an ``AsyncMLCEngine``."""
+
+    def loaded_chat(self, model: str, device: str, model_lib: str | None) -> LoadedChat:
+        """The model, when these arguments of a chat name no other one.
+
+        Raises:
+            ConfigError: they do.
+            GenerationError: the engine was terminated.
+        """
 
 
 @dataclass(frozen=True)
@@ -36,12 +51,33 @@ class LoadedChat:
         library: the compiled library.
         engine: the thread that runs the model.
         model: the model; only the engine may touch it.
+        metrics: how fast answers were written; written to in the engine thread.
+        shared: whether others use the model, too.
     """
 
     plan: ChatPlan
     library: Path
     engine: Engine
     model: LoadedModel
+    metrics: Metrics = field(default_factory=Metrics)
+    shared: bool = False
+
+    def share(self, chat_config: ChatConfig | None, registry: Registry) -> LoadedChat:
+        """Another chat with the same model, which has settings and measurements of its own.
+
+        Args:
+            chat_config: overrides of the model's configuration.
+            registry: where templates are looked up.
+
+        Raises:
+            ConfigError: a setting is wrong, or needs another library or other sizes.
+            MLCError: the template does not serve.
+        """
+        settings = ChatSettings.of(
+            self.plan.folder.config, chat_config, registry, self.plan.folder.path
+        )
+        plan = self.plan.sharing(settings, registry)
+        return replace(self, plan=plan, metrics=Metrics(), shared=True)
 
     def stream(self, request: Request) -> Generator[Delta, None, None]:
         """Generate an answer, and yield its steps; see :class:`~mlc_llm.runtime.answer.Delta`.
@@ -92,7 +128,7 @@ class LoadedChat:
         Raises:
             GenerationError: the model is closed.
         """
-        generation = Generation(request, self.plan.tokenizer, sink, self.model.metrics)
+        generation = Generation(request, self.plan.tokenizer, sink, self.metrics)
         self.engine.submit(generation)
 
         def cancel() -> None:

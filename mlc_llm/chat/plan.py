@@ -142,6 +142,32 @@ class ChatPlan:
             ConfigError: a setting is wrong, or needs another library.
             MLCError: the template, or the device, does not serve; see :meth:`ModelPlan.of`.
         """
+        model = self._replanned(settings, registry)
+        if model.window != self.model.window:
+            model.window.warn_if_untrained()
+        return replace(self, settings=settings, model=model)
+
+    def sharing(self, settings: ChatSettings, registry: Registry) -> ChatPlan:
+        """The plan of another chat with the model that is loaded, whose sizes stay.
+
+        Raises:
+            ConfigError: a setting is wrong, or needs another library or other sizes.
+            MLCError: the template does not serve; see :meth:`ModelPlan.of`.
+        """
+        window = self.model.window
+        sizes = {"context_window_size": window.size, "prefill_chunk_size": window.chunk}
+        for name, size in sizes.items():
+            if getattr(settings.overlay, name) not in (None, -1, size):
+                raise ConfigError(
+                    f"{name} ({getattr(settings.overlay, name)}) is settled by the engine that is "
+                    f"shared (here: {size}). Leave it out, or set it in the engine.",
+                    code="setting-settled",
+                )
+        self._replanned(settings, registry)
+        return replace(self, settings=settings)
+
+    def _replanned(self, settings: ChatSettings, registry: Registry) -> ModelPlan:
+        """What other settings make of the model, for the library that is loaded."""
         Conversation(settings.template, self.tokenizer)
         model = ModelPlan.of(settings, self.folder, self.device, registry)
         if differences := model.spec.differences(self.model.spec):
@@ -150,9 +176,7 @@ class ChatPlan:
                 f"({'; '.join(differences)}). Make a new ChatModule with them.",
                 code="setting-settled",
             )
-        if model.window != self.model.window:
-            model.window.warn_if_untrained()
-        return replace(self, settings=settings, model=model)
+        return model
 
     @classmethod
     def of(

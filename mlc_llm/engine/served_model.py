@@ -172,7 +172,7 @@ class ServedModel:
         with self._counting:
             while self._uncounted:
                 self._metrics.count(*self._uncounted.popleft())
-            speed = self.chat.model.metrics.snapshot()
+            speed = self.chat.metrics.snapshot()
             return replace(self._metrics, running_requests=len(self._running), speed=speed)
 
     def terminate(self) -> None:

@@ -345,7 +345,7 @@ class LoadedModel:
 
     def reset_metrics(self) -> None:
         """Set all measurements back to zero."""
-        self.metrics = Metrics()
+        self.metrics.reset()
 
     def release(self) -> None:
         """Let go of the weights and the cache; the model cannot be used any more."""

@@ -56,6 +56,11 @@ class Metrics:
     decode: PhaseMetrics = field(default_factory=PhaseMetrics)
     time_to_first_token: float | None = None
 
+    def reset(self) -> None:
+        """Set all measurements back to zero."""
+        self.prefill, self.decode = PhaseMetrics(), PhaseMetrics()
+        self.time_to_first_token = None
+
     def snapshot(self) -> Metrics:
         """A copy that does not change any more."""
         return replace(self, prefill=replace(self.prefill), decode=replace(self.decode))
