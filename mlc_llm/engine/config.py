@@ -43,10 +43,9 @@ class EngineConfig(Overlay):
         max_history_size: how many tokens a recurrent state can go back. Models here have a KV
             cache, which goes back to any token, so that every value holds.
         prefix_cache_mode: ``radix``, the default, keeps the keys and values of finished sequences,
-            so that what another prompt shares with them is not read again; ``disable``, which does
-            not, is not supported.
-        prefix_cache_max_num_recycling_seqs: how many finished sequences it keeps. Only -1 is
-            supported, the default: as many as the KV cache has room for.
+            so that what another prompt shares with them is not read again; ``disable`` does not.
+        prefix_cache_max_num_recycling_seqs: how many finished sequences it keeps: 0 for none, -1
+            for as many as the KV cache has room for, which is the default.
         speculative_mode: ``ngram`` looks up what may come next in the context and verifies it in
             one pass; ``disable`` does not.
     """
@@ -59,21 +58,6 @@ class EngineConfig(Overlay):
     prefix_cache_mode: Literal["disable", "radix"] | None = None
     prefix_cache_max_num_recycling_seqs: Sequences | None = None
     speculative_mode: Literal["disable", "ngram"] | None = None
-
-    def require_supported(self) -> None:
-        """Refuse what the runtime does not do.
-
-        Raises:
-            ConfigError: there is such a field.
-        """
-        limit = self.prefix_cache_max_num_recycling_seqs
-        if self.prefix_cache_mode == "disable" or limit not in (None, -1):
-            raise ConfigError(
-                "The prefix cache cannot be turned off or limited: leave prefix_cache_mode and "
-                "prefix_cache_max_num_recycling_seqs out. What it keeps is dropped as soon as "
-                "other requests need the room.",
-                code="argument-unsupported",
-            )
 
     def laid_under(self, chat_config: ChatConfig | None) -> ChatConfig:
         """The model's overlay with the sizes of the KV cache that this configuration sets.
@@ -109,12 +93,14 @@ class EngineSizes:
         single_length: most tokens of one of them.
         total_length: tokens that the KV cache holds of all sequences.
         chunk: most tokens of prompts that one step reads.
+        recycled: finished sequences that are kept; None for as many as there is room for.
     """
 
     sequences: int
     single_length: int
     total_length: int
     chunk: int
+    recycled: int | None
 
     @classmethod
     def choose(
@@ -142,7 +128,7 @@ class EngineSizes:
         _require_at_most("max_single_sequence_length", single, total)
         _require_at_most("max_num_sequence", sequences, total)
         _require_at_most("prefill_chunk_size", chunk, total)
-        return cls(sequences, single, total, chunk)
+        return cls(sequences, single, total, chunk, _recycled(config))
 
     def of_cache(self, window: ContextWindow) -> ContextWindow:
         """The sizes of a KV cache, of a model with that window."""
@@ -152,6 +138,7 @@ class EngineSizes:
             chunk=self.chunk,
             sequences=self.sequences,
             tokens=self.total_length,
+            recycled=self.recycled,
         )
 
 
@@ -162,3 +149,17 @@ def _require_at_most(name: str, value: int, total: int) -> None:
             "that the KV cache holds.",
             code="size-invalid",
         )
+
+
+def _recycled(config: EngineConfig) -> int | None:
+    """The finished sequences that are kept; None for no limit."""
+    count = config.prefix_cache_max_num_recycling_seqs
+    if config.prefix_cache_mode != "disable":
+        return None if count == -1 else count
+    if count:
+        raise ConfigError(
+            f"prefix_cache_max_num_recycling_seqs ({count}) contradicts prefix_cache_mode "
+            "('disable'), which keeps none: leave one of them out.",
+            code="size-invalid",
+        )
+    return 0

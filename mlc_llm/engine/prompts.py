@@ -12,7 +12,12 @@ from mlc_llm.runtime.answer import Ending
 from mlc_llm.tokenizer import PromptTokens
 
 
-def chat_turn(chat: LoadedChat, conversation: Conversation, request: ChatCompletionRequest) -> Turn:
+def chat_turn(
+    chat: LoadedChat,
+    conversation: Conversation,
+    messages: tuple[Message, ...],
+    request: ChatCompletionRequest,
+) -> Turn:
     """What a conversation asks of the model, which has nothing to refuse of it.
 
     It is answered as it was sent. A ``ChatModule`` drops the oldest turns of its own conversation
@@ -21,6 +26,7 @@ def chat_turn(chat: LoadedChat, conversation: Conversation, request: ChatComplet
     Args:
         chat: the model.
         conversation: lays messages out; its own history is not touched.
+        messages: those of the request.
         request: the request.
 
     Raises:
@@ -29,7 +35,6 @@ def chat_turn(chat: LoadedChat, conversation: Conversation, request: ChatComplet
         TemplateError: the template has no role of a message.
         TokenizerError: a message has an invalid character, or a token that the model does not have.
     """
-    messages = tuple(map(Message.of, request.messages))
     prompt = conversation.prompt(messages)
     generation = request.generation()
     if request.ignore_eos:

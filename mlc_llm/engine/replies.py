@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -104,6 +104,7 @@ class Replies(ABC, Generic[Whole, Chunk]):
         requests: what was asked of the model, once an answer.
         tokenizer: the model's.
         includes_usage: whether a last chunk has the usage.
+        finished: is told of each answer that came to its end.
     """
 
     def __init__(
@@ -112,17 +113,22 @@ class Replies(ABC, Generic[Whole, Chunk]):
         requests: Sequence[Request],
         tokenizer: Tokenizer,
         includes_usage: bool,
+        finished: Callable[[answer.GenerationResult], object] | None = None,
     ) -> None:
         self._heading = heading
         self._names = TokenNames(tokenizer)
         self._includes_usage = includes_usage
+        self._finished = finished
         self._answers = [
             _Written(request, tokenizer.stream(continues=request.continues)) for request in requests
         ]
 
     def add(self, step: Step) -> None:
         """Take the next step of an answer."""
-        self._answers[step.index].add(step.delta)
+        written, reason = self._answers[step.index], step.delta.finish_reason
+        written.add(step.delta)
+        if self._finished is not None and reason not in (None, "cancelled"):
+            self._finished(written.result())
 
     def chunks(self, step: Step) -> Iterator[Chunk]:
         """Take the next step of an answer, and give the chunks that it makes."""
@@ -130,7 +136,7 @@ class Replies(ABC, Generic[Whole, Chunk]):
         if not written.begun:
             written.begun = True
             yield from self._first(step.index)
-        written.add(delta)
+        self.add(step)
         if delta.text:
             yield self._part(step.index, delta.text, None)
         if delta.finish_reason is not None:

@@ -10,14 +10,18 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, get_args
 
+from mlc_llm.chat.known_answers import KnownAnswers
 from mlc_llm.chat.loading import LoadedChat, load_chat
 from mlc_llm.chat.plan import plan_chat
 from mlc_llm.chat.turn import Turn
 from mlc_llm.config import ChatConfig
-from mlc_llm.conversation import Conversation
+from mlc_llm.conversation import Conversation, Message
+from mlc_llm.conversation.message import ASSISTANT
+from mlc_llm.conversation.spelling import spelling
 from mlc_llm.engine.config import MEMORY_SHARE, EngineConfig, EngineSizes, Mode
 from mlc_llm.engine.generation import Generation, Receiver
 from mlc_llm.engine.metrics import EngineMetrics
@@ -34,6 +38,7 @@ from mlc_llm.protocol import (
     GenerationRequest,
 )
 from mlc_llm.registry.registry import default_registry
+from mlc_llm.runtime.answer import GenerationResult
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.memory import MemoryEstimate
 from mlc_llm.runtime.request import Request
@@ -96,6 +101,7 @@ class ServedModel:
         self._conversation = Conversation(plan.settings.template, plan.tokenizer)
         vocab_size = plan.settings.file.usable_vocab_size
         self._grammars = GrammarCompiler(plan.tokenizer, vocab_size)
+        self._known = KnownAnswers()
         self._planning = threading.Lock()
         # Changed without a lock, by calls that nothing comes between: finalizers end requests, too.
         self._running: dict[str, Generation] = {}
@@ -117,11 +123,17 @@ class ServedModel:
         """
         self._require_alive()
         heading = self._heading(request, "chatcmpl")
+        messages = self._known.recognise(map(Message.of, request.messages))
         with self._planning:
-            turn = chat_turn(self.chat, self._conversation, request)
+            turn = chat_turn(self.chat, self._conversation, messages, request)
         requests = self._requests(turn, request)
-        tokenizer, usage = self.chat.plan.tokenizer, request.includes_usage
-        replies = ChatReplies(heading, requests, tokenizer, usage)
+        replies = ChatReplies(
+            heading,
+            requests,
+            self.chat.plan.tokenizer,
+            request.includes_usage,
+            partial(self._know, messages),
+        )
         return Prepared(heading.id, requests, replies, bool(request.stream))
 
     def prepare_completion(self, request: CompletionRequest) -> Prepared[Completion, Completion]:
@@ -198,6 +210,11 @@ class ServedModel:
             for number in range(count)
         )
 
+    def _know(self, messages: Sequence[Message], result: GenerationResult) -> None:
+        """Take note of an answer, by whose text the next request may have it."""
+        tokens = spelling(self.chat.plan.tokenizer, result.token_ids, result.text)
+        self._known.add(messages, Message(ASSISTANT, result.text, tokens))
+
     def _heading(self, request: GenerationRequest, kind: str) -> Heading:
         if request.model is not None and request.model not in self._names:
             raise ConfigError(
@@ -247,5 +264,4 @@ def _checked(mode: object, engine_config: object, chat_config: object) -> Engine
                 code="argument-mistyped",
             )
     config = engine_config if isinstance(engine_config, EngineConfig) else EngineConfig()
-    config.require_supported()
     return config.model_copy(deep=True)

@@ -244,6 +244,41 @@ class TestUsage:
         assert again.usage.completion_tokens == sum(lengths)
         assert again.usage.total_tokens == prompt + sum(lengths)
 
+    @pytest.mark.parametrize("stream", [False, True])
+    def test_a_conversation_that_goes_on_is_not_read_again(
+        self, engine: MLCEngine, stream: bool
+    ) -> None:
+        """Its answers come back as texts. Another conversation is answered in between."""
+        asked: dict[str, Any] = {"temperature": 1.5, "seed": 1, "max_tokens": 40}
+        messages, known = [{"role": "system", "content": "Be brief."}], 0
+        for turn in ("The girl", "And then?", "Why?"):
+            messages.append({"role": "user", "content": turn})
+            if stream:
+                options = {"include_usage": True}
+                chunks = [
+                    *engine.chat.completions.create(
+                        messages=messages, stream=True, stream_options=options, **asked
+                    )
+                ]
+                *parts, last = chunks
+                text = "".join(part.choices[0].delta.content or "" for part in parts)
+                usage = last.usage
+            else:
+                reply = engine.chat.completions.create(messages=messages, **asked)
+                (text,), usage = texts(reply), reply.usage
+            assert usage is not None
+            # All but the answer's last token was computed, and a page has 16.
+            assert usage.prompt_tokens_details.cached_tokens >= known - 17
+            known = usage.total_tokens
+            messages.append({"role": "assistant", "content": text})
+            engine.chat.completions.create(messages=MESSAGES, **asked)
+
+    def test_a_cache_may_be_turned_off(self, load: Loader) -> None:
+        engine = load(config=EngineConfig(prefix_cache_mode="disable"))
+        replies = [engine.chat.completions.create(messages=STORY) for _ in range(2)]
+        assert texts(replies[0]) == texts(replies[1])
+        assert replies[1].usage.prompt_tokens_details.cached_tokens == 0
+
     def test_metrics_count_what_was_done(self, engine: MLCEngine) -> None:
         usages = [engine.chat.completions.create(messages=m).usage for m in (STORY, MESSAGES)]
         metrics = engine.metrics()

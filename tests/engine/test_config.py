@@ -20,25 +20,29 @@ WINDOW = ContextWindow(4096, 512)
 @pytest.mark.parametrize(
     ("mode", "fields", "room", "expected"),
     [
-        ("local", {}, None, (4, 4096, 4096, 512)),
-        ("local", {}, 10**6, (4, 4096, 4096, 512)),
-        ("interactive", {}, None, (1, 4096, 4096, 512)),
-        ("server", {}, None, (16, 4096, 4096, 512)),
-        ("server", {}, 10_000, (39, 4096, 10_000, 512)),
-        ("server", {}, 10**6, (80, 4096, 80 * 4096, 512)),
-        ("server", {}, 100, (16, 4096, 4096, 512)),
-        ("server", {"max_num_sequence": 2}, 10**6, (2, 4096, 8192, 512)),
-        ("local", {"max_num_sequence": 9}, None, (9, 4096, 4096, 512)),
-        ("local", {"max_total_sequence_length": 9000}, None, (4, 4096, 9000, 512)),
-        ("local", {"max_total_sequence_length": 300}, None, (4, 300, 300, 300)),
-        ("local", {"max_single_sequence_length": 8192}, None, (4, 8192, 8192, 512)),
-        ("local", {"prefill_chunk_size": 64}, None, (4, 4096, 4096, 64)),
+        ("local", {}, None, (4, 4096, 4096, 512, None)),
+        ("local", {}, 10**6, (4, 4096, 4096, 512, None)),
+        ("interactive", {}, None, (1, 4096, 4096, 512, None)),
+        ("server", {}, None, (16, 4096, 4096, 512, None)),
+        ("server", {}, 10_000, (39, 4096, 10_000, 512, None)),
+        ("server", {}, 10**6, (80, 4096, 80 * 4096, 512, None)),
+        ("server", {}, 100, (16, 4096, 4096, 512, None)),
+        ("server", {"max_num_sequence": 2}, 10**6, (2, 4096, 8192, 512, None)),
+        ("local", {"max_num_sequence": 9}, None, (9, 4096, 4096, 512, None)),
+        ("local", {"max_total_sequence_length": 9000}, None, (4, 4096, 9000, 512, None)),
+        ("local", {"max_total_sequence_length": 300}, None, (4, 300, 300, 300, None)),
+        ("local", {"max_single_sequence_length": 8192}, None, (4, 8192, 8192, 512, None)),
+        ("local", {"prefill_chunk_size": 64}, None, (4, 4096, 4096, 64, None)),
         (
             "local",
             {"max_history_size": 5, "speculative_mode": "disable"},
             None,
-            (4, 4096, 4096, 512),
+            (4, 4096, 4096, 512, None),
         ),
+        ("local", {"prefix_cache_mode": "disable"}, None, (4, 4096, 4096, 512, 0)),
+        ("local", {"prefix_cache_max_num_recycling_seqs": 0}, None, (4, 4096, 4096, 512, 0)),
+        ("local", {"prefix_cache_max_num_recycling_seqs": 7}, None, (4, 4096, 4096, 512, 7)),
+        ("local", {"prefix_cache_max_num_recycling_seqs": -1}, None, (4, 4096, 4096, 512, None)),
     ],
 )
 def test_what_is_not_said_follows_from_mode_and_model(
@@ -55,6 +59,7 @@ def test_what_is_not_said_follows_from_mode_and_model(
         ({"max_num_sequence": 40, "max_total_sequence_length": 30}, (40, 30)),
         ({"prefill_chunk_size": 600, "max_total_sequence_length": 500}, (600, 500)),
         ({"prefill_chunk_size": 5000}, (5000, 4096)),
+        ({"prefix_cache_mode": "disable", "prefix_cache_max_num_recycling_seqs": 3}, (3,)),
     ],
 )
 def test_sizes_that_contradict_each_other(fields: dict[str, Any], numbers: tuple[int, ...]) -> None:
@@ -130,7 +135,11 @@ def test_it_is_laid_under_a_chats_own_configuration() -> None:
 
 def test_a_cache_has_these_sizes() -> None:
     window = ContextWindow(4096, 512, trained=2048)
-    config = EngineConfig(max_num_sequence=3, max_total_sequence_length=9000)
+    config = EngineConfig(
+        max_num_sequence=3,
+        max_total_sequence_length=9000,
+        prefix_cache_max_num_recycling_seqs=2,
+    )
     cache = EngineSizes.choose(config, "local", window).of_cache(window)
-    assert cache == ContextWindow(4096, 512, 3, 9000)
+    assert cache == ContextWindow(4096, 512, 3, 9000, 2)
     assert cache.trained == 2048

@@ -175,18 +175,6 @@ class TestEngines:
                 chat_config=ChatConfig(context_window_size=256),
             )
 
-    @pytest.mark.parametrize(
-        "fields",
-        [
-            {"prefix_cache_mode": "disable"},
-            {"prefix_cache_max_num_recycling_seqs": 0},
-            {"prefix_cache_max_num_recycling_seqs": 3},
-        ],
-    )
-    def test_that_the_runtime_cannot_serve(self, folder: Any, fields: dict[str, Any]) -> None:
-        with raises("argument-unsupported", next(iter(fields))):
-            MLCEngine(str(folder), "cpu", engine_config=EngineConfig(**fields))
-
     def test_its_sequences_are_as_long_as_it_says(self, load: Loader) -> None:
         engine = load(config=EngineConfig(max_single_sequence_length=100, prefill_chunk_size=16))
         assert engine._served.chat.model.window.size == 100
