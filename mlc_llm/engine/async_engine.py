@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, TypeVar, overload
 
+from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.config import ChatConfig
 from mlc_llm.engine.config import EngineConfig, Mode
 from mlc_llm.engine.metrics import EngineMetrics
@@ -60,6 +61,10 @@ class AsyncMLCEngine:
     async def metrics(self) -> EngineMetrics:
         """See :meth:`MLCEngine.metrics`."""
         return self._served.metrics()
+
+    def loaded_chat(self, model: str, device: str, model_lib: str | None) -> LoadedChat:
+        """The model, for a ``ChatModule`` that shares it; see its argument ``engine``."""
+        return self._served.loaded_chat(model, device, model_lib)
 
     def terminate(self) -> None:
         """End all requests with an error, and let go of the model. May be called twice.

@@ -37,6 +37,7 @@ from mlc_llm.protocol import (
     CompletionRequest,
     GenerationRequest,
 )
+from mlc_llm.registry.choice import AUTO, Choice
 from mlc_llm.registry.registry import default_registry
 from mlc_llm.runtime.answer import GenerationResult
 from mlc_llm.runtime.context_window import ContextWindow
@@ -174,6 +175,27 @@ class ServedModel:
             raise
         return generation
 
+    def loaded_chat(self, model: str, device: str, model_lib: str | None) -> LoadedChat:
+        """The model, when these arguments of a chat name no other one; see ``Shareable``.
+
+        Raises:
+            ConfigError: they do.
+            GenerationError: the engine is terminated.
+        """
+        self._require_alive()
+        plan, library = self.chat.plan, str(self.chat.library)
+        given = {"model": (str(model), self._names), "device": (device, _names_of(plan.device))}
+        if model_lib is not None:
+            given["model_lib"] = (str(model_lib), {library})
+        for name, (value, names) in given.items():
+            if value not in names:
+                raise ConfigError(
+                    f"The engine that is shared has the {name} {shown(sorted(names)[0])}, and not "
+                    f"{shown(value)}: give the same, or make a ChatModule without the engine.",
+                    code="model-not-served",
+                )
+        return self.chat
+
     def abort(self, request_id: str) -> bool:
         """End a request; False where none of that id is running."""
         generation = self._running.get(request_id)
@@ -241,6 +263,11 @@ class ServedModel:
     def _require_alive(self) -> None:
         if not self._finalizer.alive:
             raise _terminated()
+
+
+def _names_of(device: Choice) -> set[str]:
+    """What the device that a model runs on may be called."""
+    return {str(device), device.device.name, AUTO}
 
 
 def _terminated() -> MLCError:
