@@ -14,6 +14,7 @@ import tvm
 
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.tokenizer import PromptTokens
 from mlc_llm.weights.folder import ModelFolder
 
 from .served import Served, wanted
@@ -88,3 +89,22 @@ def a_request(rng: random.Random, number: int) -> Any:
     more = [rng.randrange(3, 300) for _ in range(rng.randrange(1, 80))]
     seed = None if number % 3 == 0 else number
     return wanted([*begin, *more], rng.randrange(1, 40), seed, proposes=number % 2 == 1)
+
+
+def test_a_conversation_with_a_sliding_window_is_not_read_again(open_model: Load) -> None:
+    """The cache keeps what is before the window, so that a later turn finds it."""
+    model, rng = open_model("q4f16_1", "", "mistral"), random.Random(1)
+    model.resize(ContextWindow(400, 64, 2, 800))
+    served, ids, generated, held = Served(model), [5, 6, 7], (), 0
+    for turn in range(12):
+        request = replace(wanted([], 8, seed=turn), prompt=PromptTokens([*ids], generated))
+        asked = served.ask(request)
+        served.ask(a_request(rng, turn))
+        served.finish()
+        result = asked.result
+        assert result.prefilled_tokens <= len(ids) - held + 1
+        alone = Served(model).alone(request) if turn in (5, 11) else result
+        assert alone.token_ids == result.token_ids
+        held = len(ids) + len(result.token_ids) - 1 if turn != 5 else 0  # it was emptied
+        generated = (*generated, range(len(ids), len(ids) + len(result.token_ids)))
+        ids += [*result.token_ids, *(rng.randrange(3, 300) for _ in range(9))]
