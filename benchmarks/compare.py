@@ -83,14 +83,15 @@ def sample(child: Child, row: Row, prompts: Prompts, samples: Samples, quiet: fl
     samples.others.append(others)
 
 
-def measure(sides: dict[str, Child], rows: list[Row], rounds: int, quiet: float) -> Results:
+def measure(
+    sides: dict[str, Child], rows: list[Row], rounds: int, quiet: float, prompts: Prompts
+) -> Results:
     """Tokens per second by row and side, after one warm-up of every row on every side.
 
     Every second round goes through the sides backwards, so that a machine that grows slower
     favours none.
     """
     results: Results = {}
-    prompts = Prompts()
     for row in rows:
         for child in sides.values():
             child.seconds(prompts.request(row))
@@ -133,7 +134,7 @@ def run(arguments: argparse.Namespace) -> tuple[dict[str, Any], Results]:
     with ExitStack() as stack:
         sides = {name: stack.enter_context(start(name, setup)) for name in names}
         about = {name: child.about for name, child in sides.items()}
-        return about, measure(sides, rows, arguments.rounds, arguments.quiet)
+        return about, measure(sides, rows, arguments.rounds, arguments.quiet, Prompts())
 
 
 def report(arguments: argparse.Namespace, about: dict[str, Any], results: Results) -> None:

@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.child import ROOT, Child
-from benchmarks.compare import measure
+from benchmarks.compare import Prompts, measure
 from benchmarks.rows import Row
 
 
@@ -42,8 +42,10 @@ def main() -> None:
     with ExitStack() as stack:
         trees = {"before": arguments.before.absolute(), "after": ROOT}
         sides = {name: stack.enter_context(side(tree, arguments)) for name, tree in trees.items()}
+        prompts = Prompts()  # for all rows: a prompt that was read before would not be read again
         for row in arguments.rows:
-            samples = measure(sides, [row], arguments.rounds, quiet=1.0)[row.label]
+            results = measure(sides, [row], arguments.rounds, 1.0, prompts)
+            samples = results[row.label]
             before, after = (samples[name].values for name in trees)
             ratios = [new / old for old, new in zip(before, after, strict=True)]
             print(

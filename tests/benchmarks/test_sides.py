@@ -10,7 +10,7 @@ import tokenizers
 
 from benchmarks.byte_tokenizer import write_tokenizer
 from benchmarks.child import Child
-from benchmarks.compare import as_json, measure, parse
+from benchmarks.compare import Prompts, as_json, measure, parse
 from benchmarks.protocol import prompt, tokens
 from benchmarks.rows import Row
 
@@ -45,7 +45,7 @@ def test_sides_are_measured_in_turns(tmp_path: Path) -> None:
     rows = [Row.parse("prefill:8"), Row.parse("decode:4", steps=2)]
     with child("a", log, 0.5) as first, child("b", log, 0.25) as second:
         assert first.about["name"] == "fake"
-        results = measure({"a": first, "b": second}, rows, rounds=3, quiet=1.0)
+        results = measure({"a": first, "b": second}, rows, rounds=3, quiet=1.0, prompts=Prompts())
     assert results["prefill 8"]["a"].values == [16.0] * 3
     assert results["prefill 8"]["b"].values == [32.0] * 3
     assert results["decode at 4"]["a"].values == [4.0] * 3
@@ -58,7 +58,9 @@ def test_sides_are_measured_in_turns(tmp_path: Path) -> None:
 
 def test_the_report_has_every_round(tmp_path: Path) -> None:
     with child("a", tmp_path / "log", 0.5) as side:
-        results = measure({"a": side}, [Row.parse("prefill:8")], rounds=2, quiet=1.0)
+        results = measure(
+            {"a": side}, [Row.parse("prefill:8")], rounds=2, quiet=1.0, prompts=Prompts()
+        )
         text = as_json(parse(["--shape", "llama-2-7b"]), {"a": side.about}, results)
     assert '"shape": "llama-2-7b"' in text
     assert '"version": "1"' in text
