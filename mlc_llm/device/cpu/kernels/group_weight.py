@@ -145,7 +145,7 @@ class GroupWeight:
             prefetch(factors.lower, (block, ahead, i64(0)))
 
     def prefetch_share(self, block: Expr, number: Expr, shares: Expr) -> None:
-        """Ask for one of so many equal shares of a block, which is read later."""
+        """Ask for a share of a block, which is read later."""
         share = bind(ceil_div(self.groups, shares))
         first = bind(number * share)
         with serial(T.max(T.min(self.groups - first, share), i64(0))) as i:
