@@ -140,7 +140,7 @@ class SignedDot(PlainDot):
     indirect=True,
 )
 def test_linear_with_signed_bytes_and_words_by_lane(best, rng, random_weight, scheme, m):
-    isa = replace(GENERIC, tile=2, dot=SignedDot(4, signed=True), by_lane=True)
+    isa = replace(GENERIC, dot=SignedDot(4, signed=True), by_lane=True)
     check_linear(replace(best, isa=isa), rng, random_weight(33, 107, scheme), m)
 
 
