@@ -54,7 +54,7 @@ def multiply(
     together = _together(rounded, weight, rows)
     with serial(weight.groups) as g:
         for b in blocks:
-            weight.prefetch(b, g)
+            weight.prefetch(b, g, len(blocks))
         for i in range(0, len(rows), together):
             group = _Group.unpack(rounded, weight, rows[i : i + together], g)
             with serial(tokens) as m:
@@ -112,7 +112,7 @@ class _Group:
 
     def add_to(self, sums: Buffer, m: Expr, first: int) -> None:
         """Add what the group's columns are to the results of token m, from column `first` on."""
-        lanes, at = self.weight.isa.lanes, (self.g, m)
+        lanes, at = self.weight.isa.lanes, (m, self.g)
         places = [(m, i64(first + i * lanes)) for i in range(len(self.scales))]
 
         def add(place: tuple[Expr, Expr], value: Expr) -> None:
@@ -136,7 +136,7 @@ class _Group:
         stages = list(product(range(self.rounded.terms), range(digits)))
         starts = [[splat(i32(0), lanes)] * len(self.scales) for _ in stages]
         if self.weight.offset:
-            start = self.rounded.starts[self.weight.offset][self.g, m]
+            start = self.rounded.starts[self.weight.offset][m, self.g]
             starts[-1] = [bind(splat(start, lanes))] * len(self.scales)
         totals, *others = self._add_products(starts, stages, m)
         shift = splat(i32(8 // digits), lanes)

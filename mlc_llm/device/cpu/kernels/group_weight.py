@@ -131,9 +131,18 @@ class GroupWeight:
         widen = load_half if tensor.dtype == "float16" and not self.isa.half else load_f32
         return bind(widen(tensor, at, self.isa.lanes))
 
-    def prefetch(self, block: Expr, g: Expr) -> None:
-        """Ask for what is read soon."""
-        ahead = g + max(1, _AHEAD // (_LINE * self.part.all_chunks))
+    def prefetch(self, block: Expr, g: Expr, stride: int) -> None:
+        """Ask for what is read soon: of this block, or where it ends, of the next.
+
+        Args:
+            block: the block that is read.
+            g: the group that is read.
+            stride: blocks between this one and the next.
+        """
+        steps = min(self.groups, max(1, _AHEAD // (_LINE * self.part.all_chunks)))
+        is_next = g + steps >= self.groups
+        block = bind(T.Select(is_next, block + stride, block))
+        ahead = bind(T.Select(is_next, g + (steps - self.groups), g + steps))
         for c in range(self.part.all_chunks):
             prefetch(self.tensors.codes, (block, ahead, i64(c), i64(0)))
         for factors in self.tensors.factors:

@@ -47,9 +47,10 @@ _ROUNDER_BITS = 0x4B400000  # of the float ROUNDER
 class Rounded:
     """Rounded activations of some tokens, those of one group side by side.
 
-    values (groups, tokens, terms, group) int8, the high bytes first. All others are (groups,
-    tokens): the scales d float32; by offset, `starts` -offset * sum(v) int32; `sums` d * sum(v)
-    float32, or None if no weight with minimums is multiplied.
+    values (groups, tokens, terms, group) int8, the high bytes first. All others are (tokens,
+    groups), so that no two threads write to one cache line: the scales d float32; by offset,
+    `starts` -offset * sum(v) int32; `sums` d * sum(v) float32, or None if no weight with minimums
+    is multiplied.
     """
 
     group: int
@@ -81,8 +82,8 @@ class Rounded:
             offsets: of the codes of the weights that are multiplied.
             minimums: whether one of the weights has minimums.
         """
-        shape = (groups, tokens)
-        values, scale = scratch((*shape, terms, group), "int8"), scratch(shape)
+        shape = (tokens, groups)
+        values, scale = scratch((groups, tokens, terms, group), "int8"), scratch(shape)
         starts = {offset: scratch(shape, "int32") for offset in sorted(set(offsets)) if offset}
         sums = scratch(shape) if minimums else None
         return Rounded(group, terms, isa, values, scale, starts, sums)
@@ -90,7 +91,7 @@ class Rounded:
     @property
     def room(self) -> Expr | int:
         """How many tokens there is room for; an `int` where it is known."""
-        room = self.scale.shape[1]
+        room = self.scale.shape[0]
         return int(room) if isinstance(room, IntImm) else room
 
     @property
@@ -107,9 +108,9 @@ class Rounded:
         read = x.reader(token, self.isa.lanes)
         with serial(groups) as g:
             parts = range(0, self.group, lanes)
-            self._put((g, row), [bind(read(g * self.group + p, lanes)) for p in parts])
+            self._put(row, g, [bind(read(g * self.group + p, lanes)) for p in parts])
 
-    def _put(self, at: tuple[Expr, ...], x: Sequence[Expr]) -> None:
+    def _put(self, row: Expr, g: Expr, x: Sequence[Expr]) -> None:
         lanes, limit = self._lanes, _LIMIT[self.terms]
         largest = T.fabs(x[0])
         for part in x[1:]:
@@ -120,21 +121,21 @@ class Rounded:
         for i, part in enumerate(v):
             for term, byte in enumerate(self._bytes(part)):
                 value = T.Cast(vtype("int8", lanes), byte)
-                store(self.values, (*at, i64(term), i64(i * lanes)), value, lanes)
+                store(self.values, (g, row, i64(term), i64(i * lanes)), value, lanes)
         step = bind(top * f32(1 / limit))
-        T.buffer_store(self.scale, step, list(at))
-        self._put_sum(at, v, step)
+        T.buffer_store(self.scale, step, [row, g])
+        self._put_sum([row, g], v, step)
 
-    def _put_sum(self, at: tuple[Expr, ...], v: Sequence[Expr], step: Expr) -> None:
+    def _put_sum(self, at: list[Expr], v: Sequence[Expr], step: Expr) -> None:
         total = v[0]
         for part in v[1:]:
             total = bind(total + part)
         intrinsic = f"llvm.vector.reduce.add.v{self._lanes}i32"
         total = bind(T.call_llvm_pure_intrin("int32", intrinsic, total))
         for offset, starts in self.starts.items():
-            T.buffer_store(starts, total * -offset, list(at))
+            T.buffer_store(starts, total * -offset, at)
         if self.sums is not None:
-            T.buffer_store(self.sums, T.Cast("float32", total) * step, list(at))
+            T.buffer_store(self.sums, T.Cast("float32", total) * step, at)
 
     def _bytes(self, v: Expr) -> list[Expr]:
         """The terms of int32 lanes, the high ones first."""
