@@ -15,7 +15,7 @@ from tvm.script.ir_builder import tirx as T
 from mlc_llm.device.cpu.kernels.dot import PlainDot
 from mlc_llm.device.cpu.kernels.embedding import group_embedding
 from mlc_llm.device.cpu.kernels.group_layout import Part, packed_shapes
-from mlc_llm.device.cpu.kernels.group_linear import group_linear
+from mlc_llm.device.cpu.kernels.group_linear import ROUNDED_TOKENS, group_linear
 from mlc_llm.device.cpu.kernels.isa import GENERIC
 from mlc_llm.device.cpu.kernels.vector import Accumulator, bind, vtype
 from mlc_llm.plugin.scheme import Scheme, stored_tensors
@@ -61,6 +61,29 @@ def test_linear_ragged_shapes(machine, rng, random_weight, n, k, m):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_linear_more_tokens_than_a_chunk_and_wide_rows(machine, rng, random_weight, m, bits):
     check_linear(machine, rng, random_weight(48, 1024, replace(Q4, bits=bits)), m)
+
+
+@pytest.mark.parametrize("activations", ["a8", "a16"])
+@pytest.mark.parametrize(
+    "scheme", ["4 bits", "8 bits, minimums", "6 bits, two levels"], indirect=True
+)
+def test_a_token_gives_the_same_bits_among_any_others(
+    machine, rng, random_weight, scheme, activations
+):
+    """Alone, among a few, and in a second chunk."""
+    n, k = 48, 200
+    packed, parts = random_weight(n, k, scheme).packed(machine), (Part(n, scheme),)
+    x = rng.standard_normal((ROUNDED_TOKENS + 2, k)).astype("float32")
+
+    def linear(rows):
+        y, m = np.full((len(rows), n), np.nan, "float32"), 1 if len(rows) == 1 else None
+        primfunc = group_linear(parts, k, m, "float32", "float32", machine.isa, activations)
+        machine(primfunc, rows, *packed, y)
+        return y
+
+    whole = linear(x)
+    for begin, end in ((0, 1), (0, 2), (3, 8), (40, 56), (129, 130), (127, 130)):
+        np.testing.assert_array_equal(linear(x[begin:end]), whole[begin:end])
 
 
 @pytest.mark.parametrize("m", [1, 9])
@@ -140,7 +163,7 @@ class SignedDot(PlainDot):
     indirect=True,
 )
 def test_linear_with_signed_bytes_and_words_by_lane(best, rng, random_weight, scheme, m):
-    isa = replace(GENERIC, tile=2, dot=SignedDot(4, signed=True), by_lane=True)
+    isa = replace(GENERIC, dot=SignedDot(4, signed=True), by_lane=True)
     check_linear(replace(best, isa=isa), rng, random_weight(33, 107, scheme), m)
 
 

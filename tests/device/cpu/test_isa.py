@@ -11,8 +11,9 @@ from mlc_llm.compile.kernel_pipeline import compile_kernels
 from mlc_llm.device.cpu.kernels import isa
 from mlc_llm.device.cpu.kernels.attention import decode
 from mlc_llm.device.cpu.kernels.group_layout import Part
-from mlc_llm.device.cpu.kernels.group_linear import ROUNDED_TOKENS, group_linear
+from mlc_llm.device.cpu.kernels.group_linear import group_linear
 from mlc_llm.device.cpu.kernels.isa import Isa
+from mlc_llm.device.cpu.kernels.rounding import TERMS
 from mlc_llm.plugin.scheme import Scheme
 from mlc_llm.testing.paged_attention import describe
 
@@ -45,11 +46,10 @@ def test_the_widest_that_every_such_cpu_runs(target, expected):
     assert Isa.of(Target(target)) == expected
 
 
-def test_tiles_fill_chunks():
+def test_dot_products_fill_vectors():
     rows = [entry for entry in vars(isa).values() if isinstance(entry, Isa)]
     assert len(rows) >= 8
     for row in rows:
-        assert ROUNDED_TOKENS % row.tile == 0
         assert row.dot.lanes == row.lanes
 
 
@@ -77,11 +77,10 @@ def test_linear_multiplies_with_the_instruction_of_the_table(
     parts = (Part(64, Scheme(bits, "float16", 32, 2 ** (bits - 1) - 1)),)
     primfunc = group_linear(parts, 64, m, "float32", "float32", row, activations)
     found = re.findall(instruction, compile_kernels(primfunc, target).mod.inspect_source("asm"))
-    # A step of the loop over groups: eight vectors of codes for every vector of rows and token,
-    # twice where a whole byte is multiplied as two nibbles.
+    # A step of the loop over groups: eight vectors of codes for every vector of rows and term of
+    # an activation, twice where a whole byte is multiplied as two nibbles.
     digits = 1 if bits < 8 or row.dot.whole_bytes else 2
-    vectors = max(2, 32 // row.lanes) if m == 1 else max(2, 16 // row.lanes)
-    assert len(found) >= 0.8 * 8 * digits * vectors * (2 if m == 1 else row.tile)
+    assert len(found) >= 0.8 * 8 * digits * (32 // row.lanes) * TERMS[activations]
 
 
 def test_attention_compiles_for_arm():

@@ -166,7 +166,7 @@ def _load_query(piece: Piece, row: Row) -> None:
 def _scores(piece: Piece, source: Source, first_page: Expr, count: Expr) -> None:
     """scores[j, t] = query[j] . key t, whole pages of keys; meanwhile, later keys are fetched."""
     tile = piece.isa.registers // 2
-    together = min(PAGE_SIZE, tile // min(4, _power_of_two(piece.heads)))
+    together = min(PAGE_SIZE, _power_of_two(tile // min(4, piece.heads)))
     pages = bind(ceil_div(count, PAGE_SIZE))
     with serial(pages) as p:
         page = source.look_up(bind(first_page + p))
@@ -210,12 +210,13 @@ def _score_tile(
     rows = [row[t : t + width] for row in dots for t in range(0, keys, width)]
     places = [(head + j, at + t) for j in range(heads) for t in range(0, keys, width)]
     several = max(1, lanes // width)  # rows whose sums fill one vector
-    for i in range(0, len(rows), several):
-        part = rows[i : i + several]
+    while rows:
+        count = _power_of_two(min(several, len(rows)))
+        part, rows = rows[:count], rows[count:]
         sums = bind(fold_sums([dot.get() for row in part for dot in row], lanes))
-        for n, where in enumerate(places[i : i + several]):
+        for n in range(count):
             one = T.Shuffle([sums], list(range(n * width, (n + 1) * width)))
-            store(piece.scores, where, one if len(part) > 1 else sums, width)
+            store(piece.scores, places.pop(0), one if count > 1 else sums, width)
 
 
 def _softmax(
@@ -294,12 +295,12 @@ def _fetch(piece: Piece, source: Source, which: Expr, page: Expr, slot: Expr) ->
 
 
 def _blocks(heads: int, most: int) -> list[tuple[int, int, int]]:
-    """The heads in blocks of a power of two, `most` or less: (first, at a time, how many times)."""
+    """The heads in blocks of at most `most`: (first, at a time, how many times)."""
     blocks, first = [], 0
-    while first < heads:
-        few = min(most, _power_of_two(heads - first))
-        blocks.append((first, few, (heads - first) // few))
-        first += few * blocks[-1][2]
+    for few in range(most, 0, -1):
+        if times := (heads - first) // few:
+            blocks.append((first, few, times))
+            first += few * times
     return blocks
 
 

@@ -28,7 +28,7 @@ from itertools import accumulate
 from tvm.script.ir_builder import tirx as T
 from tvm.tirx import PrimFunc
 
-from .blocks import BLOCK_ROWS, block_count
+from .blocks import block_count
 from .group_dot import multiply
 from .group_layout import PackedTensors, Part
 from .group_weight import GroupWeight
@@ -36,13 +36,10 @@ from .isa import Isa
 from .output import Output
 from .rounding import TERMS, Rounded
 from .rows import PLAIN, InputRows, RowKind
-from .vector import bind, ceil_div, i64, kernel, parallel, serial, size
+from .vector import Expr, bind, ceil_div, i64, kernel, parallel, serial, size
 
-# Tokens rounded at a time: their bytes stay in the cache while the weights pass by.
+# Tokens rounded at a time: their bytes and sums stay in the cache while the weights pass by.
 ROUNDED_TOKENS = 128
-
-# Up to here they leave room in a core's second cache for the weights that come next.
-_ROUNDED_BYTES = 512 * 1024
 
 
 @cache
@@ -110,21 +107,19 @@ def _weight(part: Part, k: int, isa: Isa, number: int) -> GroupWeight:
 
 
 def _multiply_one(x: InputRows, parts: _Parts, terms: int) -> None:
-    """One token; two blocks at a time, for two streams of weights."""
-    rounded = _rounded(parts, 1, 1, terms)
+    """One token."""
+    rounded = _rounded(parts, 1, terms)
     for some in rounded.values():
         some.round_row(x, i64(0), i64(0))
     for weight, y in parts:
         with parallel(T.truncdiv(weight.blocks, i64(2))) as i:
-            multiply(rounded[weight.part.scheme.group], weight, y, i * 2, 2, i64(0), i64(0))
+            multiply(rounded[weight.part.scheme.group], weight, y, i * 2, i64(0), i64(1))
 
 
 def _multiply_many(x: InputRows, parts: _Parts, terms: int) -> None:
-    """Any number of tokens, in chunks; at least two vectors of rows at a time."""
-    isa, tokens = parts[0][0].isa, parts[0][1].tokens
-    together = max(1, 2 * isa.lanes // BLOCK_ROWS)
-    rounded = _rounded(parts, ROUNDED_TOKENS, isa.tile, terms)
-    fits = ROUNDED_TOKENS * terms * x.k <= _ROUNDED_BYTES
+    """Any number of tokens, in chunks."""
+    tokens = parts[0][1].tokens
+    rounded = _rounded(parts, T.min(tokens, i64(ROUNDED_TOKENS)), terms)
     with serial(ceil_div(tokens, ROUNDED_TOKENS)) as chunk:
         first = bind(chunk * ROUNDED_TOKENS)
         here = bind(T.min(tokens - first, i64(ROUNDED_TOKENS)))
@@ -133,23 +128,17 @@ def _multiply_many(x: InputRows, parts: _Parts, terms: int) -> None:
                 some.round_row(x, bind(first + row), row)
         for weight, y in parts:
             some = rounded[weight.part.scheme.group]
-            steps = T.truncdiv(weight.blocks, i64(together))
-            tiles = bind(ceil_div(here, isa.tile))
-            with parallel(steps) as i, serial(tiles) as t:
-                if fits:
-                    for b in range(together):
-                        weight.prefetch_share(bind((i + 1) * together + b), t, tiles)
-                multiply(some, weight, y, i * together, together, t, first)
+            with parallel(T.truncdiv(weight.blocks, i64(2))) as i:
+                multiply(some, weight, y, i * 2, first, here)
 
 
-def _rounded(parts: _Parts, tokens: int, tile: int, terms: int) -> Mapping[int, Rounded]:
+def _rounded(parts: _Parts, tokens: Expr | int, terms: int) -> Mapping[int, Rounded]:
     """Working memory for the rounded activations, by size of group."""
     found = {}
     for group in sorted({weight.part.scheme.group for weight, _ in parts}):
         weights = [weight for weight, _ in parts if weight.part.scheme.group == group]
         found[group] = Rounded.allocate(
             tokens,
-            tile,
             weights[0].groups,
             group,
             terms,

@@ -17,20 +17,17 @@ from .vector import (
     Buffer,
     Expr,
     bind,
-    ceil_div,
     i64,
     load,
     load_f32,
     load_half,
     prefetch,
-    serial,
     splat,
     vtype,
 )
 
 _AHEAD = 2048  # bytes of a block's codes from a load to its prefetch
 _LINE = 64  # bytes of a chunk, and of a cache line
-_SECOND_CACHE = 2  # the locality that llvm.prefetch calls so
 
 
 @dataclass(frozen=True)
@@ -134,23 +131,19 @@ class GroupWeight:
         widen = load_half if tensor.dtype == "float16" and not self.isa.half else load_f32
         return bind(widen(tensor, at, self.isa.lanes))
 
-    def prefetch(self, block: Expr, g: Expr, together: int) -> None:
-        """Ask for what is read soon: of the block, and at its end of the `together`th after it."""
-        ahead = bind(g + max(1, _AHEAD // (_LINE * self.part.all_chunks)))
-        over = T.Select(ahead < self.groups, i64(0), i64(together - 1))
-        block = bind(block + over)  # an index past the end of a block goes into the next one
+    def prefetch(self, block: Expr, g: Expr, stride: int) -> None:
+        """Ask for what is read soon: of this block, or where it ends, of the next.
+
+        Args:
+            block: the block that is read.
+            g: the group that is read.
+            stride: blocks between this one and the next.
+        """
+        steps = min(self.groups, max(1, _AHEAD // (_LINE * self.part.all_chunks)))
+        is_next = g + steps >= self.groups
+        block = bind(T.Select(is_next, block + stride, block))
+        ahead = bind(T.Select(is_next, g + (steps - self.groups), g + steps))
         for c in range(self.part.all_chunks):
             prefetch(self.tensors.codes, (block, ahead, i64(c), i64(0)))
         for factors in self.tensors.factors:
             prefetch(factors.lower, (block, ahead, i64(0)))
-
-    def prefetch_share(self, block: Expr, number: Expr, shares: Expr) -> None:
-        """Ask for a share of a block, which is read later."""
-        share = bind(ceil_div(self.groups, shares))
-        first = bind(number * share)
-        with serial(T.max(T.min(self.groups - first, share), i64(0))) as i:
-            g = bind(first + i)
-            for c in range(self.part.all_chunks):
-                prefetch(self.tensors.codes, (block, g, i64(c), i64(0)), _SECOND_CACHE)
-            for factors in self.tensors.factors:
-                prefetch(factors.lower, (block, g, i64(0)), _SECOND_CACHE)

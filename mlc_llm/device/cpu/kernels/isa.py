@@ -21,8 +21,6 @@ class Isa:
         name: a short name for messages and kernel names.
         lanes: float32 lanes of a vector register.
         registers: number of vector registers, which bounds the register tiles.
-        tile: tokens that share an unpacked weight, a power of two up to 16: as many as was
-            measured to be fastest, or where it could not be, as leave no sums in memory.
         dot: how products of codes and 8-bit activations are summed.
         by_lane: whether an instruction takes one lane of a register as an operand for all lanes.
         half: whether an instruction converts vectors of float16.
@@ -31,7 +29,6 @@ class Isa:
     name: str
     lanes: int
     registers: int
-    tile: int
     dot: Dot
     by_lane: bool = False
     half: bool = True
@@ -45,31 +42,24 @@ class Isa:
         return GENERIC
 
 
-VNNI512 = Isa(
-    "vnni512", lanes=16, registers=32, tile=8, dot=FusedDot(16, "llvm.x86.avx512.vpdpbusd.512")
-)
+VNNI512 = Isa("vnni512", lanes=16, registers=32, dot=FusedDot(16, "llvm.x86.avx512.vpdpbusd.512"))
 AVX512 = Isa(
     "avx512",
     lanes=16,
     registers=32,
-    tile=8,
     dot=PairDot(16, "llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
 )
-AVXVNNI = Isa(
-    "avxvnni", lanes=8, registers=16, tile=4, dot=FusedDot(8, "llvm.x86.avx512.vpdpbusd.256")
-)
+AVXVNNI = Isa("avxvnni", lanes=8, registers=16, dot=FusedDot(8, "llvm.x86.avx512.vpdpbusd.256"))
 AVX2 = Isa(
     "avx2",
     lanes=8,
     registers=16,
-    tile=8,
     dot=PairDot(8, "llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
 )
 SSE = Isa(
     "sse",
     lanes=4,
     registers=16,
-    tile=4,
     dot=PairDot(4, "llvm.x86.ssse3.pmadd.ub.sw.128", "llvm.x86.sse2.pmadd.wd"),
     half=False,
 )
@@ -77,12 +67,11 @@ DOTPROD = Isa(
     "dotprod",
     lanes=4,
     registers=32,
-    tile=4,
     dot=FusedDot(4, "llvm.aarch64.neon.sdot.v4i32.v16i8", signed=True),
     by_lane=True,
 )
-NEON = Isa("neon", lanes=4, registers=32, tile=2, dot=PlainDot(4), by_lane=True)
-GENERIC = Isa("generic", lanes=4, registers=16, tile=4, dot=PlainDot(4), half=False)
+NEON = Isa("neon", lanes=4, registers=32, dot=PlainDot(4), by_lane=True)
+GENERIC = Isa("generic", lanes=4, registers=16, dot=PlainDot(4), half=False)
 
 # The first entry whose LLVM features the target has, every one, is taken.
 _TABLE: tuple[tuple[tuple[str, ...], Isa], ...] = (

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from math import gcd
 
 from tvm.script.ir_builder import tirx as T
+from tvm.tirx import IntImm
 
 from .isa import Isa
 from .rows import InputRows
@@ -44,15 +45,15 @@ _ROUNDER_BITS = 0x4B400000  # of the float ROUNDER
 
 @dataclass(frozen=True)
 class Rounded:
-    """Rounded activations of some tokens, interleaved in tiles of `tile` tokens.
+    """Rounded activations of some tokens, those of one group side by side.
 
-    values (tiles, groups, tile, terms, group) int8, the high bytes first. All others are (tiles,
-    groups, tile): the scales d float32; by offset, `starts` -offset * sum(v) int32; `sums`
-    d * sum(v) float32, or None if no weight with minimums is multiplied.
+    values (groups, tokens, terms, group) int8, the high bytes first. All others are (tokens,
+    groups), so that no two threads write to one cache line: the scales d float32; by offset,
+    `starts` -offset * sum(v) int32; `sums` d * sum(v) float32, or None if no weight with minimums
+    is multiplied.
     """
 
     group: int
-    tile: int
     terms: int
     isa: Isa
     values: Buffer
@@ -62,8 +63,7 @@ class Rounded:
 
     @staticmethod
     def allocate(
-        tokens: int,
-        tile: int,
+        tokens: Expr | int,
         groups: int,
         group: int,
         terms: int,
@@ -74,8 +74,7 @@ class Rounded:
         """Working memory.
 
         Args:
-            tokens: how many there is room for, a multiple of `tile`.
-            tile: tokens of a tile.
+            tokens: how many there is room for.
             groups: groups of a row.
             group: activations of a group, a multiple of 8.
             terms: bytes of an activation.
@@ -83,11 +82,17 @@ class Rounded:
             offsets: of the codes of the weights that are multiplied.
             minimums: whether one of the weights has minimums.
         """
-        shape = (tokens // tile, groups, tile)
-        values, scale = scratch((*shape, terms, group), "int8"), scratch(shape)
+        shape = (tokens, groups)
+        values, scale = scratch((groups, tokens, terms, group), "int8"), scratch(shape)
         starts = {offset: scratch(shape, "int32") for offset in sorted(set(offsets)) if offset}
         sums = scratch(shape) if minimums else None
-        return Rounded(group, tile, terms, isa, values, scale, starts, sums)
+        return Rounded(group, terms, isa, values, scale, starts, sums)
+
+    @property
+    def room(self) -> Expr | int:
+        """How many tokens there is room for; an `int` where it is known."""
+        room = self.scale.shape[0]
+        return int(room) if isinstance(room, IntImm) else room
 
     @property
     def _lanes(self) -> int:
@@ -99,18 +104,17 @@ class Rounded:
         A row whose last group lacks something, or whose vectors are made side by side, is written
         to memory before.
         """
-        groups, lanes = int(self.values.shape[1]), self._lanes
+        groups, lanes = int(self.values.shape[0]), self._lanes
         if x.k % self.group or x.kind.together > 1:
             made = scratch((1, groups * self.group))
             x.copy(token, made, i64(0), self.isa.lanes)
             x, token = InputRows.plain(made), i64(0)
         read = x.reader(token, self.isa.lanes)
-        t, m = bind(T.truncdiv(row, i64(self.tile))), bind(T.truncmod(row, i64(self.tile)))
         with serial(groups) as g:
             parts = range(0, self.group, lanes)
-            self._put((t, g, m), [bind(read(g * self.group + p, lanes)) for p in parts])
+            self._put(row, g, [bind(read(g * self.group + p, lanes)) for p in parts])
 
-    def _put(self, at: tuple[Expr, ...], x: Sequence[Expr]) -> None:
+    def _put(self, row: Expr, g: Expr, x: Sequence[Expr]) -> None:
         lanes, limit = self._lanes, _LIMIT[self.terms]
         largest = T.fabs(x[0])
         for part in x[1:]:
@@ -121,21 +125,21 @@ class Rounded:
         for i, part in enumerate(v):
             for term, byte in enumerate(self._bytes(part)):
                 value = T.Cast(vtype("int8", lanes), byte)
-                store(self.values, (*at, i64(term), i64(i * lanes)), value, lanes)
+                store(self.values, (g, row, i64(term), i64(i * lanes)), value, lanes)
         step = bind(top * f32(1 / limit))
-        T.buffer_store(self.scale, step, list(at))
-        self._put_sum(at, v, step)
+        T.buffer_store(self.scale, step, [row, g])
+        self._put_sum([row, g], v, step)
 
-    def _put_sum(self, at: tuple[Expr, ...], v: Sequence[Expr], step: Expr) -> None:
+    def _put_sum(self, at: list[Expr], v: Sequence[Expr], step: Expr) -> None:
         total = v[0]
         for part in v[1:]:
             total = bind(total + part)
         intrinsic = f"llvm.vector.reduce.add.v{self._lanes}i32"
         total = bind(T.call_llvm_pure_intrin("int32", intrinsic, total))
         for offset, starts in self.starts.items():
-            T.buffer_store(starts, total * -offset, list(at))
+            T.buffer_store(starts, total * -offset, at)
         if self.sums is not None:
-            T.buffer_store(self.sums, T.Cast("float32", total) * step, list(at))
+            T.buffer_store(self.sums, T.Cast("float32", total) * step, at)
 
     def _bytes(self, v: Expr) -> list[Expr]:
         """The terms of int32 lanes, the high ones first."""
@@ -146,9 +150,9 @@ class Rounded:
         high = bind(T.shift_right(v + splat(i32(128), lanes), eight))
         return [high, v - T.shift_left(high, eight)]
 
-    def word(self, t: Expr, g: Expr, m: int, term: int, first: int) -> Expr:
+    def word(self, g: Expr, m: Expr, term: int, first: int) -> Expr:
         """The four activations from number `first` of a group on, in every 32-bit lane."""
-        at, lanes = (t, g, i64(m), i64(term)), self.isa.lanes
+        at, lanes = (g, m, i64(term)), self.isa.lanes
         if self.isa.by_lane and self.group >= 16:
             start = min(first // 16 * 16, self.group - 16)
             words = load(self.values, (*at, i64(start)), 16)

@@ -183,16 +183,10 @@ class Accumulator:
         self.set(value + self.get())
 
 
-def prefetch(buffer: Buffer, index: Sequence[Expr], locality: int = 3) -> None:
-    """Ask for the cache line of an element; an address past the end does no harm.
-
-    Args:
-        buffer: where it lies.
-        index: of the element.
-        locality: as LLVM counts: 3 for all caches, 2 for all but the first.
-    """
+def prefetch(buffer: Buffer, index: Sequence[Expr]) -> None:
+    """Ask for the cache line of an element; an address past the end does no harm."""
     address = T.address_of(buffer[tuple(index)])
-    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(locality), i32(1)))
+    T.evaluate(T.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3), i32(1)))
 
 
 # 2^t on [-1/2, 1/2]: interpolated at the Chebyshev nodes, relative error below 2e-8.
