@@ -29,6 +29,8 @@ WORKERS ?= auto
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 LLAMA_CPP_VENV := $(BENCH)/venv-llama-cpp
+LLAMA_CPP_SOURCE := $(BENCH)/llama-cpp
+BATCHED_BENCH := $(LLAMA_CPP_SOURCE)/build/bin/llama-batched-bench
 OPENVINO_VENV := $(BENCH)/venv-openvino
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 CORE := -e plugins/templates -e .
@@ -49,7 +51,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help install chat test test-all tokenizers cuda-matrix fuzz fuzz-short inject lint bench reference
-.PHONY: fuzz-part-1 fuzz-part-2 docs docs-serve clean
+.PHONY: bench-streams fuzz-part-1 fuzz-part-2 docs docs-serve clean
 
 help:
 	@echo "make chat                   chat with the small model that is part of the package"
@@ -68,6 +70,7 @@ help:
 	@echo "make docs                   build the documentation into build/site"
 	@echo "make docs-serve             show it at http://127.0.0.1:8000 while you write"
 	@echo "make bench                  measure against llama.cpp and OpenVINO (installs them once)"
+	@echo "make bench-streams          measure many answers at once against them"
 	@echo "make clean                  remove what the targets above made"
 
 install: $(STAMPS)/core
@@ -125,6 +128,12 @@ bench: $(STAMPS)/core $(LLAMA_CPP_VENV)/.made $(OPENVINO_VENV)/.made
 	$(BIN)/python -m benchmarks.compare --shape $(SHAPE) --work $(BENCH) \
 	  --llama-cpp-python $(LLAMA_CPP_VENV)/bin/python \
 	  --openvino-python $(OPENVINO_VENV)/bin/python $(ARGS)
+
+bench-streams: $(STAMPS)/core $(BATCHED_BENCH) $(OPENVINO_VENV)/.made
+	$(BIN)/python -m benchmarks.streams speed --shape $(SHAPE) --work $(BENCH) \
+	  --batched-bench $(BATCHED_BENCH) --llama-cpp-python $(LLAMA_CPP_VENV)/bin/python \
+	  --openvino-python $(OPENVINO_VENV)/bin/python $(ARGS)
+	$(BIN)/python -m benchmarks.streams arrival --shape $(SHAPE) --work $(BENCH) --streams 8
 
 reference: $(STAMPS)/reference
 
@@ -195,6 +204,18 @@ $(LLAMA_CPP_VENV)/.made: $(STAMPS)/venv
 	@touch $@
 
 # The exporter traces the model with torch.
+# The program that measures many streams is in the sources that llama-cpp-python is built from.
+$(BATCHED_BENCH): $(LLAMA_CPP_VENV)/.made
+	@echo "Building llama-batched-bench in $(LLAMA_CPP_SOURCE); it needs cmake, and some minutes, once." >&2
+	@rm -rf $(LLAMA_CPP_SOURCE) && mkdir -p $(LLAMA_CPP_SOURCE)
+	@$(LLAMA_CPP_VENV)/bin/python -m pip download --disable-pip-version-check --quiet --no-deps \
+	  --no-binary llama-cpp-python --dest $(LLAMA_CPP_SOURCE) $(firstword $(LLAMA_CPP)) >&2
+	@cd $(LLAMA_CPP_SOURCE) && tar xzf llama_cpp_python-*.tar.gz --strip-components=1
+	@cmake -S $(LLAMA_CPP_SOURCE)/vendor/llama.cpp -B $(LLAMA_CPP_SOURCE)/build \
+	  -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF \
+	  -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_SERVER=OFF -DLLAMA_OPENSSL=OFF >&2
+	@cmake --build $(LLAMA_CPP_SOURCE)/build --target llama-batched-bench --parallel 2 >&2
+
 $(OPENVINO_VENV)/.made: $(STAMPS)/venv
 	@echo "Installing $(OPENVINO) into $(OPENVINO_VENV), once." >&2
 	$(PYTHON) -m venv $(OPENVINO_VENV)

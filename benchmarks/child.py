@@ -73,9 +73,13 @@ class Child:
         answer: dict[str, Any] = json.loads(line)
         return answer
 
-    def seconds(self, request: dict[str, Any]) -> float:
-        """What ``request`` took on this side."""
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """What this side answers to a request."""
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
-        return float(self._receive()["seconds"])
+        return self._receive()
+
+    def seconds(self, request: dict[str, Any]) -> float:
+        """What ``request`` took on this side."""
+        return float(self.ask(request)["seconds"])

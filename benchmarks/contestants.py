@@ -75,24 +75,25 @@ def mlc(opt: str = "") -> Callable[[Setup], list[str]]:
     """
 
     def command(setup: Setup) -> list[str]:
-        side = [sys.executable, "-m", "benchmarks.mlc_side", str(_mlc_model(setup))]
+        side = [sys.executable, "-m", "benchmarks.mlc_side", str(mlc_model(setup))]
         options = opt or setup.opt
         return [*side, "--context", str(setup.room), *(["--opt", options] if options else [])]
 
     return command
 
 
-def _mlc_model(setup: Setup) -> Path:
+def mlc_model(setup: Setup) -> Path:
     """What mlc_llm's side loads."""
     if setup.weights == "gguf":
-        return _gguf_file(setup)
+        return gguf_file(setup)
     quantization = MLC_QUANTIZATION[setup.weights]
     folder = setup.model(quantization)
     wanted = (setup.shape, str(folder), "--quantization", quantization)
     return prepare(folder, sys.executable, "random_model", *wanted)
 
 
-def _gguf_file(setup: Setup) -> Path:
+def gguf_file(setup: Setup) -> Path:
+    """What llama.cpp loads."""
     if setup.file is not None:
         return setup.file
     kind = GGUF_TYPE[setup.weights]
@@ -103,34 +104,42 @@ def _gguf_file(setup: Setup) -> Path:
 
 def llama_cpp(setup: Setup) -> list[str]:
     """The command of llama.cpp's side."""
-    file = _gguf_file(setup)
+    file = gguf_file(setup)
     command = [setup.llama_cpp_python, "-m", "benchmarks.llama_cpp_side", str(file)]
     command += ["--context", str(setup.room)]
     return [*command, *(["--flash-attention"] if setup.flash_attention else [])]
 
 
-def openvino(group: int, activations: int) -> Callable[[Setup], list[str]]:
-    """The command of OpenVINO's side.
+def openvino_model(setup: Setup, group: int) -> Path:
+    """What OpenVINO loads.
 
     Args:
+        setup: the run.
         group: weights that share a scale.
-        activations: activations that share a scale when they are rounded to int8; the CPU plugin's
-            default is 32, whatever the weights' groups.
     """
+    folder = setup.model(f"ov-g{group}")
+    wanted = (setup.shape, str(folder), "--group", str(group))
+    return prepare(folder, setup.openvino_python, "random_openvino", *wanted)
+
+
+def openvino_properties(setup: Setup, side: str) -> dict[str, str]:
+    """The properties of OpenVINO's pipeline, by the name of the side."""
+    return {
+        # Where the CPU has bfloat16 instructions the default is bfloat16, which is slower
+        # without AMX.
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(OPENVINO_ACTIVATIONS[side]),
+        **setup.openvino_properties,
+    }
+
+
+def openvino(name: str) -> Callable[[Setup], list[str]]:
+    """The command of one of OpenVINO's sides."""
 
     def command(setup: Setup) -> list[str]:
-        folder = setup.model(f"ov-g{group}")
-        wanted = (setup.shape, str(folder), "--group", str(group))
-        prepare(folder, setup.openvino_python, "random_openvino", *wanted)
-        properties = {
-            # Where the CPU has bfloat16 instructions the default is bfloat16, which is slower
-            # without AMX.
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": str(activations),
-            **setup.openvino_properties,
-        }
+        folder = openvino_model(setup, OPENVINO_GROUPS[name])
         side = [setup.openvino_python, "-m", "benchmarks.openvino_side", str(folder)]
-        return [*side, "--properties", json.dumps(properties)]
+        return [*side, "--properties", json.dumps(openvino_properties(setup, name))]
 
     return command
 
@@ -141,27 +150,33 @@ def transformers(setup: Setup) -> list[str]:
     return [*command, "--dtype", TORCH_DTYPE[setup.weights]]
 
 
-SIDES: dict[str, Callable[[Setup], list[str]]] = {
-    OURS: mlc(),
-    OURS_A16: mlc("activations=a16"),
-    REFERENCE: llama_cpp,
-    "transformers": transformers,
-    "openvino-genai, g32": openvino(32, 32),
-    "openvino-genai, g128": openvino(128, 32),
-    "openvino-genai, g128a128": openvino(128, 128),
-}
-"""The sides by name; what follows a comma is a variant, of which the fastest one counts.
-
-OpenVINO's variants are the size of the weights' groups and, where it is not the plugin's default
-of 32, that of the activations' groups.
-"""
-
 OPENVINO_GROUPS = {
     "openvino-genai, g32": 32,
     "openvino-genai, g128": 128,
     "openvino-genai, g128a128": 128,
 }
 """OpenVINO's sides, and how many weights share a scale there."""
+
+OPENVINO_ACTIVATIONS = {
+    "openvino-genai, g32": 32,
+    "openvino-genai, g128": 32,
+    "openvino-genai, g128a128": 128,
+}
+"""How many activations share a scale when they are rounded to int8; the CPU plugin's default is 32,
+whatever the weights' groups."""
+
+SIDES: dict[str, Callable[[Setup], list[str]]] = {
+    OURS: mlc(),
+    OURS_A16: mlc("activations=a16"),
+    REFERENCE: llama_cpp,
+    "transformers": transformers,
+    **{name: openvino(name) for name in OPENVINO_GROUPS},
+}
+"""The sides by name; what follows a comma is a variant, of which the fastest one counts.
+
+OpenVINO's variants are the size of the weights' groups and, where it is not the plugin's default
+of 32, that of the activations' groups.
+"""
 
 
 def default_sides(shape: str, weights: str) -> tuple[str, ...]:

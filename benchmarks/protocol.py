@@ -10,6 +10,7 @@ import json
 import os
 import string
 import sys
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,6 +67,25 @@ def tokens(text: str) -> list[int]:
 
 def serve(side: Side) -> None:
     """Answer requests from stdin until it closes."""
+
+    def measure(request: dict[str, Any]) -> dict[str, Any]:
+        text = prompt(request["tokens"], request["variant"])
+        if request["measure"] == "prefill":
+            return {"seconds": side.prefill(text)}
+        return {"seconds": side.decode(text, request["steps"])}
+
+    answer_requests(side.about(), measure)
+
+
+def answer_requests(
+    about: dict[str, Any], measure: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    """Answer requests from stdin until it closes.
+
+    Args:
+        about: what is worth knowing of the side.
+        measure: gives the answer to a request.
+    """
     answers = os.fdopen(os.dup(1), "w")
     # Whatever a library prints goes to stderr, not between the answers.
     os.dup2(2, 1)
@@ -74,11 +94,6 @@ def serve(side: Side) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
-    answer({"ready": side.about()})
+    answer({"ready": about})
     for line in sys.stdin:
-        request = json.loads(line)
-        text = prompt(request["tokens"], request["variant"])
-        if request["measure"] == "prefill":
-            answer({"seconds": side.prefill(text)})
-        else:
-            answer({"seconds": side.decode(text, request["steps"])})
+        answer(measure(json.loads(line)))

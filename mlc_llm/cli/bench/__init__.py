@@ -1,7 +1,8 @@
 """``mlc_llm bench``: how fast a model is here, and where its time goes.
 
 From Python: :func:`~mlc_llm.chat.loading.open_chat` loads a model,
-:func:`~mlc_llm.cli.bench.measurement.measure` measures it, and
+:func:`~mlc_llm.cli.bench.measurement.measure` measures it,
+:func:`~mlc_llm.cli.bench.streams.measure_streams` measures several answers at the same time, and
 :func:`~mlc_llm.cli.bench.profiling.profile` takes its time apart.
 """
 
@@ -18,6 +19,7 @@ from mlc_llm.cli.output import say
 
 if TYPE_CHECKING:
     from mlc_llm.chat.loading import LoadedChat
+    from mlc_llm.chat.plan import ChatPlan
     from mlc_llm.cli.bench.peaks import Peaks
     from mlc_llm.cli.bench.settings import BenchSettings
     from mlc_llm.config import ChatConfig
@@ -48,6 +50,26 @@ class WholeNumber(click.ParamType):
         if number is None or number < self.least:
             self.fail(f"{value} is not a whole number from {self.least}.", param, ctx)
         return number
+
+
+class StreamCounts(click.ParamType):
+    """Numbers of streams, with commas between them."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, ...]:
+        """The numbers, in the order in which they are measured; what is none fails."""
+        try:
+            numbers = [int(word) for word in value.split(",")]
+        except ValueError:
+            numbers = []
+        if not numbers or min(numbers) < 1:
+            self.fail(f"{value} does not list whole numbers from 1, as 1,2,4,8 does.", param, ctx)
+        from mlc_llm.cli.bench.settings import stream_counts
+
+        return stream_counts(numbers)
 
 
 class PictureFile(click.Path):
@@ -107,7 +129,16 @@ class PictureFile(click.Path):
 )
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, with every single value.")
 @click.option("--profile", "profiled", is_flag=True, help="Show the time of each kernel, too.")
-@click.option("--picture", type=PictureFile(), help="Draw the profile, as .svg or .png.")
+@click.option(
+    "--streams",
+    type=StreamCounts(),
+    help="Measure that many answers at the same time, too, as in 1,2,4,8.",
+)
+@click.option(
+    "--picture",
+    type=PictureFile(),
+    help="Draw the profile, or with --streams their speed, as .svg or .png.",
+)
 def command(
     model: str | None,
     device: str,
@@ -118,6 +149,7 @@ def command(
     threads: int | None,
     as_json: bool,
     profiled: bool,
+    streams: tuple[int, ...] | None,
     picture: Path | None,
     **sizes: int,
 ) -> None:
@@ -127,7 +159,9 @@ def command(
     least and the most of all repeats.
     """
     if picture is not None:
-        from mlc_llm.cli.bench.picture import require_matplotlib
+        if profiled and streams:
+            raise click.UsageError("--picture draws --profile or --streams, not both.")
+        from mlc_llm.cli.bench.figure import require_matplotlib
 
         require_matplotlib()
     from mlc_llm.chat.loading import open_chat
@@ -144,9 +178,9 @@ def command(
         config,
         model_lib or None,
         progress=True,
-        check=lambda plan: settings.require_window(plan.model.window.size),
+        check=lambda plan: _check(plan, settings, streams),
     ) as chat:
-        _report(chat, settings, as_json, profiled or picture is not None, picture)
+        _report(chat, settings, streams, as_json, profiled, picture)
 
 
 def _chat_config(threads: int | None, opt: str | None, deterministic: bool) -> ChatConfig:
@@ -162,28 +196,54 @@ def _chat_config(threads: int | None, opt: str | None, deterministic: bool) -> C
     return config
 
 
+def _check(plan: ChatPlan, settings: BenchSettings, streams: tuple[int, ...] | None) -> None:
+    """Refuse what cannot be measured, before anything is loaded."""
+    settings.require_window(plan.model.window.size)
+    if streams is not None:
+        from mlc_llm.cli.bench.streams import require_memory
+        from mlc_llm.runtime.memory import available_on
+
+        settings.require_stream_window(plan.model.window.size)
+        require_memory(plan.model, streams[-1], settings, available_on(plan.device.adapter))
+
+
 def _report(
-    chat: LoadedChat, settings: BenchSettings, as_json: bool, profiled: bool, picture: Path | None
+    chat: LoadedChat,
+    settings: BenchSettings,
+    streams: tuple[int, ...] | None,
+    as_json: bool,
+    profiled: bool,
+    picture: Path | None,
 ) -> None:
     """Measure, and write what was asked for."""
     from mlc_llm.cli.bench.document import document, model_settings
     from mlc_llm.cli.bench.measurement import measure
     from mlc_llm.cli.bench.profiling import profile
-    from mlc_llm.cli.bench.tables import headline, show_measurement, show_profile
+    from mlc_llm.cli.bench.streams import measure_streams
+    from mlc_llm.cli.bench.tables import headline, show_measurement, show_profile, show_streams
 
     measurement = measure(chat, settings)
+    many = measure_streams(chat, streams, settings) if streams is not None else None
+    profiled = profiled or (picture is not None and many is None)
     found = profile(chat, settings, _peaks(chat)) if profiled else None
+    title = headline(model_settings(chat), settings)
     if as_json:
-        say(json.dumps(document(chat, measurement, found), indent=2))
+        say(json.dumps(document(chat, measurement, found, many), indent=2))
     else:
-        say(headline(model_settings(chat), settings))
+        say(title)
         show_measurement(measurement)
+        if many is not None:
+            show_streams(many)
         if found is not None:
             show_profile(found)
-    if picture is not None and found is not None:
+    if picture is not None and many is not None:
+        from mlc_llm.cli.bench.streams_picture import draw_streams
+
+        draw_streams(many, title, picture)
+    elif picture is not None and found is not None:
         from mlc_llm.cli.bench.picture import draw
 
-        draw(found, headline(model_settings(chat), settings), picture)
+        draw(found, title, picture)
 
 
 def _peaks(chat: LoadedChat) -> Peaks | None:

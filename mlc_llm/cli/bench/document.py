@@ -11,6 +11,7 @@ from mlc_llm.chat.loading import LoadedChat
 from mlc_llm.cli.bench.measurement import Measurement, Spread
 from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
+from mlc_llm.cli.bench.streams import StreamsMeasurement, StreamsResult
 from mlc_llm.runtime.threads import physical_cores, thread_count
 from mlc_llm.version import __version__, tvm_version
 
@@ -18,7 +19,10 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 
 def document(
-    chat: LoadedChat, measurement: Measurement, profile: Profile | None = None
+    chat: LoadedChat,
+    measurement: Measurement,
+    profile: Profile | None = None,
+    streams: StreamsMeasurement | None = None,
 ) -> dict[str, Any]:
     """The document of a benchmark, of JSON's types alone. Times are in seconds, sizes in bytes.
 
@@ -26,6 +30,7 @@ def document(
         chat: the model that was measured.
         measurement: what :func:`~mlc_llm.cli.bench.measurement.measure` gave.
         profile: what :func:`~mlc_llm.cli.bench.profiling.profile` gave, if it was asked for.
+        streams: what :func:`~mlc_llm.cli.bench.streams.measure_streams` gave, if it was.
     """
     result: dict[str, Any] = {
         "versions": versions(),
@@ -39,6 +44,8 @@ def document(
     }
     if profile is not None:
         result["profile"] = _profile(profile)
+    if streams is not None:
+        result["streams"] = [_streams(streams, one) for one in streams.results]
     return result
 
 
@@ -96,6 +103,21 @@ def _spread(spread: Spread) -> dict[str, Any]:
 
 def _phase(seconds: Spread, speed: Spread) -> dict[str, Any]:
     return {"seconds": _spread(seconds), "tokens_per_second": _spread(speed)}
+
+
+def _streams(measurement: StreamsMeasurement, result: StreamsResult) -> dict[str, Any]:
+    return {
+        "streams": result.streams,
+        "decode": _phase(result.decode, result.speed),
+        "stream_tokens_per_second": _spread(result.stream_speed),
+        "ratio": measurement.ratio(result),
+        "time_to_first_token": {
+            "median": _spread(result.first_token),
+            "most": _spread(result.last_first_token),
+            "values": [list(times) for times in result.first_tokens],
+        },
+        "kv_cache": result.kv_cache,
+    }
 
 
 def _profile(profile: Profile) -> dict[str, Any]:

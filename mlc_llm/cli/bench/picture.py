@@ -7,18 +7,17 @@ second over its operations a byte, below the roof that memory and arithmetic mak
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from mlc_llm.cli.bench.figure import COLORS, INK, LINES, QUIET, new_figure, unframe
 from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
 from mlc_llm.cli.bench.tables import OUTSIDE, phase_title
 from mlc_llm.cli.bench.work import Arithmetic
-from mlc_llm.errors import MLCError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,38 +25,8 @@ if TYPE_CHECKING:
 SHOWN = 0.01
 """The share of a step's time from which on a kernel has a bar and a label of its own."""
 
-COLORS = {"prefill": "#b3541e", "decode": "#1f5f8b"}
-"""One for each phase; bars, points and labels have it."""
-
-_INK, _QUIET, _LINES = "#222222", "#6b6b6b", "#d9d9d9"
-_STYLE: Any = {
-    "font.family": "sans-serif",
-    "font.size": 9.5,
-    "text.color": _INK,
-    "axes.edgecolor": _LINES,
-    "axes.labelcolor": _QUIET,
-    "xtick.color": _QUIET,
-    "ytick.color": _INK,
-    # Text stays text, which can be searched.
-    "svg.fonttype": "none",
-    "svg.hashsalt": "mlc_llm",
-}
 _LABEL_GAP = 13.0
 """Points of typography between two labels of the roofline."""
-
-
-def require_matplotlib() -> None:
-    """Check that pictures can be drawn.
-
-    Raises:
-        MLCError: matplotlib is not installed.
-    """
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MLCError(
-            "Pictures are drawn with matplotlib, which is not installed. Install it with: "
-            'pip install "mlc-llm[bench]"',
-            code="matplotlib-missing",
-        )
 
 
 def draw(profile: Profile, title: str, path: Path) -> None:
@@ -72,13 +41,7 @@ def draw(profile: Profile, title: str, path: Path) -> None:
         MLCError: matplotlib is not installed.
         OSError: the file cannot be written.
     """
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(15, 8), layout="constrained")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    with new_figure(title, (15, 8), path) as figure:
         heights = [len(_bars(phase)) + 2 for phase in profile.phases]
         grid = figure.add_gridspec(
             len(heights), 2, width_ratios=(11, 10), height_ratios=heights, wspace=0.05
@@ -86,7 +49,6 @@ def draw(profile: Profile, title: str, path: Path) -> None:
         for index, phase in enumerate(profile.phases):
             _draw_bars(figure.add_subplot(grid[index, 0]), phase, profile.peaks)
         _draw_roofline(figure.add_subplot(grid[:, 1]), profile)
-        figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 @dataclass(frozen=True)
@@ -131,7 +93,7 @@ def _draw_bars(axes: Axes, phase: PhaseProfile, peaks: Peaks | None) -> None:
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
-            color=_QUIET,
+            color=QUIET,
             fontsize=8.5,
         )
     axes.set_yticks(list(places), [bar.label for bar in bars])
@@ -141,8 +103,8 @@ def _draw_bars(axes: Axes, phase: PhaseProfile, peaks: Peaks | None) -> None:
     speed = f"{phase.tokens / phase.seconds:.0f} tok/s"
     title = f"{phase_title(phase)}, {speed}"
     axes.set_title(title, loc="left", color=color, fontweight="bold", fontsize=11)
-    _unframe(axes, "left")
-    axes.xaxis.grid(True, color=_LINES, linewidth=0.6)
+    unframe(axes, "left")
+    axes.xaxis.grid(True, color=LINES, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
@@ -200,9 +162,9 @@ def _draw_roofline(axes: Axes, profile: Profile) -> None:
     axes.set_ylabel("GFLOP/s")
     axes.set_title("Roofline", loc="left", fontweight="bold", fontsize=11)
     axes.legend(loc="lower right", frameon=False, title="area: share of the step")
-    axes.grid(True, color=_LINES, linewidth=0.6)
+    axes.grid(True, color=LINES, linewidth=0.6)
     axes.set_axisbelow(True)
-    _unframe(axes, "left", "bottom")
+    unframe(axes, "left", "bottom")
 
 
 def _set_limits(axes: Axes, points: Sequence[_Point], peaks: Peaks | None) -> None:
@@ -220,17 +182,17 @@ def _draw_roofs(axes: Axes, peaks: Peaks) -> None:
     left, right = axes.get_xlim()
     top = max(peaks.operations.values())
     across, up = [left, top / peaks.read], [left * peaks.read / 1e9, top / 1e9]
-    axes.plot(across, up, color=_INK, linewidth=1.4)
+    axes.plot(across, up, color=INK, linewidth=1.4)
     for arithmetic, value in peaks.operations.items():
         unit = "GFLOP/s" if arithmetic is Arithmetic.FLOAT else "GOP/s"
-        axes.plot([value / peaks.read, right], [value / 1e9] * 2, color=_INK, linewidth=1.4)
+        axes.plot([value / peaks.read, right], [value / 1e9] * 2, color=INK, linewidth=1.4)
         axes.annotate(
             f"{arithmetic}\n{value / 1e9:.0f} {unit}",
             (right, value / 1e9),
             xytext=(5, 0),
             textcoords="offset points",
             va="center",
-            color=_INK,
+            color=INK,
         )
     _label_slope(axes, peaks)
 
@@ -295,8 +257,3 @@ def _top(group: Sequence[float], gap: float) -> float:
 
 def _bottom(group: Sequence[float], gap: float) -> float:
     return sum(group) / len(group) - gap * (len(group) - 1) / 2
-
-
-def _unframe(axes: Axes, *kept: str) -> None:
-    for side in ("top", "right", "left", "bottom"):
-        axes.spines[side].set_visible(side in kept)

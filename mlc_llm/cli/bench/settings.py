@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlc_llm.errors import ConfigError, PromptTooLongError
@@ -35,6 +36,16 @@ class BenchSettings:
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ConfigError(f"{name} must be a whole number from {least}, not {value!r}.")
 
+    @property
+    def stream_prompt(self) -> int:
+        """Tokens of the prompt of each stream, where several are measured."""
+        return self.context + self.prompt_length
+
+    @property
+    def stream_length(self) -> int:
+        """Tokens of its prompt and its answer."""
+        return self.stream_prompt + self.generate_length
+
     def require_window(self, window: int) -> None:
         """Check that everything fits into a context window of that many tokens.
 
@@ -48,3 +59,30 @@ class BenchSettings:
                 f"context window of {window}. Measure fewer, or set a larger context_window_size "
                 "in the model's mlc-chat-config.json if the model can."
             )
+
+    def require_stream_window(self, window: int) -> None:
+        """Check that a stream fits into a context window of that many tokens.
+
+        Raises:
+            PromptTooLongError: it does not; the message has the numbers.
+        """
+        if self.stream_length > window:
+            raise PromptTooLongError(
+                f"A stream's prompt of {self.stream_prompt} tokens and its answer of "
+                f"{self.generate_length} do not fit into the context window of {window}. Measure "
+                "fewer, or set a larger context_window_size in the model's mlc-chat-config.json "
+                "if the model can."
+            )
+
+
+def stream_counts(streams: Iterable[int]) -> tuple[int, ...]:
+    """Numbers of streams, ascending, each once, with 1 among them.
+
+    Raises:
+        ConfigError: one of them is not a whole number from 1.
+    """
+    numbers = [*streams]
+    for number in numbers:
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ConfigError(f"streams must be whole numbers from 1, not {number!r}.")
+    return tuple(sorted({1, *numbers}))

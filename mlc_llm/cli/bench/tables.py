@@ -10,6 +10,7 @@ from mlc_llm.cli.bench.measurement import Measurement, Spread
 from mlc_llm.cli.bench.peaks import Peaks
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
 from mlc_llm.cli.bench.settings import BenchSettings
+from mlc_llm.cli.bench.streams import StreamsMeasurement, StreamsResult
 from mlc_llm.cli.bench.work import Arithmetic
 from mlc_llm.cli.output import say
 from mlc_llm.cli.table import show_table
@@ -20,6 +21,11 @@ OUTSIDE = "outside of kernels"
 _COLUMNS = (
     *("kernel", "calls", "ms", "us a call", "share"),
     *("GB/s", "of peak", "GFLOP/s", "of peak"),
+)
+
+_STREAM_COLUMNS = (
+    *("streams", "all, tok/s", "least", "most", "each, tok/s", "ratio"),
+    *("first token, ms", "the last, ms", "KV cache"),
 )
 
 
@@ -62,6 +68,16 @@ def show_measurement(measurement: Measurement) -> None:
     _show(rows)
 
 
+def show_streams(measurement: StreamsMeasurement) -> None:
+    """Print the table of what several streams at the same time reach."""
+    settings = measurement.settings
+    say(
+        f"\nStreams, each with a prompt of {settings.stream_prompt} tokens and an answer of "
+        f"{settings.generate_length}"
+    )
+    _show([_STREAM_COLUMNS, *(_stream(one, measurement) for one in measurement.results)])
+
+
 def show_profile(profile: Profile) -> None:
     """Print a table for each phase, and the peaks that they are compared with."""
     for phase in profile.phases:
@@ -88,6 +104,19 @@ def peak_texts(peaks: Peaks) -> Iterator[str]:
 
 def _spread(name: str, spread: Spread) -> list[str]:
     return [name, *(f"{value:.1f}" for value in (spread.median, spread.least, spread.most))]
+
+
+def _stream(result: StreamsResult, measurement: StreamsMeasurement) -> list[str]:
+    speed = result.speed
+    return [
+        str(result.streams),
+        *(f"{value:.1f}" for value in (speed.median, speed.least, speed.most)),
+        f"{result.stream_speed.median:.1f}",
+        f"{measurement.ratio(result):.2f}",
+        f"{1e3 * result.first_token.median:.1f}",
+        f"{1e3 * result.last_first_token.median:.1f}",
+        _size(result.kv_cache),
+    ]
 
 
 def _kernel(row: KernelRow, phase: PhaseProfile, peaks: Peaks | None) -> list[str]:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlc_llm.cli.bench.figure import require_matplotlib
 from mlc_llm.cli.bench.peaks import Peaks
-from mlc_llm.cli.bench.picture import apart, draw, least_seconds, require_matplotlib
+from mlc_llm.cli.bench.picture import apart, draw, least_seconds
 from mlc_llm.cli.bench.profiling import KernelRow, PhaseProfile, Profile
 from mlc_llm.cli.bench.work import Arithmetic
 from mlc_llm.testing import raises
