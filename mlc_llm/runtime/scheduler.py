@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from mlc_llm.runtime.generation import Floats, Generation
 from mlc_llm.runtime.loaded_model import LoadedModel
+from mlc_llm.runtime.lost_device import losses_reported
 from mlc_llm.runtime.page_pool import OutOfPages
 from mlc_llm.runtime.reading_pace import ReadingPace
 from mlc_llm.runtime.sequence import Run, common_length
@@ -121,7 +122,8 @@ class Scheduler:
                 return None
             sequence = cache.add()
             try:
-                cache.attach(sequence, generation.ids[:-1], generation.phases)
+                with losses_reported(self._model.device):
+                    cache.attach(sequence, generation.ids[:-1], generation.phases)
             except Exception as error:
                 cache.remove(sequence)
                 self._fail([generation], error)

@@ -20,7 +20,7 @@ from mlc_llm.errors import GenerationError
 from mlc_llm.runtime import engine as engine_module
 from mlc_llm.runtime import outbox as outbox_module
 from mlc_llm.runtime.engine import Engine, Stop
-from mlc_llm.runtime.outbox import Outbox, _Pace
+from mlc_llm.runtime.outbox import Outbox, Pace
 from mlc_llm.testing import raises
 
 Produce = Callable[[], Iterator[Any]]
@@ -190,7 +190,7 @@ def test_a_consumer_is_not_woken_for_each_of_many_quick_events(
 ) -> None:
     clock = iter([0.0, *(0.002 * number for number in range(1, 1001))])
     monkeypatch.setattr("mlc_llm.runtime.outbox.time.monotonic", lambda: next(clock))
-    pace = _Pace()
+    pace = Pace()
     wakes = [pace.allows() for _ in range(1000)]
     assert wakes[:3] == [True, True, True]
     assert 200 <= sum(wakes) <= 203  # each 10 ms of 2 s, and what was saved up before
@@ -424,7 +424,7 @@ def test_a_consumer_that_does_not_read_holds_the_producer_back(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "_MOST_BATCHES", 5)
-    monkeypatch.setattr(_Pace, "allows", lambda pace: True)
+    monkeypatch.setattr(Pace, "allows", lambda pace: True)
     read: list[int] = []
     leads: list[int] = []
     ahead = threading.Event()
@@ -450,7 +450,7 @@ def test_a_producer_that_waits_for_its_consumer_is_stopped(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_module, "_MOST_BATCHES", 1)
-    monkeypatch.setattr(_Pace, "allows", lambda pace: True)
+    monkeypatch.setattr(Pace, "allows", lambda pace: True)
     stream = produced(engine, lambda: iter(range(1000)))
     assert next(stream) == 0
     stream.close()
