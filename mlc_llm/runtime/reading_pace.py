@@ -36,7 +36,7 @@ class ReadingPace:
         if not self._read_seconds:
             return most
         tokens = int(self._write_seconds / self._read_seconds)
-        return min(most, max(_LEAST, tokens // _LEAST * _LEAST))
+        return min(most, max(_LEAST, tokens))
 
 
 def _mean(before: float, value: float) -> float:
