@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 CELLS = 256
-"""The cache of a stream has a multiple of so many cells."""
+"""The cache of a stream has a multiple of that number of cells."""
 
 
 class BatchedBench:
@@ -51,7 +51,7 @@ class BatchedBench:
         """Nothing is left running."""
 
     def seconds(self, request: dict[str, Any]) -> float:
-        """Seconds in which each stream gets so many tokens."""
+        """Seconds in which each stream gets that number of tokens."""
         streams, tokens, steps = request["streams"], request["tokens"], request["steps"]
         cells = -(-(tokens + steps + 1) // CELLS) * CELLS
         sizes = {"-npp": tokens, "-ntg": steps, "-npl": streams, "--ctx-size": streams * cells}
@@ -77,7 +77,7 @@ def decode_seconds(output: str, streams: int) -> float:
         streams: how many were asked for.
 
     Raises:
-        RuntimeError: it says nothing of so many streams, as where they do not fit.
+        RuntimeError: it says nothing of that number of streams, as where they do not fit.
     """
     for line in output.splitlines():
         if line.startswith("{"):

@@ -52,7 +52,7 @@ class ManyAnswers:
         return measures[request["measure"]](**wanted)
 
     def streams(self, streams: int, tokens: int, steps: int) -> dict[str, Any]:
-        """Seconds in which each stream gets so many tokens; see :class:`StreamRuns`.
+        """Seconds in which each stream gets that number of tokens; see :class:`StreamRuns`.
 
         The prompts are read once, and then found in the KV cache.
         """

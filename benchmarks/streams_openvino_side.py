@@ -56,7 +56,7 @@ class ContinuousBatching:
         }
 
     def measure(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Seconds in which each stream gets so many tokens, after its first one."""
+        """Seconds in which each stream gets that number of tokens, after its first one."""
         steps = request["steps"]
         handles = [
             self._add(prompt(request["tokens"], stream), steps + 1)

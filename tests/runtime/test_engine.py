@@ -211,7 +211,7 @@ def test_closing_a_stream_stops_the_producer(engine: Engine) -> None:
     stream = produced(engine, forever)
     assert next(stream) == 0
     stream.close()
-    assert engine.call(lambda stop: closed.is_set())
+    assert closed.wait(30)
 
 
 def test_an_exception_in_the_consumer_stops_the_producer(engine: Engine) -> None:

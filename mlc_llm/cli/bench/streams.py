@@ -98,7 +98,7 @@ def measure_streams(
 ) -> StreamsMeasurement:
     """Measure a loaded model with several numbers of streams.
 
-    For each, the model gets a KV cache with room for so many; at the end, one of the size that it
+    For each, the model gets a KV cache with room for that number; at the end, one of the size that it
     was loaded with, which is empty.
 
     Args:
@@ -110,7 +110,7 @@ def measure_streams(
     Raises:
         ConfigError: a number of streams is none.
         PromptTooLongError: prompt and answer do not fit into the model's window.
-        DeviceError: there is not enough memory for so many streams.
+        DeviceError: there is not enough memory for that number of streams.
         GenerationError: the model failed.
     """
     settings, counts = settings or BenchSettings(), stream_counts(streams)
@@ -161,7 +161,7 @@ def require_memory(
 
 
 def plan_streams(planned: ModelPlan, streams: int, settings: BenchSettings) -> ModelPlan:
-    """The plan of a model with a KV cache for so many streams.
+    """The plan of a model with a KV cache for that number of streams.
 
     Each has room for its prompt and its answer, and a page to copy the end of the prompt into when
     that is found.
@@ -247,7 +247,7 @@ class Answers:
         self.break_off()
 
     def add(self, prompt: Sequence[int], tokens: int) -> TokenTimes:
-        """Have an answer written, of exactly so many tokens; returns where their times will be."""
+        """Have an answer written, of exactly that number of tokens; returns where their times will be."""
         times = TokenTimes()
         request = Request(PromptTokens(prompt), Ending(tokens), SamplingSettings(temperature=0))
         generation = Generation(request, self._tokenizer, times, Metrics())
