@@ -98,7 +98,7 @@ def measure_streams(
 ) -> StreamsMeasurement:
     """Measure a loaded model with several numbers of streams.
 
-    For each, the model gets a KV cache with room for that number; at the end, one of the size that it
+    For each, the model gets a KV cache with room for all; at the end, one of the size that it
     was loaded with, which is empty.
 
     Args:
@@ -247,7 +247,7 @@ class Answers:
         self.break_off()
 
     def add(self, prompt: Sequence[int], tokens: int) -> TokenTimes:
-        """Have an answer written, of exactly that number of tokens; returns where their times will be."""
+        """Have an answer of a number of tokens written; returns where their times will be."""
         times = TokenTimes()
         request = Request(PromptTokens(prompt), Ending(tokens), SamplingSettings(temperature=0))
         generation = Generation(request, self._tokenizer, times, Metrics())
