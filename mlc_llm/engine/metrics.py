@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mlc_llm.engine.generation import Outcome
+from mlc_llm.engine.running_request import Outcome
 from mlc_llm.runtime.statistics import Metrics
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from mlc_llm.engine.generation import Step
 from mlc_llm.engine.logprobs import TokenNames, chat_logprobs, completion_logprobs
+from mlc_llm.engine.running_request import Step
 from mlc_llm.protocol import (
     ChatCompletion,
     ChatCompletionChoice,

@@ -23,10 +23,10 @@ from mlc_llm.conversation import Conversation, Message
 from mlc_llm.conversation.message import ASSISTANT
 from mlc_llm.conversation.spelling import spelling
 from mlc_llm.engine.config import MEMORY_SHARE, EngineConfig, EngineSizes, Mode
-from mlc_llm.engine.generation import Generation, Receiver
 from mlc_llm.engine.metrics import EngineMetrics
 from mlc_llm.engine.prompts import chat_turn, completion_turn
 from mlc_llm.engine.replies import ChatReplies, Chunk, Heading, Replies, TextReplies, Whole
+from mlc_llm.engine.running_request import Receiver, RunningRequest
 from mlc_llm.errors import ConfigError, GenerationError, MLCError, unknown
 from mlc_llm.grammar import GrammarCompiler, ResponseFormat
 from mlc_llm.protocol import (
@@ -105,7 +105,7 @@ class ServedModel:
         self._known = KnownAnswers()
         self._planning = threading.Lock()
         # Changed without a lock, by calls that nothing comes between: finalizers end requests, too.
-        self._running: dict[str, Generation] = {}
+        self._running: dict[str, RunningRequest] = {}
         self._uncounted: deque[tuple[Any, int, int, int]] = deque()
         self._counting = threading.Lock()
         self._metrics = EngineMetrics()
@@ -148,11 +148,13 @@ class ServedModel:
         replies = TextReplies(heading, requests, tokenizer, usage)
         return Prepared(heading.id, requests, replies, bool(request.stream))
 
-    def begin(self, request_id: str, requests: Sequence[Request], receive: Receiver) -> Generation:
+    def begin(
+        self, request_id: str, requests: Sequence[Request], receive: Receiver
+    ) -> RunningRequest:
         """Have the answers to a request written.
 
         Args:
-            request_id: its id, which no other one has that runs.
+            request_id: its id, which no other running request has.
             requests: what it asks of the model.
             receive: takes the steps.
 
@@ -161,19 +163,19 @@ class ServedModel:
             GenerationError: the engine is terminated.
         """
         self._require_alive()
-        generation = Generation(request_id, self.chat, requests, receive, self._ended)
-        if self._running.setdefault(request_id, generation) is not generation:
+        running = RunningRequest(request_id, self.chat, requests, receive, self._ended)
+        if self._running.setdefault(request_id, running) is not running:
             raise ConfigError(
-                f"A request of the id {shown(request_id)} is running: give each its own, or leave "
-                "request_id out.",
+                f"A request with the id {shown(request_id)} is running. Give each request its own "
+                "id, or leave request_id out.",
                 code="request-id-taken",
             )
         try:
-            generation.start()
+            running.start()
         except GenerationError:
             self._require_alive()
             raise
-        return generation
+        return running
 
     def loaded_chat(self, model: str, device: str, model_lib: str | None) -> LoadedChat:
         """The model, when these arguments of a chat name no other one; see ``Shareable``.
@@ -190,16 +192,16 @@ class ServedModel:
         for name, (value, names) in given.items():
             if value not in names:
                 raise ConfigError(
-                    f"The engine that is shared has the {name} {shown(sorted(names)[0])}, and not "
-                    f"{shown(value)}: give the same, or make a ChatModule without the engine.",
+                    f"The {name} of the shared engine is {shown(sorted(names)[0])}, not "
+                    f"{shown(value)}. Give the same, or make a ChatModule without the engine.",
                     code="model-not-served",
                 )
         return self.chat
 
     def abort(self, request_id: str) -> bool:
         """End a request; False where none of that id is running."""
-        generation = self._running.get(request_id)
-        return generation is not None and generation.abort()
+        running = self._running.get(request_id)
+        return running is not None and running.abort()
 
     def metrics(self) -> EngineMetrics:
         """What was done so far."""
@@ -213,8 +215,8 @@ class ServedModel:
         """End all requests with an error, and let go of the model. May be called twice."""
         if self._finalizer.detach() is None:
             return
-        for generation in list(self._running.values()):
-            generation.fail(_terminated())
+        for running in list(self._running.values()):
+            running.fail(_terminated())
         self.chat.engine.close()
         self.chat.model.release()
 
@@ -240,23 +242,23 @@ class ServedModel:
     def _heading(self, request: GenerationRequest, kind: str) -> Heading:
         if request.model is not None and request.model not in self._names:
             raise ConfigError(
-                f"This engine serves {self._name!r}, and not {shown(request.model)}: leave model "
-                "out, or give the name that the engine was made with.",
+                f"This engine serves {self._name!r}, not {shown(request.model)}. Leave model out, "
+                "or give the name that the engine was made with.",
                 code="model-not-served",
             )
         request_id = request.request_id or f"{kind}-{uuid.uuid4().hex}"
         model = request.model or self._name
         return Heading(request_id, int(time.time()), model, self._fingerprint)
 
-    def _ended(self, generation: Generation) -> None:
+    def _ended(self, running: RunningRequest) -> None:
         """Take note of a request that has ended. It takes no lock: finalizers may call it."""
-        self._running.pop(generation.request_id, None)
+        self._running.pop(running.request_id, None)
         self._uncounted.append(
             (
-                generation.outcome,
-                generation.prompt_tokens,
-                generation.prefilled_tokens,
-                generation.completion_tokens,
+                running.outcome,
+                running.prompt_tokens,
+                running.prefilled_tokens,
+                running.completion_tokens,
             )
         )
 

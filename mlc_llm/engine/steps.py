@@ -8,13 +8,13 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
-from mlc_llm.engine.generation import End, Generation, Receiver, Step
+from mlc_llm.engine.running_request import End, Receiver, RunningRequest, Step
 from mlc_llm.errors import GenerationError
 
 _WATCH_SECONDS = 1.0
 """How often a thread that waits looks whether a step may still come."""
 
-Begin = Callable[[Receiver], Generation]
+Begin = Callable[[Receiver], RunningRequest]
 """Begins a generation, whose steps go to the receiver."""
 
 
@@ -31,9 +31,9 @@ class Steps(Iterator[Step]):
     def __init__(self, begin: Begin) -> None:
         self._inbox: queue.SimpleQueue[Sequence[Step | End]] = queue.SimpleQueue()
         self._events: deque[Step | End] = deque()
-        self._generation = begin(self._inbox.put)
+        self._running = begin(self._inbox.put)
         self._ended = False
-        weakref.finalize(self, self._generation.drop).atexit = False
+        weakref.finalize(self, self._running.drop).atexit = False
 
     def __next__(self) -> Step:
         if self._ended:
@@ -50,7 +50,7 @@ class Steps(Iterator[Step]):
 
     def close(self) -> None:
         """Stop the generation, if it goes on."""
-        self._generation.drop()
+        self._running.drop()
 
     def _receive(self) -> Sequence[Step | End]:
         while True:
@@ -58,7 +58,7 @@ class Steps(Iterator[Step]):
                 # With a timeout, because Windows lets Ctrl-C through only between waits.
                 return self._inbox.get(timeout=_WATCH_SECONDS)
             except queue.Empty:
-                if not self._generation.alive and self._inbox.empty():
+                if not self._running.alive and self._inbox.empty():
                     raise GenerationError(
                         "The thread that runs the model is gone: threads do not survive os.fork. "
                         "Make the engine in the child process.",
@@ -74,7 +74,7 @@ class AsyncSteps(AsyncIterator[Step]):
         self._loop = asyncio.get_running_loop()
         self._inbox: asyncio.Queue[Sequence[Step | End]] = asyncio.Queue()
         self._events: deque[Step | End] = deque()
-        self._generation: Generation | None = None
+        self._running: RunningRequest | None = None
         self._closed = False
         self._ended = False
 
@@ -84,10 +84,10 @@ class AsyncSteps(AsyncIterator[Step]):
         Raises:
             MLCError: it cannot be begun.
         """
-        self._generation = generation = begin(_receiver(self._loop, self._inbox))
-        weakref.finalize(self, generation.drop).atexit = False
+        self._running = running = begin(_receiver(self._loop, self._inbox))
+        weakref.finalize(self, running.drop).atexit = False
         if self._closed:  # By a task that was cancelled meanwhile.
-            generation.drop()
+            running.drop()
 
     async def __anext__(self) -> Step:
         if self._ended:
@@ -105,8 +105,8 @@ class AsyncSteps(AsyncIterator[Step]):
     def close(self) -> None:
         """Stop the generation, if it goes on or is about to begin."""
         self._closed = True
-        if self._generation is not None:
-            self._generation.drop()
+        if self._running is not None:
+            self._running.drop()
 
 
 def _receiver(

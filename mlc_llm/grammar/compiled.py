@@ -149,14 +149,6 @@ class GrammarConstraint(Constraint):
         self._accepted.append(known)
         self._only_end = False
 
-    def rollback(self, count: int) -> None:
-        length = len(self._accepted)
-        if not 0 <= count <= length:
-            raise GenerationError(f"{count} tokens of an answer of {length} cannot be taken back.")
-        self._matcher.rollback(count)
-        del self._accepted[length - count :]
-        self._only_end = False
-
     def forced(self) -> list[int]:
         tokens = self._matcher.compute_ff_tokens()
         return tokens[: self.count_allowed(tokens)]

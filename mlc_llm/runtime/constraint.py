@@ -9,8 +9,8 @@ An answer with a constraint is written in this way, token by token:
    answer, as it always does, and is allowed where the answer may end.
 4. Any other token is given to :meth:`Constraint.accept`.
 
-With speculation, :meth:`Constraint.count_allowed` cuts a draft where the grammar does, and
-:meth:`Constraint.rollback` takes back the tokens of it that were accepted and then rejected.
+With speculation, :meth:`Constraint.count_allowed` cuts a draft where the grammar does. A draft's
+tokens are accepted when they were verified, so that nothing must be taken back.
 """
 
 from __future__ import annotations
@@ -52,14 +52,6 @@ class Constraint(ABC):
 
         Raises:
             GenerationError: the token is not allowed here, or the grammar became too complex.
-        """
-
-    @abstractmethod
-    def rollback(self, count: int) -> None:
-        """Take back the last ``count`` tokens that were accepted.
-
-        Raises:
-            GenerationError: fewer were accepted.
         """
 
     @abstractmethod

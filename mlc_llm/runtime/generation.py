@@ -68,7 +68,7 @@ class Generation:
         self._forced = [] if self._constraint is None else self._constraint.forced()
         self._proposer = Proposer() if request.proposes else None
         self._drafts: Sequence[int] = ()
-        self._window = 0
+        self._window, self._decoded = 0, DECODED
         self._begun: float | None = None
         self._read = 0  # How many tokens of the prompt were found or read at some time.
         self._unreported = 0  # How many that were read no step has told of.
@@ -157,6 +157,7 @@ class Generation:
             GenerationError: they are not finite.
         """
         count, drafts = 0, self._drafts
+        guessed = bool(drafts) and not self._forced
         known = len(self.held) - len(drafts)
         for row in logits:
             self._write(row)
@@ -165,8 +166,8 @@ class Generation:
                 break
         if drafts:
             self.held.truncate(known + count - 1)
-            if self._proposer is not None:
-                self._proposer.learn(len(drafts), count - 1)
+        if guessed and self._proposer is not None:
+            self._proposer.learn(len(drafts), count - 1)
         return count
 
     def fail(self, error: BaseException) -> None:

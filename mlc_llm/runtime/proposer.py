@@ -13,7 +13,7 @@ _LONGEST, _SHORTEST = 5, 3
 """How many of the last tokens must have stood together before."""
 
 _MOST = 7
-"""Most tokens of a guess: a pass of eight tokens takes about twice as long as one of a single."""
+"""Most tokens of a guess: on a CPU a pass of eight tokens takes as long as two to four of one."""
 
 _TOKENS_PER_GUESS = 2
 """A guess has this many tokens for each that the last ones were right about, and at least two."""

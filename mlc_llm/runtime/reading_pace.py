@@ -12,7 +12,7 @@ _WEIGHT = 0.3
 class ReadingPace:
     """While answers are written, reading takes about as long in each step as writing does.
 
-    So a long prompt makes them about half as fast, and no slower.
+    So a long prompt makes them about half as fast, or slower where the least chunk takes longer.
     """
 
     def __init__(self) -> None:

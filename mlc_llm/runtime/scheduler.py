@@ -175,7 +175,7 @@ class Scheduler:
         for generation, count, is_first in zip(ready, written, first, strict=True):
             if is_first:
                 generation.metrics.prefill.add(1, decoded)
-                generation.metrics.decode.add(count - 1, 0.0)
+                generation.metrics.decode.add(max(0, count - 1), 0.0)
             else:
                 generation.metrics.decode.add(count, seconds)
 

@@ -160,52 +160,6 @@ class TestForced:
         assert decode(answer(True)) == decode(answer(False))
 
 
-class TestRollback:
-    @pytest.mark.parametrize("seed", range(4))
-    def test_what_is_taken_back_leaves_no_trace(
-        self, model: RandomModel, grammar: Compile, seed: int
-    ) -> None:
-        compiled = grammar({"type": "json_object", "schema": POINT})
-        tokens = model.answer(compiled.start(model.stop_ids), seed)
-        random = np.random.default_rng(seed)
-        constraint, length = compiled.start(model.stop_ids), 0
-        for _ in range(12):
-            until = int(random.integers(length, len(tokens) + 1))
-            for token in tokens[length:until]:
-                constraint.accept(token)
-            back = int(random.integers(until + 1))
-            constraint.rollback(back)
-            length = until - back
-            fresh = compiled.start(model.stop_ids)
-            for token in tokens[:length]:
-                fresh.accept(token)
-            assert (constraint.may_end, constraint.must_end) == (fresh.may_end, fresh.must_end)
-            assert ids(constraint, model) == ids(fresh, model)
-            assert constraint.forced() == fresh.forced()
-
-    def test_the_end_can_be_taken_back(
-        self, demo: Tokenizer, demo_model: RandomModel, demo_grammar: Compile
-    ) -> None:
-        constraint = demo_grammar({"type": "regex", "regex": "ab?"}).start({2}, continues=True)
-        feed(constraint, demo, "a")
-        before = ids(constraint, demo_model)
-        feed(constraint, demo, "b")
-        assert constraint.must_end
-        constraint.rollback(1)
-        assert not constraint.must_end
-        assert ids(constraint, demo_model) == before
-
-    @pytest.mark.parametrize("count", [2, -1])
-    def test_more_than_there_is(self, demo: Tokenizer, demo_grammar: Compile, count: int) -> None:
-        constraint = demo_grammar({"type": "regex", "regex": "a*"}).start(())
-        feed(constraint, demo, "a")
-        with raises("generation-failed", str(count), error=GenerationError):
-            constraint.rollback(count)
-        constraint.rollback(1)
-        with raises("generation-failed", "1 tokens", error=GenerationError):
-            constraint.rollback(1)
-
-
 class TestDrafts:
     def test_a_draft_is_cut_where_the_grammar_ends_it(
         self, demo: Tokenizer, demo_grammar: Compile
@@ -259,8 +213,6 @@ class TestFailures:
             for letter in text:
                 constraint.allowed()
                 feed(constraint, demo, letter)
-            constraint.rollback(20)
-            feed(constraint, demo, text[10:])
         assert growing._matcher is not first, "the limit was not met"
 
     def test_a_model_without_the_characters(self, demo: Tokenizer) -> None:

@@ -191,6 +191,29 @@ def test_a_pass_that_fails(serve: Serve, monkeypatch: pytest.MonkeyPatch, functi
     assert served.model.cache.pool.available == 25
 
 
+def test_an_answer_that_fails_at_once_counts_no_tokens(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others that were decoded with it go on."""
+    served = serve()
+    decode = served.model.functions.decode
+
+    def spoil_the_first(runs: list) -> np.ndarray:
+        logits = np.array(decode(runs))
+        logits[0] = np.nan
+        return logits
+
+    with monkeypatch.context() as patch:
+        patch.setattr(served.model.functions, "decode", spoil_the_first)
+        bad, good = served.ask(wanted(ids(5, 1))), served.ask(wanted(ids(5, 2)))
+        served.step()
+    served.finish()
+    with raises("logits-not-finite", error=GenerationError):
+        raise bad.error or AssertionError
+    assert bad.generation.metrics.decode.tokens == 0
+    assert list(good.result.token_ids) == greedy(ids(5, 2), 10)
+
+
 def test_ending_all(serve: Serve) -> None:
     served = serve(sequences=2)
     asked = [served.ask(wanted(ids(5, seed))) for seed in range(4)]

@@ -43,7 +43,7 @@ Receiver = Callable[[Sequence[Step | End]], object]
 """Takes some steps, or the end, in any thread and one call at a time; never waits or raises."""
 
 
-class Generation:
+class RunningRequest:
     """The answers to one request, while they are written.
 
     The engine thread hands their steps over, so that no thread waits for them but the reader's own.
@@ -68,7 +68,7 @@ class Generation:
         chat: LoadedChat,
         requests: Sequence[Request],
         receive: Receiver,
-        ended: Callable[[Generation], None],
+        ended: Callable[[RunningRequest], None],
     ) -> None:
         self.request_id = request_id
         self.outcome: Outcome | None = None
@@ -164,14 +164,14 @@ class _AnswerSink:
     answer.
 
     Args:
-        generation: what the answer belongs to.
+        running: what the answer belongs to.
         index: which answer.
     """
 
     is_full = False
 
-    def __init__(self, generation: Generation, index: int) -> None:
-        self._generation, self._index = generation, index
+    def __init__(self, running: RunningRequest, index: int) -> None:
+        self._running, self._index = running, index
         self._pace = Pace()
         self._deltas: list[Delta] = []
 
@@ -185,10 +185,10 @@ class _AnswerSink:
         """See :class:`~mlc_llm.runtime.outbox.Sink`."""
         if self._deltas:
             deltas, self._deltas = self._deltas, []
-            self._generation.pass_on(self._index, deltas)
+            self._running.pass_on(self._index, deltas)
 
     def end(self, error: BaseException | None = None) -> None:
         """See :class:`~mlc_llm.runtime.outbox.Sink`."""
         self.flush()
         if error is not None:
-            self._generation.fail(error)
+            self._running.fail(error)
