@@ -36,6 +36,8 @@ class Scheduler:
         self._reading: list[Generation] = []
         self._writing: list[Generation] = []
         self._pace = ReadingPace()
+        # Whether the first that waits did not fit, and no answer has left since.
+        self._is_full = False
 
     def add(self, generation: Generation) -> None:
         """Put an answer in the line; if it cannot be given, it fails."""
@@ -116,9 +118,9 @@ class Scheduler:
             parts: what is read in this step already.
         """
         cache = self._model.cache
-        while self._waiting and cache.has_row:
+        while self._waiting and cache.has_row and not self._is_full:
             generation = self._waiting[0]
-            if any(self._will_share(generation, other) for other, _ in parts):
+            if parts and self._will_share(generation, parts):
                 return None
             sequence = cache.add()
             try:
@@ -132,6 +134,7 @@ class Scheduler:
             others = len(self._writing) + len(self._reading)
             if others and not cache.fits(sequence, len(generation.ids), spare=others):
                 cache.remove(sequence)
+                self._is_full = True
                 return None
             self._waiting.popleft()
             generation.start(sequence)
@@ -141,10 +144,10 @@ class Scheduler:
             self._writing.append(generation)
         return None
 
-    def _will_share(self, generation: Generation, other: Generation) -> bool:
-        """Whether a prompt can find much of what is computed for another in this step."""
+    def _will_share(self, generation: Generation, parts: Sequence[Part]) -> bool:
+        """Whether a prompt can find much of what is computed for others in this step."""
         ids, phases, cache = generation.ids[:-1], generation.phases, self._model.cache
-        common = common_length(ids, phases, other.ids[:-1], other.phases)
+        common = max(common_length(ids, phases, other.ids[:-1], other.phases) for other, _ in parts)
         return common - cache.count(ids, phases) >= cache.geometry.page_size
 
     def _write(self) -> None:
@@ -209,6 +212,7 @@ class Scheduler:
         for line in (self._waiting, self._reading, self._writing):
             if generation in line:
                 line.remove(generation)
+        self._is_full = False
         sequence, generation.sequence = generation.sequence, None
         if sequence is not None:
             self._model.cache.recycle(sequence)

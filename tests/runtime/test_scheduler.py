@@ -15,6 +15,7 @@ from mlc_llm.errors import GenerationError, PromptTooLongError, TokenizerError
 from mlc_llm.runtime.answer import Ending
 from mlc_llm.runtime.context_window import ContextWindow
 from mlc_llm.runtime.request import Request
+from mlc_llm.runtime.sequence import CachedSequence
 from mlc_llm.testing import raises
 from mlc_llm.tokenizer import PromptTokens
 
@@ -120,6 +121,24 @@ def test_without_pages_the_last_one_waits(serve: Serve) -> None:
     for one in asked:
         assert one.result == served.alone(one.request)
     assert served.model.cache.pool.available == 8
+
+
+def test_what_does_not_fit_is_not_looked_up_in_each_step(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And again when an answer has left or was put off, but not in each step of the others."""
+    served = serve(tokens=128)
+    cache = served.model.cache
+    attach, looked_up = cache.attach, []
+
+    def count(sequence: CachedSequence, tokens: list[int], phases: bytes) -> None:
+        looked_up.append(len(tokens))
+        attach(sequence, tokens, phases)
+
+    monkeypatch.setattr(cache, "attach", count)
+    asked = [served.ask(wanted(ids(60, seed), 20)) for seed in range(3)]
+    served.finish()
+    for one in asked:
+        assert list(one.result.token_ids) == greedy(list(one.request.prompt.ids), 20)
+    assert len(looked_up) <= 10  # 37, if each step looked it up
 
 
 def test_guesses_change_nothing_but_the_number_of_passes(
