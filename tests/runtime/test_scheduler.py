@@ -123,7 +123,9 @@ def test_without_pages_the_last_one_waits(serve: Serve) -> None:
     assert served.model.cache.pool.available == 8
 
 
-def test_what_does_not_fit_is_not_looked_up_in_each_step(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_not_looked_up_in_each_step(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And again when an answer has left or was put off, but not in each step of the others."""
     served = serve(tokens=128)
     cache = served.model.cache
